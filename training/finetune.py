@@ -1,0 +1,203 @@
+"""The optimisation loop: fine-tune the upper layers of a pretrained BERT on texts and labels.
+
+The frozen lower layers are run once per distinct text, and training starts from their hidden states.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+import numpy as np
+from mlx.utils import tree_flatten, tree_map
+from msgspec import Struct
+
+from models.classifier import BertClassifier, from_pretrained
+from models.tokenizer import Tokenizer
+from training.diagnostics import EpochDiagnostics
+from training.losses import Loss
+from training.progress import TrainingProgress
+
+INFERENCE_ROWS = 64
+MAX_GRADIENT_NORM = 1.0
+
+
+class TrainingError(Exception):
+    """Training that went wrong and must not become a bundle; the message says what to change."""
+
+
+class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the classifier is fine-tuned. ``runs`` fine-tunings of different order are averaged weight by weight."""
+
+    epochs: int = 4
+    batch_rows: int = 32
+    trained_layers: int = 2
+    learning_rate: float = 2e-4
+    head_learning_rate: float = 1e-3
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    runs: int = 1
+
+    def steps(self, rows: int) -> int:
+        """Optimisation steps over ``rows`` training rows, all runs together."""
+        return self.runs * self.epochs * -(-rows // self.batch_rows)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A pretrained encoder on disk: its ``config.json`` as a dictionary, and its weights."""
+
+    config: dict[str, Any]
+    weights: Path
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Texts after the frozen layers: hidden (U, L, D) and mask (U, L) per distinct text; row → text in ``index`` (n,)."""
+
+    hidden: mx.array
+    mask: mx.array
+    index: np.ndarray
+    start: int
+
+    def batch(self, rows: np.ndarray) -> tuple[mx.array, mx.array]:
+        chosen = mx.array(self.index[rows])
+        mask = self.mask[chosen]
+        length = int(mask.sum(axis=1).max().item())
+        return self.hidden[chosen, :length], mask[:, :length]
+
+
+def encode(base: Pretrained, tokenizer: Tokenizer, texts: Sequence[str], trained_layers: int) -> Encoded:
+    """Run the frozen layers once over each distinct text."""
+    model = from_pretrained(base.config, base.weights, seed=0)
+    model.eval()
+    start = max(0, len(model.bert.encoder.layer) - trained_layers)
+    distinct, index = np.unique(np.array(texts, dtype=object), return_inverse=True)
+    ids, mask = tokenizer(distinct.tolist())
+    hidden = []
+    for first in range(0, len(ids), INFERENCE_ROWS):
+        part = slice(first, first + INFERENCE_ROWS)
+        hidden.append(model.bert.hidden(mx.array(ids[part]), mx.array(mask[part]), start))
+        mx.eval(hidden[-1])
+    return Encoded(mx.concatenate(hidden), mx.array(mask), index, start)
+
+
+def finetune(
+    base: Pretrained, encoded: Encoded, labels: np.ndarray, rows: np.ndarray, *, recipe: Recipe, loss: Loss,
+    seed: int, phase: str, progress: TrainingProgress,
+) -> BertClassifier:  # fmt: skip
+    """Fine-tune on ``rows`` (indices into ``labels``) and return the classifier in inference mode.
+
+    The runs share one start and differ in the order of rows and in dropout; their weights are averaged
+    (Wortsman et al., 2022, uniform soup), which costs nothing when serving. Raises TrainingError when the
+    loss is not finite or an epoch predicts one class only.
+    """
+    averaged: Any = None
+    for run in range(recipe.runs):
+        model = from_pretrained(base.config, base.weights, seed)
+        _train(model, encoded, labels, rows, recipe, loss, np.random.default_rng([seed, run]), run, phase, progress)
+        share = tree_map(lambda weight: weight / recipe.runs, model.trainable_parameters())
+        averaged = share if averaged is None else tree_map(mx.add, averaged, share)
+        mx.eval(averaged)
+    model.update(averaged)
+    model.eval()
+    return model
+
+
+def predict(model: BertClassifier, encoded: Encoded, rows: np.ndarray) -> np.ndarray:
+    """Logits (len(rows), 2) float64 in inference mode."""
+    model.eval()
+    logits = [np.zeros((0, 2))]
+    for first in range(0, len(rows), INFERENCE_ROWS):
+        hidden, mask = encoded.batch(rows[first : first + INFERENCE_ROWS])
+        logits.append(np.array(model.upper(hidden, mask, encoded.start), np.float64))
+    return np.concatenate(logits)
+
+
+def _train(
+    model: BertClassifier, encoded: Encoded, labels: np.ndarray, rows: np.ndarray, recipe: Recipe, loss: Loss,
+    rng: np.random.Generator, run: int, phase: str, progress: TrainingProgress,
+) -> None:  # fmt: skip
+    mx.random.seed(int(rng.integers(2**31)))
+    _freeze_below(model, encoded.start)
+    model.train()
+    optimizer = _optimizer(recipe, recipe.epochs * -(-len(rows) // recipe.batch_rows))
+
+    def loss_and_logits(
+        model: BertClassifier, hidden: mx.array, mask: mx.array, targets: mx.array, step: int
+    ) -> tuple[mx.array, mx.array]:
+        logits = model.upper(hidden, mask, encoded.start)
+        return loss(logits, targets, step), logits
+
+    gradient = nn.value_and_grad(model, loss_and_logits)
+    step = 0
+    for epoch in range(1, recipe.epochs + 1):
+        start, losses, logits, order = time.monotonic(), [], [], rng.permutation(rows)
+        for batch in _batches(order, recipe.batch_rows):
+            (value, output), gradients = gradient(model, *encoded.batch(batch), mx.array(labels[batch]), step)
+            gradients, _ = optim.clip_grad_norm(gradients, MAX_GRADIENT_NORM)
+            optimizer.update(model, gradients)
+            mx.eval(model.parameters(), optimizer.state, value, output)
+            losses.append(value.item() * len(batch))
+            logits.append(np.array(output))
+            step += 1
+            progress.advance()
+        diagnostics = EpochDiagnostics.of(
+            np.concatenate(logits), labels[order], phase=phase, run=run + 1, epoch=epoch,
+            loss=sum(losses) / len(order), seconds=time.monotonic() - start,
+        )  # fmt: skip
+        _refuse_failure(diagnostics)
+        progress.epoch(diagnostics)
+
+
+def _refuse_failure(epoch: EpochDiagnostics) -> None:
+    where = f"{epoch.phase}, epoch {epoch.epoch}"
+    if not np.isfinite(epoch.loss) or not np.isfinite(epoch.p_t_mean):
+        raise TrainingError(f"{where}: the loss is not a finite number; lower --learning-rate")
+    for name, share in epoch.predicted_share.items():
+        if share == 1.0 and len(epoch.accuracy_by_class) > 1:
+            raise TrainingError(
+                f"{where}: every row was predicted {name}, the model has collapsed; "
+                "lower --learning-rate, train more rows, or take another --loss"
+            )
+
+
+def _batches(order: np.ndarray, rows: int) -> Iterator[np.ndarray]:
+    return (order[first : first + rows] for first in range(0, len(order), rows))
+
+
+def _freeze_below(model: BertClassifier, start: int) -> None:
+    model.freeze()
+    for layer in model.bert.encoder.layer[start:]:
+        layer.unfreeze()
+    model.bert.pooler.unfreeze()
+    model.classifier.unfreeze()
+
+
+def _optimizer(recipe: Recipe, steps: int) -> optim.Optimizer:
+    """AdamW, the head with its own learning rate; linear warm-up and linear decay to zero."""
+
+    def adam(rate: float) -> optim.Optimizer:
+        return optim.AdamW(_schedule(rate, recipe.warmup, steps), weight_decay=recipe.weight_decay)
+
+    return optim.MultiOptimizer(
+        [adam(recipe.head_learning_rate), adam(recipe.learning_rate)],
+        filters=[lambda name, _: name.startswith("classifier") or name.startswith("bert.pooler")],
+    )
+
+
+def _schedule(peak: float, warmup: float, steps: int) -> Callable[[mx.array], mx.array]:
+    rising = max(1, round(warmup * steps))
+    falling = max(1, steps - rising)
+    return optim.join_schedules(
+        [optim.linear_schedule(peak / rising, peak, rising), optim.linear_schedule(peak, 0.0, falling)], [rising]
+    )
+
+
+def count_parameters(model: BertClassifier) -> int:
+    """All parameters of the classifier."""
+    return sum(value.size for _, value in tree_flatten(model.parameters()))

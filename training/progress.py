@@ -1,0 +1,54 @@
+"""What training shows while it runs: a bar with the time left on a terminal, quiet lines when piped."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from training.diagnostics import EpochDiagnostics
+
+
+class TrainingProgress:
+    """A context manager; every epoch's diagnostics go to ``log`` (JSON lines) and to the display."""
+
+    def __init__(self, log: Path, total_steps: int, quiet: bool = False):
+        self._log, self._quiet = log, quiet
+        self._total, self._done, self._start = total_steps, 0, time.monotonic()
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[last]}"),
+        )  # fmt: skip
+        self._bar = Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty())
+        self._task = self._bar.add_task("training", total=total_steps, last="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def phase(self, name: str) -> None:
+        """Say what is being computed."""
+        self._bar.update(self._task, description=name)
+        if not self._quiet and not sys.stderr.isatty():
+            print(name, file=sys.stderr, flush=True)
+
+    def advance(self, steps: int = 1) -> None:
+        """Count optimisation steps, also those that an earlier run had done."""
+        self._done += steps
+        self._bar.advance(self._task, steps)
+
+    def epoch(self, diagnostics: EpochDiagnostics) -> None:
+        """Record one finished epoch."""
+        with self._log.open("ab") as log:
+            log.write(msgspec.json.encode(diagnostics) + b"\n")
+        line = diagnostics.line()
+        self._bar.update(self._task, last=line)
+        if not self._quiet and not sys.stderr.isatty():
+            left = (time.monotonic() - self._start) / max(self._done, 1) * (self._total - self._done)
+            print(f"  {line}, {left:.0f} s left", file=sys.stderr, flush=True)
