@@ -6,6 +6,8 @@ from typing import Any, Self
 import mlx.core as mx
 import mlx.nn as nn
 
+from models.operators import gelu
+
 MASKED = -1e9
 """Added to the scores of padding. Finite, so that a wholly padded row attends evenly and gives no NaN."""
 
@@ -91,7 +93,7 @@ class BertIntermediate(nn.Module):
         self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return nn.gelu(self.dense(x))
+        return gelu(self.dense(x))
 
 
 class BertLayer(nn.Module):

@@ -20,6 +20,7 @@ from models.classifier import BertClassifier, from_pretrained
 from models.tokenizer import Tokenizer
 from training.diagnostics import EpochDiagnostics
 from training.losses import Loss
+from training.optimizer import AdamW
 from training.progress import TrainingProgress
 
 INFERENCE_ROWS = 64
@@ -182,7 +183,7 @@ def _optimizer(recipe: Recipe, steps: int) -> optim.Optimizer:
     """AdamW, the head with its own learning rate; linear warm-up and linear decay to zero."""
 
     def adam(rate: float) -> optim.Optimizer:
-        return optim.AdamW(_schedule(rate, recipe.warmup, steps), weight_decay=recipe.weight_decay)
+        return AdamW(_schedule(rate, recipe.warmup, steps), weight_decay=recipe.weight_decay)
 
     return optim.MultiOptimizer(
         [adam(recipe.head_learning_rate), adam(recipe.learning_rate)],

@@ -1,0 +1,92 @@
+"""Bundle → predictions: the only place where text, tokens, logits, calibration and confidence meet."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import mlx.core as mx
+import numpy as np
+from msgspec import Struct
+
+from models.backend import Backend, prepare
+from models.bundle import Bundle, read_bundle
+from models.classifier import BertClassifier, load_classifier
+from models.confidence import Confidence, diagnose
+from models.passenger import Passenger, describe
+from models.tokenizer import SHAPE_STEP, Tokenizer
+
+DEVICE_ROWS = 64
+"""Rows of one forward pass: more gains nothing on a CPU and holds more memory."""
+
+WARM_UP = Passenger(pclass=3, sex="male", name="Braund, Mr. Owen Harris", age=22, sibsp=1, fare=7.25, embarked="S")
+
+
+class PredictionError(Exception):
+    """The model gave a number that is not finite, so there is no probability to serve."""
+
+
+class Prediction(Struct, frozen=True):
+    """``survived`` is ``probability`` ≥ ½, the calibrated probability of survival."""
+
+    survived: bool
+    probability: float
+    confidence: Confidence
+
+
+class Predictor:
+    """A loaded bundle. MLX is bound to threads: load it and call it on one and the same thread.
+
+        predictor = Predictor.load("artifacts/titanic")
+        predictor.predict([Passenger(pclass=1, sex="female", age=38)])[0].probability
+    """
+
+    def __init__(self, bundle: Bundle, model: BertClassifier, tokenizer: Tokenizer, backend: Backend):
+        self.bundle, self.backend = bundle, backend
+        self._model, self._tokenizer = model, tokenizer
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Verify and load a bundle; raises BundleError naming the file and the fault."""
+        backend = prepare()
+        bundle = read_bundle(Path(folder))
+        model = load_classifier(bundle.config, bundle.folder / "model.safetensors")
+        tokenizer = Tokenizer.load(bundle.folder / "tokenizer.json", int(bundle.config["max_position_embeddings"]))
+        return cls(bundle, model, tokenizer, backend)
+
+    def predict(self, passengers: Sequence[Passenger]) -> list[Prediction]:
+        """Predictions in the order of ``passengers``; raises PredictionError."""
+        if not passengers:
+            return []
+        logits = self.logits([describe(passenger) for passenger in passengers])
+        probabilities, confidences = diagnose(self.bundle.record, self.bundle.reference, logits, passengers)
+        return [
+            Prediction(survived=p >= 0.5, probability=p, confidence=confidence)
+            for p, confidence in zip(probabilities.tolist(), confidences, strict=True)
+        ]
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        """z = logit_survived − logit_died of each text, (B,) float64; identical texts are computed once.
+
+        Raises PredictionError when a logit is not finite.
+        """
+        distinct, index = np.unique(np.array(texts, dtype=object), return_inverse=True)
+        tokens = self._tokenizer.token_ids(distinct.tolist())
+        logits = np.empty(len(distinct))
+        # Neighbours in length share a forward pass, so that little of it is padding.
+        by_length = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
+        for first in range(0, len(by_length), DEVICE_ROWS):
+            rows = by_length[first : first + DEVICE_ROWS]
+            ids, mask = self._tokenizer.pad([tokens[row] for row in rows])
+            pair = np.array(self._model(mx.array(ids), mx.array(mask)), np.float64)
+            logits[rows] = pair[:, 1] - pair[:, 0]
+        if not np.isfinite(logits).all():
+            raise PredictionError("the model's logits are not finite")
+        return logits[index]
+
+    def warm_up(self) -> None:
+        """Run the shapes that short texts have, so that the first request is as fast as the next."""
+        for tokens in (2 * SHAPE_STEP, 3 * SHAPE_STEP, 4 * SHAPE_STEP):
+            for rows in (1, 8, DEVICE_ROWS):
+                ids = np.zeros((rows, tokens), np.int32)
+                mx.eval(self._model(mx.array(ids), mx.array(np.ones_like(ids))))
+        self.predict([WARM_UP])

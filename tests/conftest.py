@@ -1,0 +1,48 @@
+"""Shared by the tests: the real table, and a real bundle trained once, quickly, for the whole run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from training.data import Table, read_table
+
+ROOT = Path(__file__).parents[1]
+TITANIC = ROOT / "data" / "titanic.csv"
+
+
+@pytest.fixture(scope="session")
+def table() -> Table:
+    return read_table(TITANIC)
+
+
+@pytest.fixture(scope="session")
+def small_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 240 passengers: enough to train something that is not nonsense in seconds."""
+    path = tmp_path_factory.mktemp("data") / "small.csv"
+    path.write_text("".join(TITANIC.read_text().splitlines(keepends=True)[:241]))
+    return path
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(tmp_path_factory: pytest.TempPathFactory, small_csv: Path) -> Path:
+    """A real bundle from the real command (in its own process: MLX is bound to threads)."""
+    folder = tmp_path_factory.mktemp("bundle") / "titanic"
+    command = [sys.executable, "-m", "training", "fit", "--data", str(small_csv), "--folds", "3", "--epochs", "2"]
+    subprocess.run([*command, "--quiet", "--out", str(folder)], check=True, cwd=ROOT, timeout=300)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def transformers_classifier() -> type:
+    """``BertForSequenceClassification`` of transformers; where torch is absent its tests are skipped, in CI they fail."""
+    try:
+        import torch  # noqa: F401
+        from transformers import BertForSequenceClassification
+    except ImportError:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip("torch is not installed: ./run setup test --torch installs it")
+    return BertForSequenceClassification
