@@ -1,0 +1,164 @@
+"""Per-request diagnostics: interval, conformal prediction set, entropy, margin, typicality, warnings."""
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from models.calibration import CalibrationMap, Candidate, VennAbers
+from models.passenger import INPUT_BINS, LABELS, Passenger
+from models.reference import InputWarning, Reference, bin_names, input_bin
+
+
+class ConformalSets(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Label-conditional conformal prediction sets (Vovk et al., 2005, section 4.5).
+
+    A class belongs to the set when 1 − p_class is at most its threshold. If the rows that set the thresholds and the
+    new row are exchangeable, a row of either class has its class in the set with probability ≥ ``coverage``. The
+    thresholds here come from cross-fitted probabilities, for which theory promises only about 1 − 2(1 − coverage)
+    (Barber et al., 2021, theorem 4); the evaluation reports what was found.
+    """
+
+    coverage: float
+    died: float
+    survived: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.coverage < 1 or not (0 <= self.died <= 1 and 0 <= self.survived <= 1):
+            raise ValueError("coverage must be inside (0, 1) and thresholds in [0, 1]")
+
+    def sets(self, probabilities: np.ndarray) -> np.ndarray:
+        """Probabilities of survival (B,) → membership (B, 2) bool of died, survived."""
+        return np.stack([probabilities <= self.died, 1 - probabilities <= self.survived], axis=1)
+
+
+class Typicality(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
+    """Full conformal p-value of a passenger's inputs (Vovk et al., 2005, section 2.2).
+
+    The score of a row is Σ over fields of −ln(share of its bin) in the bag of training rows *and* the new one; the
+    p-value is the share of the bag whose score is at least the new row's. While rows are exchangeable,
+    P(typicality ≤ t) ≤ t: 0.01 is as odd as one training row in a hundred. ``patterns`` are the distinct rows of bin
+    numbers in the order of `INPUT_BINS`, ``weights`` how often each occurs.
+    """
+
+    patterns: tuple[tuple[int, ...], ...]
+    weights: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        sizes = [len(bin_names(bins)) for bins in INPUT_BINS]
+        if not self.patterns or len(self.patterns) != len(self.weights) or min(self.weights) < 1:
+            raise ValueError("patterns and weights must be of equal length, and weights positive")
+        if any(len(row) != len(sizes) for row in self.patterns):
+            raise ValueError(f"a pattern must hold {len(sizes)} bin numbers")
+        if any(not 0 <= one < size for row in self.patterns for one, size in zip(row, sizes, strict=True)):
+            raise ValueError("a bin number is outside its field's bins")
+
+    @cached_property
+    def _bag(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Patterns (k, F), weights (k,), counts (F, most bins), and Σ ln count per pattern (k,)."""
+        patterns, weights = np.array(self.patterns), np.array(self.weights)
+        counts = np.zeros((patterns.shape[1], max(len(bin_names(bins)) for bins in INPUT_BINS)))
+        for field in range(patterns.shape[1]):
+            np.add.at(counts[field], patterns[:, field], weights)
+        log_counts = np.log(np.maximum(counts, 1))
+        return patterns, weights, counts, log_counts[np.arange(patterns.shape[1]), patterns].sum(axis=1)
+
+    def p_values(self, rows: np.ndarray) -> np.ndarray:
+        """Bin numbers (B, F) → p-values (B,) in (0, 1]."""
+        distinct, index = np.unique(rows, axis=0, return_inverse=True)
+        return np.array([self._p_value(row) for row in distinct])[index.reshape(-1)]
+
+    def _p_value(self, row: np.ndarray) -> float:
+        patterns, weights, counts, log_sums = self._bag
+        own = counts[np.arange(len(row)), row]
+        # The new row adds one to the count of each of its bins, and so to every row that shares the bin.
+        gain = np.log(own + 1) - np.log(np.maximum(own, 1))
+        commonness = log_sums + (patterns == row) @ gain
+        mine = np.log(own + 1).sum()
+        return float((weights[commonness <= mine + 1e-9].sum() + 1) / (weights.sum() + 1))
+
+
+def input_bins(passengers: Sequence[Passenger]) -> np.ndarray:
+    """Bin numbers (B, F) of passengers, in the order of `INPUT_BINS`."""
+    places = [{name: place for place, name in enumerate(bin_names(bins))} for bins in INPUT_BINS]
+    rows = [
+        [place[input_bin(bins, passenger)] for bins, place in zip(INPUT_BINS, places, strict=True)]
+        for passenger in passengers
+    ]
+    return np.array(rows, np.int64).reshape(-1, len(INPUT_BINS))
+
+
+class CalibrationRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What ``calibration.json`` holds. ``rows`` out-of-fold logits fitted all of it."""
+
+    rows: int
+    map: CalibrationMap
+    candidates: tuple[Candidate, ...]
+    venn_abers: VennAbers
+    conformal: ConformalSets
+    typicality: Typicality
+
+
+class CalibrationStep(Struct, frozen=True):
+    """The probability of survival after one step of the calibration map."""
+
+    step: str
+    probability: float
+
+
+class Confidence(Struct, frozen=True, kw_only=True):
+    """How far one prediction can be trusted. Each field's guarantee is stated where it is computed.
+
+    ``interval`` is the smallest that holds Venn–Abers' p0 and p1 and the served probability; ``margin`` |2p − 1|;
+    ``entropy_bits`` the binary entropy of p; ``abstain`` is true when the prediction set is not a single class.
+    """
+
+    interval: tuple[float, float]
+    prediction_set: tuple[str, ...]
+    coverage: float
+    margin: float
+    entropy_bits: float
+    typicality: float
+    abstain: bool
+    uncalibrated_probability: float
+    calibration: tuple[CalibrationStep, ...]
+    warnings: tuple[InputWarning, ...]
+
+
+def diagnose(
+    record: CalibrationRecord, reference: Reference, logits: np.ndarray, passengers: Sequence[Passenger]
+) -> tuple[np.ndarray, list[Confidence]]:
+    """Logits (B,) and their passengers → calibrated probabilities (B,) and a Confidence each."""
+    trace = record.map.trace(logits)
+    p = trace[-1][1]
+    p0, p1 = record.venn_abers.interval(logits)
+    columns: dict[str, Any] = {
+        "low": np.minimum(p0, p), "high": np.maximum(p1, p), "sets": record.conformal.sets(p),
+        "typicality": record.typicality.p_values(input_bins(passengers)),
+    }  # fmt: skip
+    lists = {name: values.tolist() for name, values in columns.items()}
+    steps = [(name, values.tolist()) for name, values in trace]
+    confidences = [
+        Confidence(
+            interval=(lists["low"][row], lists["high"][row]),
+            prediction_set=(labels := tuple(n for n, held in zip(LABELS, lists["sets"][row], strict=True) if held)),
+            coverage=record.conformal.coverage,
+            margin=abs(2 * probability - 1),
+            entropy_bits=entropy_bits(probability),
+            typicality=lists["typicality"][row],
+            abstain=len(labels) != 1,
+            uncalibrated_probability=steps[0][1][row],
+            calibration=tuple(CalibrationStep(name, values[row]) for name, values in steps),
+            warnings=reference.warnings(passenger),
+        )
+        for row, (probability, passenger) in enumerate(zip(p.tolist(), passengers, strict=True))
+    ]
+    return p, confidences
+
+
+def entropy_bits(p: float) -> float:
+    """−p log₂ p − (1−p) log₂(1−p), for p in (0, 1)."""
+    return -(p * math.log(p) + (1 - p) * math.log1p(-p)) / math.log(2)

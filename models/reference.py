@@ -1,0 +1,106 @@
+"""What the training distribution looked like: binned probabilities and inputs, to compare live traffic with."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import Struct
+
+from models.passenger import INPUT_BINS, InputBins, Passenger
+
+EDGES = tuple(round(i / 10, 1) for i in range(11))
+PROBABILITY_BINS = tuple(f"{low:.1f}-{high:.1f}" for low, high in zip(EDGES, EDGES[1:], strict=False))
+UNKNOWN, KNOWN = "unknown", "known"
+
+
+class InputWarning(Struct, frozen=True):
+    """A value that the training rows do not cover."""
+
+    field: str
+    message: str
+
+
+class InputReference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One field over the training rows: ``counts`` per bin, and the range of a number."""
+
+    bins: InputBins
+    counts: dict[str, int]
+    minimum: float | None = None
+    maximum: float | None = None
+
+    def __post_init__(self) -> None:
+        if tuple(self.counts) != bin_names(self.bins) or min(self.counts.values()) < 0:
+            raise ValueError(f"counts of {self.bins.field} must be non-negative and name {bin_names(self.bins)}")
+
+
+class Reference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Counts over the held-out predictions of the training rows."""
+
+    rows: int
+    probability_counts: tuple[int, ...]
+    inputs: tuple[InputReference, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.probability_counts) != len(PROBABILITY_BINS) or min(self.probability_counts) < 0:
+            raise ValueError(f"probability_counts must be {len(PROBABILITY_BINS)} counts")
+        for counts in (self.probability_counts, *(field.counts.values() for field in self.inputs)):
+            if self.rows < 1 or sum(counts) != self.rows:
+                raise ValueError(f"counts must sum to rows, {self.rows}")
+
+    def warnings(self, passenger: Passenger) -> tuple[InputWarning, ...]:
+        """What of this passenger lies outside the training rows."""
+        found = (self._warning(field, getattr(passenger, field.bins.field)) for field in self.inputs)
+        return tuple(warning for warning in found if warning is not None)
+
+    def _warning(self, field: InputReference, value: object) -> InputWarning | None:
+        if value is None:
+            return None
+        if field.bins.edges and isinstance(value, int | float) and field.minimum is not None and field.maximum is not None:
+            if not field.minimum <= value <= field.maximum:
+                span = f"{field.minimum:g}–{field.maximum:g}"
+                return InputWarning(field.bins.field, f"{value:g} is outside the training range {span}")
+        elif field.bins.levels and field.counts[str(value)] == 0:
+            return InputWarning(field.bins.field, f"{value} does not occur in the training rows")
+        return None
+
+
+def build_reference(probabilities: np.ndarray, passengers: Sequence[Passenger]) -> Reference:
+    """The reference of held-out calibrated probabilities (n,) and their passengers."""
+    counts = np.bincount(probability_bins(probabilities), minlength=len(PROBABILITY_BINS))
+    return Reference(
+        rows=len(passengers), probability_counts=tuple(counts.tolist()),
+        inputs=tuple(_input_reference(bins, passengers) for bins in INPUT_BINS),
+    )  # fmt: skip
+
+
+def _input_reference(bins: InputBins, passengers: Sequence[Passenger]) -> InputReference:
+    found = Counter(input_bin(bins, passenger) for passenger in passengers)
+    values = [v for p in passengers if (v := getattr(p, bins.field)) is not None] if bins.edges else []
+    return InputReference(
+        bins=bins, counts={name: found[name] for name in bin_names(bins)},
+        minimum=float(min(values)) if values else None, maximum=float(max(values)) if values else None,
+    )  # fmt: skip
+
+
+def probability_bins(probabilities: np.ndarray) -> np.ndarray:
+    """Bin number 0 … 9 of each probability: tenths that hold their lower edge, the last both."""
+    return np.clip(np.searchsorted(EDGES, probabilities, "right") - 1, 0, len(PROBABILITY_BINS) - 1)
+
+
+def bin_names(bins: InputBins) -> tuple[str, ...]:
+    """All bins of a field, ``unknown`` last."""
+    spans = tuple(f"{low:g}-{high:g}" for low, high in zip(bins.edges, bins.edges[1:], strict=False))
+    return (*(spans or bins.levels or (KNOWN,)), UNKNOWN)
+
+
+def input_bin(bins: InputBins, passenger: Passenger) -> str:
+    """The bin of a passenger's value."""
+    value = getattr(passenger, bins.field)
+    if value is None or value == "":
+        return UNKNOWN
+    if bins.levels:
+        return str(value)
+    if not bins.edges:
+        return KNOWN
+    last = len(bins.edges) - 2
+    return bin_names(bins)[min(last, int(np.searchsorted(bins.edges, value, "right")) - 1)]
