@@ -46,3 +46,11 @@ class Tokenizer:
     def __call__(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """texts → ids and mask, both (B, L) int32."""
         return self.pad(self.token_ids(texts))
+
+    def largest_id(self) -> int:
+        """The largest token id that it can give."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+
+    def to_json(self) -> str:
+        """The content of ``tokenizer.json``."""
+        return self._tokenizer.to_str(pretty=False)

@@ -1,0 +1,118 @@
+"""python -m training fit | evaluate"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from rich.console import Console
+
+from models.backend import prepare
+from models.bundle import BundleError
+from models.passenger import LABELS
+from training.data import DataError, read_table
+from training.evaluate import evaluate_rows, print_evaluation
+from training.finetune import Recipe, TrainingError
+from training.fit import FitOptions, fit
+from training.losses import LOSSES, PRESETS, LossError
+from training.pretrained import BaseError
+
+FAILURES = (DataError, LossError, BaseError, TrainingError, BundleError, ValueError, OSError)
+DATA = Path("data/titanic.csv")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 done, 1 failed (one sentence on stderr), 2 wrong use."""
+    options = _parser().parse_args(arguments)
+    try:
+        run: Any = options.run
+        return int(run(options))
+    except FAILURES as error:
+        print(f"training: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("training: stopped; `fit --resume` with the same options goes on from the last fold", file=sys.stderr)
+        return 1
+
+
+def _fit(options: argparse.Namespace) -> int:
+    backend = prepare()
+    if backend.warning:
+        print(f"training: {backend.warning}", file=sys.stderr)
+    given = {"gamma": options.gamma, "smoothing": options.smoothing}
+    if options.alpha_survived is not None:
+        given["alpha"] = {"died": 1 - options.alpha_survived, "survived": options.alpha_survived}
+    recipe = {name: value for name in Recipe.__struct_fields__ if (value := getattr(options, name)) is not None}
+    bundle = fit(
+        FitOptions(
+            data=options.data, out=options.out, base=options.base, loss=options.loss, preset=options.preset,
+            loss_parameters={k: v for k, v in given.items() if v is not None},
+            recipe=msgspec.structs.replace(Recipe(), **recipe), folds=options.folds, seed=options.seed,
+            coverage=options.coverage, resume=options.resume, quiet=options.quiet,
+        )
+    )  # fmt: skip
+    if not options.quiet:
+        calibrated = bundle.evaluation["calibrated"]
+        loss, error = calibrated["log_loss"], calibrated["calibration_error"]
+        print(
+            f"{options.out}: version {bundle.version}, log loss {loss['value']:.4f} ± {loss['standard_error']:.4f}, "
+            f"calibration error {error['value']['value']:.3f} (a perfect model's: {error['noise_floor']:.3f})"
+        )
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from models.predictor import Predictor
+
+    table, predictor = read_table(options.data), Predictor.load(options.bundle)
+    found = predictor.predict(table.passengers)
+    confidences = [prediction.confidence for prediction in found]
+    evaluation = evaluate_rows(
+        np.array([prediction.probability for prediction in found]),
+        np.array([one.uncalibrated_probability for one in confidences]),
+        np.array([[name in one.prediction_set for name in LABELS] for one in confidences]),
+        *np.array([one.interval for one in confidences]).T,
+        table.labels, predictor.bundle.record.conformal.coverage, options.seed,
+    )  # fmt: skip
+    if table.sha256 == predictor.bundle.manifest.origin.data.sha256:
+        evaluation["how"] += ", WHICH ARE ITS TRAINING ROWS; evaluation.json has the held-out figures"
+    print_evaluation(evaluation, Console())
+    if options.json:
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(evaluation), indent=1) + b"\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description="Train and judge bundles.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    fit = commands.add_parser("fit", help="fine-tune, cross-fit, calibrate, evaluate, write a bundle")
+    fit.set_defaults(run=_fit)
+    fit.add_argument("--data", type=Path, default=DATA, help="labelled passengers, CSV (default: %(default)s)")
+    fit.add_argument("--out", type=Path, required=True, help="the bundle's folder; an old one is replaced at the end")
+    fit.add_argument("--base", help="a BERT: a folder, or a Hugging Face hub id (default: the packaged MiniLM)")
+    fit.add_argument("--loss", default="focal_smooth", choices=LOSSES, help="default: %(default)s")
+    fit.add_argument("--preset", choices=PRESETS, help="loss parameters by name; note: the research note's numbers")
+    fit.add_argument("--gamma", type=float, help="focusing, 0 to 3")
+    fit.add_argument("--smoothing", type=float, help="label smoothing, 0 to 0.99")
+    fit.add_argument("--alpha-survived", type=float, help="weight of survivors in (0, 1) (default: from the data)")
+    fit.add_argument("--folds", type=int, default=5, help="folds of the cross-fit (default: %(default)s)")
+    fit.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    fit.add_argument("--coverage", type=float, default=0.9, help="of the prediction sets (default: %(default)s)")
+    for name, default in msgspec.structs.asdict(Recipe()).items():
+        fit.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=f"default: {default}")
+    fit.add_argument("--resume", action="store_true", help="go on from the last finished fold of an interrupted run")
+    fit.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    judge = commands.add_parser("evaluate", help="score a bundle on labelled rows")
+    judge.set_defaults(run=_evaluate)
+    judge.add_argument("--bundle", type=Path, required=True)
+    judge.add_argument("--data", type=Path, default=DATA, help="labelled passengers, CSV (default: %(default)s)")
+    judge.add_argument("--json", type=Path, help="write the evaluation here too")
+    judge.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,143 @@
+"""The whole of training: table → cross-fitted logits → calibration and evaluation → final model → bundle."""
+
+import hashlib
+import importlib.metadata
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from models.bundle import REQUIRED_CONFIG, BaseModel, Bundle, DataRecord, LossRecord, Origin, sha256_of, write_bundle
+from models.classifier import save_weights
+from models.passenger import LABELS, describe
+from models.reference import build_reference
+from models.tokenizer import Tokenizer
+from training.calibrate import fit_record
+from training.card import model_card
+from training.crossfit import crossfit, make_folds
+from training.data import read_table
+from training.evaluate import nested_evaluation
+from training.finetune import Recipe, encode, finetune
+from training.losses import Loss, make_loss
+from training.pretrained import PACKAGE_NAME, find_base
+from training.progress import TrainingProgress
+
+PACKAGES = ("mlx", "numpy", "scipy", "scikit-learn", "tokenizers", "safetensors", "msgspec", "pandas")
+
+
+class FitOptions(Struct, frozen=True, kw_only=True):
+    """What ``python -m training fit`` was asked to do."""
+
+    data: Path
+    out: Path
+    base: str | None = None
+    loss: str = "focal_smooth"
+    preset: str | None = None
+    loss_parameters: dict[str, Any] = {}
+    recipe: Recipe = Recipe()
+    folds: int = 5
+    seed: int = 0
+    coverage: float = 0.9
+    resume: bool = False
+    quiet: bool = False
+
+    def make_loss(self, labels: np.ndarray) -> Loss:
+        return make_loss(self.loss, labels, self.preset, **self.loss_parameters)
+
+
+def fit(options: FitOptions) -> Bundle:
+    """Train, calibrate, evaluate and write the bundle.
+
+    Finished folds and ``training_log.jsonl`` are kept beside it in ``OUT.training``; the folds are removed once the
+    bundle is written. Raises DataError, LossError, BaseError, TrainingError, BundleError, ValueError.
+    """
+    table = read_table(options.data)
+    base, tokenizer_path = find_base(options.base)
+    loss = options.make_loss(table.labels)
+    folds = make_folds(table.labels, options.folds, options.seed)
+    work = _work_folder(options, table.sha256, base.weights)
+    sizes = [int((folds != fold).sum()) for fold in range(options.folds)] + [len(table)]
+    with TrainingProgress(work / "training_log.jsonl", sum(map(options.recipe.steps, sizes)), options.quiet) as progress:
+        progress.phase("frozen layers")
+        tokenizer = Tokenizer.load(tokenizer_path, int(base.config["max_position_embeddings"]))
+        texts = [describe(passenger) for passenger in table.passengers]
+        encoded = encode(base, tokenizer, texts, options.recipe.trained_layers)
+        logits = crossfit(
+            base, encoded, table.labels, folds, recipe=options.recipe, make_loss=options.make_loss,
+            seed=options.seed, progress=progress, checkpoints=work / "folds",
+        )  # fmt: skip
+        progress.phase("final model")
+        model = finetune(
+            base, encoded, table.labels, np.arange(len(table)), recipe=options.recipe, loss=loss,
+            seed=options.seed + options.folds, phase="final model", progress=progress,
+        )  # fmt: skip
+        progress.phase("calibration and evaluation")
+        settings = {"inverse": loss.inverse(), "coverage": options.coverage, "seed": options.seed}
+        record = fit_record(logits, table.labels, table.passengers, **settings)
+        evaluation, p = nested_evaluation(logits, table.labels, folds, table.passengers, **settings)
+        origin = Origin(
+            name=options.out.name, created=datetime.now(UTC).isoformat(timespec="seconds"), seed=options.seed,
+            base=BaseModel(options.base or PACKAGE_NAME, sha256_of(base.weights)),
+            loss=LossRecord(loss.name, loss.parameters),
+            recipe={**msgspec.to_builtins(options.recipe), "folds": options.folds},
+            data=DataRecord(table.sha256, len(table), int(table.labels.sum())),
+            packages={name: importlib.metadata.version(name) for name in PACKAGES},
+        )  # fmt: skip
+        with TemporaryDirectory(dir=work) as folder:
+            save_weights(model, Path(folder) / "model.safetensors")
+            contents = {
+                "config.json": _json(_config(base.config)),
+                "model.safetensors": Path(folder) / "model.safetensors",
+                "tokenizer.json": tokenizer.to_json().encode(),
+                "tokenizer_config.json": _json(_tokenizer_config(base.config)),
+                "calibration.json": msgspec.json.encode(record),
+                "reference.json": _json(build_reference(p, table.passengers)),
+                "evaluation.json": _json(evaluation),
+                "README.md": model_card(origin, evaluation).encode(),
+            }
+            bundle = write_bundle(options.out, contents, origin)
+    shutil.rmtree(work / "folds", ignore_errors=True)
+    return bundle
+
+
+def _work_folder(options: FitOptions, data: str, weights: Path) -> Path:
+    """``OUT.training``, emptied unless an interrupted run with the same settings is to be resumed.
+
+    Raises ValueError when there is nothing to resume, or its settings were others.
+    """
+    work = options.out.absolute().with_name(options.out.name + ".training")
+    same = {k: v for k, v in msgspec.to_builtins(options, enc_hook=str).items() if k not in ("resume", "quiet", "out")}
+    settings = hashlib.sha256(_json([same, data, sha256_of(weights)])).hexdigest().encode()
+    kept = work / "settings.sha256"
+    if options.resume:
+        if not kept.exists() or kept.read_bytes() != settings:
+            raise ValueError(f"--resume: {work} holds no interrupted run with these settings and data")
+    else:
+        shutil.rmtree(work, ignore_errors=True)
+        (work / "folds").mkdir(parents=True)
+        kept.write_bytes(settings)
+    (work / "folds").mkdir(exist_ok=True)
+    return work
+
+
+def _config(base: dict[str, Any]) -> dict[str, Any]:
+    dropped = ("_name_or_path", "gradient_checkpointing", "torch_dtype", "transformers_version")
+    labels = {"label2id": {name: index for index, name in enumerate(LABELS)}, "num_labels": 2, "dtype": "float32"}
+    return {k: v for k, v in base.items() if k not in dropped} | REQUIRED_CONFIG | labels
+
+
+def _tokenizer_config(base: dict[str, Any]) -> dict[str, Any]:
+    return {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": base["max_position_embeddings"]} | {
+        f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "pad", "unk", "mask")
+    }
+
+
+def _json(value: Any) -> bytes:
+    encoder: Callable[[Any], bytes] = msgspec.json.encode
+    return msgspec.json.format(encoder(value), indent=1) + b"\n"
