@@ -1,0 +1,94 @@
+"""python -m service: serve a bundle."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from types import FrameType
+
+import uvicorn
+
+from models.predictor import Predictor
+from service.app import create_app
+from service.batcher import Batcher, PredictorLike
+from service.settings import Settings, SettingsError, read_settings
+
+LOGGER = logging.getLogger("evenkeel")
+
+
+class Server(uvicorn.Server):
+    """uvicorn that turns readiness red and waits before it stops, so that a balancer takes the replica out first."""
+
+    def __init__(self, config: uvicorn.Config, batcher: Batcher, grace_seconds: float):
+        super().__init__(config)
+        self._batcher, self._grace_seconds = batcher, grace_seconds
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._batcher.draining or sig == signal.SIGINT:
+            self._stop()
+            return
+        self._batcher.draining = True
+        LOGGER.info("draining for %g s", self._grace_seconds)
+        timer = threading.Timer(self._grace_seconds, self._stop)
+        timer.daemon = True
+        timer.start()
+
+    def _stop(self) -> None:
+        self._batcher.draining = True
+        self.should_exit = True
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until a signal; 0 stopped, 1 failed, 2 wrong use."""
+    try:
+        settings = read_settings(os.environ, sys.argv[1:] if arguments is None else arguments)
+    except SettingsError as error:
+        print(f"service: {error}", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    return _serve(settings)
+
+
+def _serve(settings: Settings) -> int:
+    failures: list[str] = []
+    servers: list[Server] = []
+
+    def ready(predictor: PredictorLike) -> None:
+        backend, bundle = predictor.backend, predictor.bundle
+        if backend.warning:
+            LOGGER.warning("%s", backend.warning)
+        LOGGER.info(
+            "ready: http://%s:%d/v1/model serves %s version %s on %s, BLAS %s at %.0f GFLOP/s, %d threads",
+            settings.host, _port(servers[0]), bundle.name, bundle.version, backend.device, backend.blas,
+            backend.gflops, backend.threads,
+        )  # fmt: skip
+
+    def failed(reason: str) -> None:
+        failures.append(reason)
+        servers[0].should_exit = True
+
+    app = create_app(settings, lambda: Predictor.load(settings.bundle), on_ready=ready, on_failure=failed)
+    config = uvicorn.Config(
+        app, host=settings.host, port=settings.port, log_level="warning", access_log=False, server_header=False,
+        timeout_graceful_shutdown=int(settings.timeout_seconds) + 1,
+    )  # fmt: skip
+    servers.append(Server(config, app.state.batcher, settings.grace_seconds))
+    try:
+        servers[0].run()
+    except SystemExit:
+        # uvicorn has logged why: most often the port is taken.
+        return 1
+    if failures:
+        print(f"service: {failures[0]}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _port(server: Server) -> int:
+    sockets = [one for listener in getattr(server, "servers", []) for one in listener.sockets]
+    return int(sockets[0].getsockname()[1]) if sockets else server.config.port
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,109 @@
+"""The /v1 routes, health and metrics."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, get, post
+from litestar.datastructures import State
+from litestar.openapi.datastructures import ResponseSpec
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from models.passenger import Passenger
+from service.batcher import Answer, Batcher
+from service.bodies import JSON, MESSAGEPACK, MESSAGEPACK_TYPES, decode_body
+from service.errors import NotReady, Problem
+from service.metrics import Metrics
+from service.schemas import (
+    BatchRequest, BatchResponse, Health, ModelDescription, ModelIdentity, PredictionResponse, uuid7,
+)  # fmt: skip
+
+AnyRequest = Request[Any, Any, State]
+REFUSALS = {
+    status: ResponseSpec(Problem, description=text, media_type="application/problem+json")
+    for status, text in {
+        400: "malformed body", 413: "body too large", 415: "neither JSON nor MessagePack", 422: "faults in the body",
+        429: "queue full", 503: "not ready", 504: "deadline passed",
+    }.items()
+}  # fmt: skip
+
+
+@post("/v1/predict", status_code=200, responses={200: ResponseSpec(PredictionResponse), **REFUSALS})
+async def predict(request: AnyRequest) -> Response[bytes]:
+    """One passenger → one prediction."""
+    passenger = decode_body(await request.body(), request.headers.get("content-type", ""), Passenger)
+    answer, predictions = await _predict(request, [passenger])
+    return _respond(request, predictions[0], answer)
+
+
+@post("/v1/predict/batch", status_code=200, responses={200: ResponseSpec(BatchResponse), **REFUSALS})
+async def predict_batch(request: AnyRequest) -> Response[bytes]:
+    """1 to 1024 passengers → as many predictions, in order."""
+    batch = decode_body(await request.body(), request.headers.get("content-type", ""), BatchRequest)
+    answer, predictions = await _predict(request, batch.passengers)
+    return _respond(request, BatchResponse(predictions), answer)
+
+
+@get("/v1/model", responses={200: ResponseSpec(ModelDescription), 503: REFUSALS[503]})
+async def model(request: AnyRequest) -> Response[bytes]:
+    """What is served: manifest, evaluation, back end."""
+    batcher = _batcher(request)
+    if batcher.predictor is None:
+        raise NotReady(batcher.failure or "the model is being loaded")
+    bundle = batcher.predictor.bundle
+    description = ModelDescription(
+        name=bundle.name, version=bundle.version, backend=msgspec.to_builtins(batcher.predictor.backend),
+        manifest=bundle.manifest, evaluation=bundle.evaluation,
+    )  # fmt: skip
+    return _respond(request, description)
+
+
+@get("/health/live")
+async def live() -> Health:
+    """The process runs and answers."""
+    return Health("live")
+
+
+@get("/health/ready", responses={200: ResponseSpec(Health), 503: ResponseSpec(Health)})
+async def ready(request: AnyRequest) -> Response[Health]:
+    """The model is loaded and warm, and the process is not stopping."""
+    batcher = _batcher(request)
+    if batcher.ready and not batcher.draining:
+        return Response(Health("ready"))
+    detail = batcher.failure or ("draining" if batcher.draining else "loading")
+    return Response(Health("not ready", detail), status_code=503)
+
+
+@get("/metrics", include_in_schema=False)
+async def metrics(request: AnyRequest) -> Response[bytes]:
+    """Prometheus' text format."""
+    held: Metrics = request.app.state.metrics
+    return Response(generate_latest(held.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _predict(request: AnyRequest, passengers: Sequence[Passenger]) -> tuple[Answer, list[PredictionResponse]]:
+    batcher, held = _batcher(request), request.app.state.metrics
+    answer = await batcher.predict(passengers, request.app.state.settings.timeout_seconds)
+    assert batcher.predictor is not None
+    bundle = batcher.predictor.bundle
+    held.waited(answer.queue_seconds)
+    held.predicted(bundle.version, passengers, answer.predictions)
+    identity = ModelIdentity(bundle.name, bundle.version)
+    return answer, [
+        PredictionResponse(
+            id=uuid7(), model=identity, survived=one.survived, probability=one.probability, confidence=one.confidence
+        )
+        for one in answer.predictions
+    ]
+
+
+def _batcher(request: AnyRequest) -> Batcher:
+    batcher: Batcher = request.app.state.batcher
+    return batcher
+
+
+def _respond(request: AnyRequest, value: Any, answer: Answer | None = None) -> Response[bytes]:
+    packed = any(one in request.headers.get("accept", "") for one in MESSAGEPACK_TYPES)
+    encode, media_type = (msgspec.msgpack.encode, MESSAGEPACK) if packed else (msgspec.json.encode, JSON)
+    timing = f"queue;dur={answer.queue_seconds * 1e3:.2f}, inference;dur={answer.inference_seconds * 1e3:.2f}" if answer else None
+    return Response(encode(value), media_type=media_type, headers={"Server-Timing": timing} if timing else {})

@@ -1,0 +1,75 @@
+"""create_app: the wiring of settings, metrics, batcher and routes."""
+
+import time
+from collections.abc import Callable
+
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from prometheus_client import CollectorRegistry
+
+from service import api
+from service.batcher import Batcher, PredictorLike
+from service.errors import ServiceError, http_problem, service_problem, unexpected_problem
+from service.metrics import Metrics
+from service.settings import Settings
+
+START = "evenkeel_start"
+
+
+def create_app(
+    settings: Settings, load: Callable[[], PredictorLike], registry: CollectorRegistry | None = None,
+    on_ready: Callable[[PredictorLike], None] = lambda _: None, on_failure: Callable[[str], None] = lambda _: None,
+) -> Litestar:  # fmt: skip
+    """The application. ``load`` is called on the inference thread when the application starts, not before."""
+    metrics = Metrics(registry or CollectorRegistry())
+
+    def loaded(predictor: PredictorLike) -> None:
+        metrics.model_loaded(predictor.bundle, predictor.backend)
+        on_ready(predictor)
+
+    batcher = Batcher(
+        load, metrics, max_batch_rows=settings.max_batch_rows, max_queue_rows=settings.max_queue_rows,
+        on_loaded=loaded, on_failure=on_failure,
+    )  # fmt: skip
+
+    async def count(message: Message, scope: Scope) -> None:
+        if message["type"] == "http.response.start" and scope["type"] == "http":
+            start = scope.get(START)
+            seconds = time.perf_counter() - start if isinstance(start, float) else None
+            route = str(scope.get("path_template") or "unmatched")
+            metrics.responded(route, _known(scope["method"]), message["status"], seconds)
+
+    return Litestar(
+        route_handlers=[api.predict, api.predict_batch, api.model, api.live, api.ready, api.metrics],
+        state=State({"settings": settings, "metrics": metrics, "batcher": batcher}),
+        on_startup=[batcher.start],
+        on_shutdown=[lambda: batcher.stop(settings.timeout_seconds)],
+        before_send=[count],
+        middleware=[_timed],
+        exception_handlers={
+            ServiceError: service_problem, HTTPException: http_problem, Exception: unexpected_problem,
+        },
+        request_max_body_size=settings.max_body_bytes,
+        openapi_config=OpenAPIConfig(
+            title="Evenkeel", version="1", path="/schema", render_plugins=[JsonRenderPlugin(path="/openapi.json")]
+        ),
+        logging_config=None,
+        debug=False,
+    )  # fmt: skip
+
+
+def _known(method: str) -> str:
+    """A label must not carry what a client made up."""
+    return method if method in ("GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE") else "other"
+
+
+def _timed(app: ASGIApp) -> ASGIApp:
+    async def timed(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[START] = time.perf_counter()  # type: ignore[literal-required]
+        await app(scope, receive, send)
+
+    return timed

@@ -1,0 +1,113 @@
+"""Our exceptions → problem details (RFC 9457), in one table.
+
+    ServiceError
+    ├── MalformedBody   400   not JSON or MessagePack
+    ├── WrongMediaType  415
+    ├── InvalidBody     422   carries every fault
+    ├── QueueFull       429   carries when to come back
+    ├── PredictionFailed, NotReady  503
+    └── DeadlinePassed  504
+"""
+
+import http
+import logging
+from typing import Any
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from msgspec import Struct
+
+LOGGER = logging.getLogger("evenkeel")
+PROBLEM = "application/problem+json"
+
+
+class Fault(Struct, frozen=True):
+    """One fault of a body: where (RFC 6901), what stands there (shortened JSON), what is accepted."""
+
+    pointer: str
+    value: str
+    message: str
+
+
+class ServiceError(Exception):
+    """Base of what the service refuses or cannot do."""
+
+
+class MalformedBody(ServiceError): ...
+
+
+class WrongMediaType(ServiceError): ...
+
+
+class InvalidBody(ServiceError):
+    def __init__(self, faults: list[Fault]):
+        super().__init__(f"the body has {len(faults)} fault{'s' if len(faults) > 1 else ''}")
+        self.faults = faults
+
+
+class QueueFull(ServiceError):
+    def __init__(self, retry_after_seconds: int):
+        super().__init__("more requests are waiting than can be answered in time")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class NotReady(ServiceError): ...
+
+
+class PredictionFailed(ServiceError): ...
+
+
+class DeadlinePassed(ServiceError): ...
+
+
+STATUS: dict[type[ServiceError], int] = {
+    MalformedBody: 400,
+    WrongMediaType: 415,
+    InvalidBody: 422,
+    QueueFull: 429,
+    NotReady: 503,
+    PredictionFailed: 503,
+    DeadlinePassed: 504,
+}
+
+
+class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Problem details; ``errors`` lists the faults of a body."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[Fault] = []
+
+
+def service_problem(_: Request[Any, Any, Any], error: ServiceError) -> Response[bytes]:
+    """The response to one of our exceptions."""
+    status = STATUS[type(error)]
+    headers = {}
+    if isinstance(error, QueueFull):
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    elif status == 503:
+        headers["Retry-After"] = "1"
+    return _respond(status, str(error), error.faults if isinstance(error, InvalidBody) else [], headers)
+
+
+def http_problem(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """The response to Litestar's own exceptions: 404, 405, 413."""
+    return _respond(error.status_code, error.detail, [], dict(error.headers or {}))
+
+
+def unexpected_problem(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The response to a fault of ours; logged, and nothing of it is told."""
+    LOGGER.error("unexpected error", exc_info=error)
+    return _respond(500, "an unexpected error; it has been logged", [], {})
+
+
+def _respond(status: int, detail: str, faults: list[Fault], headers: dict[str, str]) -> Response[bytes]:
+    problem = Problem(title=http.HTTPStatus(status).phrase, status=status, detail=detail, errors=faults)
+    return Response(msgspec.json.encode(_with_type(problem)), status_code=status, media_type=PROBLEM, headers=headers)
+
+
+def _with_type(problem: Problem) -> dict[str, Any]:
+    return {"type": problem.type, **msgspec.to_builtins(problem)}

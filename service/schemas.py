@@ -1,0 +1,59 @@
+"""What is on the wire."""
+
+import os
+import time
+import uuid
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from models.bundle import Manifest
+from models.confidence import Confidence
+from models.passenger import Passenger
+
+MAX_BATCH = 1024
+
+
+class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    passengers: Annotated[list[Passenger], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class ModelIdentity(Struct, frozen=True):
+    name: str
+    version: str
+
+
+class PredictionResponse(Struct, frozen=True, kw_only=True):
+    """``id`` is a UUIDv7 of this answer; ``survived`` is probability ≥ ½."""
+
+    id: str
+    model: ModelIdentity
+    survived: bool
+    probability: float
+    confidence: Confidence
+
+
+class BatchResponse(Struct, frozen=True):
+    predictions: list[PredictionResponse]
+
+
+class ModelDescription(Struct, frozen=True, kw_only=True):
+    """What is served: the bundle's manifest and evaluation, and what computes it."""
+
+    name: str
+    version: str
+    backend: dict[str, Any]
+    manifest: Manifest
+    evaluation: dict[str, Any]
+
+
+class Health(Struct, frozen=True):
+    status: str
+    detail: str = ""
+
+
+def uuid7() -> str:
+    """A UUIDv7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then random bits."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))

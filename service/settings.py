@@ -1,0 +1,78 @@
+"""Every knob of the service, from ``EVENKEEL_*`` variables and from flags, which win."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+PREFIX = "EVENKEEL_"
+
+
+class SettingsError(ValueError):
+    """A setting with a value that is not accepted; the message names it."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """The fields' descriptions are the help texts."""
+
+    bundle: Annotated[str, Meta(description="folder of the bundle to serve")] = "artifacts/titanic"
+    host: Annotated[str, Meta(description="address to listen on; the default is reached from this machine only")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8000
+    max_body_bytes: Annotated[
+        int, Meta(ge=1024, le=1 << 30, description="largest request body; 1024 passengers need about half a megabyte")
+    ] = 1 << 20
+    max_batch_rows: Annotated[
+        int, Meta(ge=1, le=4096, description="rows of one inference; more holds the next request longer, gains little past 64")
+    ] = 64
+    max_queue_rows: Annotated[
+        int, Meta(ge=1024, le=1 << 20, description="rows that may wait; past it requests get 429. About seconds × rows/s")
+    ] = 4096
+    timeout_seconds: Annotated[
+        float, Meta(gt=0, le=3600, description="a request not answered after this gets 504 and leaves the queue")
+    ] = 30.0
+    grace_seconds: Annotated[
+        float, Meta(ge=0, le=600, description="between SIGTERM, when readiness turns red, and the stop; let the balancer notice")
+    ] = 1.0
+    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")] = "info"
+
+
+def read_settings(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
+    """Settings from the environment, then from flags; raises SettingsError, or exits with 2 on unknown flags."""
+    values: dict[str, Any] = {}
+    for field in Settings.__struct_fields__:
+        if PREFIX + field.upper() in environment:
+            values[field] = environment[PREFIX + field.upper()]
+    unknown = [name for name in environment if name.startswith(PREFIX) and name[len(PREFIX) :].lower() not in Settings.__struct_fields__]
+    if unknown:
+        raise SettingsError(f"{unknown[0]} is not a setting; see --help")
+    given = vars(_parser().parse_args(arguments))
+    values |= {name: value for name, value in given.items() if value is not None}
+    for field, value in values.items():
+        _check(field, value)
+    return msgspec.convert(values, Settings, strict=False)
+
+
+def _check(field: str, value: str) -> None:
+    kind = next(one for one in msgspec.structs.fields(Settings) if one.name == field).type
+    try:
+        msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{field} ({PREFIX}{field.upper()}) is {value!r}: {error}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m service",
+        description="Serve a bundle: calibrated probabilities over HTTP, with diagnostics and Prometheus counters.",
+        epilog=f"Each flag is also an environment variable: --max-batch-rows is {PREFIX}MAX_BATCH_ROWS.",
+    )
+    for field in msgspec.structs.fields(Settings):
+        described = next(one for one in field.type.__metadata__ if isinstance(one, Meta))
+        flag = "--" + field.name.replace("_", "-")
+        parser.add_argument(flag, metavar="VALUE", help=f"{described.description} (default: {field.default})")
+    return parser
+
+
