@@ -30,7 +30,9 @@ from training.progress import TrainingProgress
 VARIANTS: dict[str, dict[str, float]] = {
     "default": {},
     "layers1": {"trained_layers": 1},
-    "layers3": {"trained_layers": 3},
+    "layers3": {"trained_layers": 3, "learning_rate": 1e-4},
+    "gentle": {"learning_rate": 1e-4, "head_learning_rate": 2e-4},
+    "gentle8": {"learning_rate": 1e-4, "head_learning_rate": 2e-4, "epochs": 8},
     "layers6": {"trained_layers": 6, "learning_rate": 5e-5},
     "epochs3": {"epochs": 3},
     "epochs6": {"epochs": 6},

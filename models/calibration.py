@@ -30,7 +30,9 @@ class Identity(Struct, frozen=True, tag_field="step", tag="identity", forbid_unk
         return logits
 
 
-class FocalInverse(Struct, frozen=True, kw_only=True, tag_field="step", tag="focal_inverse", forbid_unknown_fields=True):
+class FocalInverse(
+    Struct, frozen=True, kw_only=True, tag_field="step", tag="focal_inverse", forbid_unknown_fields=True
+):
     """Undo the bend of a focal, weighted or smoothed loss: logit of its minimiser → logit of the true probability.
 
     With h(v) = v/φ(v), φ(v) = (1−v)^γ − γ (1−v)^(γ−1) v ln v and q = h(p)/(h(p) + h(1−p)) (Charoenphakdee et al.,

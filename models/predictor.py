@@ -36,8 +36,8 @@ class Prediction(Struct, frozen=True):
 class Predictor:
     """A loaded bundle. MLX is bound to threads: load it and call it on one and the same thread.
 
-        predictor = Predictor.load("artifacts/titanic")
-        predictor.predict([Passenger(pclass=1, sex="female", age=38)])[0].probability
+    predictor = Predictor.load("artifacts/titanic")
+    predictor.predict([Passenger(pclass=1, sex="female", age=38)])[0].probability
     """
 
     def __init__(self, bundle: Bundle, model: BertClassifier, tokenizer: Tokenizer, backend: Backend):

@@ -55,7 +55,12 @@ class Reference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def _warning(self, field: InputReference, value: object) -> InputWarning | None:
         if value is None:
             return None
-        if field.bins.edges and isinstance(value, int | float) and field.minimum is not None and field.maximum is not None:
+        if (
+            field.bins.edges
+            and isinstance(value, int | float)
+            and field.minimum is not None
+            and field.maximum is not None
+        ):
             if not field.minimum <= value <= field.maximum:
                 span = f"{field.minimum:g}–{field.maximum:g}"
                 return InputWarning(field.bins.field, f"{value:g} is outside the training range {span}")

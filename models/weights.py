@@ -113,5 +113,7 @@ def _span(name: str, entry: Any, shape: tuple[int, ...]) -> tuple[int, int]:
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(one) is int for one in offsets):
         raise WeightsError(f"tensor {name} has offsets {str(offsets)[:60]}")
     if offsets[0] < 0 or offsets[1] - offsets[0] != 4 * math.prod(shape):
-        raise WeightsError(f"tensor {name} spans bytes {offsets[0]} to {offsets[1]}, its shape needs {4 * math.prod(shape)}")
+        raise WeightsError(
+            f"tensor {name} spans bytes {offsets[0]} to {offsets[1]}, its shape needs {4 * math.prod(shape)}"
+        )
     return offsets[0], offsets[1]

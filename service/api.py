@@ -105,5 +105,9 @@ def _batcher(request: AnyRequest) -> Batcher:
 def _respond(request: AnyRequest, value: Any, answer: Answer | None = None) -> Response[bytes]:
     packed = any(one in request.headers.get("accept", "") for one in MESSAGEPACK_TYPES)
     encode, media_type = (msgspec.msgpack.encode, MESSAGEPACK) if packed else (msgspec.json.encode, JSON)
-    timing = f"queue;dur={answer.queue_seconds * 1e3:.2f}, inference;dur={answer.inference_seconds * 1e3:.2f}" if answer else None
+    timing = (
+        f"queue;dur={answer.queue_seconds * 1e3:.2f}, inference;dur={answer.inference_seconds * 1e3:.2f}"
+        if answer
+        else None
+    )
     return Response(encode(value), media_type=media_type, headers={"Server-Timing": timing} if timing else {})

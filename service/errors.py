@@ -1,12 +1,12 @@
 """Our exceptions → problem details (RFC 9457), in one table.
 
-    ServiceError
-    ├── MalformedBody   400   not JSON or MessagePack
-    ├── WrongMediaType  415
-    ├── InvalidBody     422   carries every fault
-    ├── QueueFull       429   carries when to come back
-    ├── PredictionFailed, NotReady  503
-    └── DeadlinePassed  504
+ServiceError
+├── MalformedBody   400   not JSON or MessagePack
+├── WrongMediaType  415
+├── InvalidBody     422   carries every fault
+├── QueueFull       429   carries when to come back
+├── PredictionFailed, NotReady  503
+└── DeadlinePassed  504
 """
 
 import http

@@ -17,7 +17,15 @@ from models.reference import PROBABILITY_BINS, bin_names, input_bin, probability
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 REASONS = ("malformed", "media_type", "invalid", "too_large", "queue_full", "unavailable", "deadline", "other")
-REASON_OF_STATUS = {400: "malformed", 413: "too_large", 415: "media_type", 422: "invalid", 429: "queue_full", 503: "unavailable", 504: "deadline"}
+REASON_OF_STATUS = {
+    400: "malformed",
+    413: "too_large",
+    415: "media_type",
+    422: "invalid",
+    429: "queue_full",
+    503: "unavailable",
+    504: "deadline",
+}
 
 
 class Metrics:
@@ -37,13 +45,19 @@ class Metrics:
         def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
             return Histogram(f"evenkeel_{name}", text, labels, buckets=buckets, registry=registry)
 
-        self._predictions = counter("predictions_total", "Predictions answered, by predicted outcome", "version", "outcome")
+        self._predictions = counter(
+            "predictions_total", "Predictions answered, by predicted outcome", "version", "outcome"
+        )
         self._by_probability = counter(
             "predictions_by_probability_total", "Predictions by tenth of probability", "version", "bin"
         )
-        self._expected_survivors = counter("expected_survivors_total", "Sum of the probabilities of survival", "version")
+        self._expected_survivors = counter(
+            "expected_survivors_total", "Sum of the probabilities of survival", "version"
+        )
         self._expected_correct = counter("expected_correct_total", "Sum of max(p, 1 - p)", "version")
-        self._sets = counter("prediction_sets_total", "Conformal prediction sets by number of classes", "version", "size")
+        self._sets = counter(
+            "prediction_sets_total", "Conformal prediction sets by number of classes", "version", "size"
+        )
         self._abstentions = counter("abstentions_total", "Predictions whose set is not a single class", "version")
         self._warnings = counter("input_warnings_total", "Values outside the training rows", "version", "field")
         self._inputs = counter("inputs_total", "Passengers by bin of each field", "version", "field", "bin")
@@ -55,8 +69,12 @@ class Metrics:
             "reference_input_proportion", "Share of training rows per bin of each field", "version", "field", "bin"
         )
         self._model_info = Info("evenkeel_model", "The bundle served and what computes it", registry=registry)
-        self._http_requests = counter("http_requests_total", "Requests by route, method and status", "route", "method", "status")
-        self._http_seconds = histogram("http_request_seconds", "Time to the response's start", SECONDS, "route", "method")
+        self._http_requests = counter(
+            "http_requests_total", "Requests by route, method and status", "route", "method", "status"
+        )
+        self._http_seconds = histogram(
+            "http_request_seconds", "Time to the response's start", SECONDS, "route", "method"
+        )
         self._batch_rows = histogram("batch_rows", "Rows of one inference", ROWS)
         self._queue_rows = gauge("queue_rows", "Rows waiting")
         self._queue_seconds = histogram("queue_seconds", "Wait of a request before its first inference", SECONDS)

@@ -19,24 +19,35 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The fields' descriptions are the help texts."""
 
     bundle: Annotated[str, Meta(description="folder of the bundle to serve")] = "artifacts/titanic"
-    host: Annotated[str, Meta(description="address to listen on; the default is reached from this machine only")] = "127.0.0.1"
+    host: Annotated[str, Meta(description="address to listen on; the default is reached from this machine only")] = (
+        "127.0.0.1"
+    )
     port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8000
     max_body_bytes: Annotated[
         int, Meta(ge=1024, le=1 << 30, description="largest request body; 1024 passengers need about half a megabyte")
     ] = 1 << 20
     max_batch_rows: Annotated[
-        int, Meta(ge=1, le=4096, description="rows of one inference; more holds the next request longer, gains little past 64")
+        int,
+        Meta(
+            ge=1, le=4096, description="rows of one inference; more holds the next request longer, gains little past 64"
+        ),
     ] = 64
     max_queue_rows: Annotated[
-        int, Meta(ge=1024, le=1 << 20, description="rows that may wait; past it requests get 429. About seconds × rows/s")
+        int,
+        Meta(ge=1024, le=1 << 20, description="rows that may wait; past it requests get 429. About seconds × rows/s"),
     ] = 4096
     timeout_seconds: Annotated[
         float, Meta(gt=0, le=3600, description="a request not answered after this gets 504 and leaves the queue")
     ] = 30.0
     grace_seconds: Annotated[
-        float, Meta(ge=0, le=600, description="between SIGTERM, when readiness turns red, and the stop; let the balancer notice")
+        float,
+        Meta(
+            ge=0, le=600, description="between SIGTERM, when readiness turns red, and the stop; let the balancer notice"
+        ),
     ] = 1.0
-    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")] = "info"
+    log_level: Annotated[
+        str, Meta(pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
+    ] = "info"
 
 
 def read_settings(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
@@ -45,7 +56,11 @@ def read_settings(environment: Mapping[str, str], arguments: Sequence[str]) -> S
     for field in Settings.__struct_fields__:
         if PREFIX + field.upper() in environment:
             values[field] = environment[PREFIX + field.upper()]
-    unknown = [name for name in environment if name.startswith(PREFIX) and name[len(PREFIX) :].lower() not in Settings.__struct_fields__]
+    unknown = [
+        name
+        for name in environment
+        if name.startswith(PREFIX) and name[len(PREFIX) :].lower() not in Settings.__struct_fields__
+    ]
     if unknown:
         raise SettingsError(f"{unknown[0]} is not a setting; see --help")
     given = vars(_parser().parse_args(arguments))
@@ -74,5 +89,3 @@ def _parser() -> argparse.ArgumentParser:
         flag = "--" + field.name.replace("_", "-")
         parser.add_argument(flag, metavar="VALUE", help=f"{described.description} (default: {field.default})")
     return parser
-
-

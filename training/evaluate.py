@@ -250,4 +250,3 @@ def print_evaluation(evaluation: dict[str, Any], console: Console) -> None:
 
 def _plus_minus(estimate: Estimate) -> str:
     return f"{estimate.value:.4f} ± {estimate.standard_error:.4f}"
-

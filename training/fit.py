@@ -63,7 +63,9 @@ def fit(options: FitOptions) -> Bundle:
     folds = make_folds(table.labels, options.folds, options.seed)
     work = _work_folder(options, table.sha256, base.weights)
     sizes = [int((folds != fold).sum()) for fold in range(options.folds)] + [len(table)]
-    with TrainingProgress(work / "training_log.jsonl", sum(map(options.recipe.steps, sizes)), options.quiet) as progress:
+    with TrainingProgress(
+        work / "training_log.jsonl", sum(map(options.recipe.steps, sizes)), options.quiet
+    ) as progress:
         progress.phase("frozen layers")
         tokenizer = Tokenizer.load(tokenizer_path, int(base.config["max_position_embeddings"]))
         texts = [describe(passenger) for passenger in table.passengers]

@@ -143,9 +143,7 @@ def dice(log_p: mx.array, labels: mx.array, step: Any) -> mx.array:
     return _overlap_loss(log_p, labels, 0.5, 0.5, added=0.5)
 
 
-def tversky(
-    log_p: mx.array, labels: mx.array, step: Any, false_negative: float, false_positive: float
-) -> mx.array:
+def tversky(log_p: mx.array, labels: mx.array, step: Any, false_negative: float, false_positive: float) -> mx.array:
     """1 − (TP + 1) / (TP + a FN + b FP + 1) over the batch, of class survived (Salehi et al., 2017)."""
     return _overlap_loss(log_p, labels, false_negative, false_positive, added=1.0)
 

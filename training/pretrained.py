@@ -30,7 +30,9 @@ def find_base(base: str | None) -> tuple[Pretrained, Path]:
     except ValueError as error:
         raise BaseError(f"{folder / 'config.json'} is not JSON: {error}") from error
     if not isinstance(config, dict) or config.get("model_type") != "bert" or config.get("hidden_act") != "gelu":
-        raise BaseError(f"{folder} is not a BERT with the activation gelu: see model_type and hidden_act in its config.json")
+        raise BaseError(
+            f"{folder} is not a BERT with the activation gelu: see model_type and hidden_act in its config.json"
+        )
     return Pretrained(config, folder / "model.safetensors"), folder / "tokenizer.json"
 
 

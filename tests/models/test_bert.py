@@ -91,7 +91,9 @@ def test_upper_layers_from_cached_states_equal_the_whole(model: BertClassifier, 
 def test_weights_survive_the_disk(model: BertClassifier, tokenizer: Tokenizer, tmp_path: Path) -> None:
     save_weights(model, tmp_path / "model.safetensors")
     again = load_classifier(find_base(None)[0].config, tmp_path / "model.safetensors")
-    for (name, before), (_, after) in zip(tree_flatten(model.parameters()), tree_flatten(again.parameters()), strict=True):
+    for (name, before), (_, after) in zip(
+        tree_flatten(model.parameters()), tree_flatten(again.parameters()), strict=True
+    ):
         assert np.array_equal(np.array(before), np.array(after)), name
 
 
