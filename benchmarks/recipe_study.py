@@ -42,6 +42,8 @@ VARIANTS: dict[str, dict[str, float]] = {
     "head2e-4": {"head_learning_rate": 2e-4},
     "runs2": {"runs": 2},
     "runs3": {"runs": 3},
+    "swa": {"epochs": 6, "averaged_epochs": 3, "final_rate": 0.3},
+    "swa4": {"epochs": 4, "averaged_epochs": 2, "final_rate": 0.3},
     "batch16": {"batch_rows": 16},
 }
 

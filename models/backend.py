@@ -28,7 +28,7 @@ SLOW_GFLOPS = 20.0
 
 
 class Backend(Struct, frozen=True, kw_only=True):
-    """What MLX computes on. ``gflops`` is measured by one matmul (0 on a GPU); ``warning`` says what is slow and why."""
+    """What MLX computes on. ``gflops`` is measured by one matmul (0 on a GPU); ``warning`` says what is slow."""
 
     device: str
     blas: str

@@ -46,8 +46,9 @@ def from_pretrained(config: dict[str, Any], weights: Path, seed: int) -> BertCla
     model = BertClassifier(BertConfig.from_dict(config))
     model.classifier.weight = 0.02 * mx.random.normal(model.classifier.weight.shape)
     model.classifier.bias = mx.zeros_like(model.classifier.bias)
+    tensors: dict[str, mx.array] = mx.load(str(weights))  # type: ignore[assignment]
     # Bare encoders have no prefix; checkpoints with a task head have "bert." and keys that we do not use.
-    found = {key if key.startswith("bert.") else f"bert.{key}": value for key, value in mx.load(str(weights)).items()}
+    found = {key if key.startswith("bert.") else f"bert.{key}": value for key, value in tensors.items()}
     own = []
     for name, value in tree_flatten(model.bert.parameters(), prefix=".bert"):
         if name not in found and not name.startswith("bert.pooler."):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from msgspec import Struct
@@ -9,7 +10,7 @@ from msgspec import Struct
 from models.passenger import INPUT_BINS, InputBins, Passenger
 
 EDGES = tuple(round(i / 10, 1) for i in range(11))
-PROBABILITY_BINS = tuple(f"{low:.1f}-{high:.1f}" for low, high in zip(EDGES, EDGES[1:], strict=False))
+PROBABILITY_BINS = tuple(f"{low:.1f}-{high:.1f}" for low, high in pairwise(EDGES))
 UNKNOWN, KNOWN = "unknown", "known"
 
 
@@ -94,7 +95,7 @@ def probability_bins(probabilities: np.ndarray) -> np.ndarray:
 
 def bin_names(bins: InputBins) -> tuple[str, ...]:
     """All bins of a field, ``unknown`` last."""
-    spans = tuple(f"{low:g}-{high:g}" for low, high in zip(bins.edges, bins.edges[1:], strict=False))
+    spans = tuple(f"{low:g}-{high:g}" for low, high in pairwise(bins.edges))
     return (*(spans or bins.levels or (KNOWN,)), UNKNOWN)
 
 

@@ -15,7 +15,13 @@ from service.bodies import JSON, MESSAGEPACK, MESSAGEPACK_TYPES, decode_body
 from service.errors import NotReady, Problem
 from service.metrics import Metrics
 from service.schemas import (
-    BatchRequest, BatchResponse, Health, ModelDescription, ModelIdentity, PredictionResponse, uuid7,
+    BatchRequest,
+    BatchResponse,
+    Health,
+    ModelDescription,
+    ModelIdentity,
+    PredictionResponse,
+    uuid7,
 )  # fmt: skip
 
 AnyRequest = Request[Any, Any, State]

@@ -37,11 +37,11 @@ def create_app(
     )  # fmt: skip
 
     async def count(message: Message, scope: Scope) -> None:
-        if message["type"] == "http.response.start" and scope["type"] == "http":
+        if message["type"] == "http.response.start":
             start = scope.get(START)
             seconds = time.perf_counter() - start if isinstance(start, float) else None
             route = str(scope.get("path_template") or "unmatched")
-            metrics.responded(route, _known(scope["method"]), message["status"], seconds)
+            metrics.responded(route, _known(str(scope.get("method"))), message["status"], seconds)
 
     return Litestar(
         route_handlers=[api.predict, api.predict_batch, api.model, api.live, api.ready, api.metrics],

@@ -2,9 +2,9 @@
 
 import difflib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
@@ -18,6 +18,7 @@ MAX_FAULTS = 100
 """Faults listed per body: a client with more has a systematic one."""
 
 T = TypeVar("T", bound=Struct)
+Decode = Callable[[bytes], Any]
 
 
 def decode_body(body: bytes, content_type: str, form: type[T]) -> T:
@@ -42,9 +43,9 @@ def _decode(body: bytes, content_type: str) -> Any:
     media_type = media_type.strip().lower()
     charset = parameters.lower().replace(" ", "").replace('"', "")
     if media_type == JSON and charset in ("", "charset=utf-8"):
-        name, decode = "JSON", msgspec.json.decode
+        name, decode = "JSON", cast(Decode, msgspec.json.decode)
     elif media_type in MESSAGEPACK_TYPES:
-        name, decode = "MessagePack", msgspec.msgpack.decode
+        name, decode = "MessagePack", cast(Decode, msgspec.msgpack.decode)
     else:
         shown = content_type[:SHOWN_CHARACTERS] or "absent"
         raise WrongMediaType(f"Content-Type is {shown}; it must be {JSON} (UTF-8) or {MESSAGEPACK}")
@@ -58,8 +59,8 @@ def _decode(body: bytes, content_type: str) -> Any:
 
 def _number_faults(value: Any, form: Any, pointer: str) -> Iterator[Fault]:
     """What msgspec would let pass: 3.0 for an integer, and MessagePack's NaN and infinities."""
-    if isinstance(value, dict) and _struct(form):
-        for field in msgspec.structs.fields(_struct(form)):
+    if isinstance(value, dict) and (struct := _struct(form)) is not None:
+        for field in msgspec.structs.fields(struct):
             if field.encode_name in value:
                 yield from _number_faults(value[field.encode_name], field.type, f"{pointer}/{field.encode_name}")
     elif isinstance(value, list) and (item := _item(form)) is not None:

@@ -6,6 +6,7 @@ No label carries what a client sent. All label values exist at 0 once the bundle
 from collections import Counter as Tally
 from collections.abc import Sequence
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, PlatformCollector, ProcessCollector
 
 from models.backend import Backend
@@ -111,13 +112,15 @@ class Metrics:
 
     def predicted(self, version: str, passengers: Sequence[Passenger], predictions: Sequence[Prediction]) -> None:
         """Count answered predictions."""
-        probabilities = [prediction.probability for prediction in predictions]
+        probabilities = np.array([prediction.probability for prediction in predictions])
         for survived, count in Tally(prediction.survived for prediction in predictions).items():
             self._predictions.labels(version, LABELS[survived]).inc(count)
-        for place, count in Tally(probability_bins(probabilities).tolist()).items():
-            self._by_probability.labels(version, PROBABILITY_BINS[place]).inc(count)
-        self._expected_survivors.labels(version).inc(sum(probabilities))
-        self._expected_correct.labels(version).inc(sum(max(p, 1 - p) for p in probabilities))
+        for name, count in zip(
+            PROBABILITY_BINS, np.bincount(probability_bins(probabilities), minlength=10), strict=True
+        ):
+            self._by_probability.labels(version, name).inc(int(count))
+        self._expected_survivors.labels(version).inc(float(probabilities.sum()))
+        self._expected_correct.labels(version).inc(float(np.maximum(probabilities, 1 - probabilities).sum()))
         for size, count in Tally(len(prediction.confidence.prediction_set) for prediction in predictions).items():
             self._sets.labels(version, str(size)).inc(count)
         self._abstentions.labels(version).inc(sum(prediction.confidence.abstain for prediction in predictions))

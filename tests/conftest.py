@@ -37,7 +37,7 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory, small_csv: Path) -> 
 
 @pytest.fixture(scope="session")
 def transformers_classifier() -> type:
-    """``BertForSequenceClassification`` of transformers; where torch is absent its tests are skipped, in CI they fail."""
+    """transformers' ``BertForSequenceClassification``; where torch is absent its tests are skipped, in CI they fail."""
     try:
         import torch  # noqa: F401
         from transformers import BertForSequenceClassification

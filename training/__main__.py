@@ -74,7 +74,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         np.array([prediction.probability for prediction in found]),
         np.array([one.uncalibrated_probability for one in confidences]),
         np.array([[name in one.prediction_set for name in LABELS] for one in confidences]),
-        *np.array([one.interval for one in confidences]).T,
+        np.array([one.interval[0] for one in confidences]),
+        np.array([one.interval[1] for one in confidences]),
         table.labels, predictor.bundle.record.conformal.coverage, options.seed,
     )  # fmt: skip
     if table.sha256 == predictor.bundle.manifest.origin.data.sha256:

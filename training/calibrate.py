@@ -80,7 +80,8 @@ def _cross_validated(
 
 def log_losses(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """−ln of the probability given to each row's own class, (n,)."""
-    return -np.where(labels == 1, np.log(p), np.log1p(-p))
+    losses: np.ndarray = -np.where(labels == 1, np.log(p), np.log1p(-p))
+    return losses
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> Temperature:
@@ -115,7 +116,7 @@ def fit_venn_abers(logits: np.ndarray, labels: np.ndarray) -> VennAbers:
 
 
 def fit_sets(probabilities: np.ndarray, labels: np.ndarray, coverage: float) -> ConformalSets:
-    """Thresholds: the ⌈(n_class + 1) coverage⌉-th smallest 1 − p_class among the rows of the class, 1 if there are too few."""
+    """Thresholds: the ⌈(n_class + 1) coverage⌉-th smallest 1 − p_class of the class's rows, 1 if they are too few."""
 
     def threshold(non_conformity: np.ndarray) -> float:
         rank = math.ceil((len(non_conformity) + 1) * coverage)

@@ -58,7 +58,7 @@ def model_card(origin: Origin, evaluation: dict[str, Any]) -> str:
 
 
 def _table(calibrated: Scores, raw: Scores) -> str:
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (name.replace("_", " "), _plus_minus(getattr(calibrated, name)), _plus_minus(getattr(raw, name)))
         for name in ("log_loss", "brier", "auc", "accuracy")
     ]

@@ -47,8 +47,9 @@ def read_table(path: Path) -> Table:
     if missing:
         raise DataError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(frame.columns)}")
     rows, faults = [], []
+    records: list[dict[str, str]] = frame.to_dict("records")  # type: ignore[assignment]
     # Line 1 holds the column names. A cell with a line break moves the numbers of the lines after it.
-    for line, cells in enumerate(frame.to_dict("records"), start=2):
+    for line, cells in enumerate(records, start=2):
         try:
             rows.append(_passenger(cells))
         except msgspec.ValidationError as error:

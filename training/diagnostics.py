@@ -1,6 +1,6 @@
 """What one epoch of training looked like: confidence, entropy, p_t, loss and accuracy per class."""
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from msgspec import Struct
@@ -32,7 +32,7 @@ class EpochDiagnostics(Struct, frozen=True, kw_only=True):
     seconds: float
 
     @classmethod
-    def of(cls, logits: np.ndarray, labels: np.ndarray, **where: object) -> Self:
+    def of(cls, logits: np.ndarray, labels: np.ndarray, **where: Any) -> Self:
         """logits (n, 2), labels (n,) 0/1; ``where`` holds phase, run, epoch, loss and seconds."""
         z = (logits[:, 1] - logits[:, 0]).astype(np.float64)
         p = np.exp(-np.logaddexp(0, -z))

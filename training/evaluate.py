@@ -143,7 +143,12 @@ def nested_evaluation(
     for fold in np.unique(folds):
         rest, here = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         record = fit_record(
-            logits[rest], labels[rest], [passengers[i] for i in rest], inverse=inverse, coverage=coverage, seed=seed
+            logits[rest],
+            labels[rest],
+            [passengers[i] for i in rest.tolist()],
+            inverse=inverse,
+            coverage=coverage,
+            seed=seed,
         )
         chosen.append(next(candidate.name for candidate in record.candidates if candidate.chosen))
         p[here], (p0[here], p1[here]) = record.map.probabilities(logits[here]), record.venn_abers.interval(logits[here])

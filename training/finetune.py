@@ -13,7 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
-from mlx.utils import tree_flatten, tree_map
+from mlx.utils import tree_map
 from msgspec import Struct
 
 from models.classifier import BertClassifier, from_pretrained
@@ -32,7 +32,11 @@ class TrainingError(Exception):
 
 
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the classifier is fine-tuned. ``runs`` fine-tunings of different order are averaged weight by weight."""
+    """How the classifier is fine-tuned.
+
+    The weights at the end of the last ``averaged_epochs`` epochs of each of ``runs`` fine-tunings, which differ in the
+    order of rows and in dropout, are averaged. The learning rate falls linearly to ``final_rate`` of its peak.
+    """
 
     epochs: int = 4
     batch_rows: int = 32
@@ -40,8 +44,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     learning_rate: float = 2e-4
     head_learning_rate: float = 1e-3
     warmup: float = 0.1
+    final_rate: float = 0.0
     weight_decay: float = 0.01
     runs: int = 1
+    averaged_epochs: int = 1
 
     def steps(self, rows: int) -> int:
         """Optimisation steps over ``rows`` training rows, all runs together."""
@@ -58,7 +64,7 @@ class Pretrained:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Texts after the frozen layers: hidden (U, L, D) and mask (U, L) per distinct text; row → text in ``index`` (n,)."""
+    """Texts after the frozen layers: hidden (U, L, D), mask (U, L) per distinct text; ``index`` (n,) row → text."""
 
     hidden: mx.array
     mask: mx.array
@@ -68,7 +74,7 @@ class Encoded:
     def batch(self, rows: np.ndarray) -> tuple[mx.array, mx.array]:
         chosen = mx.array(self.index[rows])
         mask = self.mask[chosen]
-        length = int(mask.sum(axis=1).max().item())
+        length = int(np.array(mask).sum(axis=1).max())
         return self.hidden[chosen, :length], mask[:, :length]
 
 
@@ -93,18 +99,25 @@ def finetune(
 ) -> BertClassifier:  # fmt: skip
     """Fine-tune on ``rows`` (indices into ``labels``) and return the classifier in inference mode.
 
-    The runs share one start and differ in the order of rows and in dropout; their weights are averaged
-    (Wortsman et al., 2022, uniform soup), which costs nothing when serving. Raises TrainingError when the
+    Weights are averaged over the last epochs and over runs from one start (Izmailov et al., 2018; Wortsman et al.,
+    2022, uniform soup), which costs nothing when serving. Raises TrainingError when the
     loss is not finite or an epoch predicts one class only.
     """
-    averaged: Any = None
+    sums: list[Any] = []
+
+    def keep(model: BertClassifier) -> None:
+        weights = model.trainable_parameters()
+        sums[:] = [tree_map(mx.add, sums[0], weights) if sums else weights]
+        mx.eval(sums[0])
+
     for run in range(recipe.runs):
         model = from_pretrained(base.config, base.weights, seed)
-        _train(model, encoded, labels, rows, recipe, loss, np.random.default_rng([seed, run]), run, phase, progress)
-        share = tree_map(lambda weight: weight / recipe.runs, model.trainable_parameters())
-        averaged = share if averaged is None else tree_map(mx.add, averaged, share)
-        mx.eval(averaged)
-    model.update(averaged)
+        _train(
+            model, encoded, labels, rows, recipe, loss, np.random.default_rng([seed, run]), run, phase, progress, keep
+        )
+    count = recipe.runs * min(recipe.averaged_epochs, recipe.epochs)
+    model.update(tree_map(lambda weight: weight / count, sums[0]))
+    mx.eval(model.parameters())
     model.eval()
     return model
 
@@ -153,6 +166,8 @@ def _train(
         )  # fmt: skip
         _refuse_failure(diagnostics)
         progress.epoch(diagnostics)
+        if epoch > recipe.epochs - recipe.averaged_epochs:
+            keep(model)
 
 
 def _refuse_failure(epoch: EpochDiagnostics) -> None:
@@ -180,25 +195,24 @@ def _freeze_below(model: BertClassifier, start: int) -> None:
 
 
 def _optimizer(recipe: Recipe, steps: int) -> optim.Optimizer:
-    """AdamW, the head with its own learning rate; linear warm-up and linear decay to zero."""
+    """AdamW, the head with its own learning rate; linear warm-up and linear decay."""
 
     def adam(rate: float) -> optim.Optimizer:
-        return AdamW(_schedule(rate, recipe.warmup, steps), weight_decay=recipe.weight_decay)
+        return AdamW(_schedule(rate, recipe, steps), weight_decay=recipe.weight_decay)
 
     return optim.MultiOptimizer(
         [adam(recipe.head_learning_rate), adam(recipe.learning_rate)],
-        filters=[lambda name, _: name.startswith("classifier") or name.startswith("bert.pooler")],
+        filters=[lambda name, _: name.startswith(("classifier", "bert.pooler"))],
     )
 
 
-def _schedule(peak: float, warmup: float, steps: int) -> Callable[[mx.array], mx.array]:
-    rising = max(1, round(warmup * steps))
+def _schedule(peak: float, recipe: Recipe, steps: int) -> Callable[[mx.array], mx.array]:
+    rising = max(1, round(recipe.warmup * steps))
     falling = max(1, steps - rising)
     return optim.join_schedules(
-        [optim.linear_schedule(peak / rising, peak, rising), optim.linear_schedule(peak, 0.0, falling)], [rising]
+        [
+            optim.linear_schedule(peak / rising, peak, rising),
+            optim.linear_schedule(peak, recipe.final_rate * peak, falling),
+        ],
+        [rising],
     )
-
-
-def count_parameters(model: BertClassifier) -> int:
-    """All parameters of the classifier."""
-    return sum(value.size for _, value in tree_flatten(model.parameters()))

@@ -80,7 +80,7 @@ def fit(options: FitOptions) -> Bundle:
             seed=options.seed + options.folds, phase="final model", progress=progress,
         )  # fmt: skip
         progress.phase("calibration and evaluation")
-        settings = {"inverse": loss.inverse(), "coverage": options.coverage, "seed": options.seed}
+        settings: dict[str, Any] = {"inverse": loss.inverse(), "coverage": options.coverage, "seed": options.seed}
         record = fit_record(logits, table.labels, table.passengers, **settings)
         evaluation, p = nested_evaluation(logits, table.labels, folds, table.passengers, **settings)
         origin = Origin(
@@ -93,7 +93,7 @@ def fit(options: FitOptions) -> Bundle:
         )  # fmt: skip
         with TemporaryDirectory(dir=work) as folder:
             save_weights(model, Path(folder) / "model.safetensors")
-            contents = {
+            contents: dict[str, bytes | Path] = {
                 "config.json": _json(_config(base.config)),
                 "model.safetensors": Path(folder) / "model.safetensors",
                 "tokenizer.json": tokenizer.to_json().encode(),

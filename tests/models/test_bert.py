@@ -15,7 +15,22 @@ from models.tokenizer import Tokenizer
 from training.data import Table
 from training.pretrained import find_base
 
-WORDS = "third class man young alone cheap fare no cabin Southampton noble deck family infant".split()
+WORDS = [
+    "third",
+    "class",
+    "man",
+    "young",
+    "alone",
+    "cheap",
+    "fare",
+    "no",
+    "cabin",
+    "Southampton",
+    "noble",
+    "deck",
+    "family",
+    "infant",
+]
 
 
 @pytest.fixture(scope="module")
