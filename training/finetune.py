@@ -103,20 +103,17 @@ def finetune(
     2022, uniform soup), which costs nothing when serving. Raises TrainingError when the
     loss is not finite or an epoch predicts one class only.
     """
-    sums: list[Any] = []
-
-    def keep(model: BertClassifier) -> None:
-        weights = model.trainable_parameters()
-        sums[:] = [tree_map(mx.add, sums[0], weights) if sums else weights]
-        mx.eval(sums[0])
-
+    total: Any = None
     for run in range(recipe.runs):
         model = from_pretrained(base.config, base.weights, seed)
-        _train(
-            model, encoded, labels, rows, recipe, loss, np.random.default_rng([seed, run]), run, phase, progress, keep
-        )
+        rng = np.random.default_rng([seed, run])
+        for epoch in _train(model, encoded, labels, rows, recipe, loss, rng, run, phase, progress):
+            if epoch > recipe.epochs - recipe.averaged_epochs:
+                weights = model.trainable_parameters()
+                total = weights if total is None else tree_map(mx.add, total, weights)
+                mx.eval(total)
     count = recipe.runs * min(recipe.averaged_epochs, recipe.epochs)
-    model.update(tree_map(lambda weight: weight / count, sums[0]))
+    model.update(tree_map(lambda weight: weight / count, total))
     mx.eval(model.parameters())
     model.eval()
     return model
@@ -135,7 +132,8 @@ def predict(model: BertClassifier, encoded: Encoded, rows: np.ndarray) -> np.nda
 def _train(
     model: BertClassifier, encoded: Encoded, labels: np.ndarray, rows: np.ndarray, recipe: Recipe, loss: Loss,
     rng: np.random.Generator, run: int, phase: str, progress: TrainingProgress,
-) -> None:  # fmt: skip
+) -> Iterator[int]:  # fmt: skip
+    """Train, and yield the number of each finished epoch."""
     mx.random.seed(int(rng.integers(2**31)))
     _freeze_below(model, encoded.start)
     model.train()
@@ -166,8 +164,7 @@ def _train(
         )  # fmt: skip
         _refuse_failure(diagnostics)
         progress.epoch(diagnostics)
-        if epoch > recipe.epochs - recipe.averaged_epochs:
-            keep(model)
+        yield epoch
 
 
 def _refuse_failure(epoch: EpochDiagnostics) -> None:
