@@ -1,0 +1,63 @@
+import msgspec
+import numpy as np
+import pytest
+
+from models.passenger import INPUT_BINS, Passenger
+from models.reference import PROBABILITY_BINS, Reference, bin_names, build_reference, input_bin, probability_bins
+from training.data import Table
+
+BINS = {bins.field: bins for bins in INPUT_BINS}
+
+
+@pytest.mark.parametrize(("p", "name"), [(0.0, "0.0-0.1"), (0.1, "0.1-0.2"), (0.3, "0.3-0.4"), (0.29999, "0.2-0.3"),
+                                         (0.6, "0.6-0.7"), (0.7, "0.7-0.8"), (0.9, "0.9-1.0"), (1.0, "0.9-1.0")])  # fmt: skip
+def test_a_bin_holds_its_lower_edge_and_the_last_both(p: float, name: str) -> None:
+    assert PROBABILITY_BINS[probability_bins(np.array([p]))[0]] == name
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "name"),
+    [("age", None, "unknown"), ("age", 5.99, "0-6"), ("age", 6.0, "6-13"), ("age", 120.0, "65-120"), ("sibsp", 20, "4-20"),
+     ("pclass", 2, "2"), ("embarked", None, "unknown"), ("cabin", "C85", "known"), ("cabin", "", "unknown"),
+     ("fare", 1000.0, "60-1000")],
+)  # fmt: skip
+def test_input_bins(field: str, value: object, name: str) -> None:
+    passenger = msgspec.structs.replace(Passenger(pclass=1, sex="male"), **{field: value})
+    assert input_bin(BINS[field], passenger) == name
+    assert name in bin_names(BINS[field])
+
+
+def test_counts_and_ranges_come_from_the_rows(table: Table) -> None:
+    reference = build_reference(np.linspace(0.001, 0.999, len(table)), table.passengers)
+    assert sum(reference.probability_counts) == reference.rows == 891
+    sex = next(field for field in reference.inputs if field.bins.field == "sex")
+    assert sex.counts == {"male": 577, "female": 314, "unknown": 0}
+    age = next(field for field in reference.inputs if field.bins.field == "age")
+    assert (age.minimum, age.maximum, age.counts["unknown"]) == (0.42, 80.0, 177)
+    assert msgspec.json.decode(msgspec.json.encode(reference), type=Reference) == reference
+
+
+def test_values_outside_the_training_rows_are_told(table: Table) -> None:
+    reference = build_reference(np.full(len(table), 0.5), table.passengers)
+    odd = Passenger(pclass=1, sex="male", age=97, fare=900.5, sibsp=9, parch=None)
+    assert {warning.field: warning.message for warning in reference.warnings(odd)} == {
+        "age": "97 is outside the training range 0.42–80",
+        "fare": "900.5 is outside the training range 0–512.329",
+        "sibsp": "9 is outside the training range 0–8",
+    }
+    assert reference.warnings(table.passengers[0]) == ()
+
+
+def test_a_level_never_seen_is_told(table: Table) -> None:
+    men = [passenger for passenger in table.passengers if passenger.sex == "male"]
+    reference = build_reference(np.full(len(men), 0.5), men)
+    assert (
+        reference.warnings(Passenger(pclass=1, sex="female"))[0].message == "female does not occur in the training rows"
+    )
+
+
+def test_counts_that_do_not_add_up_are_refused(table: Table) -> None:
+    reference = msgspec.to_builtins(build_reference(np.full(len(table), 0.5), table.passengers))
+    reference["rows"] = 890
+    with pytest.raises(msgspec.ValidationError, match="sum to rows"):
+        msgspec.convert(reference, Reference)
