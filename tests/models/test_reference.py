@@ -9,15 +9,19 @@ from training.data import Table
 BINS = {bins.field: bins for bins in INPUT_BINS}
 
 
-@pytest.mark.parametrize(("p", "name"), [(0.0, "0.0-0.1"), (0.1, "0.1-0.2"), (0.3, "0.3-0.4"), (0.29999, "0.2-0.3"),
-                                         (0.6, "0.6-0.7"), (0.7, "0.7-0.8"), (0.9, "0.9-1.0"), (1.0, "0.9-1.0")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("p", "name"),
+    [(0.0, "0.0-0.1"), (0.1, "0.1-0.2"), (0.3, "0.3-0.4"), (0.29999, "0.2-0.3"), (0.6, "0.6-0.7"), (0.7, "0.7-0.8"),
+     (0.9, "0.9-1.0"), (1.0, "0.9-1.0")],
+)  # fmt: skip
 def test_a_bin_holds_its_lower_edge_and_the_last_both(p: float, name: str) -> None:
     assert PROBABILITY_BINS[probability_bins(np.array([p]))[0]] == name
 
 
 @pytest.mark.parametrize(
     ("field", "value", "name"),
-    [("age", None, "unknown"), ("age", 5.99, "0-6"), ("age", 6.0, "6-13"), ("age", 120.0, "65-120"), ("sibsp", 20, "4-20"),
+    [("age", None, "unknown"), ("age", 5.99, "0-6"), ("age", 6.0, "6-13"), ("age", 120.0, "65-120"),
+     ("sibsp", 20, "4-20"),
      ("pclass", 2, "2"), ("embarked", None, "unknown"), ("cabin", "C85", "known"), ("cabin", "", "unknown"),
      ("fare", 1000.0, "60-1000")],
 )  # fmt: skip

@@ -1,0 +1,295 @@
+"""A bundle is served whole and unchanged, or refused by name. A tiny BERT; the real one is in test_real.py."""
+
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+from models.bundle import (
+    MANIFEST,
+    MAX_BYTES,
+    REQUIRED_CONFIG,
+    BaseModel,
+    Bundle,
+    BundleError,
+    DataRecord,
+    LossRecord,
+    Origin,
+    read_bundle,
+    sha256_of,
+    write_bundle,
+)  # fmt: skip
+from models.calibration import sigmoid
+from models.reference import build_reference
+from models.tokenizer import Tokenizer
+from models.weights import expected_tensors
+from training.calibrate import fit_record
+from training.data import Table
+from training.pretrained import find_base
+
+CONFIG: dict[str, Any] = {
+    **REQUIRED_CONFIG, "vocab_size": 30522, "hidden_size": 4, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "intermediate_size": 8, "max_position_embeddings": 16, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
+}  # fmt: skip
+ORIGIN = Origin(
+    name="tiny", created="2026-01-01T00:00:00+00:00", seed=0, base=BaseModel("tiny", "0" * 64),
+    loss=LossRecord("cross_entropy", {}), recipe={}, data=DataRecord("0" * 64, 60, 30), packages={},
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def contents(table: Table, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes | Path]:
+    weights = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in expected_tensors(CONFIG).items()}
+    save_file(tensors, weights, metadata={"format": "pt"})
+    z = rng.normal(size=60) + table.labels[:60]
+    settings_ = {"inverse": None, "coverage": 0.9, "seed": 0}
+    return {
+        "config.json": json.dumps(CONFIG).encode(),
+        "model.safetensors": weights,
+        "tokenizer.json": Tokenizer.load(find_base(None)[1]).to_json().encode(),
+        "tokenizer_config.json": b"{}",
+        "calibration.json": msgspec.json.encode(fit_record(z, table.labels[:60], table.passengers[:60], **settings_)),
+        "reference.json": msgspec.json.encode(build_reference(sigmoid(z), table.passengers[:60])),
+        "evaluation.json": b'{"rows": 60}',
+        "README.md": b"# tiny\n",
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(contents: dict[str, bytes | Path], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return write_bundle(tmp_path_factory.mktemp("whole") / "tiny", contents, ORIGIN)
+
+
+@pytest.fixture
+def copy(whole: Bundle, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole.folder, tmp_path / "tiny"))
+
+
+def record_again(folder: Path) -> None:
+    """Make the manifest agree with the files, so that the deeper checks are the ones that speak."""
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    for name in MAX_BYTES:
+        manifest["files"][name] = {"sha256": sha256_of(folder / name), "size": (folder / name).stat().st_size}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_what_was_written_is_read(whole: Bundle, contents: dict[str, bytes | Path]) -> None:
+    assert {path.name for path in whole.folder.iterdir()} == {*MAX_BYTES, MANIFEST}
+    assert whole.version == sha256_of(whole.folder / MANIFEST)[:12]
+    assert (whole.name, whole.evaluation, whole.config) == ("tiny", {"rows": 60}, CONFIG)
+    assert msgspec.json.encode(whole.record) == contents["calibration.json"]
+    assert whole.manifest.origin == ORIGIN
+
+
+@pytest.mark.parametrize("name", [MANIFEST, *MAX_BYTES])
+def test_a_missing_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(BundleError, match=f"{name} is missing"):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, *MAX_BYTES])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_flipped_bit_is_refused(copy: Path, whole: Bundle, name: str, data: st.DataObject) -> None:
+    content = bytearray((whole.folder / name).read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= 1 << data.draw(st.integers(0, 7))
+    (copy / name).write_bytes(content)
+    if name == MANIFEST:
+        # A changed manifest is another version, if it is a manifest at all: never this one.
+        try:
+            assert read_bundle(copy).version != whole.version
+        except BundleError:
+            pass
+    else:
+        with pytest.raises(BundleError, match=name):
+            read_bundle(copy)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, *MAX_BYTES])
+def test_a_truncated_file_is_refused(copy: Path, name: str) -> None:
+    content = (copy / name).read_bytes()
+    (copy / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(BundleError, match=name):
+        read_bundle(copy)
+
+
+def test_a_foreign_file_a_link_and_a_missing_folder_are_refused(copy: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="not a readable folder"):
+        read_bundle(tmp_path / "nowhere")
+    (copy / "code.py").write_text("")
+    with pytest.raises(BundleError, match=r"code\.py does not belong"):
+        read_bundle(copy)
+    (copy / "code.py").unlink()
+    (copy / "README.md").rename(tmp_path / "README.md")
+    (copy / "README.md").symlink_to(tmp_path / "README.md")
+    with pytest.raises(BundleError, match=r"README\.md is not a regular file"):
+        read_bundle(copy)
+
+
+def change(tensors: dict[str, np.ndarray], how: str) -> None:
+    name = "bert.encoder.layer.1.output.dense.weight"
+    if how == "nan":
+        tensors[name][2, 3] = np.nan
+    elif how == "infinite":
+        tensors["classifier.bias"][1] = np.inf
+    elif how == "missing":
+        del tensors[name]
+    elif how == "added":
+        tensors["classifier.extra"] = np.zeros(3, np.float32)
+    elif how == "shape":
+        tensors[name] = np.zeros((8, 4), np.float32)
+    elif how == "dtype":
+        tensors[name] = tensors[name].astype(np.float16)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("nan", r"layer\.1\.output\.dense\.weight holds a value that is not finite"),
+        ("infinite", r"classifier\.bias holds a value that is not finite"),
+        ("missing", r"layer\.1\.output\.dense\.weight is missing"),
+        ("added", r"classifier\.extra is not part of the model"),
+        ("shape", r"layer\.1\.output\.dense\.weight has shape \[8, 4\], it must be \[4, 8\]"),
+        ("dtype", r"layer\.1\.output\.dense\.weight has dtype 'F16'"),
+    ],
+)
+def test_changed_tensors_are_named(copy: Path, how: str, message: str) -> None:
+    tensors = load_file(copy / "model.safetensors")
+    change(tensors, how)
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    record_again(copy)
+    with pytest.raises(BundleError, match=f"model.safetensors: tensor .*{message}"):
+        read_bundle(copy)
+
+
+def split(path: Path) -> tuple[dict[str, Any], bytes]:
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    return json.loads(content[8 : 8 + length]), content[8 + length :]
+
+
+def join(path: Path, header: str, data: bytes, length: int | None = None) -> None:
+    path.write_bytes(struct.pack("<Q", len(header) if length is None else length) + header.encode() + data)
+
+
+def huge(header: dict[str, Any]) -> None:
+    header["classifier.bias"]["shape"] = [2**31, 2**31]
+
+
+def negative(header: dict[str, Any]) -> None:
+    header["classifier.bias"]["data_offsets"] = [-8, 0]
+
+
+def overlapping(header: dict[str, Any]) -> None:
+    header["classifier.bias"]["data_offsets"] = [0, 8]
+
+
+def not_numbers(header: dict[str, Any]) -> None:
+    header["classifier.bias"]["data_offsets"] = [0.0, True]
+
+
+def not_a_tensor(header: dict[str, Any]) -> None:
+    header["classifier.bias"] = 3
+
+
+def other_metadata(header: dict[str, Any]) -> None:
+    header["__metadata__"] = {"format": "mlx"}
+
+
+@pytest.mark.parametrize("craft", [huge, negative, overlapping, not_numbers, not_a_tensor, other_metadata])
+def test_crafted_headers_are_refused(copy: Path, craft: Callable[[dict[str, Any]], None]) -> None:
+    header, data = split(copy / "model.safetensors")
+    craft(header)
+    join(copy / "model.safetensors", json.dumps(header), data)
+    record_again(copy)
+    with pytest.raises(BundleError, match=r"model\.safetensors: (tensor classifier\.bias|the metadata)"):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2**63, 10**9])
+def test_a_header_that_lies_about_its_length_is_refused(copy: Path, length: int) -> None:
+    header, data = split(copy / "model.safetensors")
+    join(copy / "model.safetensors", json.dumps(header), data, length)
+    record_again(copy)
+    with pytest.raises(BundleError, match=r"model\.safetensors: the header claims"):
+        read_bundle(copy)
+
+
+def test_repeated_names_nesting_and_trailing_bytes_are_refused(copy: Path) -> None:
+    path = copy / "model.safetensors"
+    header, data = split(path)
+    entry = json.dumps({"classifier.bias": header["classifier.bias"]})[1:-1]
+    for text, tail, message in (
+        (json.dumps(header)[:-1] + "," + entry + "}", b"", "names something twice"),
+        ('{"a":' * 100_000, b"", "not JSON"),
+        ("[]", b"", "not a JSON object"),
+        (json.dumps(header), b"\0\0\0\0", "its tensors end at"),
+    ):
+        join(path, text, data + tail)
+        record_again(copy)
+        with pytest.raises(BundleError, match=message):
+            read_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("hidden_size", 10**9, "hidden_size is 1000000000"),
+        ("hidden_size", 4.0, "hidden_size is 4.0"),
+        ("num_attention_heads", 3, "not a multiple of num_attention_heads 3"),
+        ("id2label", {"0": "survived", "1": "died"}, "id2label is"),
+        ("model_type", "gpt2", "model_type is gpt2"),
+        ("hidden_act", "relu", "hidden_act is relu"),
+        ("layer_norm_eps", -1, "layer_norm_eps is -1"),
+        ("vocab_size", 100, "token id 30521 is outside the vocabulary of 100"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused(copy: Path, field: str, value: object, message: str) -> None:
+    (copy / "config.json").write_text(json.dumps({**CONFIG, field: value}))
+    record_again(copy)
+    with pytest.raises(BundleError, match=message):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize("name", ["calibration.json", "reference.json", "evaluation.json", "config.json"])
+@pytest.mark.parametrize("content", [b"", b"[", b"{}x", b"\xff", b"[" * 100_000, b'{"unknown": 1}'])
+def test_files_of_another_form_are_named(copy: Path, name: str, content: bytes) -> None:
+    if (name, content) == ("evaluation.json", b'{"unknown": 1}'):
+        return
+    (copy / name).write_bytes(content)
+    record_again(copy)
+    with pytest.raises(BundleError, match=name):
+        read_bundle(copy)
+
+
+def test_a_new_bundle_replaces_the_old_whole(contents: dict[str, bytes | Path], tmp_path: Path) -> None:
+    first = write_bundle(tmp_path / "b", contents, ORIGIN)
+    second = write_bundle(tmp_path / "b", {**contents, "README.md": b"# new\n"}, ORIGIN)
+    assert first.version != second.version
+    assert (tmp_path / "b" / "README.md").read_bytes() == b"# new\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_failed_write_leaves_the_old_bundle_and_nothing_else(
+    contents: dict[str, bytes | Path], tmp_path: Path
+) -> None:
+    first = write_bundle(tmp_path / "b", contents, ORIGIN)
+    with pytest.raises(BundleError, match=r"calibration\.json"):
+        write_bundle(tmp_path / "b", {**contents, "calibration.json": b"{}"}, ORIGIN)
+    with pytest.raises(BundleError, match="holds exactly"):
+        write_bundle(tmp_path / "b", {"config.json": b"{}"}, ORIGIN)
+    assert read_bundle(tmp_path / "b").version == first.version
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
