@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from models.bundle import Bundle, write_bundle
+from tests.tiny import ORIGIN, Contents, make_contents
 from training.data import Table, read_table
 
 ROOT = Path(__file__).parents[1]
@@ -46,3 +48,13 @@ def transformers_classifier() -> type:
             raise
         pytest.skip("torch is not installed: ./run setup test --torch installs it")
     return BertForSequenceClassification
+
+
+@pytest.fixture(scope="session")
+def tiny_contents(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Contents:
+    return make_contents(table, tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_contents: Contents, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return write_bundle(tmp_path_factory.mktemp("whole") / "tiny", tiny_contents, ORIGIN)

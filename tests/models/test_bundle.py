@@ -1,5 +1,6 @@
 """A bundle is served whole and unchanged, or refused by name. A tiny BERT; the real one is in test_real.py."""
 
+import contextlib
 import json
 import shutil
 import struct
@@ -14,66 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from models.bundle import (
-    MANIFEST,
-    MAX_BYTES,
-    REQUIRED_CONFIG,
-    BaseModel,
-    Bundle,
-    BundleError,
-    DataRecord,
-    LossRecord,
-    Origin,
-    read_bundle,
-    sha256_of,
-    write_bundle,
-)  # fmt: skip
-from models.calibration import sigmoid
-from models.reference import build_reference
-from models.tokenizer import Tokenizer
-from models.weights import expected_tensors
-from training.calibrate import fit_record
-from training.data import Table
-from training.pretrained import find_base
-
-CONFIG: dict[str, Any] = {
-    **REQUIRED_CONFIG, "vocab_size": 30522, "hidden_size": 4, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "intermediate_size": 8, "max_position_embeddings": 16, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
-}  # fmt: skip
-ORIGIN = Origin(
-    name="tiny", created="2026-01-01T00:00:00+00:00", seed=0, base=BaseModel("tiny", "0" * 64),
-    loss=LossRecord("cross_entropy", {}), recipe={}, data=DataRecord("0" * 64, 60, 30), packages={},
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def contents(table: Table, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes | Path]:
-    weights = tmp_path_factory.mktemp("weights") / "model.safetensors"
-    rng = np.random.default_rng(0)
-    tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in expected_tensors(CONFIG).items()}
-    save_file(tensors, weights, metadata={"format": "pt"})
-    z = rng.normal(size=60) + table.labels[:60]
-    settings_ = {"inverse": None, "coverage": 0.9, "seed": 0}
-    return {
-        "config.json": json.dumps(CONFIG).encode(),
-        "model.safetensors": weights,
-        "tokenizer.json": Tokenizer.load(find_base(None)[1]).to_json().encode(),
-        "tokenizer_config.json": b"{}",
-        "calibration.json": msgspec.json.encode(fit_record(z, table.labels[:60], table.passengers[:60], **settings_)),
-        "reference.json": msgspec.json.encode(build_reference(sigmoid(z), table.passengers[:60])),
-        "evaluation.json": b'{"rows": 60}',
-        "README.md": b"# tiny\n",
-    }
-
-
-@pytest.fixture(scope="module")
-def whole(contents: dict[str, bytes | Path], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return write_bundle(tmp_path_factory.mktemp("whole") / "tiny", contents, ORIGIN)
+from models.bundle import MANIFEST, MAX_BYTES, Bundle, BundleError, read_bundle, sha256_of, write_bundle
+from tests.tiny import CONFIG, ORIGIN, Contents
 
 
 @pytest.fixture
-def copy(whole: Bundle, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(whole.folder, tmp_path / "tiny"))
+def copy(tiny_bundle: Bundle, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle.folder, tmp_path / "tiny"))
 
 
 def record_again(folder: Path) -> None:
@@ -84,12 +32,12 @@ def record_again(folder: Path) -> None:
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
-def test_what_was_written_is_read(whole: Bundle, contents: dict[str, bytes | Path]) -> None:
-    assert {path.name for path in whole.folder.iterdir()} == {*MAX_BYTES, MANIFEST}
-    assert whole.version == sha256_of(whole.folder / MANIFEST)[:12]
-    assert (whole.name, whole.evaluation, whole.config) == ("tiny", {"rows": 60}, CONFIG)
-    assert msgspec.json.encode(whole.record) == contents["calibration.json"]
-    assert whole.manifest.origin == ORIGIN
+def test_what_was_written_is_read(tiny_bundle: Bundle, tiny_contents: Contents) -> None:
+    assert {path.name for path in tiny_bundle.folder.iterdir()} == {*MAX_BYTES, MANIFEST}
+    assert tiny_bundle.version == sha256_of(tiny_bundle.folder / MANIFEST)[:12]
+    assert (tiny_bundle.name, tiny_bundle.evaluation, tiny_bundle.config) == ("tiny", {"rows": 60}, CONFIG)
+    assert msgspec.json.encode(tiny_bundle.record) == tiny_contents["calibration.json"]
+    assert tiny_bundle.manifest.origin == ORIGIN
 
 
 @pytest.mark.parametrize("name", [MANIFEST, *MAX_BYTES])
@@ -102,17 +50,15 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
 @pytest.mark.parametrize("name", [MANIFEST, *MAX_BYTES])
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_flipped_bit_is_refused(copy: Path, whole: Bundle, name: str, data: st.DataObject) -> None:
-    content = bytearray((whole.folder / name).read_bytes())
+def test_any_flipped_bit_is_refused(copy: Path, tiny_bundle: Bundle, name: str, data: st.DataObject) -> None:
+    content = bytearray((tiny_bundle.folder / name).read_bytes())
     place = data.draw(st.integers(0, len(content) - 1))
     content[place] ^= 1 << data.draw(st.integers(0, 7))
     (copy / name).write_bytes(content)
     if name == MANIFEST:
         # A changed manifest is another version, if it is a manifest at all: never this one.
-        try:
-            assert read_bundle(copy).version != whole.version
-        except BundleError:
-            pass
+        with contextlib.suppress(BundleError):
+            assert read_bundle(copy).version != tiny_bundle.version
     else:
         with pytest.raises(BundleError, match=name):
             read_bundle(copy)
@@ -275,20 +221,18 @@ def test_files_of_another_form_are_named(copy: Path, name: str, content: bytes) 
         read_bundle(copy)
 
 
-def test_a_new_bundle_replaces_the_old_whole(contents: dict[str, bytes | Path], tmp_path: Path) -> None:
-    first = write_bundle(tmp_path / "b", contents, ORIGIN)
-    second = write_bundle(tmp_path / "b", {**contents, "README.md": b"# new\n"}, ORIGIN)
+def test_a_new_bundle_replaces_the_old_whole(tiny_contents: Contents, tmp_path: Path) -> None:
+    first = write_bundle(tmp_path / "b", tiny_contents, ORIGIN)
+    second = write_bundle(tmp_path / "b", {**tiny_contents, "README.md": b"# new\n"}, ORIGIN)
     assert first.version != second.version
     assert (tmp_path / "b" / "README.md").read_bytes() == b"# new\n"
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
-def test_a_failed_write_leaves_the_old_bundle_and_nothing_else(
-    contents: dict[str, bytes | Path], tmp_path: Path
-) -> None:
-    first = write_bundle(tmp_path / "b", contents, ORIGIN)
+def test_a_failed_write_leaves_the_old_bundle_and_nothing_else(tiny_contents: Contents, tmp_path: Path) -> None:
+    first = write_bundle(tmp_path / "b", tiny_contents, ORIGIN)
     with pytest.raises(BundleError, match=r"calibration\.json"):
-        write_bundle(tmp_path / "b", {**contents, "calibration.json": b"{}"}, ORIGIN)
+        write_bundle(tmp_path / "b", {**tiny_contents, "calibration.json": b"{}"}, ORIGIN)
     with pytest.raises(BundleError, match="holds exactly"):
         write_bundle(tmp_path / "b", {"config.json": b"{}"}, ORIGIN)
     assert read_bundle(tmp_path / "b").version == first.version

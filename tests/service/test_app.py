@@ -1,0 +1,296 @@
+"""The HTTP surface over a deterministic predictor with a real (tiny) bundle."""
+
+import json
+import math
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from litestar.testing import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from models.bundle import Bundle
+from models.confidence import diagnose
+from models.passenger import COLUMNS, INPUT_BINS, Passenger
+from models.predictor import Prediction
+from models.reference import PROBABILITY_BINS, bin_names
+from service.app import create_app
+from service.settings import Settings
+from tests.service.test_batcher import Echo, wait_until
+
+ALLISON = {"pclass": 1, "sex": "female", "name": "Allison, Miss. Helen Loraine", "age": 2.0, "sibsp": 1, "parch": 2}
+
+
+class Deterministic(Echo):
+    """Logits from the age, so that answers can be told apart; a fare of 999 gives a failure."""
+
+    def predict(self, passengers: Sequence[Passenger]) -> list[Prediction]:
+        if any(one.fare == 999 for one in passengers):
+            raise ValueError("a bad row")
+        assert self.bundle is not None
+        logits = np.array([(one.age or 0) / 10 - 3 for one in passengers])
+        p, confidences = diagnose(self.bundle.record, self.bundle.reference, logits, passengers)
+        return [Prediction(q >= 0.5, q, one) for q, one in zip(p.tolist(), confidences, strict=True)]
+
+
+@pytest.fixture
+def client(tiny_bundle: Bundle) -> Iterator[TestClient[Any]]:
+    app = create_app(Settings(timeout_seconds=5), lambda: Deterministic(tiny_bundle))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+        yield client
+
+
+def post(client: TestClient[Any], body: bytes, content_type: str | None = "application/json", path: str = "") -> Any:
+    headers = {"Content-Type": content_type} if content_type is not None else {}
+    return client.post("/v1/predict" + path, content=body, headers=headers)
+
+
+def test_one_passenger(client: TestClient[Any], tiny_bundle: Bundle) -> None:
+    response = client.post("/v1/predict", json=ALLISON)
+    assert response.status_code == 200
+    body = response.json()
+    assert list(body) == ["id", "model", "survived", "probability", "confidence"]
+    assert uuid.UUID(body["id"]).version == 7
+    assert body["model"] == {"name": "tiny", "version": tiny_bundle.version}
+    confidence = body["confidence"]
+    assert list(confidence) == [
+        "interval", "prediction_set", "coverage", "margin", "entropy_bits", "typicality", "abstain",
+        "uncalibrated_probability", "calibration", "warnings",
+    ]  # fmt: skip
+    assert confidence["interval"][0] <= body["probability"] <= confidence["interval"][1]
+    assert confidence["calibration"][0] == {"step": "model", "probability": confidence["uncalibrated_probability"]}
+    assert re.fullmatch(r"queue;dur=[\d.]+, inference;dur=[\d.]+", response.headers["Server-Timing"])
+
+
+def test_ids_rise_with_time(client: TestClient[Any]) -> None:
+    ids = [client.post("/v1/predict", json=ALLISON).json()["id"] for _ in range(5)]
+    assert len(set(ids)) == 5
+    assert [one[:13] for one in ids] == sorted(one[:13] for one in ids)
+
+
+def test_a_batch_keeps_its_order(client: TestClient[Any]) -> None:
+    passengers = [{"pclass": 3, "sex": "male", "age": age} for age in range(100)]
+    predictions = client.post("/v1/predict/batch", json={"passengers": passengers}).json()["predictions"]
+    raw = [one["confidence"]["uncalibrated_probability"] for one in predictions]
+    assert raw == sorted(raw)
+    assert raw[50] == pytest.approx(1 / (1 + math.exp(-2)))
+    alone = client.post("/v1/predict", json=passengers[17]).json()
+    assert {**alone, "id": ""} == {**predictions[17], "id": ""}
+
+
+def test_message_pack_both_ways(client: TestClient[Any]) -> None:
+    headers = {"Content-Type": "application/msgpack", "Accept": "application/msgpack"}
+    response = client.post("/v1/predict", content=msgspec.msgpack.encode(ALLISON), headers=headers)
+    assert response.headers["Content-Type"] == "application/msgpack"
+    packed, plain = msgspec.msgpack.decode(response.content), client.post("/v1/predict", json=ALLISON).json()
+    assert {**packed, "id": ""} == {**plain, "id": ""}
+
+
+GOOD = json.dumps(ALLISON).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        (GOOD, None, 415),
+        (GOOD, "", 415),
+        (GOOD, "text/plain", 415),
+        (GOOD, "application/x-www-form-urlencoded", 415),
+        (GOOD, "application/json; charset=latin-1", 415),
+        (GOOD, "application/json; charset=UTF-8", 200),
+        (GOOD, "Application/JSON", 200),
+        (b"", "application/json", 400),
+        (b"{", "application/json", 400),
+        (GOOD + b"{}", "application/json", 400),
+        (GOOD[:-1], "application/json", 400),
+        (b'{"pclass":3,"sex":"male","name":"\xff"}', "application/json", 400),
+        (b"\xff\xfe" + GOOD, "application/json", 400),
+        (b"[" * 100_000, "application/json", 400),
+        (b"[" * 100_000 + b"]" * 100_000, "application/json", 400),
+        (b'{"pclass":3,"sex":"male","age":NaN}', "application/json", 400),
+        (b'{"pclass":3,"sex":"male","age":Infinity}', "application/json", 400),
+        (b'{"pclass":3,"sex":"male","age":1e999}', "application/json", 400),
+        (b"null", "application/json", 422),
+        (b"[]", "application/json", 422),
+        (b'"x"', "application/json", 422),
+        (b"3", "application/json", 422),
+        (GOOD, "application/msgpack", 400),
+        (b"\xc1", "application/msgpack", 400),
+        (b"\x91" * 100_000, "application/msgpack", 400),
+        (msgspec.msgpack.encode({"pclass": 3, "sex": "male", "age": float("nan")}), "application/msgpack", 422),
+        (msgspec.msgpack.encode({1: 2}), "application/msgpack", 422),
+        (b"x" * (1 << 20) + b"x", "application/json", 413),
+    ],
+    ids=range(28),
+)
+def test_bodies_byte_by_byte(client: TestClient[Any], body: bytes, content_type: str | None, status: int) -> None:
+    response = post(client, body, content_type)
+    assert response.status_code == status, response.text
+    if status != 200:
+        problem(response, status)
+    assert client.post("/v1/predict", json=ALLISON).status_code == 200
+
+
+def problem(response: Any, status: int) -> dict[str, Any]:
+    assert response.status_code == status
+    assert response.headers["Content-Type"].startswith("application/problem+json")
+    body: dict[str, Any] = response.json()
+    assert body["status"] == status
+    assert body["title"]
+    assert body["detail"]
+    assert body["type"] == "about:blank"
+    return body
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer", "message"),
+    [
+        ({"pclass": "3"}, "/pclass", r'accepted: {"enum":\[1,2,3\]}'),
+        ({"pclass": 3.0}, "/pclass", "must be an integer"),
+        ({"pclass": True}, "/pclass", "accepted"),
+        ({"pclass": 4}, "/pclass", "accepted"),
+        ({"pclass": None}, "/pclass", "accepted"),
+        ({"sex": "Male"}, "/sex", "accepted"),
+        ({"age": "22"}, "/age", "accepted.*120"),
+        ({"age": -0.01}, "/age", ">= 0"),
+        ({"age": 120.1}, "/age", "<= 120"),
+        ({"age": True}, "/age", "accepted"),
+        ({"sibsp": 1.0}, "/sibsp", "must be an integer"),
+        ({"sibsp": 21}, "/sibsp", "<= 20"),
+        ({"parch": 10**30}, "/parch", "accepted"),
+        ({"fare": 1e300}, "/fare", "<= 1000"),
+        ({"name": "x" * 201}, "/name", "200"),
+        ({"name": 3}, "/name", "accepted"),
+        ({"embarked": "X"}, "/embarked", "accepted"),
+        ({"agee": 3}, "/agee", 'did you mean "age"'),
+        ({"": 3}, "/", "is not a field"),
+        ({"a/b~c": 3}, "/a~1b~0c", "is not a field"),
+    ],
+)
+def test_each_fault_is_named(client: TestClient[Any], change: dict[str, Any], pointer: str, message: str) -> None:
+    body = problem(client.post("/v1/predict", json={**ALLISON, **change}), 422)
+    (fault,) = body["errors"]
+    assert fault["pointer"] == pointer
+    assert len(fault["value"]) <= 60
+    assert re.search(message, fault["message"]), fault
+
+
+def test_all_faults_are_told_at_once(client: TestClient[Any]) -> None:
+    wrong = {"sex": "x", "age": "old", "fare": -1, "cabbin": "C85", "sibsp": 2.0}
+    body = problem(client.post("/v1/predict", json=wrong), 422)
+    pointers = {fault["pointer"] for fault in body["errors"]}
+    assert pointers == {"/pclass", "/sex", "/age", "/fare", "/cabbin", "/sibsp"}
+    batch = {"passengers": [ALLISON, {**ALLISON, "age": 130}, ALLISON, {"sex": "male"}]}
+    body = problem(client.post("/v1/predict/batch", json=batch), 422)
+    assert [fault["pointer"] for fault in body["errors"]] == ["/passengers/1/age", "/passengers/3/pclass"]
+
+
+@pytest.mark.parametrize("rows", [0, 1025])
+def test_the_size_of_a_batch_is_bounded(client: TestClient[Any], rows: int) -> None:
+    small = {"pclass": 1, "sex": "male"}
+    body = problem(client.post("/v1/predict/batch", json={"passengers": [small] * rows}), 422)
+    (fault,) = body["errors"]
+    assert fault["pointer"] == "/passengers"
+    assert "1024" in fault["message"]
+    assert client.post("/v1/predict/batch", json={"passengers": [small] * 1024}).status_code == 200
+
+
+def test_unknown_routes_and_methods(client: TestClient[Any]) -> None:
+    problem(client.get("/nope"), 404)
+    response = client.get("/v1/predict")
+    problem(response, 405)
+    assert "POST" in response.headers["Allow"]
+
+
+def test_a_failed_prediction_is_503_and_never_a_probability(client: TestClient[Any]) -> None:
+    response = client.post("/v1/predict", json={**ALLISON, "fare": 999})
+    assert "probability" not in problem(response, 503)
+    assert response.headers["Retry-After"]
+    assert client.post("/v1/predict", json=ALLISON).status_code == 200
+
+
+def test_health_and_model(client: TestClient[Any], tiny_bundle: Bundle) -> None:
+    assert client.get("/health/live").json()["status"] == "live"
+    assert client.get("/health/ready").json()["status"] == "ready"
+    described = client.get("/v1/model").json()
+    assert described["version"] == tiny_bundle.version
+    assert described["manifest"]["origin"]["name"] == "tiny"
+    assert described["evaluation"] == {"rows": 60}
+    assert client.get("/schema/openapi.json").json()["openapi"].startswith("3.1")
+
+
+def test_before_the_model_is_there_it_lives_but_is_not_ready() -> None:
+    def load() -> Echo:
+        raise ValueError("no bundle")
+
+    with TestClient(create_app(Settings(), load)) as client:
+        wait_until(lambda: client.get("/health/ready").json()["detail"] == "no bundle")
+        assert client.get("/health/live").status_code == 200
+        assert client.get("/health/ready").status_code == 503
+        problem(client.post("/v1/predict", json=ALLISON), 503)
+        problem(client.get("/v1/model"), 503)
+
+
+def samples(client: TestClient[Any]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    response = client.get("/metrics")
+    assert response.headers["Content-Type"].startswith("text/plain")
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+    }
+
+
+def test_every_label_value_exists_at_zero(client: TestClient[Any], tiny_bundle: Bundle) -> None:
+    found, version = samples(client), ("version", tiny_bundle.version)
+    for outcome in ("died", "survived"):
+        assert found["evenkeel_predictions_total", frozenset({version, ("outcome", outcome)})] == 0
+    for name in PROBABILITY_BINS:
+        assert found["evenkeel_predictions_by_probability_total", frozenset({version, ("bin", name)})] == 0
+    shares = [
+        found["evenkeel_reference_probability_proportion", frozenset({version, ("bin", n)})] for n in PROBABILITY_BINS
+    ]
+    assert sum(shares) == pytest.approx(1)
+    assert found["evenkeel_reference_rows", frozenset({version})] == 60
+    for bins in INPUT_BINS:
+        for name in bin_names(bins):
+            labels = frozenset({version, ("field", bins.field), ("bin", name)})
+            assert found["evenkeel_inputs_total", labels] == 0
+            assert 0 <= found["evenkeel_reference_input_proportion", labels] <= 1
+    for field in COLUMNS:
+        assert found["evenkeel_input_warnings_total", frozenset({version, ("field", field)})] == 0
+
+
+def test_counters_add_up(client: TestClient[Any], tiny_bundle: Bundle) -> None:
+    passengers = [{"pclass": 3, "sex": "male", "age": age} for age in range(0, 120, 3)]
+    predictions = client.post("/v1/predict/batch", json={"passengers": passengers}).json()["predictions"]
+    client.post("/v1/predict", content=b"{")
+    client.get("/some/path/of/a/client")
+    found, version = samples(client), ("version", tiny_bundle.version)
+    p = [one["probability"] for one in predictions]
+
+    def total(name: str, **labels: str) -> float:
+        wanted = set(labels.items())
+        return sum(value for (sample, held), value in found.items() if sample == f"evenkeel_{name}" and wanted <= held)
+
+    assert total("predictions_total") == total("predictions_by_probability_total") == len(p)
+    assert total("predictions_total", outcome="survived") == sum(q >= 0.5 for q in p)
+    assert total("predictions_by_probability_total", bin="0.3-0.4") == sum(0.3 <= q < 0.4 for q in p)
+    assert found["evenkeel_expected_survivors_total", frozenset({version})] == pytest.approx(sum(p))
+    assert total("expected_correct_total") == pytest.approx(sum(max(q, 1 - q) for q in p))
+    assert total("prediction_sets_total") == len(p)
+    assert total("abstentions_total") == sum(one["confidence"]["abstain"] for one in predictions)
+    assert total("input_warnings_total") == sum(len(one["confidence"]["warnings"]) for one in predictions) > 0
+    assert total("inputs_total", field="age", bin="18-25") == sum(18 <= one["age"] < 25 for one in passengers)
+    assert total("inputs_total") == len(INPUT_BINS) * len(p)
+    assert total("batch_rows_sum") == len(p)
+    assert total("queue_seconds_count") == 1
+    assert total("http_requests_total", route="/v1/predict/batch", status="200") == 1
+    assert total("http_requests_total", route="unmatched", status="404") == 1
+    assert total("rejected_total", reason="media_type") + total("rejected_total", reason="malformed") == 1
+    assert "client" not in client.get("/metrics").text

@@ -1,0 +1,199 @@
+"""The real service: a real bundle, a real process, real HTTP, a real Prometheus."""
+
+import concurrent.futures
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from models.bundle import read_bundle
+from tests.conftest import ROOT
+from training.data import Table
+
+
+def start(*flags: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", "-m", "service", *map(str, flags)]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def wait_ready(url: str, process: subprocess.Popen[str]) -> None:
+    for _ in range(600):
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        try:
+            if httpx.get(f"{url}/health/ready").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError("not ready within a minute")
+
+
+@pytest.fixture(scope="module")
+def service(bundle_folder: Path) -> Iterator[str]:
+    port = free_port()
+    process = start("--bundle", bundle_folder, "--port", port, "--grace-seconds", 0)
+    url = f"http://127.0.0.1:{port}"
+    wait_ready(url, process)
+    yield url
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0, stderr
+    assert f"ready: {url}/v1/model" in stderr
+
+
+def test_answers_do_not_depend_on_company(service: str, table: Table) -> None:
+    passengers = [msgspec.to_builtins(one) for one in table.passengers[:60]]
+    batch = httpx.post(f"{service}/v1/predict/batch", json={"passengers": passengers}, timeout=30)
+    together = [one["probability"] for one in batch.json()["predictions"]]
+
+    def alone(passenger: object) -> float:
+        return float(httpx.post(f"{service}/v1/predict", json=passenger, timeout=30).json()["probability"])
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(alone, passengers))
+    assert max(abs(a - b) for a, b in zip(found, together, strict=True)) < 1e-5
+    assert len(set(found)) > 10
+
+
+def test_the_model_route_tells_what_is_served(service: str, bundle_folder: Path) -> None:
+    described = httpx.get(f"{service}/v1/model").json()
+    bundle = read_bundle(bundle_folder)
+    assert described["version"] == bundle.version
+    assert described["evaluation"] == bundle.evaluation
+    assert described["backend"]["gflops"] > 0
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9999999\r\n\r\n{}",
+        b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
+        b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        b"GET /%ff%00/../x HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"BREW /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+        b"nonsense\r\n\r\n",
+    ],
+)
+def test_raw_requests_get_a_4xx(service: str, raw: bytes) -> None:
+    port = int(service.rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(raw)
+        status = connection.recv(4096).split(b" ")[1]
+    assert status.startswith(b"4")
+    assert httpx.get(f"{service}/health/ready").status_code == 200
+
+
+def test_a_bundle_that_is_missing_or_broken_ends_the_process(bundle_folder: Path, tmp_path: Path) -> None:
+    missing = start("--bundle", tmp_path / "none", "--port", free_port())
+    _, stderr = missing.communicate(timeout=60)
+    assert missing.returncode == 1
+    assert "none is not a readable folder" in stderr.splitlines()[-1]
+    broken = Path(shutil.copytree(bundle_folder, tmp_path / "broken"))
+    with (broken / "model.safetensors").open("r+b") as file:
+        file.seek(50_000_000)
+        file.write(b"\x01\x02")
+    process = start("--bundle", broken, "--port", free_port())
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "model.safetensors was changed" in stderr.splitlines()[-1]
+
+
+def test_a_taken_port_and_a_bad_flag_end_the_process(service: str, bundle_folder: Path) -> None:
+    taken = start("--bundle", bundle_folder, "--port", service.rsplit(":", 1)[1])
+    _, stderr = taken.communicate(timeout=60)
+    assert taken.returncode == 1
+    assert "address already in use" in stderr
+    bad = start("--port", "x")
+    _, stderr = bad.communicate(timeout=60)
+    assert bad.returncode == 2
+    assert "port" in stderr
+
+
+def test_readiness_turns_red_before_the_stop_and_nothing_is_lost(bundle_folder: Path) -> None:
+    port = free_port()
+    process = start("--bundle", bundle_folder, "--port", port, "--grace-seconds", 1)
+    url = f"http://127.0.0.1:{port}"
+    wait_ready(url, process)
+
+    def ask(_: int) -> int:
+        return httpx.post(f"{url}/v1/predict", json={"pclass": 2, "sex": "female"}, timeout=30).status_code
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(ask, number) for number in range(40)]
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        assert httpx.get(f"{url}/health/ready").json() == {"status": "not ready", "detail": "draining"}
+        assert {answer.result() for answer in answers} == {200}
+    assert process.wait(timeout=30) == 0
+
+
+def need(program: str) -> str:
+    found = shutil.which(program)
+    if found is None:
+        if os.environ.get("CI") == "true":
+            raise AssertionError(f"{program} is not installed; on Debian: apt-get install prometheus")
+        pytest.skip(f"{program} is not installed; on Debian: apt-get install prometheus")
+    return found
+
+
+def test_promtool_has_nothing_to_say_about_the_metrics(service: str) -> None:
+    promtool, text = need("promtool"), httpx.get(f"{service}/metrics").text
+    done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_a_real_prometheus_scrapes_it(service: str, tmp_path: Path) -> None:
+    prometheus, port = need("prometheus"), free_port()
+    (tmp_path / "prometheus.yml").write_text(
+        "scrape_configs:\n- job_name: evenkeel\n  scrape_interval: 1s\n"
+        f"  static_configs: [{{targets: ['{service.removeprefix('http://')}']}}]\n"
+    )
+    flags = [f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
+    process = subprocess.Popen(
+        [prometheus, *flags, f"--web.listen-address=127.0.0.1:{port}"], stderr=subprocess.DEVNULL
+    )
+    try:
+        assert ask_prometheus(port, 'up{job="evenkeel"}') == 1
+        httpx.post(f"{service}/v1/predict", json={"pclass": 1, "sex": "female"}, timeout=30)
+        expected = httpx.get(f"{service}/metrics").text
+        answered = sum(
+            float(line.split()[1]) for line in expected.splitlines() if line.startswith("evenkeel_predictions_total")
+        )
+        assert ask_prometheus(port, "sum(evenkeel_predictions_total)", answered) == answered
+        assert ask_prometheus(port, "sum(evenkeel_predictions_by_probability_total)", answered) == answered
+        assert ask_prometheus(port, "count(evenkeel_reference_probability_proportion)") == 10
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def ask_prometheus(port: int, query: str, wanted: float | None = None) -> float:
+    """The value of a query, once it has one (once it is ``wanted``, if given)."""
+    value = float("nan")
+    for _ in range(150):
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{port}/api/v1/query", params={"query": query}).json()
+            if answer["data"]["result"]:
+                value = float(answer["data"]["result"][0]["value"][1])
+                if wanted is None or value == wanted:
+                    return value
+        except (httpx.TransportError, ValueError):
+            pass
+        time.sleep(0.2)
+    return value

@@ -1,0 +1,31 @@
+import pytest
+
+from service.settings import Settings, SettingsError, read_settings
+
+
+def test_flags_win_over_the_environment_which_wins_over_defaults() -> None:
+    environment = {"EVENKEEL_PORT": "9000", "EVENKEEL_MAX_BATCH_ROWS": "16", "HOME": "/"}
+    settings = read_settings(environment, ["--port", "9001"])
+    assert (settings.port, settings.max_batch_rows, settings.host) == (9001, 16, "127.0.0.1")
+    assert read_settings({}, []) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments", "message"),
+    [
+        ({"EVENKEEL_PORT": "eighty"}, [], "port .* is 'eighty'"),
+        ({}, ["--port", "70000"], "65535"),
+        ({}, ["--timeout-seconds", "0"], "timeout_seconds"),
+        ({"EVENKEEL_PROT": "1"}, [], "EVENKEEL_PROT is not a setting"),
+        ({}, ["--log-level", "loud"], "log_level"),
+    ],
+)
+def test_a_bad_value_is_named(environment: dict[str, str], arguments: list[str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        read_settings(environment, arguments)
+
+
+def test_an_unknown_flag_is_wrong_use() -> None:
+    with pytest.raises(SystemExit) as left:
+        read_settings({}, ["--prot", "1"])
+    assert left.value.code == 2

@@ -1,0 +1,108 @@
+"""./run: what a user sees when it works, and one plain sentence when it cannot."""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of what ./run itself needs, with nothing set up."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for name in ("run", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "locks", folder / "locks")
+    return folder
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(folder / "run"), *arguments], capture_output=True, text=True, timeout=300,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def test_help_names_every_command_and_no_command_is_wrong_use(project: Path) -> None:
+    helped = run(project, "--help")
+    assert helped.returncode == 0
+    for command in ("serve", "train", "test", "check", "load", "bench", "setup", "lock"):
+        assert f"./run {command}" in helped.stdout
+    assert run(project).returncode == 2
+    unknown = run(project, "sevre")
+    assert unknown.returncode == 2
+    assert "there is no command 'sevre'; there are serve" in unknown.stderr
+
+
+def test_it_uses_the_standard_library_only_and_old_pythons_can_read_it() -> None:
+    source = (ROOT / "run").read_text()
+    tree = ast.parse(source, feature_version=(3, 6))
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in names} <= set(sys.stdlib_module_names)
+
+
+def test_a_python_too_old_is_told(project: Path) -> None:
+    source = (project / "run").read_text().replace("MINIMUM = (3, 11)", "MINIMUM = (3, 99)")
+    (project / "run").write_text(source)
+    done = run(project, "serve")
+    assert done.returncode == 1
+    assert "call it with Python 3.99 or later" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_no_network_is_one_sentence(project: Path) -> None:
+    nowhere = "http://127.0.0.1:9/simple"
+    done = run(
+        project, "setup", PIP_INDEX_URL=nowhere, PIP_EXTRA_INDEX_URL="", PIP_FIND_LINKS="", PIP_CONFIG_FILE=os.devnull,
+        PIP_RETRIES="0",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "is the network, or your package index, within reach?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(project: Path) -> None:
+    # A file where a folder must be: it fails for root too, whom permissions do not stop.
+    (project / ".setup.lock").mkdir()
+    done = run(project, "setup")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_set_up_once_found_again_and_made_anew_when_broken(project: Path) -> None:
+    first = run(project, "python", "-c", "import mlx.core, litestar; print('works')")
+    assert first.stdout == "works\n", first.stderr
+    assert "setting up .venv" in first.stderr
+    second = run(project, "python", "-c", "print('again')")
+    assert (second.stdout, second.stderr) == ("again\n", "")
+    assert run(project, "python", "-c", "raise SystemExit(7)").returncode == 7
+    interpreter = project / ".venv" / "bin" / "python"
+    interpreter.unlink()
+    interpreter.symlink_to("/nonexistent/python")
+    third = run(project, "python", "-c", "import mlx.core; print('mended')")
+    assert third.stdout == "mended\n", third.stderr
+    (project / ".venv" / "evenkeel.stamp").unlink()
+    assert "setting up .venv" in run(project, "setup").stderr
+
+
+def test_locks_are_hashed_and_name_no_address() -> None:
+    for path in (ROOT / "locks").glob("*.txt"):
+        if path.stem == "excludes":
+            continue
+        text = path.read_text()
+        assert "://" not in text
+        pinned = [line for line in text.splitlines() if line[:1].isalnum()]
+        assert pinned
+        assert all("==" in line and line.endswith("\\") for line in pinned), path
+        assert not any(line.startswith(("torch==", "nvidia")) for line in pinned)

@@ -1,0 +1,47 @@
+"""A bundle of a BERT of four dimensions: real in form, for tests that are not about the model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from safetensors.numpy import save_file
+
+from models.bundle import REQUIRED_CONFIG, BaseModel, DataRecord, LossRecord, Origin
+from models.calibration import sigmoid
+from models.reference import build_reference
+from models.tokenizer import Tokenizer
+from models.weights import expected_tensors
+from training.calibrate import fit_record
+from training.data import Table
+from training.pretrained import find_base
+
+Contents = dict[str, bytes | Path]
+CONFIG: dict[str, Any] = {
+    **REQUIRED_CONFIG, "vocab_size": 30522, "hidden_size": 4, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "intermediate_size": 8, "max_position_embeddings": 16, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
+}  # fmt: skip
+ORIGIN = Origin(
+    name="tiny", created="2026-01-01T00:00:00+00:00", seed=0, base=BaseModel("tiny", "0" * 64),
+    loss=LossRecord("cross_entropy", {}), recipe={}, data=DataRecord("0" * 64, 60, 30), packages={},
+)  # fmt: skip
+
+
+def make_contents(table: Table, folder: Path) -> Contents:
+    """The files of the tiny bundle; its weights are written to ``folder``."""
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in expected_tensors(CONFIG).items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    passengers, labels = table.passengers[:60], table.labels[:60]
+    z = rng.normal(size=60) + labels
+    return {
+        "config.json": json.dumps(CONFIG).encode(),
+        "model.safetensors": folder / "model.safetensors",
+        "tokenizer.json": Tokenizer.load(find_base(None)[1]).to_json().encode(),
+        "tokenizer_config.json": b"{}",
+        "calibration.json": msgspec.json.encode(fit_record(z, labels, passengers, inverse=None, coverage=0.9, seed=0)),
+        "reference.json": msgspec.json.encode(build_reference(sigmoid(z), passengers)),
+        "evaluation.json": b'{"rows": 60}',
+        "README.md": b"# tiny\n",
+    }
