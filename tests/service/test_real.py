@@ -126,20 +126,21 @@ def test_a_taken_port_and_a_bad_flag_end_the_process(service: str, bundle_folder
 
 def test_readiness_turns_red_before_the_stop_and_nothing_is_lost(bundle_folder: Path) -> None:
     port = free_port()
-    process = start("--bundle", bundle_folder, "--port", port, "--grace-seconds", 1)
+    process = start("--bundle", bundle_folder, "--port", port, "--grace-seconds", 5)
     url = f"http://127.0.0.1:{port}"
     wait_ready(url, process)
 
     def ask(_: int) -> int:
-        return httpx.post(f"{url}/v1/predict", json={"pclass": 2, "sex": "female"}, timeout=30).status_code
+        return client.post(f"{url}/v1/predict", json={"pclass": 2, "sex": "female"}).status_code
 
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    with httpx.Client(timeout=30) as client, concurrent.futures.ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(ask, number) for number in range(40)]
         process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
-        assert httpx.get(f"{url}/health/ready").json() == {"status": "not ready", "detail": "draining"}
+        assert client.get(f"{url}/health/ready").json() == {"status": "not ready", "detail": "draining"}
         assert {answer.result() for answer in answers} == {200}
-    assert process.wait(timeout=30) == 0
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0, stderr
 
 
 def need(program: str) -> str:

@@ -139,7 +139,6 @@ def test_what_fails_is_one_sentence_and_no_bundle(
     data = () if "--data" in options else ("--data", rows)
     done = run("fit", *data, *(FAST if "--epochs" not in options else FAST[:2]), "--quiet", "--out", out, *options)
     assert done.returncode == 1
-
     assert re.search(message, done.stderr), done.stderr
     assert "Traceback" not in done.stderr
     assert not out.exists()
@@ -154,7 +153,7 @@ def test_wrong_use_is_exit_2() -> None:
 def test_evaluate_scores_a_bundle(trained: Path, rows: Path, tmp_path: Path) -> None:
     done = run("evaluate", "--bundle", trained, "--data", rows, "--json", tmp_path / "e.json")
     assert done.returncode == 0, done.stderr
-    assert "WHICH ARE ITS TRAINING ROWS" in done.stdout.replace("\n", " ")
+    assert "WHICH ARE ITS TRAINING ROWS" in " ".join(done.stdout.split())
     evaluation = json.loads((tmp_path / "e.json").read_bytes())
     assert evaluation["calibrated"]["rows"] == 120
 
