@@ -94,4 +94,10 @@ def _port(server: Server) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    code = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # MLX may abort the process when its statics are destroyed after a second thread used it (mlx#2809), and all is
+    # written and answered by now.
+    os._exit(code)
