@@ -17,13 +17,13 @@ import msgspec
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from models import passenger
-from models.backend import prepare
+from models.backend import prepare, usable_cores
+from models.passenger import describe
 from models.tokenizer import Tokenizer
-from training.crossfit import crossfit, make_folds
+from training.crossfit import Job, crossfit, make_folds
 from training.data import read_table
-from training.finetune import Encoded, Pretrained, Recipe, encode
-from training.losses import balanced_alpha, make_loss
+from training.finetune import Pretrained, Recipe, encode
+from training.losses import LossChoice
 from training.pretrained import find_base
 from training.progress import TrainingProgress
 
@@ -59,30 +59,30 @@ def calibrated_log_loss(logits: np.ndarray, labels: np.ndarray, folds: np.ndarra
     return losses
 
 
-def run_variant(name: str, loss_name: str, seeds: int, base: Pretrained, tokenizer: Tokenizer) -> dict[str, object]:
+def run_variant(name: str, loss: str, seeds: int, base: Pretrained, tokenizer: Tokenizer) -> dict[str, object]:
     table = read_table(Path("data/titanic.csv"))
     recipe = msgspec.convert(VARIANTS[name], Recipe)
-    texts = [passenger.describe(row) for row in table.passengers]
-    encoded: Encoded = encode(base, tokenizer, texts, recipe.trained_layers)
-    start, losses, kept = time.monotonic(), [], []
+    texts = [describe(row) for row in table.passengers]
+    encoded = encode(base, tokenizer, texts, recipe.trained_layers)
+    start, losses = time.monotonic(), []
     for seed in range(seeds):
         folds = make_folds(table.labels, 5, seed)
-
-        def loss_of(labels: np.ndarray) -> object:
-            return make_loss(loss_name, **({"alpha": balanced_alpha(labels)} if loss_name == "focal_smooth" else {}))
-
+        job = Job(
+            config=base.config, weights=str(base.weights), loss=LossChoice(name=loss), recipe=recipe,
+            seed=100 * seed, folds=5, start=encoded.start,
+        )  # fmt: skip
         with TemporaryDirectory() as folder:
             progress = TrainingProgress(Path(folder) / "log", 1, quiet=True)
             logits = crossfit(
-                base, encoded, table.labels, folds, recipe=recipe, make_loss=loss_of, seed=100 * seed, progress=progress
-            )
-        kept.append(logits.tolist())
+                job, encoded, table.labels, folds, work=Path(folder), processes=usable_cores(), progress=progress,
+                final=False,
+            )  # fmt: skip
         losses.append(calibrated_log_loss(logits, table.labels, folds))
     rows = np.mean(losses, axis=0)
     return {
-        "variant": name, "loss": loss_name, "seeds": seeds, "log_loss": float(rows.mean()),
+        "variant": name, "loss": loss, "seeds": seeds, "log_loss": float(rows.mean()),
         "by_seed": [float(one.mean()) for one in losses], "seconds_per_seed": (time.monotonic() - start) / seeds,
-        "rows": rows.tolist(), "logits": kept,
+        "rows": rows.tolist(),
     }  # fmt: skip
 
 

@@ -37,14 +37,16 @@ class Backend(Struct, frozen=True, kw_only=True):
     warning: str | None = None
 
 
-def prepare() -> Backend:
+def prepare(threads: int | None = None) -> Backend:
     """Put the tuned BLAS under MLX's CPU back end, check one product against NumPy, and measure the speed.
+
+    ``threads`` are those of one matrix product, by default as many as there are cores to use.
 
     Never raises: where the tuned BLAS cannot be used the plain wheel serves, and ``warning`` says why.
     """
     if mx.default_device() != mx.Device(mx.cpu, 0):
         return Backend(device="metal" if sys.platform == "darwin" else "cuda", blas="none", gflops=0.0, threads=0)
-    threads = usable_cores()
+    threads = threads or usable_cores()
     if sys.platform != "linux":
         return Backend(device="cpu", blas="wheel", gflops=_gflops(), threads=threads)
     try:

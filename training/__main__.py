@@ -17,7 +17,7 @@ from training.data import DataError, read_table
 from training.evaluate import evaluate_rows, print_evaluation
 from training.finetune import Recipe, TrainingError
 from training.fit import FitOptions, fit
-from training.losses import LOSSES, PRESETS, LossError
+from training.losses import LOSSES, PRESETS, LossChoice, LossError
 from training.pretrained import BaseError
 
 FAILURES = (DataError, LossError, BaseError, TrainingError, BundleError, ValueError, OSError)
@@ -48,10 +48,11 @@ def _fit(options: argparse.Namespace) -> int:
     recipe = {name: value for name in Recipe.__struct_fields__ if (value := getattr(options, name)) is not None}
     bundle = fit(
         FitOptions(
-            data=options.data, out=options.out, base=options.base, loss=options.loss, preset=options.preset,
-            loss_parameters={k: v for k, v in given.items() if v is not None},
+            data=options.data, out=options.out, base=options.base, loss=LossChoice(
+                name=options.loss, preset=options.preset, parameters={k: v for k, v in given.items() if v is not None}
+            ),
             recipe=msgspec.structs.replace(Recipe(), **recipe), folds=options.folds, seed=options.seed,
-            coverage=options.coverage, resume=options.resume, quiet=options.quiet,
+            coverage=options.coverage, resume=options.resume, quiet=options.quiet, processes=max(1, backend.threads),
         )
     )  # fmt: skip
     if not options.quiet:

@@ -1,14 +1,48 @@
-"""K-fold fine-tuning: every row gets a logit from a model that did not see it."""
+"""K-fold fine-tuning: every row gets a logit from a model that did not see it; the final model beside them.
 
-from collections.abc import Callable
+A fine-tuning of a few layers is too small to fill several cores, but several side by side do: each is a process of
+its own on one core (training/task.py), so results do not depend on how many run at once.
+"""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
+import mlx.core as mx
+import msgspec
 import numpy as np
+from msgspec import Struct
 from sklearn.model_selection import StratifiedKFold
 
-from training.finetune import Encoded, Pretrained, Recipe, finetune, predict
-from training.losses import Loss
-from training.progress import TrainingProgress
+from training.finetune import Encoded, Pretrained, Recipe, TrainingError
+from training.losses import LossChoice
+from training.progress import Report, TrainingProgress
+
+FINAL = "final model"
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """What all fine-tunings of a cross-fit share. The fold number is added to ``seed``."""
+
+    config: dict[str, Any]
+    weights: str
+    loss: LossChoice
+    recipe: Recipe
+    seed: int
+    folds: int
+    start: int
+
+    @property
+    def phases(self) -> list[str]:
+        """The fine-tunings by name: one per fold, then the one on all rows."""
+        return [*(f"fold {fold + 1} of {self.folds}" for fold in range(self.folds)), FINAL]
+
+    @property
+    def base(self) -> Pretrained:
+        return Pretrained(self.config, Path(self.weights))
 
 
 def make_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
@@ -27,33 +61,74 @@ def make_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
 
 
 def crossfit(
-    base: Pretrained, encoded: Encoded, labels: np.ndarray, folds: np.ndarray, *, recipe: Recipe,
-    make_loss: Callable[[np.ndarray], Loss], seed: int, progress: TrainingProgress, checkpoints: Path | None = None,
+    job: Job, encoded: Encoded, labels: np.ndarray, folds: np.ndarray, *, work: Path, processes: int,
+    progress: TrainingProgress, final: bool = True,
 ) -> np.ndarray:  # fmt: skip
     """Out-of-fold logits z = logit_survived − logit_died (n,) float64.
 
-    ``make_loss`` gets the labels of a fold's training rows, so that weights come from those rows alone.
-    A finished fold is kept in ``checkpoints`` and taken from there when it exists.
+    With ``final``, a model is also trained on all rows and its weights are kept as `final_weights`. Every finished
+    fine-tuning is kept in ``work`` and taken from there when it exists. Raises TrainingError.
     """
+    work.mkdir(parents=True, exist_ok=True)
+    hidden, mask = np.array(encoded.hidden), np.array(encoded.mask)
+    np.savez(work / "inputs.npz", hidden=hidden, mask=mask, index=encoded.index, labels=labels, folds=folds)
+    (work / "job.json").write_bytes(msgspec.json.encode(job))
+    tasks = []
+    for number in range(job.folds + final):
+        if result_path(work, job, number).exists():
+            seen = folds != number
+            progress.advance(job.recipe.steps(int(seen.sum())))
+        else:
+            tasks.append(number)
+    _run(work, tasks, processes, progress)
     logits = np.empty(len(labels))
-    count = int(folds.max()) + 1
-    for fold in range(count):
-        seen, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        kept = checkpoints / f"fold-{fold + 1}.npy" if checkpoints else None
-        if kept is not None and kept.exists():
-            logits[held_out] = np.load(kept, allow_pickle=False)
-            progress.advance(recipe.steps(len(seen)))
-            continue
-        phase = f"fold {fold + 1} of {count}"
-        progress.phase(phase)
-        model = finetune(
-            base, encoded, labels, seen, recipe=recipe, loss=make_loss(labels[seen]),
-            seed=seed + fold, phase=phase, progress=progress,
-        )  # fmt: skip
-        pair = predict(model, encoded, held_out)
-        logits[held_out] = pair[:, 1] - pair[:, 0]
-        if kept is not None:
-            partial = kept.with_suffix(".partial.npy")
-            np.save(partial, logits[held_out], allow_pickle=False)
-            partial.rename(kept)
+    for fold in range(job.folds):
+        logits[folds == fold] = np.load(result_path(work, job, fold), allow_pickle=False)
     return logits
+
+
+def result_path(work: Path, job: Job, number: int) -> Path:
+    """Where fine-tuning ``number`` leaves its held-out logits, or the one on all rows its weights."""
+    return work / f"fold-{number + 1}.npy" if number < job.folds else final_weights(work)
+
+
+def final_weights(work: Path) -> Path:
+    """The weights of the model trained on all rows, as Hugging Face reads them."""
+    return work / "final.safetensors"
+
+
+def load_inputs(work: Path) -> tuple[Job, Encoded, np.ndarray, np.ndarray]:
+    """What `crossfit` left for its processes: job, encoded texts, labels (n,), folds (n,)."""
+    job = msgspec.json.decode((work / "job.json").read_bytes(), type=Job)
+    with np.load(work / "inputs.npz", allow_pickle=False) as held:
+        encoded = Encoded(mx.array(held["hidden"]), mx.array(held["mask"]), held["index"], job.start)
+        return job, encoded, held["labels"], held["folds"]
+
+
+def _run(work: Path, tasks: Sequence[int], processes: int, progress: TrainingProgress) -> None:
+    """Run fine-tunings, at most ``processes`` at once; the first failure stops all."""
+    running: list[subprocess.Popen[str]] = []
+    stopped = False
+
+    def run(number: int) -> None:
+        if stopped:
+            return
+        command = [sys.executable, "-m", "training.task", str(work), str(number)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        running.append(process)
+        assert process.stdout is not None
+        for line in process.stdout:
+            progress.report(msgspec.json.decode(line, type=Report))
+        _, message = process.communicate()
+        if process.returncode:
+            raise TrainingError(message.strip() or f"fine-tuning {number + 1} ended with {process.returncode}")
+
+    with ThreadPoolExecutor(processes) as pool:
+        try:
+            for done in as_completed([pool.submit(run, number) for number in tasks]):
+                done.result()
+        except BaseException:
+            stopped = True
+            for process in running:
+                process.kill()
+            raise

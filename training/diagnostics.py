@@ -52,7 +52,7 @@ class EpochDiagnostics(Struct, frozen=True, kw_only=True):
         """One line for a person."""
         classes = " ".join(f"{name} {value:.2f}" for name, value in self.accuracy_by_class.items())
         return (
-            f"epoch {self.epoch}: loss {self.loss:.4f}, accuracy {self.accuracy:.3f} ({classes}), "
+            f"{self.phase}, epoch {self.epoch}: loss {self.loss:.4f}, accuracy {self.accuracy:.3f} ({classes}), "
             f"confidence {self.confidence:.2f}, p_t {self.p_t_min:.2f}/{self.p_t_mean:.2f}/{self.p_t_max:.2f}"
         )
 

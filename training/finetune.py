@@ -21,7 +21,7 @@ from models.tokenizer import Tokenizer
 from training.diagnostics import EpochDiagnostics
 from training.losses import Loss
 from training.optimizer import AdamW
-from training.progress import TrainingProgress
+from training.progress import Listener
 
 INFERENCE_ROWS = 64
 MAX_GRADIENT_NORM = 1.0
@@ -95,7 +95,7 @@ def encode(base: Pretrained, tokenizer: Tokenizer, texts: Sequence[str], trained
 
 def finetune(
     base: Pretrained, encoded: Encoded, labels: np.ndarray, rows: np.ndarray, *, recipe: Recipe, loss: Loss,
-    seed: int, phase: str, progress: TrainingProgress,
+    seed: int, phase: str, progress: Listener,
 ) -> BertClassifier:  # fmt: skip
     """Fine-tune on ``rows`` (indices into ``labels``) and return the classifier in inference mode.
 
@@ -131,7 +131,7 @@ def predict(model: BertClassifier, encoded: Encoded, rows: np.ndarray) -> np.nda
 
 def _train(
     model: BertClassifier, encoded: Encoded, labels: np.ndarray, rows: np.ndarray, recipe: Recipe, loss: Loss,
-    rng: np.random.Generator, run: int, phase: str, progress: TrainingProgress,
+    rng: np.random.Generator, run: int, phase: str, progress: Listener,
 ) -> Iterator[int]:  # fmt: skip
     """Train, and yield the number of each finished epoch."""
     mx.random.seed(int(rng.integers(2**31)))

@@ -6,25 +6,22 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
-import numpy as np
 from msgspec import Struct
 
 from models.bundle import REQUIRED_CONFIG, BaseModel, Bundle, DataRecord, LossRecord, Origin, sha256_of, write_bundle
-from models.classifier import save_weights
 from models.passenger import LABELS, describe
 from models.reference import build_reference
 from models.tokenizer import Tokenizer
 from training.calibrate import fit_record
 from training.card import model_card
-from training.crossfit import crossfit, make_folds
+from training.crossfit import Job, crossfit, final_weights, make_folds
 from training.data import read_table
 from training.evaluate import nested_evaluation
-from training.finetune import Recipe, encode, finetune
-from training.losses import Loss, make_loss
+from training.finetune import Recipe, encode
+from training.losses import LossChoice
 from training.pretrained import PACKAGE_NAME, find_base
 from training.progress import TrainingProgress
 
@@ -37,18 +34,14 @@ class FitOptions(Struct, frozen=True, kw_only=True):
     data: Path
     out: Path
     base: str | None = None
-    loss: str = "focal_smooth"
-    preset: str | None = None
-    loss_parameters: dict[str, Any] = {}
+    loss: LossChoice = LossChoice()
     recipe: Recipe = Recipe()
     folds: int = 5
     seed: int = 0
     coverage: float = 0.9
     resume: bool = False
     quiet: bool = False
-
-    def make_loss(self, labels: np.ndarray) -> Loss:
-        return make_loss(self.loss, labels, self.preset, **self.loss_parameters)
+    processes: int = 1
 
 
 def fit(options: FitOptions) -> Bundle:
@@ -59,7 +52,7 @@ def fit(options: FitOptions) -> Bundle:
     """
     table = read_table(options.data)
     base, tokenizer_path = find_base(options.base)
-    loss = options.make_loss(table.labels)
+    loss = options.loss.make(table.labels)
     folds = make_folds(table.labels, options.folds, options.seed)
     work = _work_folder(options, table.sha256, base.weights)
     sizes = [int((folds != fold).sum()) for fold in range(options.folds)] + [len(table)]
@@ -70,15 +63,14 @@ def fit(options: FitOptions) -> Bundle:
         tokenizer = Tokenizer.load(tokenizer_path, int(base.config["max_position_embeddings"]))
         texts = [describe(passenger) for passenger in table.passengers]
         encoded = encode(base, tokenizer, texts, options.recipe.trained_layers)
+        progress.phase("fine-tuning")
+        job = Job(
+            config=base.config, weights=str(base.weights), loss=options.loss, recipe=options.recipe,
+            seed=options.seed, folds=options.folds, start=encoded.start,
+        )  # fmt: skip
         logits = crossfit(
-            base, encoded, table.labels, folds, recipe=options.recipe, make_loss=options.make_loss,
-            seed=options.seed, progress=progress, checkpoints=work / "folds",
-        )  # fmt: skip
-        progress.phase("final model")
-        model = finetune(
-            base, encoded, table.labels, np.arange(len(table)), recipe=options.recipe, loss=loss,
-            seed=options.seed + options.folds, phase="final model", progress=progress,
-        )  # fmt: skip
+            job, encoded, table.labels, folds, work=work / "folds", processes=options.processes, progress=progress
+        )
         progress.phase("calibration and evaluation")
         settings: dict[str, Any] = {"inverse": loss.inverse(), "coverage": options.coverage, "seed": options.seed}
         record = fit_record(logits, table.labels, table.passengers, **settings)
@@ -91,19 +83,17 @@ def fit(options: FitOptions) -> Bundle:
             data=DataRecord(table.sha256, len(table), int(table.labels.sum())),
             packages={name: importlib.metadata.version(name) for name in PACKAGES},
         )  # fmt: skip
-        with TemporaryDirectory(dir=work) as folder:
-            save_weights(model, Path(folder) / "model.safetensors")
-            contents: dict[str, bytes | Path] = {
-                "config.json": _json(_config(base.config)),
-                "model.safetensors": Path(folder) / "model.safetensors",
-                "tokenizer.json": tokenizer.to_json().encode(),
-                "tokenizer_config.json": _json(_tokenizer_config(base.config)),
-                "calibration.json": msgspec.json.encode(record),
-                "reference.json": _json(build_reference(p, table.passengers)),
-                "evaluation.json": _json(evaluation),
-                "README.md": model_card(origin, evaluation).encode(),
-            }
-            bundle = write_bundle(options.out, contents, origin)
+        contents: dict[str, bytes | Path] = {
+            "config.json": _json(_config(base.config)),
+            "model.safetensors": final_weights(work / "folds"),
+            "tokenizer.json": tokenizer.to_json().encode(),
+            "tokenizer_config.json": _json(_tokenizer_config(base.config)),
+            "calibration.json": msgspec.json.encode(record),
+            "reference.json": _json(build_reference(p, table.passengers)),
+            "evaluation.json": _json(evaluation),
+            "README.md": model_card(origin, evaluation).encode(),
+        }
+        bundle = write_bundle(options.out, contents, origin)
     shutil.rmtree(work / "folds", ignore_errors=True)
     return bundle
 
@@ -114,7 +104,11 @@ def _work_folder(options: FitOptions, data: str, weights: Path) -> Path:
     Raises ValueError when there is nothing to resume, or its settings were others.
     """
     work = options.out.absolute().with_name(options.out.name + ".training")
-    same = {k: v for k, v in msgspec.to_builtins(options, enc_hook=str).items() if k not in ("resume", "quiet", "out")}
+    same = {
+        k: v
+        for k, v in msgspec.to_builtins(options, enc_hook=str).items()
+        if k not in ("resume", "quiet", "out", "processes")
+    }
     settings = hashlib.sha256(_json([same, data, sha256_of(weights)])).hexdigest().encode()
     kept = work / "settings.sha256"
     if options.resume:

@@ -63,6 +63,18 @@ class Loss(Struct, frozen=True):
         )  # fmt: skip
 
 
+class LossChoice(Struct, frozen=True, kw_only=True):
+    """A loss as asked for; its α and weights come from the rows that it is made for."""
+
+    name: str = "focal_smooth"
+    preset: str | None = None
+    parameters: dict[str, Any] = {}
+
+    def make(self, labels: np.ndarray) -> Loss:
+        """`make_loss` on the classes (n,) of the rows trained on."""
+        return make_loss(self.name, labels, self.preset, **self.parameters)
+
+
 def balanced_alpha(labels: np.ndarray) -> ByClass:
     """α by class name, summing to 1, each class weighted by the other's share: the rarer class gets the larger."""
     survived = float(np.mean(labels))

@@ -1,15 +1,32 @@
 """What training shows while it runs: a bar with the time left on a terminal, quiet lines when piped."""
 
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import msgspec
+from msgspec import Struct
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from training.diagnostics import EpochDiagnostics
+
+
+class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """News of a fine-tuning: optimisation steps done since the last, or a finished epoch."""
+
+    steps: int = 0
+    epoch: EpochDiagnostics | None = None
+
+
+class Listener(Protocol):
+    """Who is told how a fine-tuning goes."""
+
+    def advance(self, steps: int = 1) -> None: ...
+
+    def epoch(self, diagnostics: EpochDiagnostics) -> None: ...
 
 
 class TrainingProgress:
@@ -17,6 +34,7 @@ class TrainingProgress:
 
     def __init__(self, log: Path, total_steps: int, quiet: bool = False):
         self._log, self._quiet = log, quiet
+        self._lock = threading.Lock()
         self._total, self._done, self._start = total_steps, 0, time.monotonic()
         columns = (
             TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
@@ -38,6 +56,13 @@ class TrainingProgress:
         if not self._quiet and not sys.stderr.isatty():
             print(name, file=sys.stderr, flush=True)
 
+    def report(self, report: Report) -> None:
+        """Take the news of a fine-tuning in another process."""
+        with self._lock:
+            self.advance(report.steps)
+            if report.epoch is not None:
+                self.epoch(report.epoch)
+
     def advance(self, steps: int = 1) -> None:
         """Count optimisation steps, also those that an earlier run had done."""
         self._done += steps
@@ -51,4 +76,4 @@ class TrainingProgress:
         self._bar.update(self._task, last=line)
         if not self._quiet and not sys.stderr.isatty():
             left = (time.monotonic() - self._start) / max(self._done, 1) * (self._total - self._done)
-            print(f"  {line}, {left:.0f} s left", file=sys.stderr, flush=True)
+            print(f"{line}, {left:.0f} s left", file=sys.stderr, flush=True)
