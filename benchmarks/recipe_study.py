@@ -20,12 +20,13 @@ from sklearn.linear_model import LogisticRegression
 from models.backend import prepare, usable_cores
 from models.passenger import describe
 from models.tokenizer import Tokenizer
-from training.crossfit import Job, crossfit, make_folds
+from training.crossfit import crossfit, make_folds
 from training.data import read_table
 from training.finetune import Pretrained, Recipe, encode
 from training.losses import LossChoice
 from training.pretrained import find_base
 from training.progress import TrainingProgress
+from training.task import Job
 
 VARIANTS: dict[str, dict[str, float]] = {
     "default": {},

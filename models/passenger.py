@@ -78,7 +78,10 @@ TITLES = {
     "dr": "doctor", "rev": "reverend", "capt": "officer", "col": "officer", "major": "officer",
     "don": "noble", "dona": "noble", "sir": "noble", "lady": "noble", "countess": "noble", "jonkheer": "noble",
 }  # fmt: skip
-AGES = ((3, "infant"), (13, "child"), (18, "teenager"), (30, "young"), (50, "middle aged"), (121, "old"))
+AGES = (
+    (1, "baby"), (6, "small child"), (13, "child"), (18, "teenager"), (25, "young"), (35, "adult"),
+    (50, "middle aged"), (65, "old"), (121, "very old"),
+)  # fmt: skip
 FARES = ((8, "very cheap fare"), (14, "cheap fare"), (31, "moderate fare"), (80, "high fare"), (1001, "luxury fare"))
 
 

@@ -9,40 +9,14 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
 
-import mlx.core as mx
 import msgspec
 import numpy as np
-from msgspec import Struct
 from sklearn.model_selection import StratifiedKFold
 
-from training.finetune import Encoded, Pretrained, Recipe, TrainingError
-from training.losses import LossChoice
+from training.finetune import Encoded, TrainingError
 from training.progress import Report, TrainingProgress
-
-FINAL = "final model"
-
-
-class Job(Struct, frozen=True, kw_only=True):
-    """What all fine-tunings of a cross-fit share. The fold number is added to ``seed``."""
-
-    config: dict[str, Any]
-    weights: str
-    loss: LossChoice
-    recipe: Recipe
-    seed: int
-    folds: int
-    start: int
-
-    @property
-    def phases(self) -> list[str]:
-        """The fine-tunings by name: one per fold, then the one on all rows."""
-        return [*(f"fold {fold + 1} of {self.folds}" for fold in range(self.folds)), FINAL]
-
-    @property
-    def base(self) -> Pretrained:
-        return Pretrained(self.config, Path(self.weights))
+from training.task import Job, result_path, save_inputs
 
 
 def make_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
@@ -66,13 +40,11 @@ def crossfit(
 ) -> np.ndarray:  # fmt: skip
     """Out-of-fold logits z = logit_survived − logit_died (n,) float64.
 
-    With ``final``, a model is also trained on all rows and its weights are kept as `final_weights`. Every finished
+    With ``final``, a model is also trained on all rows and its weights are kept as `task.final_weights`. Every finished
     fine-tuning is kept in ``work`` and taken from there when it exists. Raises TrainingError.
     """
     work.mkdir(parents=True, exist_ok=True)
-    hidden, mask = np.array(encoded.hidden), np.array(encoded.mask)
-    np.savez(work / "inputs.npz", hidden=hidden, mask=mask, index=encoded.index, labels=labels, folds=folds)
-    (work / "job.json").write_bytes(msgspec.json.encode(job))
+    save_inputs(work, job, encoded, labels, folds)
     tasks = []
     for number in range(job.folds + final):
         if result_path(work, job, number).exists():
@@ -85,24 +57,6 @@ def crossfit(
     for fold in range(job.folds):
         logits[folds == fold] = np.load(result_path(work, job, fold), allow_pickle=False)
     return logits
-
-
-def result_path(work: Path, job: Job, number: int) -> Path:
-    """Where fine-tuning ``number`` leaves its held-out logits, or the one on all rows its weights."""
-    return work / f"fold-{number + 1}.npy" if number < job.folds else final_weights(work)
-
-
-def final_weights(work: Path) -> Path:
-    """The weights of the model trained on all rows, as Hugging Face reads them."""
-    return work / "final.safetensors"
-
-
-def load_inputs(work: Path) -> tuple[Job, Encoded, np.ndarray, np.ndarray]:
-    """What `crossfit` left for its processes: job, encoded texts, labels (n,), folds (n,)."""
-    job = msgspec.json.decode((work / "job.json").read_bytes(), type=Job)
-    with np.load(work / "inputs.npz", allow_pickle=False) as held:
-        encoded = Encoded(mx.array(held["hidden"]), mx.array(held["mask"]), held["index"], job.start)
-        return job, encoded, held["labels"], held["folds"]
 
 
 def _run(work: Path, tasks: Sequence[int], processes: int, progress: TrainingProgress) -> None:

@@ -38,10 +38,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     order of rows and in dropout, are averaged. The learning rate falls linearly to ``final_rate`` of its peak.
     """
 
-    epochs: int = 4
+    epochs: int = 8
     batch_rows: int = 32
     trained_layers: int = 2
-    learning_rate: float = 2e-4
+    learning_rate: float = 5e-4
     head_learning_rate: float = 1e-3
     warmup: float = 0.1
     final_rate: float = 0.0

@@ -17,13 +17,14 @@ from models.reference import build_reference
 from models.tokenizer import Tokenizer
 from training.calibrate import fit_record
 from training.card import model_card
-from training.crossfit import Job, crossfit, final_weights, make_folds
+from training.crossfit import crossfit, make_folds
 from training.data import read_table
 from training.evaluate import nested_evaluation
 from training.finetune import Recipe, encode
 from training.losses import LossChoice
 from training.pretrained import PACKAGE_NAME, find_base
 from training.progress import TrainingProgress
+from training.task import Job, final_weights
 
 PACKAGES = ("mlx", "numpy", "scipy", "scikit-learn", "tokenizers", "safetensors", "msgspec", "pandas")
 

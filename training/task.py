@@ -6,16 +6,67 @@ Its progress goes to standard output, one JSON `Report` a line; what went wrong 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import mlx.core as mx
 import msgspec
 import numpy as np
+from msgspec import Struct
 
 from models.backend import prepare
 from models.classifier import save_weights
-from training.crossfit import load_inputs, result_path
 from training.diagnostics import EpochDiagnostics
-from training.finetune import TrainingError, finetune, predict
+from training.finetune import Encoded, Pretrained, Recipe, TrainingError, finetune, predict
+from training.losses import LossChoice
 from training.progress import Report
+
+FINAL = "final model"
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """What all fine-tunings of a cross-fit share. The fold number is added to ``seed``."""
+
+    config: dict[str, Any]
+    weights: str
+    loss: LossChoice
+    recipe: Recipe
+    seed: int
+    folds: int
+    start: int
+
+    @property
+    def phases(self) -> list[str]:
+        """The fine-tunings by name: one per fold, then the one on all rows."""
+        return [*(f"fold {fold + 1} of {self.folds}" for fold in range(self.folds)), FINAL]
+
+    @property
+    def base(self) -> Pretrained:
+        return Pretrained(self.config, Path(self.weights))
+
+
+def save_inputs(work: Path, job: Job, encoded: Encoded, labels: np.ndarray, folds: np.ndarray) -> None:
+    """Leave for the processes what `load_inputs` reads."""
+    hidden, mask = np.array(encoded.hidden), np.array(encoded.mask)
+    np.savez(work / "inputs.npz", hidden=hidden, mask=mask, index=encoded.index, labels=labels, folds=folds)
+    (work / "job.json").write_bytes(msgspec.json.encode(job))
+
+
+def load_inputs(work: Path) -> tuple[Job, Encoded, np.ndarray, np.ndarray]:
+    """Job, encoded texts, labels (n,), folds (n,)."""
+    job = msgspec.json.decode((work / "job.json").read_bytes(), type=Job)
+    with np.load(work / "inputs.npz", allow_pickle=False) as held:
+        encoded = Encoded(mx.array(held["hidden"]), mx.array(held["mask"]), held["index"], job.start)
+        return job, encoded, held["labels"], held["folds"]
+
+
+def result_path(work: Path, job: Job, number: int) -> Path:
+    """Where fine-tuning ``number`` leaves its held-out logits, or the one on all rows its weights."""
+    return work / f"fold-{number + 1}.npy" if number < job.folds else final_weights(work)
+
+
+def final_weights(work: Path) -> Path:
+    """The weights of the model trained on all rows, as Hugging Face reads them."""
+    return work / "final.safetensors"
 
 
 class Reporter:

@@ -18,7 +18,7 @@ def test_a_known_passenger_in_words() -> None:
     rice = Passenger(
         pclass=3, sex="male", name="Rice, Master. Eugene", age=2, sibsp=4, parch=1, fare=29.125, embarked="Q"
     )
-    assert describe(rice) == "third class boy, Master, infant, large family, moderate fare, no cabin, Queenstown"
+    assert describe(rice) == "third class boy, Master, small child, large family, moderate fare, no cabin, Queenstown"
 
 
 @pytest.mark.parametrize(
