@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from sklearn.isotonic import IsotonicRegression
+from scipy.optimize import isotonic_regression, minimize_scalar
 from sklearn.model_selection import StratifiedKFold
 
 from models.calibration import CalibrationMap, Candidate, FocalInverse, Identity, Step, Temperature, VennAbers
@@ -110,8 +109,7 @@ def fit_venn_abers(logits: np.ndarray, labels: np.ndarray) -> VennAbers:
                 w[new] += 1
             else:
                 y, w, new = np.insert(means, at, label), np.insert(counts, at, 1.0), at
-            fitted = IsotonicRegression().fit_transform(np.arange(len(y)), y, sample_weight=w)
-            found[label, place] = fitted[new]
+            found[label, place] = isotonic_regression(y, weights=w).x[new]
     return VennAbers.checked(scores, found[0], found[1])
 
 
