@@ -31,7 +31,8 @@ Fine-tuned from {base} (sha256 {base_sha:.12}…) in MLX with the loss `{loss}` 
 |---|---|---|
 {table}
 
-Plain logistic regression on the same folds: log loss {peer}; this model minus it {difference}.
+Logistic regression on the numbers and the same words, on the same folds: log loss {peer}; this model minus it
+{difference}.
 Prediction sets at {nominal:.0%}: found {coverage} (died {died}, survived {lived}), average size {size:.2f}.
 Venn–Abers intervals: on average {low:.3f} to {high:.3f}, {observed} survived.
 
