@@ -1,121 +1,170 @@
-"""Which recipe: out-of-fold log loss of variants on the same folds, after the same calibration, paired.
+"""Which recipe: held-out log loss of variants on the same folds, after the same calibration, paired.
 
-    ./run bench recipe_study --seeds 2 --variants default,layers3 --out study.jsonl
+    ./run bench recipe_study --seeds 3 --variants default,layers1 --out study.jsonl
 
-Every variant is cross-fitted; its logits are calibrated by the loss's inverse and a temperature fitted on the
-other folds. A difference is printed with its paired standard error over rows (seeds averaged first).
+Every variant is cross-fitted, one fine-tuning per core at a time. Its logits are calibrated on the other folds in two
+ways: by slope and offset, which compares models, and by the loss's inverse and a temperature, which is what a bundle
+does. A difference to the first variant is printed with its paired standard error over rows, seeds averaged first.
 """
 
 import argparse
+import functools
 import json
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import mlx.core as mx
 import msgspec
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from models import bert
 from models.backend import prepare, usable_cores
+from models.calibration import sigmoid
 from models.passenger import describe
 from models.tokenizer import Tokenizer
-from training.crossfit import crossfit, make_folds
-from training.data import read_table
-from training.finetune import Pretrained, Recipe, encode
-from training.losses import LossChoice
+from training.calibrate import fit_temperature, log_losses
+from training.crossfit import make_folds
+from training.data import Table, read_table
+from training.finetune import Encoded, Pretrained, Recipe, encode, finetune, predict
+from training.losses import make_loss
 from training.pretrained import find_base
 from training.progress import TrainingProgress
-from training.task import Job
 
-VARIANTS: dict[str, dict[str, float]] = {
+FOLDS = 5
+DATA = Path(__file__).parents[1] / "data" / "titanic.csv"
+VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
+    "mean_pooling": {"pooling": "mean"},
     "layers1": {"trained_layers": 1},
-    "layers3": {"trained_layers": 3, "learning_rate": 1e-4},
-    "gentle": {"learning_rate": 1e-4, "head_learning_rate": 2e-4},
-    "gentle8": {"learning_rate": 1e-4, "head_learning_rate": 2e-4, "epochs": 8},
-    "layers6": {"trained_layers": 6, "learning_rate": 5e-5},
-    "epochs3": {"epochs": 3},
-    "epochs6": {"epochs": 6},
-    "epochs8": {"epochs": 8},
-    "rate1e-4": {"learning_rate": 1e-4},
-    "rate4e-4": {"learning_rate": 4e-4},
-    "head2e-4": {"head_learning_rate": 2e-4},
+    "layers1_fast": {"trained_layers": 1, "epochs": 12, "learning_rate": 1e-3},
+    "layers1_runs3": {"trained_layers": 1, "epochs": 12, "learning_rate": 1e-3, "runs": 3},
+    "layers3": {"trained_layers": 3, "learning_rate": 3e-4},
+    "epochs4": {"epochs": 4},
+    "epochs12": {"epochs": 12, "learning_rate": 3e-4},
+    "rate2e-4": {"learning_rate": 2e-4},
+    "averaged": {"averaged_epochs": 3, "final_rate": 0.2},
     "runs2": {"runs": 2},
-    "runs3": {"runs": 3},
-    "swa": {"epochs": 6, "averaged_epochs": 3, "final_rate": 0.3},
-    "swa4": {"epochs": 4, "averaged_epochs": 2, "final_rate": 0.3},
-    "batch16": {"batch_rows": 16},
+    "batch16": {"batch_rows": 16, "learning_rate": 3e-4, "head_learning_rate": 7e-4},
+    "batch64": {"batch_rows": 64},
 }
+CLS_POOLED = bert.BertModel.pooled
 
 
-def calibrated_log_loss(logits: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Log loss per row (n,), the logistic map (slope and offset) fitted on the other folds."""
+def mean_pooled(self: bert.BertModel, x: mx.array, mask: mx.array, start: int) -> mx.array:
+    """As `BertModel.pooled`, but the pooler reads the mean of all tokens, which no Hugging Face head does."""
+    bias = bert._bias(mask)
+    for layer in self.encoder.layer[start:]:
+        x = layer(x, bias)
+    weights = mask[:, :, None].astype(mx.float32)
+    return mx.tanh(self.pooler.dense((x * weights).sum(axis=1) / weights.sum(axis=1)))
+
+
+@functools.cache
+def inputs(trained_layers: int) -> tuple[Pretrained, Table, Encoded]:
+    """Base, table and encoded texts, once per worker."""
+    prepare(threads=1)
+    base, tokenizer_path = find_base(None)
+    table = read_table(DATA)
+    texts = [describe(passenger) for passenger in table.passengers]
+    return base, table, encode(base, Tokenizer.load(tokenizer_path), texts, trained_layers)
+
+
+def held_out_logits(variant: str, loss: str, seed: int, fold: int) -> tuple[np.ndarray, float]:
+    """Logits of one fold's rows from a model trained on the others, and the seconds it took."""
+    start, options = time.monotonic(), dict(VARIANTS[variant])
+    bert.BertModel.pooled = mean_pooled if options.pop("pooling", "cls") == "mean" else CLS_POOLED
+    recipe = msgspec.convert(options, Recipe)
+    base, table, encoded = inputs(recipe.trained_layers)
+    folds = make_folds(table.labels, FOLDS, seed)
+    seen, here = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+    with TemporaryDirectory() as folder:
+        model = finetune(
+            base, encoded, table.labels, seen, recipe=recipe, loss=make_loss(loss, table.labels[seen]),
+            seed=100 * seed + fold, phase=variant, progress=TrainingProgress(Path(folder) / "log", 1, quiet=True),
+        )  # fmt: skip
+    pair = predict(model, encoded, here)
+    return pair[:, 1] - pair[:, 0], time.monotonic() - start
+
+
+def slope_and_offset(logits: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Log loss per row (n,) after logistic regression on the logit, fitted on the other folds."""
     losses = np.empty(len(labels))
-    for fold in np.unique(folds):
+    for fold in range(FOLDS):
         rest, here = folds != fold, folds == fold
         platt = LogisticRegression(C=1e4).fit(logits[rest, None], labels[rest])
-        p = platt.predict_proba(logits[here, None])[:, 1]
-        losses[here] = -np.where(labels[here] == 1, np.log(p), np.log(1 - p))
+        losses[here] = log_losses(platt.predict_proba(logits[here, None])[:, 1], labels[here])
     return losses
 
 
-def run_variant(name: str, loss: str, seeds: int, base: Pretrained, tokenizer: Tokenizer) -> dict[str, object]:
-    table = read_table(Path("data/titanic.csv"))
-    recipe = msgspec.convert(VARIANTS[name], Recipe)
-    texts = [describe(row) for row in table.passengers]
-    encoded = encode(base, tokenizer, texts, recipe.trained_layers)
-    start, losses = time.monotonic(), []
+def inverse_and_temperature(loss: str, logits: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Log loss per row (n,) after the loss's inverse and a temperature fitted on the other folds."""
+    inverse = make_loss(loss, labels).inverse()
+    unbent = inverse(logits) if inverse else logits
+    losses = np.empty(len(labels))
+    for fold in range(FOLDS):
+        rest, here = folds != fold, folds == fold
+        temperature = fit_temperature(unbent[rest], labels[rest])
+        losses[here] = log_losses(sigmoid(temperature(unbent[here])), labels[here])
+    return losses
+
+
+def study(variant: str, loss: str, seeds: int, labels: np.ndarray, pool: ProcessPoolExecutor) -> dict[str, Any]:
+    """Cross-fit a variant over all seeds."""
+    jobs = {(seed, fold): pool.submit(held_out_logits, variant, loss, seed, fold)
+            for seed in range(seeds) for fold in range(FOLDS)}  # fmt: skip
+    platt, served, seconds = [], [], 0.0
     for seed in range(seeds):
-        folds = make_folds(table.labels, 5, seed)
-        job = Job(
-            config=base.config, weights=str(base.weights), loss=LossChoice(name=loss), recipe=recipe,
-            seed=100 * seed, folds=5, start=encoded.start,
-        )  # fmt: skip
-        with TemporaryDirectory() as folder:
-            progress = TrainingProgress(Path(folder) / "log", 1, quiet=True)
-            logits = crossfit(
-                job, encoded, table.labels, folds, work=Path(folder), processes=usable_cores(), progress=progress,
-                final=False,
-            )  # fmt: skip
-        losses.append(calibrated_log_loss(logits, table.labels, folds))
-    rows = np.mean(losses, axis=0)
+        folds, logits = make_folds(labels, FOLDS, seed), np.empty(len(labels))
+        for fold in range(FOLDS):
+            logits[folds == fold], took = jobs[seed, fold].result()
+            seconds += took
+        platt.append(slope_and_offset(logits, labels, folds))
+        served.append(inverse_and_temperature(loss, logits, labels, folds))
     return {
-        "variant": name, "loss": loss, "seeds": seeds, "log_loss": float(rows.mean()),
-        "by_seed": [float(one.mean()) for one in losses], "seconds_per_seed": (time.monotonic() - start) / seeds,
-        "rows": rows.tolist(),
+        "variant": variant, "loss": loss, "seeds": seeds, "core_seconds": seconds / seeds,
+        "log_loss": [float(rows.mean()) for rows in platt], "served_log_loss": [float(rows.mean()) for rows in served],
+        "rows": np.mean(platt, axis=0).tolist(),
     }  # fmt: skip
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variants", default=",".join(VARIANTS))
+    parser.add_argument("--variants", default=",".join(VARIANTS), help="default: all")
     parser.add_argument("--loss", default="focal_smooth")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--out", type=Path, help="append one JSON line per variant")
     arguments = parser.parse_args()
-    print(prepare(), file=sys.stderr)
-    base, tokenizer_path = find_base(None)
-    tokenizer = Tokenizer.load(tokenizer_path)
-    first: np.ndarray | None = None
-    print(f"{'variant':<12} {'log loss':>8} {'difference ± se':>18} {'s/seed':>7}  by seed")
-    for name in arguments.variants.split(","):
-        result = run_variant(name, arguments.loss, arguments.seeds, base, tokenizer)
-        rows = np.array(result["rows"])
-        first = rows if first is None else first
-        difference = rows - first
-        error = difference.std(ddof=1) / np.sqrt(len(rows))
-        by_seed = " ".join(f"{value:.4f}" for value in result["by_seed"])
-        print(
-            f"{name:<12} {result['log_loss']:>8.4f} {difference.mean():>+9.4f} ± {error:.4f} "
-            f"{result['seconds_per_seed']:>7.1f}  {by_seed}",
-            flush=True,
-        )
-        if arguments.out:
-            with arguments.out.open("a") as out:
-                out.write(json.dumps(result) + "\n")
+    names = arguments.variants.split(",")
+    if unknown := set(names) - set(VARIANTS):
+        parser.error(f"no variant {', '.join(unknown)}; there are {', '.join(VARIANTS)}")
+    labels, first = read_table(DATA).labels, None
+    print(f"{len(labels)} rows, {FOLDS} folds, {arguments.seeds} seeds, loss {arguments.loss}")
+    print(
+        "| variant | log loss | difference ± se | served | by seed | core seconds per seed |\n|---|---|---|---|---|---|"
+    )
+    with ProcessPoolExecutor(usable_cores(), mp_context=get_context("spawn")) as pool:
+        for name in names:
+            result = study(name, arguments.loss, arguments.seeds, labels, pool)
+            rows = np.array(result["rows"])
+            first = rows if first is None else first
+            error = (rows - first).std(ddof=1) / np.sqrt(len(rows))
+            by_seed = " ".join(f"{value:.4f}" for value in result["log_loss"])
+            print(
+                f"| {name} | {rows.mean():.4f} | {(rows - first).mean():+.4f} ± {error:.4f} "
+                f"| {np.mean(result['served_log_loss']):.4f} | {by_seed} | {result['core_seconds']:.0f} |",
+                flush=True,
+            )
+            if arguments.out:
+                with arguments.out.open("a") as out:
+                    out.write(json.dumps(result) + "\n")
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())
