@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from models.backend import Backend, prepare
 from models.bundle import Bundle, read_bundle
+from models.cache import LogitCache
 from models.classifier import BertClassifier, load_classifier
 from models.confidence import Confidence, diagnose
 from models.passenger import Passenger, describe
@@ -40,18 +41,20 @@ class Predictor:
     predictor.predict([Passenger(pclass=1, sex="female", age=38)])[0].probability
     """
 
-    def __init__(self, bundle: Bundle, model: BertClassifier, tokenizer: Tokenizer, backend: Backend):
+    def __init__(
+        self, bundle: Bundle, model: BertClassifier, tokenizer: Tokenizer, backend: Backend, cache: LogitCache
+    ):  # fmt: skip
         self.bundle, self.backend = bundle, backend
-        self._model, self._tokenizer = model, tokenizer
+        self._model, self._tokenizer, self._cache = model, tokenizer, cache
 
     @classmethod
-    def load(cls, folder: Path | str) -> Self:
-        """Verify and load a bundle; raises BundleError naming the file and the fault."""
+    def load(cls, folder: Path | str, cache: LogitCache | None = None) -> Self:
+        """Verify and load a bundle; raises BundleError naming the file and the fault. Without ``cache``, none."""
         backend = prepare()
         bundle = read_bundle(Path(folder))
         model = load_classifier(bundle.config, bundle.folder / "model.safetensors")
         tokenizer = Tokenizer.load(bundle.folder / "tokenizer.json", int(bundle.config["max_position_embeddings"]))
-        return cls(bundle, model, tokenizer, backend)
+        return cls(bundle, model, tokenizer, backend, LogitCache(0) if cache is None else cache)
 
     def predict(self, passengers: Sequence[Passenger]) -> list[Prediction]:
         """Predictions in the order of ``passengers``; raises PredictionError."""
@@ -69,9 +72,18 @@ class Predictor:
 
         Raises PredictionError when a logit is not finite.
         """
-        distinct, index = np.unique(np.array(texts, dtype=object), return_inverse=True)
-        tokens = self._tokenizer.token_ids(distinct.tolist())
-        logits = np.empty(len(distinct))
+        distinct = sorted(set(texts))
+        known = self._cache.find(distinct)
+        new = [text for text in distinct if text not in known]
+        computed = dict(zip(new, self._compute(new).tolist(), strict=True))
+        self._cache.keep(computed)
+        known |= computed
+        return np.array([known[text] for text in texts])
+
+    def _compute(self, texts: Sequence[str]) -> np.ndarray:
+        """The model's logits (B,) of distinct texts."""
+        tokens = self._tokenizer.token_ids(texts)
+        logits = np.empty(len(texts))
         # Neighbours in length share a forward pass, so that little of it is padding.
         by_length = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
         for first in range(0, len(by_length), DEVICE_ROWS):
@@ -81,7 +93,7 @@ class Predictor:
             logits[rows] = pair[:, 1] - pair[:, 0]
         if not np.isfinite(logits).all():
             raise PredictionError("the model's logits are not finite")
-        return logits[index]
+        return logits
 
     def warm_up(self) -> None:
         """Run the shapes that short texts have, so that the first request is as fast as the next."""
@@ -89,4 +101,4 @@ class Predictor:
             for rows in (1, 8, DEVICE_ROWS):
                 ids = np.zeros((rows, tokens), np.int32)
                 mx.eval(self._model(mx.array(ids), mx.array(np.ones_like(ids))))
-        self.predict([WARM_UP])
+        diagnose(self.bundle.record, self.bundle.reference, self._compute([describe(WARM_UP)]), [WARM_UP])

@@ -11,9 +11,11 @@ from types import FrameType
 import uvicorn
 from prometheus_client import disable_created_metrics
 
+from models.cache import LogitCache
 from models.predictor import Predictor
 from service.app import create_app
 from service.batcher import Batcher, PredictorLike
+from service.metrics import Metrics
 from service.settings import Settings, SettingsError, read_settings
 
 LOGGER = logging.getLogger("evenkeel")
@@ -72,7 +74,10 @@ def _serve(settings: Settings) -> int:
         failures.append(reason)
         servers[0].should_exit = True
 
-    app = create_app(settings, lambda: Predictor.load(settings.bundle), on_ready=ready, on_failure=failed)
+    def load(metrics: Metrics) -> Predictor:
+        return Predictor.load(settings.bundle, LogitCache(settings.cache_rows, metrics.looked_up))
+
+    app = create_app(settings, load, on_ready=ready, on_failure=failed)
     config = uvicorn.Config(
         app, host=settings.host, port=settings.port, log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=int(settings.timeout_seconds) + 1,

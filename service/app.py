@@ -21,10 +21,11 @@ START = "evenkeel_start"
 
 
 def create_app(
-    settings: Settings, load: Callable[[], PredictorLike], registry: CollectorRegistry | None = None,
+    settings: Settings, load: Callable[[Metrics], PredictorLike], registry: CollectorRegistry | None = None,
     on_ready: Callable[[PredictorLike], None] = lambda _: None, on_failure: Callable[[str], None] = lambda _: None,
 ) -> Litestar:  # fmt: skip
-    """The application. ``load`` is called on the inference thread when the application starts, not before."""
+    """The application. ``load`` is called on the inference thread when the application starts, not before, with the
+    metrics that the predictor may report to."""
     metrics = Metrics(registry or CollectorRegistry())
 
     def loaded(predictor: PredictorLike) -> None:
@@ -32,7 +33,7 @@ def create_app(
         on_ready(predictor)
 
     batcher = Batcher(
-        load, metrics, max_batch_rows=settings.max_batch_rows, max_queue_rows=settings.max_queue_rows,
+        lambda: load(metrics), metrics, max_batch_rows=settings.max_batch_rows, max_queue_rows=settings.max_queue_rows,
         on_loaded=loaded, on_failure=on_failure,
     )  # fmt: skip
 

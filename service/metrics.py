@@ -81,6 +81,11 @@ class Metrics:
         self._queue_seconds = histogram("queue_seconds", "Wait of a request before its first inference", SECONDS)
         self._inference_seconds = histogram("inference_seconds", "Duration of one inference", SECONDS)
         self._rejected = counter("rejected_total", "Requests refused, by reason", "reason")
+        self._cache_lookups = counter(
+            "cache_lookups_total", "Distinct texts of a batch that were looked up in the cache", "result"
+        )
+        for result in ("hit", "miss"):
+            self._cache_lookups.labels(result)
         for reason in REASONS:
             self._rejected.labels(reason)
 
@@ -137,6 +142,10 @@ class Metrics:
     def computed(self, rows: int, seconds: float) -> None:
         self._batch_rows.observe(rows)
         self._inference_seconds.observe(seconds)
+
+    def looked_up(self, hits: int, misses: int) -> None:
+        self._cache_lookups.labels("hit").inc(hits)
+        self._cache_lookups.labels("miss").inc(misses)
 
     def waited(self, seconds: float) -> None:
         self._queue_seconds.observe(seconds)

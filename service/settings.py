@@ -35,6 +35,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=1024, le=1 << 20, description="rows that may wait; past it requests get 429. About seconds × rows/s"),
     ] = 4096
+    cache_rows: Annotated[
+        int,
+        Meta(ge=0, le=1 << 24, description="distinct texts whose logit is kept, about 200 bytes each; 0 keeps none"),
+    ] = 1 << 16
     timeout_seconds: Annotated[
         float, Meta(gt=0, le=3600, description="a request not answered after this gets 504 and leaves the queue")
     ] = 30.0

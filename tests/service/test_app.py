@@ -39,7 +39,7 @@ class Deterministic(Echo):
 
 @pytest.fixture
 def client(tiny_bundle: Bundle) -> Iterator[TestClient[Any]]:
-    app = create_app(Settings(timeout_seconds=5), lambda: Deterministic(tiny_bundle))
+    app = create_app(Settings(timeout_seconds=5), lambda _: Deterministic(tiny_bundle))
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         yield client
@@ -225,7 +225,7 @@ def test_health_and_model(client: TestClient[Any], tiny_bundle: Bundle) -> None:
 
 
 def test_before_the_model_is_there_it_lives_but_is_not_ready() -> None:
-    def load() -> Echo:
+    def load(_: object) -> Echo:
         raise ValueError("no bundle")
 
     with TestClient(create_app(Settings(), load)) as client:

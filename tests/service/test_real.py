@@ -46,7 +46,7 @@ def wait_ready(url: str, process: subprocess.Popen[str]) -> None:
 @pytest.fixture(scope="module")
 def service(bundle_folder: Path) -> Iterator[str]:
     port = free_port()
-    process = start("--bundle", bundle_folder, "--port", port, "--grace-seconds", 0)
+    process = start("--bundle", bundle_folder, "--port", port, "--grace-seconds", 0, "--cache-rows", 0)
     url = f"http://127.0.0.1:{port}"
     wait_ready(url, process)
     yield url
@@ -54,6 +54,24 @@ def service(bundle_folder: Path) -> Iterator[str]:
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 0, stderr
     assert f"ready: {url}/v1/model" in stderr
+
+
+def test_a_cached_answer_differs_in_its_id_alone(service: str, bundle_folder: Path, table: Table) -> None:
+    port = free_port()
+    process = start("--bundle", bundle_folder, "--port", port, "--grace-seconds", 0, "--cache-rows", 5)
+    url = f"http://127.0.0.1:{port}"
+    wait_ready(url, process)
+    passengers = [msgspec.to_builtins(one) for one in table.passengers[:3]]
+    answers = [[httpx.post(f"{at}/v1/predict", json=one).json() for one in passengers] for at in (service, url, url)]
+    metrics = httpx.get(f"{url}/metrics").text
+    for fresh, first, cached in zip(*answers, strict=True):
+        assert len({one.pop("id") for one in (fresh, first, cached)}) == 3
+        assert fresh == first == cached
+    assert 'evenkeel_cache_lookups_total{result="hit"} 3.0' in metrics
+    assert 'evenkeel_cache_lookups_total{result="miss"} 3.0' in metrics
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0, stderr
 
 
 def test_answers_do_not_depend_on_company(service: str, table: Table) -> None:

@@ -1,0 +1,34 @@
+"""An exact cache: the model is deterministic and texts are short, so many passengers share one text and one logit."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+
+class LogitCache:
+    """Text → logit of one bundle, at most ``rows`` of them; the least recently used goes first. For one thread."""
+
+    def __init__(self, rows: int, on_lookups: Callable[[int, int], None] = lambda hits, misses: None):
+        """``rows`` 0 keeps nothing; ``on_lookups`` is told hits and misses."""
+        self._rows, self._on_lookups = rows, on_lookups
+        self._held: OrderedDict[str, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def find(self, texts: list[str]) -> dict[str, float]:
+        """The logits of those of these texts that are held."""
+        if not self._rows:
+            return {}
+        found = {text: self._held[text] for text in texts if text in self._held}
+        for text in found:
+            self._held.move_to_end(text)
+        self._on_lookups(len(found), len(texts) - len(found))
+        return found
+
+    def keep(self, logits: dict[str, float]) -> None:
+        """Hold these too."""
+        if not self._rows:
+            return
+        self._held.update(logits)
+        while len(self._held) > self._rows:
+            self._held.popitem(last=False)
