@@ -48,7 +48,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "epochs4": {"epochs": 4},
     "epochs10": {"epochs": 10, "averaged_epochs": 4, "final_rate": 0.3},
     "rate2e-4": {"learning_rate": 2e-4},
-    "last_epoch": {"averaged_epochs": 1, "final_rate": 0.0},
+    "averaged": {"averaged_epochs": 3, "final_rate": 0.2},
     "runs2": {"runs": 2},
     "batch16": {"batch_rows": 16, "learning_rate": 3e-4, "head_learning_rate": 7e-4},
     "batch64": {"batch_rows": 64},

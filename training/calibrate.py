@@ -29,10 +29,11 @@ def fit_record(
 def fit_map(
     logits: np.ndarray, labels: np.ndarray, inverse: FocalInverse | None, seed: int
 ) -> tuple[CalibrationMap, tuple[Candidate, ...]]:
-    """The map with the lowest cross-validated log loss, or one with fewer parameters within a standard error of it.
+    """The map with the lowest cross-validated log loss, and all candidates with their paired distance to it.
 
-    The standard error is that of the paired difference over rows (one-standard-error rule, Breiman et al., 1984).
-    A loss that bends probabilities is unbent first; where its inverse is known, maps without it are kept as losers.
+    Cross-validation charges a map for its parameters. The one-standard-error rule, which favours fewer still, was
+    measured to cost .004 of log loss here and to leave probabilities overconfident. A loss that bends probabilities is
+    unbent first; where its inverse is known, maps without it are kept as losers.
     """
     families: dict[str, tuple[Step, ...]] = {"identity": (Identity(),), "temperature": ()}
     if inverse is not None:
@@ -41,16 +42,14 @@ def fit_map(
     best = min(losses, key=lambda name: float(losses[name].mean()))
     worse = {name: loss - losses[best] for name, loss in losses.items()}
     errors = {name: float(one.std(ddof=1) / math.sqrt(len(one))) for name, one in worse.items()}
-    near = [name for name in families if worse[name].mean() <= errors[name]]
-    winner = min(near, key=lambda name: (_parameters(name), float(losses[name].mean())))
     candidates = tuple(
         Candidate(
             name=name, parameters=_parameters(name), log_loss=float(losses[name].mean()),
-            worse_by=float(worse[name].mean()), standard_error=errors[name], chosen=name == winner,
+            worse_by=float(worse[name].mean()), standard_error=errors[name], chosen=name == best,
         )
         for name in families
     )  # fmt: skip
-    return _fit(winner, families[winner], logits, labels), candidates
+    return _fit(best, families[best], logits, labels), candidates
 
 
 def _parameters(name: str) -> int:

@@ -44,10 +44,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     learning_rate: float = 5e-4
     head_learning_rate: float = 1e-3
     warmup: float = 0.1
-    final_rate: float = 0.2
+    final_rate: float = 0.0
     weight_decay: float = 0.01
     runs: int = 1
-    averaged_epochs: int = 3
+    averaged_epochs: int = 1
 
     def steps(self, rows: int) -> int:
         """Optimisation steps over ``rows`` training rows, all runs together."""
