@@ -100,7 +100,7 @@ def test_a_known_temperature_is_recovered() -> None:
     assert fit_temperature(2.5 * z, y).temperature == pytest.approx(2.5, rel=0.02)
 
 
-def test_the_map_is_chosen_by_evidence_with_few_parameters_first() -> None:
+def test_the_map_is_chosen_by_evidence() -> None:
     z, y = truth(3000, 1)
     chosen, candidates = fit_map(z, y, None, seed=0)
     assert chosen.steps == (Identity(),)
