@@ -7,20 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-from rich.console import Console
 
 from models.backend import prepare
 from models.bundle import BundleError
-from models.passenger import LABELS
-from training.data import DataError, read_table
-from training.evaluate import evaluate_rows, print_evaluation
-from training.finetune import Recipe, TrainingError
-from training.fit import FitOptions, fit
-from training.losses import LOSSES, PRESETS, LossChoice, LossError
-from training.pretrained import BaseError
+from training.finetune import Recipe
+from training.losses import LOSSES, PRESETS, LossChoice
 
-FAILURES = (DataError, LossError, BaseError, TrainingError, BundleError, ValueError, OSError)
 DATA = Path("data/titanic.csv")
 
 
@@ -30,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run: Any = options.run
         return int(run(options))
-    except FAILURES as error:
+    except (BundleError, ValueError, OSError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -39,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fit(options: argparse.Namespace) -> int:
+    # pandas and scikit-learn take seconds to load: not for --help and wrong use.
+    from training.fit import FitOptions, fit
+
     backend = prepare()
     if backend.warning:
         print(f"training: {backend.warning}", file=sys.stderr)
@@ -66,7 +61,13 @@ def _fit(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    import numpy as np
+    from rich.console import Console
+
+    from models.passenger import LABELS
     from models.predictor import Predictor
+    from training.data import read_table
+    from training.evaluate import evaluate_rows, print_evaluation
 
     table, predictor = read_table(options.data), Predictor.load(options.bundle)
     found = predictor.predict(table.passengers)

@@ -14,7 +14,7 @@ MAX_FAULTS = 10
 """Faults listed before the rest is only counted: enough to see the pattern."""
 
 
-class DataError(Exception):
+class DataError(ValueError):
     """A file that cannot be used; the message names the file, the line, the column and what is accepted."""
 
 

@@ -1,5 +1,6 @@
 """Score probabilities: proper scores, calibration error beside its noise floor, coverage, with their spread."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,7 +8,6 @@ import numpy as np
 from msgspec import Struct
 from rich.console import Console
 from rich.table import Table as TextTable
-from scipy.stats import norm
 from sklearn.compose import make_column_transformer
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.impute import SimpleImputer
@@ -87,7 +87,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray, rng: np.random.Generato
     return Scores(
         rows=len(y), log_loss=_mean(log_losses(p, y)), brier=_mean((p - y) ** 2),
         calibration_error=_calibration_error(p, y, rng), spiegelhalter_z=float(z),
-        spiegelhalter_p=float(2 * norm.sf(abs(z))), auc=_bootstrap(roc_auc, p, y, rng),
+        spiegelhalter_p=math.erfc(abs(z) / math.sqrt(2)), auc=_bootstrap(roc_auc, p, y, rng),
         accuracy=_mean(right), recall={name: _mean(right[y == index]) for index, name in enumerate(LABELS)},
     )  # fmt: skip
 

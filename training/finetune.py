@@ -27,7 +27,7 @@ INFERENCE_ROWS = 64
 MAX_GRADIENT_NORM = 1.0
 
 
-class TrainingError(Exception):
+class TrainingError(ValueError):
     """Training that went wrong and must not become a bundle; the message says what to change."""
 
 

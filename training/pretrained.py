@@ -11,7 +11,7 @@ FILES = ("config.json", "model.safetensors", "tokenizer.json")
 OPTIONAL_FILES = ("tokenizer_config.json",)
 
 
-class BaseError(Exception):
+class BaseError(ValueError):
     """A pretrained model that cannot be used; the message says what is missing and what is accepted."""
 
 
