@@ -4,8 +4,10 @@ Everything that is about passengers and not about any other table is in this fil
 """
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 LABELS = ("died", "survived")
@@ -42,6 +44,15 @@ COLUMNS = {
     "embarked": "Embarked",
 }
 """Field of `Passenger` → its column in the Titanic CSV files."""
+
+
+def parse_passenger(cells: Mapping[str, str]) -> Passenger:
+    """Cells of a CSV file by field of `Passenger` → the passenger; an empty cell is unknown.
+
+    Raises msgspec.ValidationError naming the field and what is accepted.
+    """
+    known = {field: text for field, cell in cells.items() if (text := cell.strip())}
+    return msgspec.convert(known, Passenger, strict=False)
 
 
 class InputBins(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

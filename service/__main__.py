@@ -1,4 +1,4 @@
-"""python -m service: serve a bundle."""
+"""python -m service: serve a bundle; python -m service score: score a file."""
 
 import logging
 import os
@@ -13,6 +13,7 @@ from prometheus_client import disable_created_metrics
 
 from models.cache import LogitCache
 from models.predictor import Predictor
+from service import score
 from service.app import create_app
 from service.batcher import Batcher, PredictorLike
 from service.metrics import Metrics
@@ -44,9 +45,12 @@ class Server(uvicorn.Server):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until a signal; 0 stopped, 1 failed, 2 wrong use."""
+    """Serve until a signal, or score a file; 0 done, 1 failed, 2 wrong use."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["score"]:
+        return score.main(arguments[1:])
     try:
-        settings = read_settings(os.environ, sys.argv[1:] if arguments is None else arguments)
+        settings = read_settings(os.environ, arguments)
     except SettingsError as error:
         print(f"service: {error}", file=sys.stderr)
         return 2

@@ -85,7 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service",
         description="Serve a bundle: calibrated probabilities over HTTP, with diagnostics and Prometheus counters.",
-        epilog=f"Each flag is also an environment variable: --max-batch-rows is {PREFIX}MAX_BATCH_ROWS.",
+        epilog="python -m service score IN.csv OUT.csv scores a file instead. "
+        f"Each flag is also an environment variable: --max-batch-rows is {PREFIX}MAX_BATCH_ROWS.",
     )
     for field in msgspec.structs.fields(Settings):
         described = next(one for one in field.type.__metadata__ if isinstance(one, Meta))

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from models.passenger import COLUMNS, LABEL_COLUMN, Passenger
+from models.passenger import COLUMNS, LABEL_COLUMN, Passenger, parse_passenger
 
 MAX_FAULTS = 10
 """Faults listed before the rest is only counted: enough to see the pattern."""
@@ -51,7 +51,7 @@ def read_table(path: Path) -> Table:
     # Line 1 holds the column names. A cell with a line break moves the numbers of the lines after it.
     for line, cells in enumerate(records, start=2):
         try:
-            rows.append(_passenger(cells))
+            rows.append(parse_passenger({field: cells[column] for field, column in COLUMNS.items()}))
         except msgspec.ValidationError as error:
             faults.append(f"line {line}: {error}")
         if cells[LABEL_COLUMN].strip() not in ("0", "1"):
@@ -63,8 +63,3 @@ def read_table(path: Path) -> Table:
     if len(set(labels.tolist())) < 2:
         raise DataError(f"{path} has {len(labels)} rows of fewer than two classes: both outcomes are needed")
     return Table(tuple(rows), labels, hashlib.sha256(content).hexdigest())
-
-
-def _passenger(cells: dict[str, str]) -> Passenger:
-    known = {field: cells[column].strip() for field, column in COLUMNS.items() if cells[column].strip()}
-    return msgspec.convert(known, Passenger, strict=False)
