@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-import mlx.core as mx
 import numpy as np
 from msgspec import Struct
 
@@ -13,11 +12,9 @@ from models.bundle import Bundle, read_bundle
 from models.cache import LogitCache
 from models.classifier import BertClassifier, load_classifier
 from models.confidence import Confidence, diagnose
+from models.lanes import Lanes
 from models.passenger import Passenger, describe
 from models.tokenizer import SHAPE_STEP, Tokenizer
-
-DEVICE_ROWS = 64
-"""Rows of one forward pass: more gains nothing on a CPU and holds more memory."""
 
 WARM_UP = Passenger(pclass=3, sex="male", name="Braund, Mr. Owen Harris", age=22, sibsp=1, fare=7.25, embarked="S")
 
@@ -46,6 +43,7 @@ class Predictor:
     ):  # fmt: skip
         self.bundle, self.backend = bundle, backend
         self._model, self._tokenizer, self._cache = model, tokenizer, cache
+        self._lanes = Lanes(backend)
 
     @classmethod
     def load(cls, folder: Path | str, cache: LogitCache | None = None) -> Self:
@@ -86,10 +84,10 @@ class Predictor:
         logits = np.empty(len(texts))
         # Neighbours in length share a forward pass, so that little of it is padding.
         by_length = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
-        for first in range(0, len(by_length), DEVICE_ROWS):
-            rows = by_length[first : first + DEVICE_ROWS]
+        for first in range(0, len(by_length), self._lanes.rows):
+            rows = by_length[first : first + self._lanes.rows]
             ids, mask = self._tokenizer.pad([tokens[row] for row in rows])
-            pair = np.array(self._model(mx.array(ids), mx.array(mask)), np.float64)
+            pair = self._lanes(self._model, ids, mask)
             logits[rows] = pair[:, 1] - pair[:, 0]
         if not np.isfinite(logits).all():
             raise PredictionError("the model's logits are not finite")
@@ -98,7 +96,7 @@ class Predictor:
     def warm_up(self) -> None:
         """Run the shapes that short texts have, so that the first request is as fast as the next."""
         for tokens in (2 * SHAPE_STEP, 3 * SHAPE_STEP, 4 * SHAPE_STEP):
-            for rows in (1, 8, DEVICE_ROWS):
+            for rows in (1, 8, self._lanes.rows):
                 ids = np.zeros((rows, tokens), np.int32)
-                mx.eval(self._model(mx.array(ids), mx.array(np.ones_like(ids))))
+                self._lanes(self._model, ids, np.ones_like(ids))
         diagnose(self.bundle.record, self.bundle.reference, self._compute([describe(WARM_UP)]), [WARM_UP])

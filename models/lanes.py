@@ -1,0 +1,46 @@
+"""A batch side by side on the cores of a CPU.
+
+MLX computes a graph on one thread per stream, and only its matrix products use more. So the rows of a batch are split
+over as many streams as there are cores, each with its share of BLAS threads. On a GPU there is one lane.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import mlx.core as mx
+import numpy as np
+
+from models.backend import Backend, set_blas_threads
+
+LANE_ROWS = 16
+"""Rows of one lane: few enough that what passes between operators stays in the core's cache."""
+LEAST_ROWS = 4
+"""Below this a lane's products are too small, and the cores do better on one product together."""
+GPU_ROWS = 64
+
+
+class Lanes:
+    """The streams of this thread's batches: make it and call it on one and the same thread."""
+
+    def __init__(self, backend: Backend):
+        self._backend = backend
+        cores = max(1, backend.threads)
+        self._streams = [mx.new_stream(mx.cpu) for _ in range(cores)] if backend.device == "cpu" else []
+        self.rows = LANE_ROWS * cores if self._streams else GPU_ROWS
+        """Rows to compute at once."""
+
+    def __call__(
+        self, model: Callable[[mx.array, mx.array], mx.array], ids: np.ndarray, mask: np.ndarray
+    ) -> np.ndarray:  # fmt: skip
+        """ids, mask (B, L) → the model's logits (B, 2) float64."""
+        if not self._streams:
+            return np.array(model(mx.array(ids), mx.array(mask)), np.float64)
+        lanes = max(1, min(len(self._streams), len(ids) // LEAST_ROWS))
+        set_blas_threads(self._backend, len(self._streams) // lanes)
+        bounds = np.linspace(0, len(ids), lanes + 1).astype(int).tolist()
+        parts = []
+        for stream, (first, stop) in zip(self._streams, pairwise(bounds), strict=False):
+            with mx.stream(stream):
+                parts.append(model(mx.array(ids[first:stop]), mx.array(mask[first:stop])))
+        mx.eval(parts)
+        return np.concatenate([np.array(part, np.float64) for part in parts])
