@@ -76,8 +76,8 @@ def inputs(trained_layers: int) -> tuple[Pretrained, Table, Encoded]:
 
 
 def held_out_logits(variant: str, loss: str, seed: int, fold: int) -> tuple[np.ndarray, float]:
-    """Logits of one fold's rows from a model trained on the others, and the seconds it took."""
-    start, options = time.monotonic(), dict(VARIANTS[variant])
+    """Logits of one fold's rows from a model trained on the others, and the CPU seconds it took."""
+    start, options = time.process_time(), dict(VARIANTS[variant])
     bert.BertModel.pooled = mean_pooled if options.pop("pooling", "cls") == "mean" else CLS_POOLED
     recipe = msgspec.convert(options, Recipe)
     base, table, encoded = inputs(recipe.trained_layers)
@@ -89,7 +89,7 @@ def held_out_logits(variant: str, loss: str, seed: int, fold: int) -> tuple[np.n
             seed=100 * seed + fold, phase=variant, progress=TrainingProgress(Path(folder) / "log", 1, quiet=True),
         )  # fmt: skip
     pair = predict(model, encoded, here)
-    return pair[:, 1] - pair[:, 0], time.monotonic() - start
+    return pair[:, 1] - pair[:, 0], time.process_time() - start
 
 
 def slope_and_offset(logits: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
@@ -127,7 +127,7 @@ def study(variant: str, loss: str, seeds: int, labels: np.ndarray, pool: Process
         platt.append(slope_and_offset(logits, labels, folds))
         served.append(inverse_and_temperature(loss, logits, labels, folds))
     return {
-        "variant": variant, "loss": loss, "seeds": seeds, "core_seconds": seconds / seeds,
+        "variant": variant, "loss": loss, "seeds": seeds, "cpu_seconds": seconds / seeds,
         "log_loss": [float(rows.mean()) for rows in platt], "served_log_loss": [float(rows.mean()) for rows in served],
         "rows": np.mean(platt, axis=0).tolist(),
     }  # fmt: skip
@@ -146,7 +146,7 @@ def main() -> int:
     labels, first = read_table(DATA).labels, None
     print(f"{len(labels)} rows, {FOLDS} folds, {arguments.seeds} seeds, loss {arguments.loss}")
     print(
-        "| variant | log loss | difference ± se | served | by seed | core seconds per seed |\n|---|---|---|---|---|---|"
+        "| variant | log loss | difference ± se | served | by seed | CPU seconds per seed |\n|---|---|---|---|---|---|"
     )
     with ProcessPoolExecutor(usable_cores(), mp_context=get_context("spawn")) as pool:
         for name in names:
@@ -157,7 +157,7 @@ def main() -> int:
             by_seed = " ".join(f"{value:.4f}" for value in result["log_loss"])
             print(
                 f"| {name} | {rows.mean():.4f} | {(rows - first).mean():+.4f} ± {error:.4f} "
-                f"| {np.mean(result['served_log_loss']):.4f} | {by_seed} | {result['core_seconds']:.0f} |",
+                f"| {np.mean(result['served_log_loss']):.4f} | {by_seed} | {result['cpu_seconds']:.0f} |",
                 flush=True,
             )
             if arguments.out:
