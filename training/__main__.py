@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--data", type=Path, default=DATA, help="labelled passengers, CSV (default: %(default)s)")
     fit.add_argument("--out", type=Path, required=True, help="the bundle's folder; an old one is replaced at the end")
     fit.add_argument("--base", help="a BERT: a folder, or a Hugging Face hub id (default: the packaged MiniLM)")
-    fit.add_argument("--loss", default="focal_smooth", choices=LOSSES, help="default: %(default)s")
+    fit.add_argument("--loss", default=LossChoice().name, choices=LOSSES, help="default: %(default)s")
     fit.add_argument("--preset", choices=PRESETS, help="loss parameters by name; note: the research note's numbers")
     fit.add_argument("--gamma", type=float, help="focusing, 0 to 3")
     fit.add_argument("--smoothing", type=float, help="label smoothing, 0 to 0.99")

@@ -16,7 +16,7 @@ from msgspec import Struct
 from models.backend import prepare
 from models.classifier import save_weights
 from training.diagnostics import EpochDiagnostics
-from training.finetune import Encoded, Pretrained, Recipe, TrainingError, finetune, predict
+from training.finetune import Encoded, Pretrained, Recipe, finetune, predict
 from training.losses import LossChoice
 from training.progress import Report
 
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str]) -> int:
         # One core each: more of them side by side are faster than one on several.
         prepare(threads=1)
         run(Path(arguments[0]), int(arguments[1]))
-    except (TrainingError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

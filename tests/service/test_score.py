@@ -106,7 +106,7 @@ def test_wrong_use_is_exit_2_and_the_input_is_never_overwritten(bundle_folder: P
 
 
 @pytest.mark.slow
-def test_a_stop_leaves_nothing_and_nothing_but_repeats_are_remembered(bundle_folder: Path, tmp_path: Path) -> None:
+def test_a_stop_leaves_nothing(bundle_folder: Path, tmp_path: Path) -> None:
     source, out = tmp_path / "in.csv", tmp_path / "out.csv"
     with source.open("w") as file:
         file.write("pclass,sex,fare\n")
