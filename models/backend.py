@@ -19,6 +19,8 @@ import mlx.core as mx
 import numpy as np
 from msgspec import Struct
 
+from models.kernels import compiler
+
 JUMP_SLOTS = {"x86_64": (6, 7), "aarch64": (1025, 1026)}
 """Relocation types (GLOB_DAT, JUMP_SLOT) of the ELF ABI of each processor."""
 
@@ -31,12 +33,17 @@ SLOW_GFLOPS = 20.0
 
 
 class Backend(Struct, frozen=True, kw_only=True):
-    """What MLX computes on. ``gflops`` is measured by one matmul (0 on a GPU); ``warning`` says what is slow."""
+    """What MLX computes on.
+
+    ``gflops`` is measured by one matmul (0 on a GPU), ``compiler`` makes the fused kernels of a CPU, and ``warning``
+    says what is slow.
+    """
 
     device: str
     blas: str
     gflops: float
     threads: int
+    compiler: str = "none"
     warning: str | None = None
 
 
@@ -51,7 +58,7 @@ def prepare(threads: int | None = None) -> Backend:
         return Backend(device="metal" if sys.platform == "darwin" else "cuda", blas="none", gflops=0.0, threads=0)
     threads = threads or usable_cores()
     if sys.platform != "linux":
-        return Backend(device="cpu", blas="wheel", gflops=_gflops(), threads=threads)
+        return Backend(device="cpu", blas="wheel", gflops=_gflops(), threads=threads, compiler=compiler())
     _keep_freed_memory()
     try:
         blas, warning = _use_openblas(threads), None
@@ -60,7 +67,7 @@ def prepare(threads: int | None = None) -> Backend:
     gflops = _gflops()
     if warning is None and gflops < SLOW_GFLOPS:
         warning = f"matrix products run at {gflops:.0f} GFLOP/s only: the machine is busy or its BLAS is not tuned"
-    return Backend(device="cpu", blas=blas, gflops=gflops, threads=threads, warning=warning)
+    return Backend(device="cpu", blas=blas, gflops=gflops, threads=threads, compiler=compiler(), warning=warning)
 
 
 def set_blas_threads(backend: Backend, threads: int) -> None:
@@ -104,6 +111,9 @@ def _use_openblas(threads: int) -> str:
 def _openblas() -> ctypes.CDLL:
     import scipy_openblas32
 
+    # Its threads wait for the next product by spinning, for 26 ms by default: that keeps a core from whoever computes
+    # after a product. 2^18 cycles bridge the operators between two products and no more.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "18")
     return ctypes.CDLL(str(Path(scipy_openblas32.get_lib_dir()) / "libscipy_openblas.so"))
 
 

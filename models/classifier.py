@@ -7,7 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from models.bert import BertConfig, BertModel
+from models.bert import BertConfig, BertModel, Linear
 
 
 class BertClassifier(nn.Module):
@@ -17,13 +17,13 @@ class BertClassifier(nn.Module):
         super().__init__()
         self.bert = BertModel(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.classifier = nn.Linear(config.hidden_size, 2)
+        self.classifier = Linear(config.hidden_size, 2)
 
-    def __call__(self, ids: mx.array, mask: mx.array) -> mx.array:
-        """ids, mask (B, L) → logits (B, 2) float32, in the order died, survived."""
+    def __call__(self, ids: mx.array, mask: mx.array | None) -> mx.array:
+        """ids, mask (B, L), mask None without padding → logits (B, 2) float32, in the order died, survived."""
         return self.classifier(self.dropout(self.bert(ids, mask)))
 
-    def upper(self, x: mx.array, mask: mx.array, start: int) -> mx.array:
+    def upper(self, x: mx.array, mask: mx.array | None, start: int) -> mx.array:
         """Hidden states (B, L, D) before layer ``start`` → logits (B, 2)."""
         return self.classifier(self.dropout(self.bert.pooled(x, mask, start)))
 
@@ -34,6 +34,8 @@ def load_classifier(config: dict[str, Any], weights: Path) -> BertClassifier:
     model.load_weights(str(weights))
     mx.eval(model.parameters())
     model.eval()
+    for layer in model.bert.encoder.layer:
+        layer.attention.self.hold()
     return model
 
 

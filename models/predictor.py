@@ -14,9 +14,10 @@ from models.classifier import BertClassifier, load_classifier
 from models.confidence import Confidence, diagnose
 from models.lanes import Lanes
 from models.passenger import Passenger, describe
-from models.tokenizer import SHAPE_STEP, Tokenizer
+from models.tokenizer import Tokenizer
 
 WARM_UP = Passenger(pclass=3, sex="male", name="Braund, Mr. Owen Harris", age=22, sibsp=1, fare=7.25, embarked="S")
+WARM_UP_TOKENS = (16, 24)
 
 
 class PredictionError(Exception):
@@ -95,8 +96,8 @@ class Predictor:
 
     def warm_up(self) -> None:
         """Run the shapes that short texts have, so that the first request is as fast as the next."""
-        for tokens in (2 * SHAPE_STEP, 3 * SHAPE_STEP, 4 * SHAPE_STEP):
-            for rows in (1, 8, self._lanes.rows):
+        for tokens in WARM_UP_TOKENS:
+            for rows in (1, self._lanes.rows):
                 ids = np.zeros((rows, tokens), np.int32)
                 self._lanes(self._model, ids, np.ones_like(ids))
         diagnose(self.bundle.record, self.bundle.reference, self._compute([describe(WARM_UP)]), [WARM_UP])

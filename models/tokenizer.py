@@ -7,9 +7,6 @@ from typing import Self
 import numpy as np
 import tokenizers
 
-SHAPE_STEP = 8
-"""Lengths are rounded up to a multiple of this, so that few shapes occur and can be warmed up."""
-
 
 class Tokenizer:
     """A Hugging Face tokenizer that truncates at the encoder's limit and pads a batch to its own longest text."""
@@ -33,9 +30,8 @@ class Tokenizer:
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-        """Token ids per row → ids and mask, both (B, L) int32, L the longest row rounded up to `SHAPE_STEP`."""
-        longest = max(map(len, rows), default=1)
-        length = min(-(-longest // SHAPE_STEP) * SHAPE_STEP, self.max_tokens)
+        """Token ids per row → ids and mask, both (B, L) int32, L the longest row, at least 1."""
+        length = max(map(len, rows), default=1)
         ids = np.zeros((len(rows), length), np.int32)
         mask = np.zeros((len(rows), length), np.int32)
         for row, tokens in enumerate(rows):

@@ -69,9 +69,10 @@ def _serve(settings: Settings) -> int:
         if backend.warning:
             LOGGER.warning("%s", backend.warning)
         LOGGER.info(
-            "ready: http://%s:%d/v1/model serves %s version %s on %s, BLAS %s at %.0f GFLOP/s, %d threads",
+            "ready: http://%s:%d/v1/model serves %s version %s on %s, BLAS %s at %.0f GFLOP/s, %d threads, "
+            "kernels by %s",
             settings.host, _port(servers[0]), bundle.name, bundle.version, backend.device, backend.blas,
-            backend.gflops, backend.threads,
+            backend.gflops, backend.threads, backend.compiler,
         )  # fmt: skip
 
     def failed(reason: str) -> None:

@@ -94,7 +94,8 @@ class Metrics:
         version, reference = bundle.version, bundle.reference
         self._model_info.info(
             {"name": bundle.name, "version": version, "loss": bundle.manifest.origin.loss.name,
-             "device": backend.device, "blas": backend.blas, "threads": str(backend.threads)}
+             "device": backend.device, "blas": backend.blas, "threads": str(backend.threads),
+             "compiler": backend.compiler}
         )  # fmt: skip
         for outcome in LABELS:
             self._predictions.labels(version, outcome)

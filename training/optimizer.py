@@ -7,6 +7,8 @@ from collections.abc import Callable
 import mlx.core as mx
 import mlx.optimizers as optim
 
+from models.kernels import native_compiler
+
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 Update = Callable[..., tuple[mx.array, mx.array, mx.array]]
@@ -26,8 +28,9 @@ def _fastest_update() -> Update:
     compiled = mx.compile(_update, shapeless=True)
     one = mx.ones((2,))
     try:
-        mx.eval(compiled(one, one, one, one, mx.array(0.1), mx.array(1.0), mx.array(0.0)))
-    except RuntimeError:
+        with native_compiler():
+            mx.eval(compiled(one, one, one, one, mx.array(0.1), mx.array(1.0), mx.array(0.0)))
+    except (RuntimeError, OSError):
         return _update
     return compiled
 

@@ -34,15 +34,30 @@ def test_a_row_does_not_depend_on_its_lane(batch: tuple[np.ndarray, np.ndarray])
             assert np.abs(found - whole[:rows]).max() < 1e-5
 
 
+def test_a_lane_computes_no_column_that_is_padding_in_all_its_rows() -> None:
+    seen: list[tuple[tuple[int, ...], bool]] = []
+
+    def model(ids: mx.array, mask: mx.array | None) -> mx.array:
+        seen.append((ids.shape, mask is not None))
+        return mx.zeros((len(ids), 2))
+
+    lengths = np.repeat([3, 5, 7, 7], 8)
+    mask = (np.arange(12) < lengths[:, None]).astype(np.int32)
+    lanes = Lanes(msgspec.structs.replace(prepare(), device="cpu", threads=2))
+    assert lanes(model, np.ones_like(mask), mask).shape == (32, 2)
+    assert seen == [((16, 5), True), ((16, 7), False)]
+
+
 def test_a_gpu_has_one_lane(batch: tuple[np.ndarray, np.ndarray]) -> None:
     lanes = Lanes(msgspec.structs.replace(prepare(), device="metal", threads=0))
     calls: list[int] = []
 
-    def model(ids: mx.array, mask: mx.array) -> mx.array:
+    def model(ids: mx.array, mask: mx.array | None) -> mx.array:
+        assert mask is not None
         calls.append(len(ids))
-        return mx.stack([ids.sum(axis=1), mask.sum(axis=1)], axis=1).astype(mx.float32)
+        return mx.stack([(ids * mask).sum(axis=1), mask.sum(axis=1)], axis=1).astype(mx.float32)
 
     found = lanes(model, *batch)
     assert lanes.rows == GPU_ROWS
     assert calls == [37]
-    assert np.array_equal(found, np.stack([batch[0].sum(axis=1), batch[1].sum(axis=1)], axis=1))
+    assert np.array_equal(found, np.stack([(batch[0] * batch[1]).sum(axis=1), batch[1].sum(axis=1)], axis=1))
