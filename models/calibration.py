@@ -4,6 +4,7 @@ A map is a chain of steps on the logit z = logit_survived − logit_died. Traini
 (training/calibrate.py); here they are only evaluated, so that the service needs nothing but NumPy.
 """
 
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -31,7 +32,7 @@ class Identity(Struct, frozen=True, tag_field="step", tag="identity", forbid_unk
 
 
 class FocalInverse(
-    Struct, frozen=True, kw_only=True, tag_field="step", tag="focal_inverse", forbid_unknown_fields=True
+    Struct, frozen=True, dict=True, kw_only=True, tag_field="step", tag="focal_inverse", forbid_unknown_fields=True
 ):
     """Undo the bend of a focal, weighted or smoothed loss: logit of its minimiser → logit of the true probability.
 
@@ -58,7 +59,7 @@ class FocalInverse(
         shift = np.log(self.alpha_died) - np.log(self.alpha_survived)
         if self.smoothing == 0:
             return self._unfocused(logits) + shift
-        edge = self._edge()
+        edge = self._edge
         inside = np.clip(logits, -edge, edge)
         q = sigmoid(self._unfocused(inside))
         r = (q - self.smoothing / 2) / (1 - self.smoothing)
@@ -73,6 +74,7 @@ class FocalInverse(
         log_v, log_w = -np.logaddexp(0.0, -z), -np.logaddexp(0.0, z)
         return (self.gamma - 1) * log_w + np.log(np.exp(log_w) - self.gamma * np.exp(log_v) * log_v)
 
+    @cached_property
     def _edge(self) -> float:
         """The logit at which r = `SATURATED`, by bisection: the map is monotone."""
         wanted = float(logit(np.array(SATURATED * (1 - self.smoothing) + self.smoothing / 2)))
@@ -128,7 +130,7 @@ class Candidate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     chosen: bool
 
 
-class VennAbers(Struct, frozen=True, forbid_unknown_fields=True):
+class VennAbers(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
     """Inductive Venn–Abers predictor (Vovk & Petej, 2014) with both isotonic fits computed beforehand.
 
     ``scores`` (k,) are the distinct calibration logits, rising. ``p0`` and ``p1`` (2k + 1,) hold the probability when
@@ -152,10 +154,13 @@ class VennAbers(Struct, frozen=True, forbid_unknown_fields=True):
 
     def interval(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """logits (B,) → p0 (B,), p1 (B,), p0 ≤ p1."""
-        scores = np.asarray(self.scores)
-        below, through = np.searchsorted(scores, logits, "left"), np.searchsorted(scores, logits, "right")
-        entry = below + through
-        return np.asarray(self.p0)[entry], np.asarray(self.p1)[entry]
+        scores, p0, p1 = self._arrays
+        entry = np.searchsorted(scores, logits, "left") + np.searchsorted(scores, logits, "right")
+        return p0[entry], p1[entry]
+
+    @cached_property
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return np.array(self.scores), np.array(self.p0), np.array(self.p1)
 
     @classmethod
     def checked(cls, scores: np.ndarray, p0: np.ndarray, p1: np.ndarray) -> Self:

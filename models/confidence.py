@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from models.calibration import CalibrationMap, Candidate, VennAbers
 from models.passenger import INPUT_BINS, LABELS, Passenger
-from models.reference import InputWarning, Reference, bin_names, input_bin
+from models.reference import InputWarning, Reference, bin_names, bin_numbers
 
 
 class ConformalSets(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,27 +68,19 @@ class Typicality(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
 
     def p_values(self, rows: np.ndarray) -> np.ndarray:
         """Bin numbers (B, F) → p-values (B,) in (0, 1]."""
-        distinct, index = np.unique(rows, axis=0, return_inverse=True)
-        return np.array([self._p_value(row) for row in distinct])[index.reshape(-1)]
-
-    def _p_value(self, row: np.ndarray) -> float:
         patterns, weights, counts, log_sums = self._bag
-        own = counts[np.arange(len(row)), row]
-        # The new row adds one to the count of each of its bins, and so to every row that shares the bin.
+        own = counts[np.arange(rows.shape[1]), rows]
+        # A new row adds one to the count of each of its bins, and so to every row of the bag that shares the bin.
         gain = np.log(own + 1) - np.log(np.maximum(own, 1))
-        commonness = log_sums + (patterns == row) @ gain
-        mine = np.log(own + 1).sum()
-        return float((weights[commonness <= mine + 1e-9].sum() + 1) / (weights.sum() + 1))
+        commonness = log_sums + np.einsum("bkf,bf->bk", patterns == rows[:, None], gain)
+        mine = np.log(own + 1).sum(axis=1)
+        at_most = (commonness <= mine[:, None] + 1e-9) @ weights
+        return np.asarray((at_most + 1) / (weights.sum() + 1))
 
 
 def input_bins(passengers: Sequence[Passenger]) -> np.ndarray:
     """Bin numbers (B, F) of passengers, in the order of `INPUT_BINS`."""
-    places = [{name: place for place, name in enumerate(bin_names(bins))} for bins in INPUT_BINS]
-    rows = [
-        [place[input_bin(bins, passenger)] for bins, place in zip(INPUT_BINS, places, strict=True)]
-        for passenger in passengers
-    ]
-    return np.array(rows, np.int64).reshape(-1, len(INPUT_BINS))
+    return np.array([bin_numbers(passenger) for passenger in passengers], np.int64).reshape(-1, len(INPUT_BINS))
 
 
 class CalibrationRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,7 +1,9 @@
 """What the training distribution looked like: binned probabilities and inputs, to compare live traffic with."""
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -93,6 +95,7 @@ def probability_bins(probabilities: np.ndarray) -> np.ndarray:
     return np.clip(np.searchsorted(EDGES, probabilities, "right") - 1, 0, len(PROBABILITY_BINS) - 1)
 
 
+@cache
 def bin_names(bins: InputBins) -> tuple[str, ...]:
     """All bins of a field, ``unknown`` last."""
     spans = tuple(f"{low:g}-{high:g}" for low, high in pairwise(bins.edges))
@@ -101,12 +104,18 @@ def bin_names(bins: InputBins) -> tuple[str, ...]:
 
 def input_bin(bins: InputBins, passenger: Passenger) -> str:
     """The bin of a passenger's value."""
+    return bin_names(bins)[_bin_number(bins, passenger)]
+
+
+def bin_numbers(passenger: Passenger) -> list[int]:
+    """The number of each field's bin among its `bin_names`, in the order of `INPUT_BINS`."""
+    return [_bin_number(bins, passenger) for bins in INPUT_BINS]
+
+
+def _bin_number(bins: InputBins, passenger: Passenger) -> int:
     value = getattr(passenger, bins.field)
     if value is None or value == "":
-        return UNKNOWN
+        return len(bins.edges) - 1 if bins.edges else len(bins.levels or (KNOWN,))
     if bins.levels:
-        return str(value)
-    if not bins.edges:
-        return KNOWN
-    last = len(bins.edges) - 2
-    return bin_names(bins)[min(last, int(np.searchsorted(bins.edges, value, "right")) - 1)]
+        return bins.levels.index(str(value))
+    return min(len(bins.edges) - 2, bisect_right(bins.edges, value) - 1) if bins.edges else 0

@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections.abc import Callable, Iterator
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
@@ -60,9 +61,9 @@ def _decode(body: bytes, content_type: str) -> Any:
 def _number_faults(value: Any, form: Any, pointer: str) -> Iterator[Fault]:
     """What msgspec would let pass: 3.0 for an integer, and MessagePack's NaN and infinities."""
     if isinstance(value, dict) and (struct := _struct(form)) is not None:
-        for field in msgspec.structs.fields(struct):
-            if field.encode_name in value:
-                yield from _number_faults(value[field.encode_name], field.type, f"{pointer}/{field.encode_name}")
+        for name, field in _fields(struct).items():
+            if name in value:
+                yield from _number_faults(value[name], field.type, f"{pointer}/{name}")
     elif isinstance(value, list) and (item := _item(form)) is not None:
         for index, one in enumerate(value):
             yield from _number_faults(one, item, f"{pointer}/{index}")
@@ -76,7 +77,7 @@ def _number_faults(value: Any, form: Any, pointer: str) -> Iterator[Fault]:
 def _faults(value: Any, form: Any, pointer: str) -> Iterator[Fault]:
     struct, item = _struct(form), _item(form)
     if struct is not None and isinstance(value, dict):
-        fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
+        fields = _fields(struct)
         for name in value:
             if name not in fields:
                 yield _unknown(value, name, list(fields), pointer)
@@ -118,6 +119,12 @@ def _shown(value: Any) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
+@cache
+def _fields(struct: type[Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    """The fields by their name on the wire."""
+    return {field.encode_name: field for field in msgspec.structs.fields(struct)}
+
+
 def _struct(form: Any) -> type[Struct] | None:
     return form if isinstance(form, type) and issubclass(form, Struct) else None
 
@@ -134,6 +141,7 @@ def _bare(form: Any) -> Any:
     return Annotated[list[Any], *form.__metadata__] if get_origin(form) is Annotated else list[Any]
 
 
+@cache
 def _wants_integer(form: Any) -> bool:
     if get_origin(form) is Annotated:
         return _wants_integer(get_args(form)[0])

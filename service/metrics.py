@@ -3,17 +3,18 @@
 No label carries what a client sent. All label values exist at 0 once the bundle is known, so that rates exist.
 """
 
+from bisect import bisect_right
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-import numpy as np
+from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, PlatformCollector, ProcessCollector
 
 from models.backend import Backend
 from models.bundle import Bundle
 from models.passenger import COLUMNS, INPUT_BINS, LABELS, Passenger
 from models.predictor import Prediction
-from models.reference import PROBABILITY_BINS, bin_names, input_bin, probability_bins
+from models.reference import EDGES, PROBABILITY_BINS, bin_names, bin_numbers
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -29,11 +30,30 @@ REASON_OF_STATUS = {
 }
 
 
+class VersionCounters(Struct):
+    """The counters of one bundle, looked up once: a label costs more than a count."""
+
+    outcomes: list[Counter]
+    probabilities: list[Counter]
+    expected_survivors: Counter
+    expected_correct: Counter
+    sets: list[Counter]
+    abstentions: Counter
+    warnings: dict[str, Counter]
+    inputs: list[list[Counter]]
+
+
+def _count(counters: Sequence[Counter], numbers: Iterable[int]) -> None:
+    for number, count in Tally(numbers).items():
+        counters[number].inc(count)
+
+
 class Metrics:
     """The service's series. Methods are called from the event loop and from the inference thread."""
 
     def __init__(self, registry: CollectorRegistry):
         self.registry = registry
+        self._counters: dict[str, VersionCounters] = {}
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
 
@@ -97,45 +117,41 @@ class Metrics:
              "device": backend.device, "blas": backend.blas, "threads": str(backend.threads),
              "compiler": backend.compiler}
         )  # fmt: skip
-        for outcome in LABELS:
-            self._predictions.labels(version, outcome)
+        self._counters[version] = VersionCounters(
+            outcomes=[self._predictions.labels(version, outcome) for outcome in LABELS],
+            probabilities=[self._by_probability.labels(version, name) for name in PROBABILITY_BINS],
+            expected_survivors=self._expected_survivors.labels(version),
+            expected_correct=self._expected_correct.labels(version),
+            sets=[self._sets.labels(version, str(size)) for size in range(len(LABELS) + 1)],
+            abstentions=self._abstentions.labels(version),
+            warnings={field: self._warnings.labels(version, field) for field in COLUMNS},
+            inputs=[
+                [self._inputs.labels(version, bins.field, name) for name in bin_names(bins)] for bins in INPUT_BINS
+            ],
+        )
         for name, count in zip(PROBABILITY_BINS, reference.probability_counts, strict=True):
-            self._by_probability.labels(version, name)
             self._reference_probability.labels(version, name).set(count / reference.rows)
-        for size in range(len(LABELS) + 1):
-            self._sets.labels(version, str(size))
-        for one in (self._expected_survivors, self._expected_correct, self._abstentions):
-            one.labels(version)
         self._reference_rows.labels(version).set(reference.rows)
-        for field in COLUMNS:
-            self._warnings.labels(version, field)
-        for bins in INPUT_BINS:
-            for name in bin_names(bins):
-                self._inputs.labels(version, bins.field, name)
         for field_reference in reference.inputs:
             for name, count in field_reference.counts.items():
                 self._reference_input.labels(version, field_reference.bins.field, name).set(count / reference.rows)
 
     def predicted(self, version: str, passengers: Sequence[Passenger], predictions: Sequence[Prediction]) -> None:
         """Count answered predictions."""
-        probabilities = np.array([prediction.probability for prediction in predictions])
-        for survived, count in Tally(prediction.survived for prediction in predictions).items():
-            self._predictions.labels(version, LABELS[survived]).inc(count)
-        for name, count in zip(
-            PROBABILITY_BINS, np.bincount(probability_bins(probabilities), minlength=10), strict=True
-        ):
-            self._by_probability.labels(version, name).inc(int(count))
-        self._expected_survivors.labels(version).inc(float(probabilities.sum()))
-        self._expected_correct.labels(version).inc(float(np.maximum(probabilities, 1 - probabilities).sum()))
-        for size, count in Tally(len(prediction.confidence.prediction_set) for prediction in predictions).items():
-            self._sets.labels(version, str(size)).inc(count)
-        self._abstentions.labels(version).inc(sum(prediction.confidence.abstain for prediction in predictions))
-        warned = Tally(warning.field for prediction in predictions for warning in prediction.confidence.warnings)
-        for field, count in warned.items():
-            self._warnings.labels(version, field).inc(count)
-        for bins in INPUT_BINS:
-            for name, count in Tally(input_bin(bins, passenger) for passenger in passengers).items():
-                self._inputs.labels(version, bins.field, name).inc(count)
+        counters = self._counters[version]
+        probabilities = [prediction.probability for prediction in predictions]
+        _count(counters.outcomes, (prediction.survived for prediction in predictions))
+        _count(counters.probabilities, (bisect_right(EDGES, p, 1, len(EDGES) - 1) - 1 for p in probabilities))
+        counters.expected_survivors.inc(sum(probabilities))
+        counters.expected_correct.inc(sum(max(p, 1 - p) for p in probabilities))
+        confidences = [prediction.confidence for prediction in predictions]
+        _count(counters.sets, (len(confidence.prediction_set) for confidence in confidences))
+        counters.abstentions.inc(sum(confidence.abstain for confidence in confidences))
+        for confidence in confidences:
+            for warning in confidence.warnings:
+                counters.warnings[warning.field].inc()
+        for bins, numbers in zip(counters.inputs, zip(*map(bin_numbers, passengers), strict=True), strict=True):
+            _count(bins, numbers)
 
     def queued(self, rows: int) -> None:
         self._queue_rows.set(rows)
