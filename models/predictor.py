@@ -1,8 +1,8 @@
 """Bundle → predictions: the only place where text, tokens, logits, calibration and confidence meet."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from msgspec import Struct
@@ -18,6 +18,7 @@ from models.tokenizer import Tokenizer
 
 WARM_UP = Passenger(pclass=3, sex="male", name="Braund, Mr. Owen Harris", age=22, sibsp=1, fare=7.25, embarked="S")
 WARM_UP_TOKENS = (16, 24)
+"""About the shortest and the longest texts of passengers."""
 
 
 class PredictionError(Exception):
@@ -30,6 +31,13 @@ class Prediction(Struct, frozen=True):
     survived: bool
     probability: float
     confidence: Confidence
+
+
+class Text(NamedTuple):
+    """What the model reads of a passenger: its words, and their token ids."""
+
+    words: str
+    tokens: list[int]
 
 
 class Predictor:
@@ -55,40 +63,53 @@ class Predictor:
         tokenizer = Tokenizer.load(bundle.folder / "tokenizer.json", int(bundle.config["max_position_embeddings"]))
         return cls(bundle, model, tokenizer, backend, LogitCache(0) if cache is None else cache)
 
-    def predict(self, passengers: Sequence[Passenger]) -> list[Prediction]:
-        """Predictions in the order of ``passengers``; raises PredictionError."""
+    def read(self, passengers: Sequence[Passenger]) -> list[Text]:
+        """What the model reads of each passenger; may be called on any thread, ahead of `predict`."""
+        words = [describe(passenger) for passenger in passengers]
+        return [Text(one, tokens) for one, tokens in zip(words, self._tokenizer.token_ids(words), strict=True)]
+
+    def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+        """Predictions in the order of ``passengers``, whose ``texts`` may have been read before.
+
+        Raises PredictionError.
+        """
         if not passengers:
             return []
-        logits = self.logits([describe(passenger) for passenger in passengers])
+        if texts is None:
+            logits = self.logits([describe(passenger) for passenger in passengers])
+        else:
+            read = dict(texts)
+            logits = self._logits([text.words for text in texts], lambda words: [read[one] for one in words])
         probabilities, confidences = diagnose(self.bundle.record, self.bundle.reference, logits, passengers)
         return [
             Prediction(survived=p >= 0.5, probability=p, confidence=confidence)
             for p, confidence in zip(probabilities.tolist(), confidences, strict=True)
         ]
 
-    def logits(self, texts: Sequence[str]) -> np.ndarray:
+    def logits(self, words: Sequence[str]) -> np.ndarray:
         """z = logit_survived − logit_died of each text, (B,) float64; identical texts are computed once.
 
         Raises PredictionError when a logit is not finite.
         """
-        distinct = sorted(set(texts))
+        return self._logits(words, self._tokenizer.token_ids)
+
+    def _logits(self, words: Sequence[str], tokenize: Callable[[Sequence[str]], list[list[int]]]) -> np.ndarray:
+        distinct = sorted(set(words))
         known = self._cache.find(distinct)
-        new = [text for text in distinct if text not in known]
-        computed = dict(zip(new, self._compute(new).tolist(), strict=True))
+        new = [one for one in distinct if one not in known]
+        computed = dict(zip(new, self._compute(tokenize(new)).tolist(), strict=True))
         self._cache.keep(computed)
         known |= computed
-        return np.array([known[text] for text in texts])
+        return np.array([known[one] for one in words])
 
-    def _compute(self, texts: Sequence[str]) -> np.ndarray:
-        """The model's logits (B,) of distinct texts."""
-        tokens = self._tokenizer.token_ids(texts)
-        logits = np.empty(len(texts))
+    def _compute(self, tokens: Sequence[list[int]]) -> np.ndarray:
+        """The model's logits (B,) of token ids."""
+        logits = np.empty(len(tokens))
         # Neighbours in length share a forward pass, so that little of it is padding.
         by_length = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
         for first in range(0, len(by_length), self._lanes.rows):
             rows = by_length[first : first + self._lanes.rows]
-            ids, mask = self._tokenizer.pad([tokens[row] for row in rows])
-            pair = self._lanes(self._model, ids, mask)
+            pair = self._lanes(self._model, *self._tokenizer.pad([tokens[row] for row in rows]))
             logits[rows] = pair[:, 1] - pair[:, 0]
         if not np.isfinite(logits).all():
             raise PredictionError("the model's logits are not finite")
@@ -98,6 +119,6 @@ class Predictor:
         """Run the shapes that short texts have, so that the first request is as fast as the next."""
         for tokens in WARM_UP_TOKENS:
             for rows in (1, self._lanes.rows):
-                ids = np.zeros((rows, tokens), np.int32)
-                self._lanes(self._model, ids, np.ones_like(ids))
-        diagnose(self.bundle.record, self.bundle.reference, self._compute([describe(WARM_UP)]), [WARM_UP])
+                self._compute([[0] * tokens] * rows)
+        texts = self.read([WARM_UP])
+        diagnose(self.bundle.record, self.bundle.reference, self._compute([texts[0].tokens]), [WARM_UP])

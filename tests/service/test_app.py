@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from models.bundle import Bundle
 from models.confidence import diagnose
 from models.passenger import COLUMNS, INPUT_BINS, Passenger
-from models.predictor import Prediction
+from models.predictor import Prediction, Text
 from models.reference import PROBABILITY_BINS, bin_names
 from service.app import create_app
 from service.settings import Settings
@@ -28,7 +28,7 @@ ALLISON = {"pclass": 1, "sex": "female", "name": "Allison, Miss. Helen Loraine",
 class Deterministic(Echo):
     """Logits from the age, so that answers can be told apart; a fare of 999 gives a failure."""
 
-    def predict(self, passengers: Sequence[Passenger]) -> list[Prediction]:
+    def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
         if any(one.fare == 999 for one in passengers):
             raise ValueError("a bad row")
         assert self.bundle is not None

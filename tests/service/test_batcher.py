@@ -13,7 +13,7 @@ from models.backend import Backend
 from models.bundle import Bundle
 from models.confidence import Confidence
 from models.passenger import Passenger
-from models.predictor import Prediction
+from models.predictor import Prediction, Text
 from service.batcher import Batcher
 from service.errors import DeadlinePassed, NotReady, PredictionFailed, QueueFull
 
@@ -35,13 +35,20 @@ class Echo:
     def __init__(self, bundle: Bundle | None = None, seconds: float = 0.0):
         self.bundle, self.seconds = bundle, seconds
         self.batches: list[int] = []
+        self.read_rows = 0
         self.hold = threading.Event()
         self.hold.set()
 
     def warm_up(self) -> None: ...
 
-    def predict(self, passengers: Sequence[Passenger]) -> list[Prediction]:
+    def read(self, passengers: Sequence[Passenger]) -> list[Text]:
+        return [Text(str(passenger.fare), []) for passenger in passengers]
+
+    def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
         self.hold.wait(10)
+        if texts is not None:
+            assert [text.words for text in texts] == [str(passenger.fare) for passenger in passengers]
+            self.read_rows += len(texts)
         time.sleep(self.seconds)
         self.batches.append(len(passengers))
         if any(one.fare == 999 for one in passengers):
@@ -108,6 +115,25 @@ def test_what_waits_becomes_one_batch_and_a_lone_request_waits_for_nobody() -> N
         asyncio.run(scenario(batcher, echo))
 
 
+def test_the_next_batch_is_read_while_this_one_is_computed_and_a_lone_request_is_not() -> None:
+    async def scenario(batcher: Batcher, echo: Echo) -> None:
+        await batcher.predict([passenger(0.1)], 5)
+        assert echo.read_rows == 0
+        echo.hold.clear()
+        first = asyncio.create_task(batcher.predict([passenger(0.1)], 5))
+        await asyncio.sleep(0.05)
+        others = [asyncio.create_task(batcher.predict([passenger(0.01 * n)] * 3, 5)) for n in range(3)]
+        await asyncio.sleep(0.05)
+        echo.hold.set()
+        await asyncio.gather(first, *others)
+        assert echo.batches == [1, 1, 8, 1]
+        assert echo.read_rows >= 8
+
+    echo = Echo()
+    with running(echo) as batcher:
+        asyncio.run(scenario(batcher, echo))
+
+
 def test_a_bad_row_costs_nobody_else_an_answer() -> None:
     async def scenario(batcher: Batcher, echo: Echo) -> None:
         echo.hold.clear()
@@ -154,7 +180,7 @@ def test_a_full_queue_refuses_at_once_and_a_passed_deadline_leaves_it() -> None:
 
 def test_a_dead_thread_is_told_and_nobody_hangs() -> None:
     class Dying(Echo):
-        def predict(self, passengers: Sequence[Passenger]) -> list[Prediction]:
+        def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
             raise SystemExit("the device is gone")
 
     async def scenario(batcher: Batcher) -> None:
