@@ -1,6 +1,6 @@
 """Maps from the model's logit to a probability that holds: each a frozen Struct that evaluates in NumPy.
 
-A map is a chain of steps on the logit z = logit_survived − logit_died. Training fits the steps
+A map is a chain of steps on the logit z = logit_survived − logit_died, float64, of any shape. Training fits the steps
 (training/calibrate.py); here they are only evaluated, so that the service needs nothing but NumPy.
 """
 
@@ -10,18 +10,14 @@ from typing import Self
 import numpy as np
 from msgspec import Struct
 
-SATURATED = 0.99
-"""Where a smoothed loss's inverse leaves its closed form: near and beyond probability 1 it continues with slope 1."""
+from models.inverse import SATURATED, FocalInverse, LossInverse
+from models.logit import logit, sigmoid
+from models.venn_abers import MergedVennAbers, VennAbers
 
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """1 / (1 + e^−z), strictly inside (0, 1) for any finite z."""
-    return np.exp(-np.logaddexp(0.0, -np.clip(logits, -700.0, 36.0)))
-
-
-def logit(probabilities: np.ndarray) -> np.ndarray:
-    """ln p − ln(1 − p) for p in (0, 1)."""
-    return np.log(probabilities) - np.log1p(-probabilities)
+__all__ = [
+    "SATURATED", "Beta", "CalibrationMap", "Candidate", "FocalInverse", "Identity", "Isotonic", "LossInverse",
+    "MergedVennAbers", "Platt", "PriorShift", "Step", "Temperature", "VennAbers", "logit", "sigmoid",
+]  # fmt: skip
 
 
 class Identity(Struct, frozen=True, tag_field="step", tag="identity", forbid_unknown_fields=True):
@@ -29,60 +25,6 @@ class Identity(Struct, frozen=True, tag_field="step", tag="identity", forbid_unk
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         return logits
-
-
-class FocalInverse(
-    Struct, frozen=True, dict=True, kw_only=True, tag_field="step", tag="focal_inverse", forbid_unknown_fields=True
-):
-    """Undo the bend of a focal, weighted or smoothed loss: logit of its minimiser → logit of the true probability.
-
-    With h(v) = v/φ(v), φ(v) = (1−v)^γ − γ (1−v)^(γ−1) v ln v and q = h(p)/(h(p) + h(1−p)) (Charoenphakdee et al.,
-    2021, theorem 11), then r = (q − ε/2)/(1 − ε) and η = r/α_survived against (1−r)/α_died. Where r passes
-    `SATURATED`, or its mirror, the smoothed loss has no true probability to give back; the map goes on there with
-    slope 1 in z, so that the order of passengers is kept.
-    """
-
-    gamma: float
-    smoothing: float
-    alpha_died: float
-    alpha_survived: float
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.gamma <= 3:
-            raise ValueError(f"gamma is {self.gamma}; the inverse is monotone from 0 to 3 only")
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"smoothing is {self.smoothing}; it must be at least 0 and below 1")
-        if not (0 < self.alpha_died < np.inf and 0 < self.alpha_survived < np.inf):
-            raise ValueError(f"alpha is {self.alpha_died}, {self.alpha_survived}; both must be positive and finite")
-
-    def __call__(self, logits: np.ndarray) -> np.ndarray:
-        shift = np.log(self.alpha_died) - np.log(self.alpha_survived)
-        if self.smoothing == 0:
-            return self._unfocused(logits) + shift
-        edge = self._edge
-        inside = np.clip(logits, -edge, edge)
-        q = sigmoid(self._unfocused(inside))
-        r = (q - self.smoothing / 2) / (1 - self.smoothing)
-        return logit(r) + (logits - inside) + shift
-
-    def _unfocused(self, logits: np.ndarray) -> np.ndarray:
-        z = np.clip(logits, -700.0, 700.0)
-        return logits - self._log_phi(z) + self._log_phi(-z)
-
-    def _log_phi(self, z: np.ndarray) -> np.ndarray:
-        """ln φ at v = sigmoid(z), as (γ−1) ln(1−v) + ln((1−v) − γ v ln v), free of cancellation."""
-        log_v, log_w = -np.logaddexp(0.0, -z), -np.logaddexp(0.0, z)
-        return (self.gamma - 1) * log_w + np.log(np.exp(log_w) - self.gamma * np.exp(log_v) * log_v)
-
-    @cached_property
-    def _edge(self) -> float:
-        """The logit at which r = `SATURATED`, by bisection: the map is monotone."""
-        wanted = float(logit(np.array(SATURATED * (1 - self.smoothing) + self.smoothing / 2)))
-        low, high = 0.0, wanted + 1.0
-        while high - low > 1e-12:
-            middle = (low + high) / 2
-            low, high = (middle, high) if self._unfocused(np.array(middle)) < wanted else (low, middle)
-        return low
 
 
 class Temperature(Struct, frozen=True, tag_field="step", tag="temperature", forbid_unknown_fields=True):
@@ -98,13 +40,119 @@ class Temperature(Struct, frozen=True, tag_field="step", tag="temperature", forb
         return logits / self.temperature
 
 
-Step = Identity | FocalInverse | Temperature
+class Platt(Struct, frozen=True, kw_only=True, tag_field="step", tag="platt", forbid_unknown_fields=True):
+    """slope · z + offset, slope ≥ 0 so that the order of passengers is kept (Platt, 1999, section 2.1)."""
+
+    slope: float
+    offset: float
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.slope < np.inf and np.isfinite(self.offset)):
+            raise ValueError(f"slope and offset are {self.slope}, {self.offset}; slope must be at least 0, both finite")
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        return self.slope * logits + self.offset
+
+
+class Beta(Struct, frozen=True, kw_only=True, tag_field="step", tag="beta", forbid_unknown_fields=True):
+    """c + a ln s − b ln(1 − s), s = sigmoid(z), a, b ≥ 0 (Kull, Silva Filho & Flach, 2017).
+
+    Where z is far below 0 its slope is a, far above 0 it is b: one end can be bent without the other. a = b is Platt's
+    map, a = b = 1 and c = 0 the identity.
+    """
+
+    a: float
+    b: float
+    c: float
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.a < np.inf and 0 <= self.b < np.inf and np.isfinite(self.c)):
+            raise ValueError(f"a, b, c are {self.a}, {self.b}, {self.c}; a and b must be at least 0, all finite")
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        return np.asarray(self.c - self.a * np.logaddexp(0.0, -logits) + self.b * np.logaddexp(0.0, logits))
+
+
+class Isotonic(Struct, frozen=True, dict=True, tag_field="step", tag="isotonic", forbid_unknown_fields=True):
+    """Isotonic regression of the label on z, kept inside (0, 1) (Zadrozny & Elkan, 2002).
+
+    ``logits`` (k,) rise strictly, ``probabilities`` (k,) never fall; between two knots the probability is on the
+    straight line, beyond the outer ones it stays. Ties: passengers whose logits fall into one pooled block, or beyond
+    the outer knots, get one and the same probability, so their order is lost; that of all others is kept.
+    """
+
+    logits: tuple[float, ...]
+    probabilities: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        x, p = np.array(self.logits), np.array(self.probabilities)
+        if not len(x) or len(x) != len(p) or not np.isfinite(x).all() or (np.diff(x) <= 0).any():
+            raise ValueError("logits must be finite and rising, as many as probabilities, and at least one")
+        if not ((p > 0) & (p < 1)).all() or (np.diff(p) < 0).any():
+            raise ValueError("probabilities must be inside (0, 1) and must not fall")
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        return logit(np.interp(logits, *self._knots))
+
+    @cached_property
+    def _knots(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.array(self.logits), np.array(self.probabilities)
+
+
+class PriorShift(Struct, frozen=True, kw_only=True, tag_field="step", tag="prior_shift", forbid_unknown_fields=True):
+    """z + logit(target) − logit(training): from the training rows' share of survivors to a new population's.
+
+    Bayes' rule for a population in which the share of survivors differs and nothing else does: passengers of either
+    fate look as they did, p(x | y) unchanged ("label shift"; Saerens, Latinne & Decaestecker, 2002). Then a
+    probability that was calibrated stays so. Where p(x | y) changed too, this correction is not enough.
+    """
+
+    training: float
+    target: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("training", self.training), ("target", self.target)):
+            if not 0 < value < 1:
+                raise ValueError(f"the {name} prevalence is {value}; it must be above 0 and below 1")
+
+    @property
+    def shift(self) -> float:
+        """What is added to the logit."""
+        return float(logit(np.array(self.target)) - logit(np.array(self.training)))
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        return logits + self.shift
+
+    def probabilities(self, probabilities: np.ndarray) -> np.ndarray:
+        """The same on probabilities in [0, 1], where 0 and 1 stay: odds times a factor."""
+        odds = np.exp(self.shift)
+        return np.asarray(probabilities * odds / (1 - probabilities + probabilities * odds))
+
+
+Step = (
+    Identity | FocalInverse | LossInverse | Temperature | Platt | Beta | Isotonic | MergedVennAbers | PriorShift
+)  # fmt: skip
 
 
 class CalibrationMap(Struct, frozen=True, forbid_unknown_fields=True):
-    """The chosen steps, in order."""
+    """The chosen steps, in order. None falls in z; a `PriorShift` can only be the last."""
 
     steps: tuple[Step, ...]
+
+    def __post_init__(self) -> None:
+        if any(isinstance(step, PriorShift) for step in self.steps[:-1]):
+            raise ValueError("prior_shift must be the last step")
+
+    @property
+    def prior_shift(self) -> PriorShift | None:
+        """The last step, if it is one."""
+        last = self.steps[-1] if self.steps else None
+        return last if isinstance(last, PriorShift) else None
+
+    def shifted(self, shift: PriorShift | None) -> Self:
+        """This map with ``shift`` as its last step in place of the one it may have; with None, without one."""
+        steps = self.steps if self.prior_shift is None else self.steps[:-1]
+        return type(self)(steps if shift is None else (*steps, shift))
 
     def trace(self, logits: np.ndarray) -> list[tuple[str, np.ndarray]]:
         """logits (B,) → [("model", raw probabilities (B,)), (step's name, probabilities after it), …]."""
@@ -120,7 +168,10 @@ class CalibrationMap(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Candidate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A map that was tried: its cross-validated log loss, and the difference to the best with its standard error."""
+    """A map that was tried: its cross-validated log loss, and the difference to the best with its standard error.
+
+    ``parameters`` counts what was fitted on the calibration rows; of a step function, its levels.
+    """
 
     name: str
     parameters: int
@@ -128,45 +179,3 @@ class Candidate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     worse_by: float
     standard_error: float
     chosen: bool
-
-
-class VennAbers(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
-    """Inductive Venn–Abers predictor (Vovk & Petej, 2014) with both isotonic fits computed beforehand.
-
-    ``scores`` (k,) are the distinct calibration logits, rising. ``p0`` and ``p1`` (2k + 1,) hold the probability when
-    the new row is labelled 0 or 1: entry 2i + 1 for a row that ties scores[i], entry 2i for one just below it.
-    One of the two is calibrated, if rows are exchangeable: which one depends on the label that is not known yet.
-    """
-
-    scores: tuple[float, ...]
-    p0: tuple[float, ...]
-    p1: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        scores = np.array(self.scores)
-        if not len(scores) or not np.isfinite(scores).all() or (np.diff(scores) <= 0).any():
-            raise ValueError("scores must be finite and rising, and at least one")
-        for name, values in (("p0", np.array(self.p0)), ("p1", np.array(self.p1))):
-            if len(values) != 2 * len(scores) + 1 or not ((values >= 0) & (values <= 1)).all():
-                raise ValueError(f"{name} must hold {2 * len(scores) + 1} probabilities")
-            if (np.diff(values) < 0).any():
-                raise ValueError(f"{name} must not fall")
-
-    def interval(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """logits (B,) → p0 (B,), p1 (B,), p0 ≤ p1."""
-        scores, p0, p1 = self._arrays
-        entry = np.searchsorted(scores, logits, "left") + np.searchsorted(scores, logits, "right")
-        return p0[entry], p1[entry]
-
-    @cached_property
-    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return np.array(self.scores), np.array(self.p0), np.array(self.p1)
-
-    @classmethod
-    def checked(cls, scores: np.ndarray, p0: np.ndarray, p1: np.ndarray) -> Self:
-        """From arrays; rounding of the isotonic fits is taken out of their order."""
-        return cls(
-            tuple(scores.tolist()),
-            tuple(np.clip(np.maximum.accumulate(p0), 0, 1).tolist()),
-            tuple(np.clip(np.maximum.accumulate(p1), 0, 1).tolist()),
-        )

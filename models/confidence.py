@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from models.calibration import CalibrationMap, Candidate, VennAbers
+from models.calibration import CalibrationMap, Candidate
 from models.passenger import INPUT_BINS, LABELS, Passenger
 from models.reference import InputWarning, Reference, bin_names, bin_numbers
+from models.venn_abers import VennAbers
 
 
 class ConformalSets(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

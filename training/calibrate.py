@@ -1,25 +1,34 @@
 """Fit what calibration.json holds, on out-of-fold logits: the map, Venn–Abers, conformal sets, typicality."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
-from scipy.optimize import isotonic_regression, minimize_scalar
+from scipy.optimize import isotonic_regression, minimize, minimize_scalar
 from sklearn.model_selection import StratifiedKFold
 
-from models.calibration import CalibrationMap, Candidate, FocalInverse, Identity, Step, Temperature, VennAbers
+from models.calibration import Beta, CalibrationMap, Candidate, Identity, Isotonic, Platt, Step, Temperature
 from models.confidence import CalibrationRecord, ConformalSets, Typicality, input_bins
+from models.inverse import FocalInverse, LossInverse
 from models.passenger import Passenger
+from models.venn_abers import MergedVennAbers, VennAbers
 
 MAP_FOLDS = 10
+STEEPEST = 50.0
+"""Largest slope of a fitted map: where a logit separates the classes, log loss would drive it to infinity."""
+
+Inverse = FocalInverse | LossInverse
+MapRule = Literal["least", "one_standard_error"]
+MAP_RULES: tuple[MapRule, ...] = ("least", "one_standard_error")
 
 
 def fit_record(
-    logits: np.ndarray, labels: np.ndarray, passengers: Sequence[Passenger], *, inverse: FocalInverse | None,
-    coverage: float, seed: int,
+    logits: np.ndarray, labels: np.ndarray, passengers: Sequence[Passenger], *, inverse: Inverse | None,
+    coverage: float, seed: int, map_rule: MapRule = "least",
 ) -> CalibrationRecord:  # fmt: skip
     """Everything that a bundle needs to turn logits (n,) into trusted probabilities."""
-    chosen, candidates = fit_map(logits, labels, inverse, seed)
+    chosen, candidates = fit_map(logits, labels, inverse, seed, map_rule)
     return CalibrationRecord(
         rows=len(labels), map=chosen, candidates=candidates, venn_abers=fit_venn_abers(logits, labels),
         conformal=fit_sets(chosen.probabilities(logits), labels, coverage), typicality=fit_typicality(passengers),
@@ -27,51 +36,75 @@ def fit_record(
 
 
 def fit_map(
-    logits: np.ndarray, labels: np.ndarray, inverse: FocalInverse | None, seed: int
+    logits: np.ndarray, labels: np.ndarray, inverse: Inverse | None, seed: int, rule: MapRule = "least"
 ) -> tuple[CalibrationMap, tuple[Candidate, ...]]:
-    """The map with the lowest cross-validated log loss, and all candidates with their paired distance to it.
+    """The map chosen by cross-validated log loss, and all candidates with their paired distance to the best.
 
-    Cross-validation charges a map for its parameters. The one-standard-error rule, which favours fewer still, was
-    measured to cost .004 of log loss here and to leave probabilities overconfident. A loss that bends probabilities is
-    unbent first; where its inverse is known, maps without it are kept as losers.
+    ``rule`` "least" takes the best: cross-validation charges a map for its parameters. "one_standard_error" takes,
+    among those not worse than the best by more than the standard error of the paired difference, the one with the
+    fewest parameters (Breiman et al., 1984, section 3.4.3); it was measured to cost .005 of log loss and to leave
+    probabilities overconfident (docs/decisions/map-choice.md). A loss that bends probabilities is unbent first; where
+    its inverse is known, maps without it compete all the same.
     """
-    families: dict[str, tuple[Step, ...]] = {"identity": (Identity(),), "temperature": ()}
-    if inverse is not None:
-        families |= {"focal_inverse": (inverse,), "focal_inverse+temperature": (inverse,)}
-    losses = {name: _cross_validated(name, steps, logits, labels, seed) for name, steps in families.items()}
+    families = _families(inverse)
+    losses = {name: _cross_validated(family, logits, labels, seed) for name, family in families.items()}
     best = min(losses, key=lambda name: float(losses[name].mean()))
     worse = {name: loss - losses[best] for name, loss in losses.items()}
     errors = {name: float(one.std(ddof=1) / math.sqrt(len(one))) for name, one in worse.items()}
+    maps = {name: _fit(family, logits, labels) for name, family in families.items()}
+    parameters = {name: _parameters(one) for name, one in maps.items()}
+    chosen = best
+    if rule == "one_standard_error":
+        near = [name for name in families if worse[name].mean() <= errors[name]]
+        chosen = min(near, key=lambda name: (parameters[name], worse[name].mean()))
     candidates = tuple(
         Candidate(
-            name=name, parameters=_parameters(name), log_loss=float(losses[name].mean()),
-            worse_by=float(worse[name].mean()), standard_error=errors[name], chosen=name == best,
+            name=name, parameters=parameters[name], log_loss=float(losses[name].mean()),
+            worse_by=float(worse[name].mean()), standard_error=errors[name], chosen=name == chosen,
         )
         for name in families
     )  # fmt: skip
-    return _fit(best, families[best], logits, labels), candidates
+    return maps[chosen], candidates
 
 
-def _parameters(name: str) -> int:
-    return int(name.endswith("temperature"))
+Family = tuple[tuple[Step, ...], Callable[[np.ndarray, np.ndarray], Step] | None]
+"""Steps known beforehand, and what is fitted after them."""
 
 
-def _fit(name: str, steps: tuple[Step, ...], logits: np.ndarray, labels: np.ndarray) -> CalibrationMap:
-    if not _parameters(name):
-        return CalibrationMap(steps)
+def _families(inverse: Inverse | None) -> dict[str, Family]:
+    """Candidates by name. Isotonic regression and Venn–Abers see only the order, which an inverse does not change."""
+    fits: dict[str, Callable[[np.ndarray, np.ndarray], Step]] = {
+        "temperature": fit_temperature, "platt": fit_platt, "beta": fit_beta,
+    }  # fmt: skip
+    families: dict[str, Family] = {"identity": ((Identity(),), None)} | {name: ((), fit) for name, fit in fits.items()}
+    if inverse is not None:
+        tag = str(inverse.__struct_config__.tag)
+        families |= {tag: ((inverse,), None)} | {f"{tag}+{name}": ((inverse,), fit) for name, fit in fits.items()}
+    return families | {"isotonic": ((), fit_isotonic), "venn_abers": ((), fit_merged_venn_abers)}
+
+
+def _parameters(fitted: CalibrationMap) -> int:
+    last = fitted.steps[-1]
+    if isinstance(last, Isotonic):
+        return len(set(last.probabilities))
+    if isinstance(last, MergedVennAbers):
+        return len(set(zip(last.predictor.p0, last.predictor.p1, strict=True)))
+    return {"temperature": 1, "platt": 2, "beta": 3}.get(str(last.__struct_config__.tag), 0)
+
+
+def _fit(family: Family, logits: np.ndarray, labels: np.ndarray) -> CalibrationMap:
+    steps, fit = family
     for step in steps:
         logits = step(logits)
-    return CalibrationMap((*steps, fit_temperature(logits, labels)))
+    return CalibrationMap(steps if fit is None else (*steps, fit(logits, labels)))
 
 
-def _cross_validated(
-    name: str, steps: tuple[Step, ...], logits: np.ndarray, labels: np.ndarray, seed: int
-) -> np.ndarray:
+def _cross_validated(family: Family, logits: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
     """Log loss (n,) of each row under a map that was fitted without it."""
     losses = np.empty(len(labels))
     folds = min(MAP_FOLDS, int(np.bincount(labels, minlength=2).min()))
     for seen, held_out in StratifiedKFold(folds, shuffle=True, random_state=seed).split(logits, labels):
-        p = _fit(name, steps, logits[seen], labels[seen]).probabilities(logits[held_out])
+        p = _fit(family, logits[seen], labels[seen]).probabilities(logits[held_out])
         losses[held_out] = log_losses(p, labels[held_out])
     return losses
 
@@ -90,6 +123,61 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> Temperature:
         bounds=(0.02, 50.0), method="bounded", options={"xatol": 1e-9},
     )  # fmt: skip
     return Temperature(float(1 / best.x))
+
+
+def fit_platt(logits: np.ndarray, labels: np.ndarray) -> Platt:
+    """Slope ≥ 0 and offset of least cross entropy against targets (N₊+1)/(N₊+2) and 1/(N₋+2) (Platt, 1999)."""
+    low, high = platt_targets(labels)
+    slope, offset = _logistic(logits[:, None], np.where(labels == 1, high, low))
+    return Platt(slope=slope, offset=offset)
+
+
+def platt_targets(labels: np.ndarray) -> tuple[float, float]:
+    """1/(N₋+2) and (N₊+1)/(N₊+2): the rates that a uniform prior leaves of "none of N" and "all of N"."""
+    survived = int(labels.sum())
+    return 1 / (len(labels) - survived + 2), (survived + 1) / (survived + 2)
+
+
+def fit_beta(logits: np.ndarray, labels: np.ndarray) -> Beta:
+    """a, b ≥ 0 and c of least log loss: a logistic regression on ln s and −ln(1−s) (Kull et al., 2017, section 4)."""
+    features = np.stack([-np.logaddexp(0.0, -logits), np.logaddexp(0.0, logits)], axis=1)
+    a, b, c = _logistic(features, labels.astype(float))
+    return Beta(a=a, b=b, c=c)
+
+
+def _logistic(features: np.ndarray, targets: np.ndarray) -> list[float]:
+    """Coefficients in [0, `STEEPEST`] of features (n, k), then the intercept, of least cross entropy against targets
+    (n,) in [0, 1]: a convex problem, so its one minimum is found, bounds included."""
+    design = np.column_stack([features, np.ones(len(features))])
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        z = design @ weights
+        residual = np.exp(-np.logaddexp(0.0, -z)) - targets
+        return float((np.logaddexp(0.0, z) - targets * z).mean()), design.T @ residual / len(z)
+
+    start = np.append(np.ones(features.shape[1]), 0.0)
+    bounds = [(0.0, STEEPEST)] * features.shape[1] + [(-10 * STEEPEST, 10 * STEEPEST)]
+    found = minimize(
+        loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 1000}
+    )
+    return [float(one) for one in found.x]
+
+
+def fit_isotonic(logits: np.ndarray, labels: np.ndarray) -> Isotonic:
+    """Isotonic regression, its values kept within `platt_targets` so that no passenger gets probability 0 or 1."""
+    scores, index = np.unique(logits, return_inverse=True)
+    counts = np.bincount(index).astype(float)
+    fitted = isotonic_regression(np.bincount(index, weights=labels) / counts, weights=counts).x
+    fitted = np.clip(np.maximum.accumulate(fitted), *platt_targets(labels))
+    # Inside a block of one value only its two ends are needed.
+    kept = np.ones(len(fitted), bool)
+    kept[1:-1] = (fitted[1:-1] != fitted[:-2]) | (fitted[1:-1] != fitted[2:])
+    return Isotonic(tuple(scores[kept].tolist()), tuple(fitted[kept].tolist()))
+
+
+def fit_merged_venn_abers(logits: np.ndarray, labels: np.ndarray) -> MergedVennAbers:
+    """`fit_venn_abers` as a map to one probability."""
+    return MergedVennAbers(fit_venn_abers(logits, labels))
 
 
 def fit_venn_abers(logits: np.ndarray, labels: np.ndarray) -> VennAbers:

@@ -12,8 +12,9 @@ import mlx.core as mx
 import numpy as np
 from msgspec import Struct
 
-from models.calibration import FocalInverse
+from models.inverse import FocalInverse, LossInverse
 from models.passenger import LABELS
+from training.inverse import numeric_inverse
 
 ByClass = dict[str, float]
 EVEN: ByClass = dict.fromkeys(LABELS, 1.0)
@@ -28,6 +29,10 @@ NOTE: dict[str, Any] = {
 majority (they are 38.4 %), so its α and weights favour the wrong class."""
 
 PRESETS = {"note": NOTE}
+
+
+RAMPED = 10**9
+"""A number of steps after which `adaptive` has reached its end."""
 
 
 class LossError(ValueError):
@@ -52,13 +57,42 @@ class Loss(Struct, frozen=True):
             raise LossError(f"{self.name} is a loss of a whole batch, not of single rows")
         return LOSSES[self.name].function(_log_p(logits), labels, step, **self.parameters)
 
-    def inverse(self) -> FocalInverse | None:
-        """The map from the loss's minimiser back to the true probability; None where no closed form exists."""
-        if self.name in ("dice", "tversky", "focal_smooth_note"):
+    def slopes(self, logits: np.ndarray, step: int = RAMPED) -> tuple[np.ndarray, np.ndarray]:
+        """z (n,) → (dL₀/dz, dL₁/dz), both (n,) float64, of the losses of a died and of a survived row, by autodiff.
+
+        z = logit_survived − logit_died; the loss sees the pair (0, z). Raises LossError as `per_row`.
+        """
+
+        def total(z: mx.array, label: int) -> mx.array:
+            pair = mx.stack([mx.zeros_like(z), z], axis=1)
+            return mx.sum(self.per_row(pair, mx.full(z.shape, label, mx.int32), step))
+
+        # In double precision, which MLX has on the CPU only.
+        with mx.stream(mx.cpu):
+            z = mx.array(np.asarray(logits, np.float64), mx.float64)
+            down, up = (np.array(mx.grad(lambda z, label=label: total(z, label))(z)) for label in (0, 1))
+        return down.astype(np.float64), up.astype(np.float64)
+
+    def inverse(self, step: int = RAMPED) -> FocalInverse | LossInverse | None:
+        """The map from the loss's minimiser back to the true probability: closed where it is known, else a table.
+
+        None for dice and tversky: each row's part in them depends on the others in its batch, so that their minimiser
+        says nothing about a row's probability; only empirical maps can calibrate them. ``step`` is the number of
+        steps that training takes, for `adaptive`, whose bend depends on it. Raises InverseError where the minimiser
+        does not tell the probability.
+        """
+        if not LOSSES[self.name].pointwise:
             return None
+        if self.name == "focal_smooth_note":
+            return numeric_inverse(lambda z: self.slopes(z, step))
         alpha = self.parameters.get("alpha") or self.parameters.get("weights") or EVEN
+        gamma = self.parameters.get("gamma", 0.0)
+        if self.name == "adaptive":
+            gamma *= min(step / self.parameters["gamma_steps"], 1.0)
+            progress = min(step / self.parameters["alpha_steps"], 1.0)
+            alpha = {name: 0.5 + (value - 0.5) * progress for name, value in alpha.items()}
         return FocalInverse(
-            gamma=self.parameters.get("gamma", 0.0), smoothing=self.parameters.get("smoothing", 0.0),
+            gamma=gamma, smoothing=self.parameters.get("smoothing", 0.0),
             alpha_died=alpha["died"], alpha_survived=alpha["survived"],
         )  # fmt: skip
 

@@ -8,8 +8,24 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from sklearn.isotonic import IsotonicRegression
 
-from models.calibration import SATURATED, CalibrationMap, FocalInverse, Identity, Temperature, VennAbers, logit, sigmoid
-from training.calibrate import fit_map, fit_temperature, fit_venn_abers
+from models.calibration import (
+    SATURATED,
+    Beta,
+    CalibrationMap,
+    FocalInverse,
+    Identity,
+    Isotonic,
+    LossInverse,
+    MergedVennAbers,
+    Platt,
+    PriorShift,
+    Step,
+    Temperature,
+    VennAbers,
+    logit,
+    sigmoid,
+)  # fmt: skip
+from training.calibrate import fit_venn_abers
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 3.0)
 SMOOTHINGS = (0.0, 0.05, 0.1)
@@ -95,30 +111,6 @@ def truth(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return z, (rng.random(rows) < sigmoid(z)).astype(int)
 
 
-def test_a_known_temperature_is_recovered() -> None:
-    z, y = truth(200_000, 0)
-    assert fit_temperature(2.5 * z, y).temperature == pytest.approx(2.5, rel=0.02)
-
-
-def test_the_map_is_chosen_by_evidence() -> None:
-    z, y = truth(3000, 1)
-    chosen, candidates = fit_map(z, y, None, seed=0)
-    assert chosen.steps == (Identity(),)
-    assert [one.name for one in candidates if one.chosen] == ["identity"]
-    bent, candidates = fit_map(3 * z, y, None, seed=0)
-    assert isinstance(bent.steps[-1], Temperature)
-    assert {one.name: one.worse_by for one in candidates}["identity"] > 0.02
-
-
-def test_the_inverse_is_chosen_for_logits_bent_by_the_loss() -> None:
-    eta, y = truth(3000, 2)
-    grid = np.linspace(-6, 6, 6001)
-    inverse = FocalInverse(gamma=2, smoothing=0.1, alpha_died=0.4, alpha_survived=0.6)
-    bent = np.interp(np.clip(eta, -4, 4), inverse(grid), grid)
-    chosen, _ = fit_map(bent, y, inverse, seed=0)
-    assert chosen.steps[0] == inverse
-
-
 @pytest.mark.parametrize("decimals", [1, 6])
 def test_venn_abers_equals_refitting_isotonic_regression(decimals: int) -> None:
     z, y = truth(120, 3)
@@ -133,14 +125,86 @@ def test_venn_abers_equals_refitting_isotonic_regression(decimals: int) -> None:
     assert (p0 <= p1).all()
 
 
-def test_maps_survive_json_and_nonsense_is_refused() -> None:
-    inverse = FocalInverse(gamma=2, smoothing=0.1, alpha_died=0.4, alpha_survived=0.6)
-    chain = CalibrationMap((inverse, Temperature(1.5)))
+STEPS: tuple[Step, ...] = (
+    Identity(), FocalInverse(gamma=2, smoothing=0.1, alpha_died=0.4, alpha_survived=0.6),
+    LossInverse((-1.0, 0.0, 2.0), (-3.0, 0.5, 4.0)), Temperature(1.5), Platt(slope=0.7, offset=-0.2),
+    Beta(a=0.5, b=1.5, c=0.1), Isotonic((-1.0, 0.0, 1.0), (0.1, 0.1, 0.8)),
+    MergedVennAbers(VennAbers((0.0, 1.0), (0.0, 0.1, 0.1, 0.4, 0.5), (0.3, 0.4, 0.6, 0.6, 1.0))),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__struct_config__.tag)
+def test_every_step_survives_json_and_never_falls(step: Step) -> None:
+    chain = CalibrationMap((step, PriorShift(training=0.4, target=0.1)))
     again = msgspec.json.decode(msgspec.json.encode(chain), type=CalibrationMap)
     assert again == chain
-    assert [name for name, _ in again.trace(np.zeros(1))] == ["model", "focal_inverse", "temperature"]
-    with pytest.raises(msgspec.ValidationError, match="temperature"):
-        msgspec.json.decode(b'{"steps":[{"step":"temperature","temperature":-1}]}', type=CalibrationMap)
+    z = np.concatenate([[-1e300, -1e4], np.linspace(-40, 40, 1601), [1e4, 1e300]])
+    trace = again.trace(z)
+    assert [name for name, _ in trace] == ["model", step.__struct_config__.tag, "prior_shift"]
+    for _, p in trace:
+        assert ((p > 0) & (p < 1)).all()
+        assert (np.diff(p) >= 0).all()
+    assert again.trace(z.reshape(-1, 1))[-1][1].shape == (1605, 1)
+
+
+def test_steps_by_hand() -> None:
+    z = np.array([-2.0, 0.0, 3.0])
+    assert Platt(slope=0.5, offset=1.0)(z) == pytest.approx([0.0, 1.0, 2.5])
+    s = sigmoid(z)
+    assert Beta(a=0.5, b=2.0, c=0.3)(z) == pytest.approx(0.3 + 0.5 * np.log(s) - 2 * np.log(1 - s))
+    assert Beta(a=1, b=1, c=0)(z) == pytest.approx(z)
+    table = LossInverse((-1.0, 0.0, 2.0), (-3.0, 0.5, 4.0))
+    assert table(np.array([-5.0, -1.0, -0.5, 1.0, 2.0, 7.0])) == pytest.approx([-7.0, -3.0, -1.25, 2.25, 4.0, 9.0])
+    steps = Isotonic((-1.0, 0.0, 1.0), (0.1, 0.1, 0.8))
+    assert sigmoid(steps(np.array([-9.0, -0.5, 0.5, 9.0]))) == pytest.approx([0.1, 0.1, 0.45, 0.8])
+
+
+def test_prior_shift_by_bayes_rule() -> None:
+    shift = PriorShift(training=0.384, target=0.1)
+    p = np.array([0.02, 0.384, 0.9])
+    survived, died = p * 0.1 / 0.384, (1 - p) * 0.9 / 0.616
+    assert sigmoid(shift(logit(p))) == pytest.approx(survived / (survived + died))
+    assert shift.probabilities(p) == pytest.approx(survived / (survived + died))
+    assert shift.probabilities(np.array([0.0, 1.0])).tolist() == [0.0, 1.0]
+    assert sigmoid(shift(logit(np.array(0.384)))) == pytest.approx(0.1), "who is as the average stays so"
+    assert PriorShift(training=0.3, target=0.3)(p) == pytest.approx(p)
+
+
+def test_a_shift_takes_the_place_of_another() -> None:
+    plain = CalibrationMap((Temperature(2.0),))
+    first, second = PriorShift(training=0.4, target=0.1), PriorShift(training=0.4, target=0.7)
+    assert plain.prior_shift is None
+    assert plain.shifted(first).prior_shift == first
+    assert plain.shifted(first).shifted(second) == CalibrationMap((Temperature(2.0), second))
+    assert plain.shifted(first).shifted(None) == plain
+    with pytest.raises(ValueError, match="last step"):
+        CalibrationMap((first, Temperature(2.0)))
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ({"step": "temperature", "temperature": -1}, "temperature"),
+        ({"step": "platt", "slope": -0.1, "offset": 0}, "slope must be at least 0"),
+        ({"step": "beta", "a": 1, "b": -1, "c": 0}, "a and b must be at least 0"),
+        ({"step": "isotonic", "logits": [0, 1], "probabilities": [0.5, 1]}, "inside"),
+        ({"step": "isotonic", "logits": [0, 1], "probabilities": [0.5, 0.4]}, "must not fall"),
+        ({"step": "isotonic", "logits": [1, 1], "probabilities": [0.4, 0.5]}, "rising"),
+        ({"step": "isotonic", "logits": [0, 1], "probabilities": [0.4]}, "as many"),
+        ({"step": "loss_inverse", "logits": [0, 1], "values": [0, 0]}, "values must be finite and rising"),
+        ({"step": "loss_inverse", "logits": [0, 1], "values": [0, 1, 2]}, "equal length"),
+        ({"step": "prior_shift", "training": 0.4, "target": 1}, "target prevalence is 1.0"),
+        ({"step": "prior_shift", "training": 0, "target": 0.5}, "training prevalence is 0.0"),
+        ({"step": "venn_abers", "predictor": {"scores": [0], "p0": [0, 0, 1], "p1": [1, 1, 1]}}, "below 1"),
+        ({"step": "unheard_of"}, "Invalid value 'unheard_of'"),
+    ],
+)
+def test_nonsense_is_refused_on_reading(step: dict[str, object], message: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=message):
+        msgspec.json.decode(msgspec.json.encode({"steps": [step]}), type=CalibrationMap)
+
+
+def test_venn_abers_refuses_nonsense() -> None:
     with pytest.raises(ValueError, match="rising"):
         VennAbers((1.0, 0.5), (0.0,) * 5, (1.0,) * 5)
     with pytest.raises(ValueError, match="p1 must not fall"):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
+from models.inverse import FocalInverse
 from training.data import Table
 from training.losses import LOSSES, NOTE, Loss, LossError, _smoothed, balanced_alpha, balanced_weights, make_loss
 
@@ -180,5 +181,5 @@ def test_batch_losses_have_neither_rows_nor_inverse(name: str) -> None:
 
 def test_the_inverse_carries_the_losss_own_parameters() -> None:
     inverse = make_loss("focal_smooth", preset="note").inverse()
-    assert inverse is not None
+    assert isinstance(inverse, FocalInverse)
     assert (inverse.gamma, inverse.smoothing, inverse.alpha_died, inverse.alpha_survived) == (2.0, 0.1, 0.61, 0.39)
