@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from msgspec import Struct
 
+from models.calibration import PriorShift
 from models.confidence import CalibrationRecord
 from models.passenger import LABELS
 from models.reference import Reference
@@ -99,6 +100,19 @@ class Bundle(Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         return self.manifest.origin.name
+
+    def shifted(self, target_prevalence: float) -> Self:
+        """This bundle for a population with another share of survivors, in place of a shift that it may have.
+
+        Raises ValueError for a share that is not inside (0, 1), BundleError when the training rows have none.
+        """
+        data = self.manifest.origin.data
+        if not 0 < data.survived < data.rows:
+            raise BundleError(f"{MANIFEST}: {data.survived} of {data.rows} training rows survived; a prevalence "
+                              "cannot be shifted from there")  # fmt: skip
+        shift = PriorShift(training=data.survived / data.rows, target=target_prevalence)
+        record = msgspec.structs.replace(self.record, map=self.record.map.shifted(shift))
+        return msgspec.structs.replace(self, record=record)
 
 
 def read_bundle(folder: Path) -> Bundle:

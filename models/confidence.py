@@ -85,7 +85,7 @@ def input_bins(passengers: Sequence[Passenger]) -> np.ndarray:
 
 
 class CalibrationRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What ``calibration.json`` holds. ``rows`` out-of-fold logits fitted all of it."""
+    """What ``calibration.json`` holds. ``rows`` out-of-fold logits fitted all of it; ``map_rule`` chose the map."""
 
     rows: int
     map: CalibrationMap
@@ -93,6 +93,7 @@ class CalibrationRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     venn_abers: VennAbers
     conformal: ConformalSets
     typicality: Typicality
+    map_rule: str = "least"
 
 
 class CalibrationStep(Struct, frozen=True):
@@ -126,10 +127,14 @@ def diagnose(
 ) -> tuple[np.ndarray, list[Confidence]]:
     """Logits (B,) and their passengers → calibrated probabilities (B,) and a Confidence each."""
     trace = record.map.trace(logits)
-    p = trace[-1][1]
+    p = score = trace[-1][1]
     p0, p1 = record.venn_abers.interval(logits)
+    shift = record.map.prior_shift
+    if shift is not None:
+        score = trace[-2][1]
+        p0, p1 = shift.probabilities(p0), shift.probabilities(p1)
     columns: dict[str, Any] = {
-        "low": np.minimum(p0, p), "high": np.maximum(p1, p), "sets": record.conformal.sets(p),
+        "low": np.minimum(p0, p), "high": np.maximum(p1, p), "sets": record.conformal.sets(score),
         "typicality": record.typicality.p_values(input_bins(passengers)),
     }  # fmt: skip
     lists = {name: values.tolist() for name, values in columns.items()}

@@ -55,10 +55,17 @@ class Predictor:
         self._lanes = Lanes(backend)
 
     @classmethod
-    def load(cls, folder: Path | str, cache: LogitCache | None = None) -> Self:
-        """Verify and load a bundle; raises BundleError naming the file and the fault. Without ``cache``, none."""
+    def load(
+        cls, folder: Path | str, cache: LogitCache | None = None, target_prevalence: float | None = None
+    ) -> Self:  # fmt: skip
+        """Verify and load a bundle; raises BundleError naming the file and the fault. Without ``cache``, none.
+
+        ``target_prevalence``: the share of survivors where it serves, if not the bundle's own; see `Bundle.shifted`.
+        """
         backend = prepare()
         bundle = read_bundle(Path(folder))
+        if target_prevalence is not None:
+            bundle = bundle.shifted(target_prevalence)
         model = load_classifier(bundle.config, bundle.folder / "model.safetensors")
         tokenizer = Tokenizer.load(bundle.folder / "tokenizer.json", int(bundle.config["max_position_embeddings"]))
         return cls(bundle, model, tokenizer, backend, LogitCache(0) if cache is None else cache)

@@ -68,6 +68,11 @@ def _serve(settings: Settings) -> int:
         backend, bundle = predictor.backend, predictor.bundle
         if backend.warning:
             LOGGER.warning("%s", backend.warning)
+        shift = bundle.record.map.prior_shift
+        if shift is not None:
+            LOGGER.info(
+                "probabilities are for a population of which %g survive, not %.3g", shift.target, shift.training
+            )
         LOGGER.info(
             "ready: http://%s:%d/v1/model serves %s version %s on %s, BLAS %s at %.0f GFLOP/s, %d threads, "
             "kernels by %s",
@@ -80,7 +85,8 @@ def _serve(settings: Settings) -> int:
         servers[0].should_exit = True
 
     def load(metrics: Metrics) -> Predictor:
-        return Predictor.load(settings.bundle, LogitCache(settings.cache_rows, metrics.looked_up))
+        cache = LogitCache(settings.cache_rows, metrics.looked_up)
+        return Predictor.load(settings.bundle, cache, settings.target_prevalence)
 
     app = create_app(settings, load, on_ready=ready, on_failure=failed)
     config = uvicorn.Config(

@@ -41,9 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     """Score a file; 0 every row, 1 failed or some rows rejected, 2 wrong use."""
     options = _parser().parse_args(arguments)
     try:
-        scored, rejected = score(
-            options.input, options.output, Predictor.load(options.bundle, LogitCache(options.cache_rows))
-        )
+        predictor = Predictor.load(options.bundle, LogitCache(options.cache_rows), options.target_prevalence)
+        scored, rejected = score(options.input, options.output, predictor)
     except (ScoreError, BundleError, PredictionError) as error:
         print(f"score: {error}", file=sys.stderr)
         return 1
@@ -238,6 +237,16 @@ class Progress:
             print(file=sys.stderr)
 
 
+def _prevalence(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0 and below 1")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service score",
@@ -253,5 +262,11 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=1 << 16,
         help="distinct texts computed once; 0 for none (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--target-prevalence",
+        type=_prevalence,
+        metavar="P",
+        help="share of survivors among these passengers, if it is not the bundle's own",
     )
     return parser

@@ -48,6 +48,10 @@ class Settings(Struct, frozen=True, kw_only=True):
             ge=0, le=600, description="between SIGTERM, when readiness turns red, and the stop; let the balancer notice"
         ),
     ] = 1.0
+    target_prevalence: Annotated[
+        Annotated[float, Meta(gt=0, lt=1)] | None,
+        Meta(description="share of survivors in the population served, if it is not the bundle's own"),
+    ] = None
     log_level: Annotated[
         str, Meta(pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
     ] = "info"
@@ -91,5 +95,6 @@ def _parser() -> argparse.ArgumentParser:
     for field in msgspec.structs.fields(Settings):
         described = next(one for one in field.type.__metadata__ if isinstance(one, Meta))
         flag = "--" + field.name.replace("_", "-")
-        parser.add_argument(flag, metavar="VALUE", help=f"{described.description} (default: {field.default})")
+        default = "" if field.default is None else f" (default: {field.default})"
+        parser.add_argument(flag, metavar="VALUE", help=f"{described.description}{default}")
     return parser

@@ -47,7 +47,8 @@ def _fit(options: argparse.Namespace) -> int:
                 name=options.loss, preset=options.preset, parameters={k: v for k, v in given.items() if v is not None}
             ),
             recipe=msgspec.structs.replace(Recipe(), **recipe), folds=options.folds, seed=options.seed,
-            coverage=options.coverage, resume=options.resume, quiet=options.quiet, processes=max(1, backend.threads),
+            coverage=options.coverage, map_rule=options.map_rule, target_prevalence=options.target_prevalence,
+            resume=options.resume, quiet=options.quiet, processes=max(1, backend.threads),
         )
     )  # fmt: skip
     if not options.quiet:
@@ -104,6 +105,15 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--folds", type=int, default=5, help="folds of the cross-fit (default: %(default)s)")
     fit.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     fit.add_argument("--coverage", type=float, default=0.9, help="of the prediction sets (default: %(default)s)")
+    fit.add_argument(
+        "--map-rule", default="least", choices=("least", "one_standard_error"),
+        help="calibration map: least cross-validated log loss, or fewest parameters within one standard error of it "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    fit.add_argument(
+        "--target-prevalence", type=float, metavar="P",
+        help="share of survivors, in (0, 1), where the bundle will serve, if it is not the training rows'",
+    )  # fmt: skip
     for name, default in msgspec.structs.asdict(Recipe()).items():
         fit.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=f"default: {default}")
     fit.add_argument("--resume", action="store_true", help="go on from the last finished fold of an interrupted run")

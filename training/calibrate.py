@@ -32,6 +32,7 @@ def fit_record(
     return CalibrationRecord(
         rows=len(labels), map=chosen, candidates=candidates, venn_abers=fit_venn_abers(logits, labels),
         conformal=fit_sets(chosen.probabilities(logits), labels, coverage), typicality=fit_typicality(passengers),
+        map_rule=map_rule,
     )  # fmt: skip
 
 

@@ -16,9 +16,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from models.calibration import FocalInverse
 from models.passenger import LABELS, Passenger, describe
-from training.calibrate import fit_record, log_losses
+from training.calibrate import Inverse, MapRule, fit_record, log_losses
 
 RESAMPLES = 1000
 
@@ -129,7 +128,7 @@ def _bootstrap(
 
 def nested_evaluation(
     logits: np.ndarray, labels: np.ndarray, folds: np.ndarray, passengers: Sequence[Passenger], *,
-    inverse: FocalInverse | None, coverage: float, seed: int,
+    inverse: Inverse | None, coverage: float, seed: int, map_rule: MapRule = "least",
 ) -> tuple[dict[str, Any], np.ndarray]:  # fmt: skip
     """Evaluate the recipe on out-of-fold logits (n,): the dictionary of evaluation.json, and calibrated p (n,).
 
@@ -150,6 +149,7 @@ def nested_evaluation(
             inverse=inverse,
             coverage=coverage,
             seed=seed,
+            map_rule=map_rule,
         )
         chosen.append(next(candidate.name for candidate in record.candidates if candidate.chosen))
         p[here], (p0[here], p1[here]) = record.map.probabilities(logits[here]), record.venn_abers.interval(logits[here])

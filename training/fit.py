@@ -12,10 +12,11 @@ import msgspec
 from msgspec import Struct
 
 from models.bundle import REQUIRED_CONFIG, BaseModel, Bundle, DataRecord, LossRecord, Origin, sha256_of, write_bundle
+from models.calibration import PriorShift
 from models.passenger import LABELS, describe
 from models.reference import build_reference
 from models.tokenizer import Tokenizer
-from training.calibrate import fit_record
+from training.calibrate import MapRule, fit_record
 from training.card import model_card
 from training.crossfit import crossfit, make_folds
 from training.data import read_table
@@ -40,6 +41,8 @@ class FitOptions(Struct, frozen=True, kw_only=True):
     folds: int = 5
     seed: int = 0
     coverage: float = 0.9
+    map_rule: MapRule = "least"
+    target_prevalence: float | None = None
     resume: bool = False
     quiet: bool = False
     processes: int = 1
@@ -49,11 +52,14 @@ def fit(options: FitOptions) -> Bundle:
     """Train, calibrate, evaluate and write the bundle.
 
     Finished folds and ``training_log.jsonl`` are kept beside it in ``OUT.training``; the folds are removed once the
-    bundle is written. Raises DataError, LossError, BaseError, TrainingError, BundleError, ValueError.
+    bundle is written. With ``target_prevalence`` the map ends in the shift to it; the evaluation and the reference
+    are of the training rows, and so at theirs. Raises DataError, LossError, BaseError, TrainingError, BundleError,
+    ValueError.
     """
     table = read_table(options.data)
     base, tokenizer_path = find_base(options.base)
     loss = options.loss.make(table.labels)
+    shift = _prior_shift(float(table.labels.mean()), options.target_prevalence)
     folds = make_folds(table.labels, options.folds, options.seed)
     work = _work_folder(options, table.sha256, base.weights)
     sizes = [int((folds != fold).sum()) for fold in range(options.folds)] + [len(table)]
@@ -73,14 +79,23 @@ def fit(options: FitOptions) -> Bundle:
             job, encoded, table.labels, folds, work=work / "folds", processes=options.processes, progress=progress
         )
         progress.phase("calibration and evaluation")
-        settings: dict[str, Any] = {"inverse": loss.inverse(), "coverage": options.coverage, "seed": options.seed}
+        steps = options.recipe.steps(sizes[0]) // options.recipe.runs
+        settings: dict[str, Any] = {
+            "inverse": loss.inverse(steps), "coverage": options.coverage, "seed": options.seed,
+            "map_rule": options.map_rule,
+        }  # fmt: skip
         record = fit_record(logits, table.labels, table.passengers, **settings)
         evaluation, p = nested_evaluation(logits, table.labels, folds, table.passengers, **settings)
+        recipe = {**msgspec.to_builtins(options.recipe), "folds": options.folds}
+        if shift is not None:
+            record = msgspec.structs.replace(record, map=record.map.shifted(shift))
+            recipe["target_prevalence"] = shift.target
+            evaluation["how"] += f"; before the shift from a prevalence of {shift.training:.3g} to {shift.target:g}"
         origin = Origin(
             name=options.out.name, created=datetime.now(UTC).isoformat(timespec="seconds"), seed=options.seed,
             base=BaseModel(options.base or PACKAGE_NAME, sha256_of(base.weights)),
             loss=LossRecord(loss.name, loss.parameters),
-            recipe={**msgspec.to_builtins(options.recipe), "folds": options.folds},
+            recipe=recipe,
             data=DataRecord(table.sha256, len(table), int(table.labels.sum())),
             packages={name: importlib.metadata.version(name) for name in PACKAGES},
         )  # fmt: skip
@@ -97,6 +112,13 @@ def fit(options: FitOptions) -> Bundle:
         bundle = write_bundle(options.out, contents, origin)
     shutil.rmtree(work / "folds", ignore_errors=True)
     return bundle
+
+
+def _prior_shift(training: float, target: float | None) -> PriorShift | None:
+    try:
+        return None if target is None else PriorShift(training=training, target=target)
+    except ValueError as error:
+        raise ValueError(f"--target-prevalence: {error}") from error
 
 
 def _work_folder(options: FitOptions, data: str, weights: Path) -> Path:

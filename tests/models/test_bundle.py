@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from models.bundle import MANIFEST, MAX_BYTES, Bundle, BundleError, read_bundle, sha256_of, write_bundle
+from models.calibration import PriorShift
 from tests.tiny import CONFIG, ORIGIN, Contents
 
 
@@ -38,6 +39,23 @@ def test_what_was_written_is_read(tiny_bundle: Bundle, tiny_contents: Contents) 
     assert (tiny_bundle.name, tiny_bundle.evaluation, tiny_bundle.config) == ("tiny", {"rows": 60}, CONFIG)
     assert msgspec.json.encode(tiny_bundle.record) == tiny_contents["calibration.json"]
     assert tiny_bundle.manifest.origin == ORIGIN
+
+
+def test_a_bundle_is_shifted_from_its_training_rows_prevalence(tiny_bundle: Bundle) -> None:
+    shifted = tiny_bundle.shifted(0.1)
+    assert shifted.record.map.prior_shift == PriorShift(training=0.5, target=0.1)
+    assert shifted.shifted(0.7).record.map.steps[:-1] == tiny_bundle.record.map.steps
+    assert shifted.version == tiny_bundle.version
+    for wrong in (0.0, 1.0, -0.2, float("nan")):
+        with pytest.raises(ValueError, match="target prevalence"):
+            tiny_bundle.shifted(wrong)
+    for survived, rows in ((0, 60), (60, 60), (0, 0)):
+        origin = msgspec.structs.replace(
+            ORIGIN, data=msgspec.structs.replace(ORIGIN.data, survived=survived, rows=rows)
+        )
+        manifest = msgspec.structs.replace(tiny_bundle.manifest, origin=origin)
+        with pytest.raises(BundleError, match=f"{survived} of {rows} training rows survived"):
+            msgspec.structs.replace(tiny_bundle, manifest=manifest).shifted(0.1)
 
 
 @pytest.mark.parametrize("name", [MANIFEST, *MAX_BYTES])

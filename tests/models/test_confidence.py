@@ -6,11 +6,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.calibration import sigmoid
+from models.calibration import CalibrationMap, PriorShift, Temperature
 from models.confidence import CalibrationRecord, Typicality, diagnose, entropy_bits, input_bins
+from models.logit import logit, sigmoid
 from models.passenger import Passenger
 from models.reference import build_reference
-from training.calibrate import fit_record, fit_sets, fit_typicality
+from training.calibrate import fit_record, fit_sets, fit_temperature, fit_typicality, fit_venn_abers, log_losses
 from training.data import Table
 
 
@@ -32,6 +33,24 @@ def test_sets_cover_each_class_on_fresh_rows(coverage: float) -> None:
             held[label] += sets[y[500:] == label, label].tolist()
     for label in (0, 1):
         assert np.mean(held[label]) == pytest.approx(coverage, abs=0.012)
+
+
+@pytest.mark.parametrize("rows", [40, 300])
+def test_venn_abers_is_calibrated_by_the_end_that_the_label_picks(rows: int) -> None:
+    """P(y = 1 | p_y) = p_y at any number of rows, here in fifths of p_y, for a score that is far from calibrated."""
+    rng, repeats = np.random.default_rng(3), 1200 if rows == 40 else 250
+    sums, low = np.zeros((repeats, 5)), np.zeros(repeats)
+    for repeat in range(repeats):
+        z = rng.normal(-0.5, 1.5, rows + 60)
+        y = (rng.random(rows + 60) < sigmoid(z)).astype(int)
+        p0, p1 = fit_venn_abers(3 * z[:rows] + 4, y[:rows]).interval(3 * z[rows:] + 4)
+        picked, new = np.where(y[rows:] == 1, p1, p0), y[rows:]
+        sums[repeat] = np.bincount(np.minimum((picked * 5).astype(int), 4), weights=new - picked, minlength=5)
+        low[repeat] = (new - p0).mean()
+    error = sums.std(axis=0, ddof=1) / math.sqrt(repeats)
+    assert (np.abs(sums.mean(axis=0)) < 4 * error).all()
+    # The lower end alone is no calibrated probability: the check above could have failed.
+    assert low.mean() > 4 * low.std(ddof=1) / math.sqrt(repeats)
 
 
 def test_too_few_rows_of_a_class_give_a_set_that_always_holds_it() -> None:
@@ -63,6 +82,19 @@ def test_typicality_of_fresh_rows_is_a_p_value(table: Table) -> None:
     for level in (0.05, 0.1, 0.3, 0.6):
         # Super-uniform, within four standard errors of the 891 rows' own sampling.
         assert (p <= level).mean() <= level + 4 * math.sqrt(level * (1 - level) / len(rows))
+
+
+def test_typicality_of_each_row_among_the_others_is_super_uniform_without_any_tolerance(table: Table) -> None:
+    """The p-value of a row is its rank in the bag of all, so the guarantee holds for a whole table exactly."""
+    rows = input_bins(table.passengers[:200])
+    p = np.empty(len(rows))
+    for row in range(len(rows)):
+        patterns, weights = np.unique(np.delete(rows, row, axis=0), axis=0, return_counts=True)
+        bag = Typicality(tuple(map(tuple, patterns.tolist())), tuple(weights.tolist()))
+        p[row] = bag.p_values(rows[row : row + 1])[0]
+    for level in np.unique(p):
+        assert (p <= level).sum() <= level * len(rows) + 1e-9
+    assert (p <= 0.1).mean() > 0.05, "and it is not so by always saying 1"
 
 
 def test_an_odd_passenger_is_untypical(record: CalibrationRecord, table: Table) -> None:
@@ -103,3 +135,103 @@ def test_the_record_survives_json(record: CalibrationRecord) -> None:
 def test_a_pattern_outside_the_bins_is_refused() -> None:
     with pytest.raises(ValueError, match="outside its field's bins"):
         Typicality(((0, 0, 0, 0, 0, 0, 0, 0, 0, 7),), (1,))
+
+
+def drawn(rng: np.random.Generator, rows: int, prevalence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and labels of a population: whoever survived, or died, looks the same at any prevalence."""
+    y = (rng.random(rows) < prevalence).astype(int)
+    return np.where(y == 1, rng.normal(1.0, 1.5, rows), rng.normal(-1.0, 1.5, rows)), y
+
+
+@pytest.mark.parametrize("target", [0.08, 0.384, 0.75])
+def test_the_shift_is_right_on_rows_resampled_to_another_prevalence(target: float) -> None:
+    rng = np.random.default_rng(5)
+    z, y = drawn(rng, 100_000, 0.384)
+    right = 2 / 1.5**2 * z + math.log(0.384 / 0.616)
+    plain = CalibrationMap((fit_temperature(3 * right, y),))
+    shifted = plain.shifted(PriorShift(training=float(y.mean()), target=target))
+    pool, labels = drawn(rng, 50_000, 0.384)
+    n = 30_000
+    survived = rng.binomial(n, target)
+    rows = np.concatenate(
+        [rng.choice(np.flatnonzero(labels == 1), survived), rng.choice(np.flatnonzero(labels == 0), n - survived)]
+    )
+    known, labels = 2 / 1.5**2 * pool[rows] + logit(np.array(target)), labels[rows]
+    p = shifted.probabilities(3 * (2 / 1.5**2 * pool[rows] + math.log(0.384 / 0.616)))
+    error = (labels - p).std() / math.sqrt(n)
+    assert (labels - p).mean() == pytest.approx(0, abs=4 * error)
+    excess = log_losses(p, labels) - log_losses(sigmoid(known), labels)
+    assert abs(excess.mean()) < 4 * excess.std() / math.sqrt(n) + 2e-4
+    for low, high in ((0, 0.1), (0.1, 0.3), (0.3, 0.7), (0.7, 1)):
+        inside = (p >= low) & (p < high)
+        spread = math.sqrt((p[inside] * (1 - p[inside])).mean() / inside.sum())
+        assert (labels - p)[inside].mean() == pytest.approx(0, abs=4 * spread + 0.01)
+    if target != 0.384:
+        wrong = plain.probabilities(3 * (2 / 1.5**2 * pool[rows] + math.log(0.384 / 0.616)))
+        assert abs((labels - wrong).mean()) > 20 * error
+        assert log_losses(wrong, labels).mean() > log_losses(p, labels).mean() + 0.02
+
+
+@pytest.mark.parametrize("target", [0.1, 0.8])
+def test_sets_cover_each_class_and_intervals_hold_the_rate_at_another_prevalence(table: Table, target: float) -> None:
+    rng = np.random.default_rng(6)
+    passengers = table.passengers[:300]
+    held: list[list[bool]] = [[], []]
+    gaps = []
+    for _ in range(60):
+        z, y = drawn(rng, 300, 0.4)
+        sets = fit_sets(sigmoid(z), y, 0.9)
+        map_ = CalibrationMap((Temperature(1.0), PriorShift(training=0.4, target=target)))
+        record = CalibrationRecord(
+            rows=300, map=map_, candidates=(), venn_abers=fit_venn_abers(z, y), conformal=sets,
+            typicality=fit_typicality(passengers),
+        )  # fmt: skip
+        new, labels = drawn(rng, 300, target)
+        p, found = diagnose(record, build_reference(sigmoid(new), passengers), new, passengers)
+        for label, name in enumerate(("died", "survived")):
+            held[label] += [name in one.prediction_set for one, y in zip(found, labels, strict=True) if y == label]
+        low, high = np.array([one.interval for one in found]).T
+        assert ((low <= p) & (p <= high)).all()
+        gaps.append([(labels - low).mean(), (high - labels).mean()])
+    for label in (0, 1):
+        assert np.mean(held[label]) == pytest.approx(0.9, abs=0.015)
+    mean, error = np.mean(gaps, axis=0), np.std(gaps, axis=0, ddof=1) / math.sqrt(len(gaps))
+    assert (mean > -4 * error).all()
+
+
+def test_a_shift_moves_probability_and_interval_but_not_sets_or_typicality(
+    record: CalibrationRecord, table: Table
+) -> None:
+    z, passengers = np.linspace(-6, 6, 80), table.passengers[:80]
+    reference = build_reference(sigmoid(z), passengers)
+    shift = PriorShift(training=0.384, target=0.1)
+    shifted = msgspec.structs.replace(record, map=record.map.shifted(shift))
+    (p, plain), (q, moved) = diagnose(record, reference, z, passengers), diagnose(shifted, reference, z, passengers)
+    assert logit(q) == pytest.approx(logit(p) + shift.shift)
+    for one, other, probability in zip(plain, moved, q.tolist(), strict=True):
+        assert [step.step for step in other.calibration] == [*(step.step for step in one.calibration), "prior_shift"]
+        assert other.calibration[:-1] == one.calibration
+        assert other.calibration[-1].probability == probability
+        assert other.interval == pytest.approx(shift.probabilities(np.array(one.interval)).tolist(), abs=1e-12)
+        assert other.interval[0] <= probability <= other.interval[1]
+        assert (other.prediction_set, other.abstain) == (one.prediction_set, one.abstain)
+        assert other.typicality == one.typicality
+        assert other.margin == pytest.approx(abs(2 * probability - 1))
+
+
+def test_a_calibration_file_of_the_first_version_is_read(record: CalibrationRecord) -> None:
+    content = {
+        "rows": 3,
+        "map": {"steps": [
+            {"step": "focal_inverse", "gamma": 2.0, "smoothing": 0.1, "alpha_died": 0.38, "alpha_survived": 0.62},
+            {"step": "temperature", "temperature": 1.2},
+        ]},
+        "candidates": [{"name": "focal_inverse+temperature", "parameters": 1, "log_loss": 0.42, "worse_by": 0.0,
+                        "standard_error": 0.0, "chosen": True}],
+        "venn_abers": {"scores": [0.5], "p0": [0.0, 0.1, 0.2], "p1": [0.5, 0.6, 1.0]},
+        "conformal": {"coverage": 0.9, "died": 0.49, "survived": 0.85},
+        "typicality": msgspec.to_builtins(record.typicality),
+    }  # fmt: skip
+    read = msgspec.json.decode(msgspec.json.encode(content), type=CalibrationRecord)
+    assert [name for name, _ in read.map.trace(np.zeros(1))] == ["model", "focal_inverse", "temperature"]
+    assert read.map_rule == "least"

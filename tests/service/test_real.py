@@ -56,6 +56,24 @@ def service(bundle_folder: Path) -> Iterator[str]:
     assert f"ready: {url}/v1/model" in stderr
 
 
+def test_a_target_prevalence_is_the_last_step_of_the_answer(service: str, bundle_folder: Path) -> None:
+    port = free_port()
+    process = start("--bundle", bundle_folder, "--port", port, "--grace-seconds", 0, "--target-prevalence", 0.1)
+    url = f"http://127.0.0.1:{port}"
+    wait_ready(url, process)
+    plain, shifted = (
+        httpx.post(f"{at}/v1/predict", json={"pclass": 3, "sex": "female"}).json() for at in (service, url)
+    )
+    steps = shifted["confidence"]["calibration"]
+    assert steps[-1] == {"step": "prior_shift", "probability": shifted["probability"]}
+    assert steps[:-1] == plain["confidence"]["calibration"]
+    assert shifted["probability"] < plain["probability"]
+    assert shifted["confidence"]["prediction_set"] == plain["confidence"]["prediction_set"]
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=30)
+    assert "for a population of which 0.1 survive" in stderr
+
+
 def test_a_cached_answer_differs_in_its_id_alone(service: str, bundle_folder: Path, table: Table) -> None:
     port = free_port()
     process = start("--bundle", bundle_folder, "--port", port, "--grace-seconds", 0, "--cache-rows", 5)

@@ -105,6 +105,25 @@ def test_wrong_use_is_exit_2_and_the_input_is_never_overwritten(bundle_folder: P
     assert run(source, tmp_path / "o.csv", "--bundle", tmp_path).returncode == 1
 
 
+def test_a_target_prevalence_shifts_the_odds_by_one_factor(bundle_folder: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("pclass,sex,age\n1,female,38\n3,male,22\n2,male,4\n")
+    assert run(source, tmp_path / "own.csv", "--bundle", bundle_folder).returncode == 0
+    target = ("--target-prevalence", "0.1")
+    assert run(source, tmp_path / "other.csv", "--bundle", bundle_folder, *target).returncode == 0
+    data = json.loads((bundle_folder / "manifest.json").read_bytes())["origin"]["data"]
+    factor = (0.1 / 0.9) / (data["survived"] / (data["rows"] - data["survived"]))
+    for own, other in zip(read(tmp_path / "own.csv"), read(tmp_path / "other.csv"), strict=True):
+        p, q = float(own["probability"]), float(other["probability"])
+        assert q / (1 - q) == pytest.approx(factor * p / (1 - p))
+        assert float(other["interval_low"]) <= q <= float(other["interval_high"])
+        assert other["prediction_set"] == own["prediction_set"]
+    for wrong in ("0", "1", "nan", "some"):
+        done = run(source, tmp_path / "o.csv", "--target-prevalence", wrong)
+        assert done.returncode == 2
+        assert f"'{wrong}' is not a share above 0 and below 1" in done.stderr
+
+
 @pytest.mark.slow
 def test_a_stop_leaves_nothing(bundle_folder: Path, tmp_path: Path) -> None:
     source, out = tmp_path / "in.csv", tmp_path / "out.csv"

@@ -8,6 +8,8 @@ def test_flags_win_over_the_environment_which_wins_over_defaults() -> None:
     settings = read_settings(environment, ["--port", "9001"])
     assert (settings.port, settings.max_batch_rows, settings.host) == (9001, 16, "127.0.0.1")
     assert read_settings({}, []) == Settings()
+    assert Settings().target_prevalence is None
+    assert read_settings({"EVENKEEL_TARGET_PREVALENCE": "0.2"}, []).target_prevalence == 0.2
 
 
 @pytest.mark.parametrize(
@@ -18,6 +20,10 @@ def test_flags_win_over_the_environment_which_wins_over_defaults() -> None:
         ({}, ["--timeout-seconds", "0"], "timeout_seconds"),
         ({"EVENKEEL_PROT": "1"}, [], "EVENKEEL_PROT is not a setting"),
         ({}, ["--log-level", "loud"], "log_level"),
+        ({"EVENKEEL_TARGET_PREVALENCE": "0"}, [], "target_prevalence .* is '0'"),
+        ({}, ["--target-prevalence", "1"], "target_prevalence .* < 1"),
+        ({}, ["--target-prevalence", "nan"], "target_prevalence .* is 'nan'"),
+        ({}, ["--target-prevalence", "some"], "target_prevalence .* is 'some'"),
     ],
 )
 def test_a_bad_value_is_named(environment: dict[str, str], arguments: list[str], message: str) -> None:

@@ -125,6 +125,8 @@ def test_one_seed_gives_the_same_bundle_and_resuming_too(trained: Path, rows: Pa
         (("--learning-rate", "1e30", "--head-learning-rate", "1e30", "--epochs", "3"), "collapsed|not a finite number"),
         (("--gamma", "4"), "gamma is 4.0; it must be a number from 0 to 3"),
         (("--loss", "cross_entropy", "--smoothing", "0.1"), "cross_entropy has no parameter 'smoothing'"),
+        (("--target-prevalence", "1.5"), "--target-prevalence: the target prevalence is 1.5; it must be above 0"),
+        (("--target-prevalence", "nan"), "--target-prevalence: the target prevalence is nan"),
         (("--folds", "1"), "folds is 1; it must be at least 2"),
         (("--base", "no/such/folder"), "is no folder here"),
         (("--data", "no.csv"), "there is no file no.csv"),
@@ -144,7 +146,25 @@ def test_what_fails_is_one_sentence_and_no_bundle(
     assert not out.exists()
 
 
+@pytest.mark.slow
+def test_a_target_prevalence_and_the_rule_are_kept_in_the_bundle(rows: Path, trained: Path, tmp_path: Path) -> None:
+    options = ("--target-prevalence", "0.2", "--map-rule", "one_standard_error")
+    done = run("fit", "--data", rows, *FAST, "--seed", "7", *options, "--quiet", "--out", tmp_path / "b")
+    assert done.returncode == 0, done.stderr
+    bundle, plain = read_bundle(tmp_path / "b"), read_bundle(trained)
+    data, shift = bundle.manifest.origin.data, bundle.record.map.prior_shift
+    assert shift is not None
+    assert (shift.training, shift.target) == (data.survived / data.rows, 0.2)
+    assert (bundle.record.map_rule, plain.record.map_rule) == ("one_standard_error", "least")
+    near = [one for one in bundle.record.candidates if one.worse_by <= one.standard_error]
+    assert next(one for one in near if one.chosen).parameters == min(one.parameters for one in near)
+    assert "before the shift from a prevalence of" in bundle.evaluation["how"]
+    assert "target_prevalence 0.2" in (tmp_path / "b" / "README.md").read_text()
+    assert plain.record.map.prior_shift is None
+
+
 def test_wrong_use_is_exit_2() -> None:
+    assert run("fit", "--out", "x", "--map-rule", "most").returncode == 2
     assert run("fit").returncode == 2
     assert run("fit", "--out", "x", "--loss", "focul").returncode == 2
     assert run().returncode == 2
