@@ -21,6 +21,9 @@ class ConformalSets(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     new row are exchangeable, a row of either class has its class in the set with probability ≥ ``coverage``. The
     thresholds here come from cross-fitted probabilities, for which theory promises only about 1 − 2(1 − coverage)
     (Barber et al., 2021, theorem 4); the evaluation reports what was found.
+
+    The guarantee is within each class, so a shift of the classes' shares leaves it, as long as each class looks as it
+    did; the scores are therefore the probabilities *before* a prior shift, whatever the shift.
     """
 
     coverage: float
@@ -104,10 +107,19 @@ class CalibrationStep(Struct, frozen=True):
 
 
 class Confidence(Struct, frozen=True, kw_only=True):
-    """How far one prediction can be trusted. Each field's guarantee is stated where it is computed.
+    """How far one prediction can be trusted.
 
-    ``interval`` is the smallest that holds Venn–Abers' p0 and p1 and the served probability; ``margin`` |2p − 1|;
-    ``entropy_bits`` the binary entropy of p; ``abstain`` is true when the prediction set is not a single class.
+    All guarantees assume that the passenger is exchangeable with the calibration rows; the assumption fails where the
+    population has drifted.
+
+    - ``interval``: the smallest that holds Venn–Abers' p0 and p1 and the served probability p. One of p0, p1 is
+      calibrated (`VennAbers`). After a prior shift both ends are shifted as p is: exact for a calibrated probability
+      that depends on the passenger alone, and for the pair as far as p0 and p1 agree.
+    - ``prediction_set``, ``coverage``: holds the true class of either class's passengers with that probability
+      (`ConformalSets`).
+    - ``abstain``: the set is not a single class. Of either class at most a share 1 − coverage is answered wrongly.
+    - ``margin`` |2p − 1|, ``entropy_bits`` the binary entropy of p: nothing beyond p.
+    - ``typicality``: at most t for at most a share t of passengers like the training rows (`Typicality`).
     """
 
     interval: tuple[float, float]

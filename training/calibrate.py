@@ -15,6 +15,9 @@ from models.passenger import Passenger
 from models.venn_abers import MergedVennAbers, VennAbers
 
 MAP_FOLDS = 10
+STEP_ROWS = 1000
+"""Rows from which a step function may be chosen: with fewer it overfits (Niculescu-Mizil & Caruana, 2005), and
+cross-validation, which sees the same rows, is often misled (docs/decisions/map-choice.md)."""
 STEEPEST = 50.0
 """Largest slope of a fitted map: where a logit separates the classes, log loss would drive it to infinity."""
 
@@ -43,20 +46,22 @@ def fit_map(
 
     ``rule`` "least" takes the best: cross-validation charges a map for its parameters. "one_standard_error" takes,
     among those not worse than the best by more than the standard error of the paired difference, the one with the
-    fewest parameters (Breiman et al., 1984, section 3.4.3); it was measured to cost .005 of log loss and to leave
-    probabilities overconfident (docs/decisions/map-choice.md). A loss that bends probabilities is unbent first; where
-    its inverse is known, maps without it compete all the same.
+    fewest parameters (Breiman et al., 1984, section 3.4.3); with four candidates it was measured to cost .005 of log
+    loss and to leave probabilities overconfident (docs/decisions/map-choice.md). Where the loss's inverse is known,
+    maps with and without it compete. Isotonic regression and Venn–Abers are scored always, and can be chosen from
+    `STEP_ROWS` rows on.
     """
     families = _families(inverse)
     losses = {name: _cross_validated(family, logits, labels, seed) for name, family in families.items()}
-    best = min(losses, key=lambda name: float(losses[name].mean()))
+    eligible = [name for name in families if len(labels) >= STEP_ROWS or name not in STEP_FUNCTIONS]
+    best = min(eligible, key=lambda name: float(losses[name].mean()))
     worse = {name: loss - losses[best] for name, loss in losses.items()}
     errors = {name: float(one.std(ddof=1) / math.sqrt(len(one))) for name, one in worse.items()}
     maps = {name: _fit(family, logits, labels) for name, family in families.items()}
     parameters = {name: _parameters(one) for name, one in maps.items()}
     chosen = best
     if rule == "one_standard_error":
-        near = [name for name in families if worse[name].mean() <= errors[name]]
+        near = [name for name in eligible if worse[name].mean() <= errors[name]]
         chosen = min(near, key=lambda name: (parameters[name], worse[name].mean()))
     candidates = tuple(
         Candidate(
@@ -81,7 +86,7 @@ def _families(inverse: Inverse | None) -> dict[str, Family]:
     if inverse is not None:
         tag = str(inverse.__struct_config__.tag)
         families |= {tag: ((inverse,), None)} | {f"{tag}+{name}": ((inverse,), fit) for name, fit in fits.items()}
-    return families | {"isotonic": ((), fit_isotonic), "venn_abers": ((), fit_merged_venn_abers)}
+    return families | {name: ((), fit) for name, fit in STEP_FUNCTIONS.items()}
 
 
 def _parameters(fitted: CalibrationMap) -> int:
@@ -179,6 +184,11 @@ def fit_isotonic(logits: np.ndarray, labels: np.ndarray) -> Isotonic:
 def fit_merged_venn_abers(logits: np.ndarray, labels: np.ndarray) -> MergedVennAbers:
     """`fit_venn_abers` as a map to one probability."""
     return MergedVennAbers(fit_venn_abers(logits, labels))
+
+
+STEP_FUNCTIONS: dict[str, Callable[[np.ndarray, np.ndarray], Step]] = {
+    "isotonic": fit_isotonic, "venn_abers": fit_merged_venn_abers,
+}  # fmt: skip
 
 
 def fit_venn_abers(logits: np.ndarray, labels: np.ndarray) -> VennAbers:
