@@ -127,7 +127,8 @@ def _rates(result: Result, name: str, clients: int) -> list[float]:
 
 def _quantiles(result: Result, name: str, clients: int, q: float) -> list[float]:
     """A quantile of the latency in each round, milliseconds."""
-    return [float(np.quantile(turn["milliseconds"], q)) for turn in result["turns"][name][str(clients)]]
+    # No request answered: its latency is longer than any round.
+    return [float(np.quantile(turn["milliseconds"] or [np.inf], q)) for turn in result["turns"][name][str(clients)]]
 
 
 def report(result: Result) -> str:

@@ -22,14 +22,21 @@ class Spread(Struct, frozen=True):
 
 def spread(values: Sequence[float]) -> Spread:
     """Median and quartiles over rounds."""
-    low, median, high = np.quantile(np.array(values, np.float64), (0.25, 0.5, 0.75)).tolist()
+    # No interpolation between infinities, which stand for a contender that did nothing in a round.
+    low, median, high = (_quantile(np.sort(np.array(values, np.float64)), q) for q in (0.25, 0.5, 0.75))
     return Spread(median, low, high, len(values))
+
+
+def _quantile(ordered: np.ndarray, q: float) -> float:
+    place = q * (len(ordered) - 1)
+    below, above = ordered[int(np.floor(place))], ordered[int(np.ceil(place))]
+    return float(below if below == above else below + (place % 1) * (above - below))
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
     """Median and quartiles of ours ÷ theirs, round by round: both were measured one after the other, so that a slow
     moment of the machine is in both."""
-    return spread([one / other for one, other in zip(ours, theirs, strict=True)])
+    return spread([one / other if other else np.inf for one, other in zip(ours, theirs, strict=True)])
 
 
 def number(value: float) -> str:
