@@ -76,8 +76,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument(
+        "--group-rows", type=int, help="rows computed at once (default: the fastest, tried at the start)"
+    )
     options = parser.parse_args()
-    _, forward = float32(options.bundle, None)
+    _, forward = float32(options.bundle, options.group_rows)
     uvicorn.run(
         create_app(forward), host="127.0.0.1", port=options.port, log_level="warning", access_log=False,
         loop="uvloop", http="httptools",

@@ -14,7 +14,7 @@ from benchmarks.contenders.training_case import BATCH_ROWS, DROPOUT, RATES, Case
 from models.tokenizer import Tokenizer
 
 OPTIMIZERS = ("fused", "foreach")
-TRIAL_STEPS = 8
+TRIAL_STEPS = 5
 
 
 class Training:

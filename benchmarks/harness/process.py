@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from benchmarks.harness.machine import KEPT, ROOT, child_variables, die_with_par
 START_SECONDS = 600.0
 """Exporting a model is part of the first start."""
 ANSWER_SECONDS = 600.0
+BEGUN = time.monotonic()
 
 
 class Unavailable(Exception):
@@ -121,8 +123,8 @@ def last_line(log: Any) -> str:
 
 
 def say(line: str) -> None:
-    """Progress, for whoever waits."""
-    print(f"bench: {line}", file=sys.stderr, flush=True)
+    """Progress, for whoever waits, with the seconds since the start."""
+    print(f"bench: {time.monotonic() - BEGUN:.0f} s, {line}", file=sys.stderr, flush=True)
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:

@@ -60,7 +60,7 @@ def _peer(name: str, module: str, settings: str) -> Kind:
 def _infinity() -> Kind:
     flags = (
         "--model-id {bundle} --served-model-name titanic --engine torch --device cpu --dtype float32 --batch-size 64 "
-        "--no-bettertransformer --host 127.0.0.1 --port {port} --log-level warning"
+        "--no-bettertransformer --no-model-warmup --host 127.0.0.1 --port {port} --log-level warning"
     )
     return Kind(
         "infinity", "infinity", ("-m", "infinity_emb.cli", "v2", *flags.split()),
