@@ -58,11 +58,12 @@ CLS_POOLED = bert.BertModel.pooled
 
 def mean_pooled(self: bert.BertModel, x: mx.array, mask: mx.array, start: int) -> mx.array:
     """As `BertModel.pooled`, but the pooler reads the mean of all tokens, which no Hugging Face head does."""
-    bias = bert._bias(mask)
+    B, L, D = x.shape
+    x, bias = bert.as_columns(x.reshape(B * L, D)), bert._bias(mask)
     for layer in self.encoder.layer[start:]:
-        x = layer(x, bias)
+        x = layer(x, bias, B)
     weights = mask[:, :, None].astype(mx.float32)
-    return mx.tanh(self.pooler.dense((x * weights).sum(axis=1) / weights.sum(axis=1)))
+    return self.pooler((x.reshape(B, L, D) * weights).sum(axis=1) / weights.sum(axis=1))
 
 
 @functools.cache

@@ -109,11 +109,11 @@ def _use_openblas(threads: int) -> str:
 
 @functools.cache
 def _openblas() -> ctypes.CDLL:
+    # Its threads wait for the next product by spinning, for 26 ms by default: that keeps a core from whoever computes
+    # after a product. 2^14 cycles are 6 µs. It is read when the library is loaded, by the import at the latest.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "14")
     import scipy_openblas32
 
-    # Its threads wait for the next product by spinning, for 26 ms by default: that keeps a core from whoever computes
-    # after a product. 2^18 cycles bridge the operators between two products and no more.
-    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "18")
     return ctypes.CDLL(str(Path(scipy_openblas32.get_lib_dir()) / "libscipy_openblas.so"))
 
 

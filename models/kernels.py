@@ -32,16 +32,17 @@ Expression = Callable[..., mx.array]
 def fused(expression: Expression) -> Expression:
     """``expression``, element by element on arrays of one shape, as one pass over memory.
 
-    Where it cannot be compiled it is returned as it is: the same values, one pass for each of its operators.
+    Where it cannot be compiled, or comes out otherwise than its operators one by one, it is returned as it is.
     """
-    arguments = [mx.ones((2,)) for _ in inspect.signature(expression).parameters]
+    values = mx.linspace(-6.0, 6.0, 67)
+    arguments = [values + place for place, _ in enumerate(inspect.signature(expression).parameters)]
     compiled = mx.compile(expression)
     try:
         with native_compiler():
-            mx.eval(compiled(*arguments))
+            right = mx.allclose(compiled(*arguments), expression(*arguments), rtol=1e-4, atol=1e-5, equal_nan=True)
+            return compiled if right.item() else expression
     except (RuntimeError, OSError):
         return expression
-    return compiled
 
 
 def compiler() -> str:
@@ -113,12 +114,12 @@ def _folder(found: tuple[str, str]) -> Iterator[Path]:
         line for line in processor.splitlines() if line.startswith(("model name", "flags", "Features", "CPU part"))
     ]
     key = hashlib.sha256("\n".join([*found, platform.machine(), *sorted(set(lines))]).encode()).hexdigest()[:16]
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(home) / "evenkeel" / f"kernels-{key}"
     try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(home) / "evenkeel" / f"kernels-{key}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         private = _is_private(folder) and os.access(folder, os.W_OK)
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home.
         private = False
     if private:
         yield folder

@@ -85,3 +85,23 @@ def test_a_compiler_that_fails_is_done_without(tmp_path: Path, monkeypatch: pyte
         return x * 0.91596 + x * x
 
     assert kernels.fused(expression) is expression
+
+
+def test_a_kernel_that_comes_out_wrong_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler that turns products into sums."""
+    real = kernels._compiler()
+    assert real is not None
+    wrong = tmp_path / "bin" / "g++"
+    wrong.parent.mkdir()
+    change = """for one; do case "$one" in *.cpp) sed -i 's/Multiply()(/Add()(/' "$one" ;; esac; done"""
+    wrong.write_text(f'#!/bin/sh\n{change}\nexec {real[0]} "$@"\n')
+    wrong.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{wrong.parent}:{os.environ['PATH']}")
+    kernels._compiler.cache_clear()
+
+    def expression(x: mx.array) -> mx.array:
+        return x * 0.26149 + x * x
+
+    assert kernels.fused(expression) is expression
+    with kernels.native_compiler():
+        assert np.array(mx.compile(expression)(mx.full((4,), 2.0)))[0] != pytest.approx(2 * 0.26149 + 4)

@@ -1,4 +1,4 @@
-"""Each operator against float64, with its fused kernels and without a compiler."""
+"""Each operator against float64: with its fused kernels, without a compiler, and in the form that a GPU gets."""
 
 import math
 from collections.abc import Iterator
@@ -9,20 +9,22 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import norm
 
-from models import kernels
+from models import kernels, operators
 from models.backend import prepare
 from models.operators import as_columns, attention, exp, gelu, layer_norm, linear
 
 X = np.concatenate([np.linspace(-12, 12, 4801), [-1e4, -40.0, 0.0, 40.0, 1e4]])
 
 
-@pytest.fixture(params=["fused", "one by one"], autouse=True)
+@pytest.fixture(params=["fused", "one by one", "for a GPU"], autouse=True)
 def _kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     prepare()
     kernels.fused.cache_clear()
     if request.param == "one by one":
         monkeypatch.setattr(kernels, "COMPILERS", ())
         kernels._compiler.cache_clear()
+    if request.param == "for a GPU":
+        monkeypatch.setattr(operators, "on_gpu", lambda: True)
     assert kernels.compiler() == ("none" if request.param == "one by one" else "g++")
     yield
     kernels.fused.cache_clear()

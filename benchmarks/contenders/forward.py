@@ -1,0 +1,63 @@
+"""python -m benchmarks.contenders.forward NAME BUNDLE [GROUP_ROWS]: texts → logits by one library, timed."""
+
+import importlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contenders import worker
+
+Forward = Callable[[Sequence[str]], np.ndarray]
+"""Texts → z = logit_survived − logit_died of each, (B,), tokenising included."""
+
+LOADERS = {
+    "evenkeel": "mlx_forward:evenkeel",
+    "products": "mlx_forward:products",
+    "mlx_wheel": "mlx_forward:wheel",
+    "torch_eager": "torch_forward:eager",
+    "torch_sdpa": "torch_forward:sdpa",
+    "onnx": "onnx_forward:float32",
+    "onnx_int8": "onnx_forward:int8",
+}
+
+
+def load(name: str, bundle: Path, group_rows: int | None) -> tuple[str, Forward]:
+    """The settings and the function; ``group_rows`` None chooses the fastest, where that is a choice."""
+    module, function = LOADERS[name].split(":")
+    loader = getattr(importlib.import_module(f"benchmarks.contenders.{module}"), function)
+    settings, forward = loader(bundle, group_rows)
+    return settings, forward
+
+
+def commands(forward: Forward) -> worker.Commands:
+    def timed(batches: list[list[str]]) -> list[float]:
+        """Seconds of each batch; the first is computed once before, to come back from having been stopped."""
+        forward(batches[0])
+        return [_seconds(forward, batch) for batch in batches]
+
+    def logits(texts: list[str]) -> list[float]:
+        return [float(z) for z in forward(texts)]
+
+    return {"time": timed, "logits": logits}
+
+
+def _seconds(forward: Forward, batch: list[str]) -> float:
+    start = time.perf_counter()
+    forward(batch)
+    return time.perf_counter() - start
+
+
+def main(name: str, bundle: str, group_rows: str = "") -> int:
+    def ready() -> tuple[str, dict[str, Any]]:
+        settings, forward = load(name, Path(bundle), int(group_rows) if group_rows else None)
+        return settings, commands(forward)
+
+    return worker.answer(ready)
+
+
+if __name__ == "__main__":
+    worker.end(main(*sys.argv[1:]))

@@ -1,0 +1,104 @@
+"""docs/benchmarks.md from the raw results that the benchmarks keep; nothing in it is written by hand.
+
+./run bench report
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import offline, serving, startup, training_step
+from benchmarks.harness.command import Result, kept, parse
+from benchmarks.harness.machine import ROOT, SLOWING
+from benchmarks.harness.tables import bullets, table
+
+SECTIONS = {
+    "offline": ("The forward pass", offline),
+    "serving": ("Served over HTTP", serving),
+    "training_step": ("A step of training", training_step),
+    "startup": ("Start, memory, files", startup),
+}
+HEAD = """\
+# Benchmarks
+
+Written by `./run bench` from what it measured. `./run bench NAME` measures one section again, `./run bench report`
+writes this page again.
+
+The contenders of a table ran side by side on one machine, with the same weights and the same texts. Each has its own
+process, which is stopped while another is measured, and every round measures all of them in random order. `a [b–c]` is
+the median of the rounds and their quartiles. Ratios are taken within each round, so that what slows the machine for a
+while slows both: absolute figures of a shared machine drift, ratios hardly.
+"""
+SLOWED = (
+    f"{' and '.join(SLOWING)} are taken from the environment of every process: where they are set they make OpenBLAS "
+    "use another processor's kernels"
+)
+MAY_DIFFER = ("measured", "load_average")
+
+
+def write(quick: bool) -> Path:
+    """Write the report from the kept results; those of --quick go beside their raw results, not into docs/."""
+    found = {name: json.loads(path.read_text()) for name in SECTIONS if (path := kept(name, quick)).exists()}
+    path = kept("report", quick).with_suffix(".md") if quick else ROOT / "docs" / "benchmarks.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page(found))
+    return path
+
+
+def page(found: dict[str, Result]) -> str:
+    """The whole report."""
+    parts = [HEAD, "## The machine\n", _machines({name: result["machine"] for name, result in found.items()})]
+    for name, (title, module) in SECTIONS.items():
+        parts.append(f"## {title}\n")
+        if name not in found:
+            parts.append(f"Not measured yet: `./run bench {name}`.\n")
+            continue
+        bundle, machine = found[name]["bundle"], found[name]["machine"]
+        parts.append(
+            f"Bundle {bundle['name']} {bundle['version']}, {machine['measured']}, load average before it "
+            f"{machine['load_average']}.\n"
+        )
+        parts.append(module.report(found[name]))
+    text = "\n".join(part.strip("\n") + "\n" for part in parts)
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def _machines(machines: dict[str, dict[str, Any]]) -> str:
+    """The machine of the first section, and which sections were measured on another or with other versions."""
+    if not machines:
+        return "Nothing is measured yet.\n"
+    first, *others = machines
+    lines = [_machine(machines[first]), table(["environment", "versions"], _versions(machines[first]))]
+    for name in others:
+        changed = [key for key in machines[first] if machines[name].get(key) != machines[first][key]]
+        if changed := [key for key in changed if key not in MAY_DIFFER]:
+            lines.append(f"{SECTIONS[name][0]}: measured with another {', '.join(changed)}.\n")
+    return "\n".join(lines)
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    return bullets(
+        [
+            f"{machine['processor']} ({machine['family']}), {machine['cores']} cores, {machine['memory_gib']} GiB",
+            f"AVX-512: {', '.join(machine['avx512']) or 'none'}",
+            f"{machine['distribution']}, {machine['system']}, Python {machine['python']}",
+            SLOWED,
+        ]
+    )
+
+
+def _versions(machine: dict[str, Any]) -> list[list[str]]:
+    return [
+        [name, _listed(versions) if versions else "not installed"] for name, versions in machine["versions"].items()
+    ]
+
+
+def _listed(versions: dict[str, str | None]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+
+
+if __name__ == "__main__":
+    options = parse(__doc__)
+    print(f"bench: {write(options.quick).relative_to(ROOT)} is written", file=sys.stderr)
