@@ -15,9 +15,9 @@ from models.passenger import Passenger
 from models.venn_abers import MergedVennAbers, VennAbers
 
 MAP_FOLDS = 10
-STEP_ROWS = 1000
-"""Rows from which a step function may be chosen: with fewer it overfits (Niculescu-Mizil & Caruana, 2005), and
-cross-validation, which sees the same rows, is often misled (docs/decisions/map-choice.md)."""
+FLEXIBLE_ROWS = 1000
+"""Rows from which a map of more than one parameter may be chosen: with fewer, one of many is often ahead by luck, and
+judged on other rows the choice is worse (docs/decisions/map-choice.md)."""
 STEEPEST = 50.0
 """Largest slope of a fitted map: where a logit separates the classes, log loss would drive it to infinity."""
 
@@ -48,17 +48,17 @@ def fit_map(
     among those not worse than the best by more than the standard error of the paired difference, the one with the
     fewest parameters (Breiman et al., 1984, section 3.4.3); with four candidates it was measured to cost .005 of log
     loss and to leave probabilities overconfident (docs/decisions/map-choice.md). Where the loss's inverse is known,
-    maps with and without it compete. Isotonic regression and Venn–Abers are scored always, and can be chosen from
-    `STEP_ROWS` rows on.
+    maps with and without it compete. Maps of more than one parameter are scored always, and can be chosen from
+    `FLEXIBLE_ROWS` rows on.
     """
     families = _families(inverse)
     losses = {name: _cross_validated(family, logits, labels, seed) for name, family in families.items()}
-    eligible = [name for name in families if len(labels) >= STEP_ROWS or name not in STEP_FUNCTIONS]
+    maps = {name: _fit(family, logits, labels) for name, family in families.items()}
+    parameters = {name: _parameters(one) for name, one in maps.items()}
+    eligible = [name for name in families if len(labels) >= FLEXIBLE_ROWS or parameters[name] <= 1]
     best = min(eligible, key=lambda name: float(losses[name].mean()))
     worse = {name: loss - losses[best] for name, loss in losses.items()}
     errors = {name: float(one.std(ddof=1) / math.sqrt(len(one))) for name, one in worse.items()}
-    maps = {name: _fit(family, logits, labels) for name, family in families.items()}
-    parameters = {name: _parameters(one) for name, one in maps.items()}
     chosen = best
     if rule == "one_standard_error":
         near = [name for name in eligible if worse[name].mean() <= errors[name]]
