@@ -64,24 +64,19 @@ def _evaluate(options: argparse.Namespace) -> int:
     import numpy as np
     from rich.console import Console
 
-    from models.passenger import LABELS
     from models.predictor import Predictor
     from training.data import read_table
-    from training.evaluate import evaluate_rows, print_evaluation
+    from training.evaluate import Answers, evaluate_answers
+    from training.tables import print_evaluation
 
     table, predictor = read_table(options.data), Predictor.load(options.bundle)
-    found = predictor.predict(table.passengers)
-    confidences = [prediction.confidence for prediction in found]
-    evaluation = evaluate_rows(
-        np.array([prediction.probability for prediction in found]),
-        np.array([one.uncalibrated_probability for one in confidences]),
-        np.array([[name in one.prediction_set for name in LABELS] for one in confidences]),
-        np.array([one.interval[0] for one in confidences]),
-        np.array([one.interval[1] for one in confidences]),
-        table.labels, predictor.bundle.record.conformal.coverage, options.seed,
-    )  # fmt: skip
+    how = "the bundle's own predictions on the rows given"
     if table.sha256 == predictor.bundle.manifest.origin.data.sha256:
-        evaluation["how"] += ", WHICH ARE ITS TRAINING ROWS; evaluation.json has the held-out figures"
+        how += ", WHICH ARE ITS TRAINING ROWS; evaluation.json has the held-out figures"
+    answers = Answers.of(table, predictor.predict(table.passengers))
+    evaluation = evaluate_answers(
+        answers, how=how, coverage=predictor.bundle.record.conformal.coverage, rng=np.random.default_rng(options.seed)
+    )
     print_evaluation(evaluation, Console())
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(evaluation), indent=1) + b"\n")

@@ -75,7 +75,7 @@ def fit(options: FitOptions) -> Bundle:
         progress.phase("calibration and evaluation")
         settings: dict[str, Any] = {"inverse": loss.inverse(), "coverage": options.coverage, "seed": options.seed}
         record = fit_record(logits, table.labels, table.passengers, **settings)
-        evaluation, p = nested_evaluation(logits, table.labels, folds, table.passengers, **settings)
+        evaluation, answers = nested_evaluation(logits, table.labels, folds, table.passengers, **settings)
         origin = Origin(
             name=options.out.name, created=datetime.now(UTC).isoformat(timespec="seconds"), seed=options.seed,
             base=BaseModel(options.base or PACKAGE_NAME, sha256_of(base.weights)),
@@ -90,7 +90,7 @@ def fit(options: FitOptions) -> Bundle:
             "tokenizer.json": tokenizer.to_json().encode(),
             "tokenizer_config.json": _json(_tokenizer_config(base.config)),
             "calibration.json": msgspec.json.encode(record),
-            "reference.json": _json(build_reference(p, table.passengers)),
+            "reference.json": _json(build_reference(answers.calibrated, table.passengers)),
             "evaluation.json": _json(evaluation),
             "README.md": model_card(origin, evaluation).encode(),
         }
