@@ -24,13 +24,14 @@ anything today.
 ## Data
 
 {rows} passengers of one ship in 1912, {survived} of whom survived ({share:.1%}); sha256 of the file `{data_sha:.12}…`.
-The model reads class, sex, title, ranges of age, family and fare, deck and port, as words; no name, number or ticket.
+The model reads a short text of words about the passenger, written by `describe` in `models/passenger.py`.
 
 ## How it came to be
 
 Fine-tuned from {base} (sha256 `{base_sha:.12}…`) in MLX with the loss `{loss}` ({parameters}) and the recipe
 {recipe}, seed {seed}, on {created}. Calibration was fitted on out-of-fold logits; the map chosen most often was
-`{chosen}`. The raw probabilities are bent by the loss on purpose and are not to be used without the calibration.
+`{chosen}`. The raw probabilities are not to be used without the calibration: a loss other than cross entropy bends
+them on purpose.
 
 ## How good it is
 

@@ -30,7 +30,7 @@ NUMBERS = ["age", "sibsp", "parch", "fare"]
 AGE_KNOTS = np.array([[0.0], [6], [13], [25], [40], [60], [80]])
 """Knots of the age spline: denser among children, where survival changes fast."""
 
-WORDS = "logistic_regression"
+WORDS = "words_logistic_regression"
 PEERS = {
     "plain_logistic_regression": "logistic regression on sex, class, port, age, relatives and fare",
     "spline_logistic_regression": "logistic regression with sex × class, sex × age spline, title, family, deck, fare",

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from msgspec import Struct
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as TextTable
 
@@ -31,22 +32,22 @@ def tables(evaluation: Evaluation) -> list[Figures]:
 
 
 def peers_verdict(evaluation: Evaluation) -> str:
-    """In words, which peers have the lower log loss on the same rows, and by how much."""
+    """In words, a line for each peer: whether it has the lower log loss on the same rows, and by how much."""
     lines = []
     for peer in (evaluation.peers or {}).values():
         by = peer.log_loss_difference
-        clear = "clearly" if by.low > 0 or by.high < 0 else "not clearly: the 95 % interval holds 0"
-        winner = "beats this model" if by.value > 0 else "does not beat this model"
+        settled = by.low > 0 or by.high < 0
+        rank = "better" if by.value > 0 else "worse"
         lines.append(
-            f"{peer.what[0].upper()}{peer.what[1:]} {winner}: its log loss is {peer.log_loss.value:.4f}, "
-            f"{abs(by.value):.4f} ± {by.standard_error:.4f} {'lower' if by.value > 0 else 'higher'} ({clear})."
+            f"{peer.what[0].upper()}{peer.what[1:]}: log loss {peer.log_loss.value:.4f}, {rank} than this model "
+            f"by {abs(by.value):.4f} ± {by.standard_error:.4f}; the 95 % interval of the difference {'leaves out' if settled else 'holds'} 0."
         )
     return "\n".join(lines)
 
 
 def plus_minus(estimate: Estimate, digits: int = 4) -> str:
     """Value ± standard error."""
-    return f"{estimate.value:.{digits}f} ± {estimate.standard_error:.{digits}f}"
+    return f"{estimate.value:z.{digits}f} ±\u00a0{estimate.standard_error:.{digits}f}"
 
 
 def spread(estimate: Estimate, digits: int = 4) -> str:
@@ -87,7 +88,7 @@ def _proper(evaluation: Evaluation) -> Figures:
 
 
 def _expected(score: IfCalibrated) -> str:
-    return f"{score.expected:.4f} (p {score.p_value:.3f})"
+    return f"{score.expected:.4f} (p\u00a0{score.p_value:.3f})"
 
 
 ERRORS = {
@@ -102,8 +103,8 @@ def _calibration(evaluation: Evaluation) -> Figures:
     def test(name: str, text: Callable[[Scores], str]) -> None:
         rows.append(_both(evaluation, name, text))
 
-    test("Spiegelhalter's Z", lambda s: f"{s.spiegelhalter_z:.2f} (p {_p(s.spiegelhalter_p)})")
-    test("Hosmer–Lemeshow χ²", lambda s: f"{s.hosmer_lemeshow.statistic:.2f} (p {_p(s.hosmer_lemeshow.p_value)})")
+    test("Spiegelhalter's Z", lambda s: f"{s.spiegelhalter_z:.2f} (p\u00a0{_p(s.spiegelhalter_p)})")
+    test("Hosmer–Lemeshow χ²", lambda s: f"{s.hosmer_lemeshow.statistic:.2f} (p\u00a0{_p(s.hosmer_lemeshow.p_value)})")
     test("… degrees of freedom", lambda s: str(s.hosmer_lemeshow.degrees_of_freedom))
     test("… simulated p-value", lambda s: _p(s.hosmer_lemeshow.simulated_p_value))
     return Figures(
@@ -117,7 +118,8 @@ def _error(evaluation: Evaluation, name: str) -> list[Row]:
     texts: dict[str, Callable[[CalibrationError], str]] = {
         ERRORS[name]: lambda e: plus_minus(e.value),
         "… 95 % interval": lambda e: f"{e.value.low:.4f} to {e.value.high:.4f}",
-        "… of a perfect model": lambda e: f"{e.noise_floor:.4f}, 95 % below {e.noise_95:.4f}",
+        "… of a perfect model": lambda e: f"{e.noise_floor:z.4f}",
+        "… 95 % of such below": lambda e: f"{e.noise_95:.4f}",
         "… p-value": lambda e: _p(e.p_value),
     }
     errors = getattr(evaluation.calibrated, name), getattr(evaluation.raw, name)
@@ -125,7 +127,8 @@ def _error(evaluation: Evaluation, name: str) -> list[Row]:
 
 
 def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+    """A p-value; its parts are not to be broken over lines."""
+    return f"{value:.3f}" if value >= 0.001 else "<\u00a00.001"
 
 
 def _decisions(evaluation: Evaluation) -> Figures:
@@ -161,8 +164,8 @@ def _subgroups(evaluation: Evaluation, kind: str) -> Figures:
     rows = tuple(_subgroup(one, getattr(one, kind)) for one in evaluation.subgroups)
     return Figures(
         title=f"Subgroups, {kind}", rows=rows,
-        columns=("", "rows", "survived", "mean p", "p", "log loss", "ECE (noise)", "p"),
-        note="The first p-value is of the mean probability against the share who survived, the second of the ECE. With "
+        columns=("", "rows", "survived", "mean p", "test", "log loss", "ECE (noise)", "test"),
+        note="The tests are p-values: of the mean probability p against the share who survived, and of the ECE. With "
         f"{len(rows)} subgroups one under .05 is to be expected by chance; {0.05 / len(rows):.4f} is the bound that "
         "holds for all of them together (Bonferroni).",
     )  # fmt: skip
@@ -177,20 +180,15 @@ def _subgroup(one: Subgroup, scores: GroupScores) -> Row:
 
 
 def _peers(evaluation: Evaluation) -> Figures:
-    assert evaluation.peers is not None
+    ours, rows = evaluation.calibrated, []
+    for name, one in (evaluation.peers or {}).items():
+        differs = plus_minus(one.log_loss), plus_minus(one.log_loss_difference)
+        rows.append((name.replace("_", " "), *differs, f"{one.brier.value:.4f}", f"{one.auc.value:.4f}"))
     return Figures(
-        title="Peers on the same folds", columns=("", "log loss", "this model minus it", "Brier", "AUC"),
-        rows=(
-            ("this model", plus_minus(evaluation.calibrated.log_loss), "", f"{evaluation.calibrated.brier.value:.4f}",
-             f"{evaluation.calibrated.auc.value:.4f}"),
-            *(
-                (one.what, plus_minus(one.log_loss), plus_minus(one.log_loss_difference), f"{one.brier.value:.4f}",
-                 f"{one.auc.value:.4f}")
-                for one in evaluation.peers.values()
-            ),
-        ),
-        note="Paired differences, row by row; above 0 the peer is better. The folds' training sets overlap, so the "
-        "spread that other training rows would add is not in the standard errors.",
+        title="Peers on the same folds", columns=("", "log loss", "difference", "Brier", "AUC"),
+        rows=(("this model", plus_minus(ours.log_loss), "", f"{ours.brier.value:.4f}", f"{ours.auc.value:.4f}"), *rows),
+        note="Difference: this model's log loss minus the peer's, row by row; above 0 the peer is better. The folds' "
+        "training sets overlap, so the spread that other training rows would add is not in the standard errors.",
     )  # fmt: skip
 
 
@@ -198,7 +196,9 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """The evaluation as tables for a terminal."""
     console.print(f"{evaluation.rows} rows: {evaluation.how}")
     for figures in tables(evaluation):
-        table = TextTable(title=figures.title, title_justify="left", caption=figures.note, caption_justify="left")
+        table = TextTable(
+            title=figures.title, title_justify="left", caption=figures.note, caption_justify="left", box=SIMPLE_HEAD
+        )
         for place, column in enumerate(figures.columns):
             table.add_column(column, justify="right" if place else "left")
         for row in figures.rows:
