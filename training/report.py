@@ -102,7 +102,7 @@ def _table(figures: Figures, evaluation: Evaluation) -> str:
     if figures.title.startswith("Peers"):
         verdict = "".join(f"<li>{escape(line)}</li>" for line in peers_verdict(evaluation).splitlines())
         verdict = f'<ul class="note">{verdict}</ul>'
-    size = "many" if len(figures.columns) > 5 else ""
+    size = "many" if len(figures.columns) > 4 else ""
     return (
         f'<section><h2>{escape(figures.title)}</h2><div class="scroll"><table class="{size}"><thead><tr>{head}</tr>'
         f'</thead><tbody>\n{body}\n</tbody></table></div><p class="note">{escape(figures.note)}</p>{verdict}</section>'

@@ -36,11 +36,11 @@ def peers_verdict(evaluation: Evaluation) -> str:
     lines = []
     for peer in (evaluation.peers or {}).values():
         by = peer.log_loss_difference
-        settled = by.low > 0 or by.high < 0
+        zero = "leaves out" if by.low > 0 or by.high < 0 else "holds"
         rank = "better" if by.value > 0 else "worse"
         lines.append(
             f"{peer.what[0].upper()}{peer.what[1:]}: log loss {peer.log_loss.value:.4f}, {rank} than this model "
-            f"by {abs(by.value):.4f} ± {by.standard_error:.4f}; the 95 % interval of the difference {'leaves out' if settled else 'holds'} 0."
+            f"by {abs(by.value):.4f} ± {by.standard_error:.4f}; its 95 % interval {zero} 0."
         )
     return "\n".join(lines)
 
@@ -200,7 +200,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
             title=figures.title, title_justify="left", caption=figures.note, caption_justify="left", box=SIMPLE_HEAD
         )
         for place, column in enumerate(figures.columns):
-            table.add_column(column, justify="right" if place else "left")
+            table.add_column(column, justify="right" if place else "left", no_wrap=not place)
         for row in figures.rows:
             table.add_row(*row)
         console.print(table)
