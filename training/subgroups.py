@@ -17,8 +17,8 @@ class GroupScores(Struct, frozen=True, kw_only=True):
     """Probabilities of one subgroup's rows.
 
     ``expected`` is the mean probability. ``excess`` is the observed rate less it, ``excess_p`` its two-sided p-value by
-    the normal limit of Σ(y − p) / √Σp(1 − p); ``spiegelhalter_p`` as in `Scores`. With eleven subgroups, one p-value
-    below .05 is to be expected when nothing is wrong: compare with .05 over the number of subgroups (Bonferroni).
+    the normal limit of Σ(y − p) / √Σp(1 − p); ``spiegelhalter_p`` as in `Scores`. With many subgroups, a
+    p-value below .05 is to be expected when nothing is wrong: compare with .05 over the number of tests (Bonferroni).
     """
 
     expected: float

@@ -165,8 +165,8 @@ def _subgroups(evaluation: Evaluation, kind: str) -> Figures:
     return Figures(
         title=f"Subgroups, {kind}", rows=rows,
         columns=("", "rows", "survived", "mean p", "test", "log loss", "ECE (noise)", "test"),
-        note="The tests are p-values: of the mean probability p against the share who survived, and of the ECE. With "
-        f"{len(rows)} subgroups one under .05 is to be expected by chance; {0.05 / len(rows):.4f} is the bound that "
+        note="The tests are p-values: of the mean probability p against the share who survived, and of the ECE. Of "
+        f"{2 * len(rows)} one under .05 is to be expected by chance; {0.05 / (2 * len(rows)):.4f} is the bound that "
         "holds for all of them together (Bonferroni).",
     )  # fmt: skip
 
