@@ -95,6 +95,20 @@ AGES = (
 )  # fmt: skip
 FARES = ((8, "very cheap fare"), (14, "cheap fare"), (31, "moderate fare"), (80, "high fare"), (1001, "luxury fare"))
 
+SUBGROUPS = {
+    "sex": ("female", "male"),
+    "class": tuple(CLASSES.values()),
+    "age": ("under 13", "13 to 24", "25 to 34", "35 to 49", "50 and over", "age unknown"),
+}
+"""Attribute → its groups; the evaluation is told for each apart."""
+
+
+def subgroups(passenger: Passenger) -> dict[str, str]:
+    """Attribute of `SUBGROUPS` → the group that the passenger is in."""
+    bands = SUBGROUPS["age"]
+    age = bands[-1] if passenger.age is None else bands[sum(passenger.age >= edge for edge in (13, 25, 35, 50))]
+    return {"sex": passenger.sex, "class": CLASSES[passenger.pclass], "age": age}
+
 
 def describe(passenger: Passenger) -> str:
     """The passenger as a short text of words, the model's only input; what is unknown is left out.

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fit(options: argparse.Namespace) -> int:
     # pandas and scikit-learn take seconds to load: not for --help and wrong use.
-    from training.fit import FitOptions, fit
+    from training.fit import FitOptions, fit, work_folder
 
     backend = prepare()
     if backend.warning:
@@ -58,6 +58,7 @@ def _fit(options: argparse.Namespace) -> int:
             f"{options.out}: version {bundle.version}, log loss {loss['value']:.4f} ± {loss['standard_error']:.4f}, "
             f"calibration error {error['value']['value']:.3f} (a perfect model's: {error['noise_floor']:.3f})"
         )
+        print(f"report: {work_folder(options.out) / 'report.html'}")
     return 0
 
 
@@ -65,27 +66,33 @@ def _evaluate(options: argparse.Namespace) -> int:
     import numpy as np
     from rich.console import Console
 
-    from models.passenger import LABELS
     from models.predictor import Predictor
     from training.data import read_table
-    from training.evaluate import evaluate_rows, print_evaluation
+    from training.diagnostics import read_log
+    from training.evaluate import Answers, evaluate_answers
+    from training.fit import LOG, work_folder
+    from training.plots import make_plots
+    from training.report import report
+    from training.tables import print_evaluation
 
     table, predictor = read_table(options.data), Predictor.load(options.bundle)
-    found = predictor.predict(table.passengers)
-    confidences = [prediction.confidence for prediction in found]
-    evaluation = evaluate_rows(
-        np.array([prediction.probability for prediction in found]),
-        np.array([one.uncalibrated_probability for one in confidences]),
-        np.array([[name in one.prediction_set for name in LABELS] for one in confidences]),
-        np.array([one.interval[0] for one in confidences]),
-        np.array([one.interval[1] for one in confidences]),
-        table.labels, predictor.bundle.record.conformal.coverage, options.seed,
-    )  # fmt: skip
+    how = "the bundle's own predictions on the rows given"
     if table.sha256 == predictor.bundle.manifest.origin.data.sha256:
-        evaluation["how"] += ", WHICH ARE ITS TRAINING ROWS; evaluation.json has the held-out figures"
+        how += ", WHICH ARE ITS TRAINING ROWS; evaluation.json has the held-out figures"
+    answers = Answers.of(table, predictor.predict(table.passengers))
+    rng = np.random.default_rng(options.seed)
+    evaluation = evaluate_answers(answers, how=how, coverage=predictor.bundle.record.conformal.coverage, rng=rng)
     print_evaluation(evaluation, Console())
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(evaluation), indent=1) + b"\n")
+    if options.plots or options.report:
+        plots = make_plots(answers, evaluation, read_log(work_folder(options.bundle) / LOG), rng)
+        if options.plots:
+            options.plots.mkdir(parents=True, exist_ok=True)
+            for plot in plots:
+                (options.plots / f"{plot.name}.svg").write_text(plot.file(), encoding="utf-8")
+        if options.report:
+            options.report.write_text(report(predictor.bundle.name, evaluation, plots), encoding="utf-8")
     return 0
 
 
@@ -123,6 +130,8 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--bundle", type=Path, required=True)
     judge.add_argument("--data", type=Path, default=DATA, help="labelled passengers, CSV (default: %(default)s)")
     judge.add_argument("--json", type=Path, help="write the evaluation here too")
+    judge.add_argument("--plots", type=Path, metavar="DIR", help="write the pictures here, one SVG file each")
+    judge.add_argument("--report", type=Path, metavar="FILE.html", help="write pictures and tables as one page")
     judge.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
     return parser
 

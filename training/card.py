@@ -3,7 +3,8 @@
 from typing import Any
 
 from models.bundle import Origin
-from training.evaluate import Estimate, Scores
+from training.evaluate import Evaluation
+from training.tables import Figures, peers_verdict, tables
 
 CARD = """---
 library_name: transformers
@@ -14,59 +15,65 @@ pipeline_tag: text-classification
 Probability that a passenger of the Titanic survived, from a short text of words about the passenger, with
 calibration, prediction sets and intervals beside it (`calibration.json`).
 
-**For:** trying and testing calibrated serving. **Not for:** any decision about people of today. It knows {rows}
-passengers of one ship in 1912, {survived} of whom survived ({share:.1%}).
+## What it is for, and not for
+
+**For:** trying, testing and teaching calibrated serving: it is small, its data are public, and every figure below can
+be checked. **Not for:** any decision about people, on ships or elsewhere. It is a museum piece, not a predictor of
+anything today.
+
+## Data
+
+{rows} passengers of one ship in 1912, {survived} of whom survived ({share:.1%}); sha256 of the file `{data_sha:.12}…`.
+The model reads a short text of words about the passenger, written by `describe` in `models/passenger.py`.
 
 ## How it came to be
 
-Fine-tuned from {base} (sha256 {base_sha:.12}…) in MLX with the loss `{loss}` ({parameters}) and the recipe
+Fine-tuned from {base} (sha256 `{base_sha:.12}…`) in MLX with the loss `{loss}` ({parameters}) and the recipe
 {recipe}, seed {seed}, on {created}. Calibration was fitted on out-of-fold logits; the map chosen most often was
-`{chosen}`.
+`{chosen}`. The raw probabilities are not to be used without the calibration: a loss other than cross entropy bends
+them on purpose.
 
 ## How good it is
 
-{how}; {rows} rows. ± is one standard error.
+{how}; {evaluated} rows.
 
-| | calibrated | raw |
-|---|---|---|
-{table}
+{tables}
 
-Logistic regression on the numbers and the same words, on the same folds: log loss {peer}; this model minus it
-{difference}.
-Prediction sets at {nominal:.0%}: found {coverage} (died {died}, survived {lived}), average size {size:.2f}.
-Venn–Abers intervals: on average {low:.3f} to {high:.3f}, {observed} survived.
+## Where others are better
 
-The raw probabilities are bent by the loss on purpose and are not to be used without the calibration.
+{verdict}
+
+## Limits
+
+- {rows} rows of one ship: the standard errors above are what is known, and differences below about two of them are
+  not known to be differences.
+- Words, recipe and the rule that picks the calibration map were chosen by held-out scores on the same rows, which
+  flatters the figures a little.
+- Who was saved followed sex, class and age, by the orders of that night. The model repeats that; its groups are not
+  treated alike, and a probability says nothing about a person's worth or about cause.
+- Small subgroups (children, the old) rest on few rows: see their counts and spread above.
+- Calibration holds for passengers like these. On others, watch the drift metrics and the outcomes.
 """
 
 
-def model_card(origin: Origin, evaluation: dict[str, Any]) -> str:
-    """README.md of a bundle, from its manifest and its evaluation."""
-    sets, interval, chosen = evaluation["sets"], evaluation["interval"], evaluation["maps_chosen"]
+def model_card(origin: Origin, evaluation: Evaluation) -> str:
+    """README.md of a bundle, from its manifest and its nested evaluation."""
+    chosen = evaluation.maps_chosen or ()
     return CARD.format(
-        name=origin.name, rows=origin.data.rows, survived=origin.data.survived,
+        name=origin.name, rows=origin.data.rows, survived=origin.data.survived, data_sha=origin.data.sha256,
         share=origin.data.survived / origin.data.rows, base=origin.base.name, base_sha=origin.base.sha256,
         loss=origin.loss.name, parameters=_listed(origin.loss.parameters) or "no parameters",
         recipe=_listed(origin.recipe), seed=origin.seed, created=origin.created,
-        chosen=max(set(chosen), key=chosen.count), how=evaluation["how"],
-        table=_table(evaluation["calibrated"], evaluation["raw"]),
-        peer=_plus_minus(evaluation["logistic_regression"]["scores"].log_loss),
-        difference=_plus_minus(evaluation["logistic_regression"]["log_loss_difference"]),
-        nominal=sets.nominal, coverage=_plus_minus(sets.overall), size=sets.average_size,
-        died=_plus_minus(sets.by_class["died"]), lived=_plus_minus(sets.by_class["survived"]),
-        low=interval.mean_low, high=interval.mean_high, observed=_plus_minus(interval.observed),
+        chosen=max(chosen, key=chosen.count), how=evaluation.how, evaluated=evaluation.rows,
+        tables="\n\n".join(map(_markdown, tables(evaluation))),
+        verdict="\n".join(f"- {line}" for line in peers_verdict(evaluation).splitlines()),
     )  # fmt: skip
 
 
-def _table(calibrated: Scores, raw: Scores) -> str:
-    rows: list[tuple[str, ...]] = [
-        (name.replace("_", " "), _plus_minus(getattr(calibrated, name)), _plus_minus(getattr(raw, name)))
-        for name in ("log_loss", "brier", "auc", "accuracy")
-    ]
-    errors = calibrated.calibration_error, raw.calibration_error
-    rows.append(("calibration error, 10 bins", *(_plus_minus(error.value) for error in errors)))
-    rows.append(("… of a perfect model", *(f"{error.noise_floor:.4f}" for error in errors)))
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def _markdown(figures: Figures) -> str:
+    head = [figures.columns, ("---",) * len(figures.columns)]
+    rows = "\n".join(f"| {' | '.join(row)} |" for row in (*head, *figures.rows))
+    return f"### {figures.title}\n\n{rows}" + (f"\n\n{figures.note}" if figures.note else "")
 
 
 def _listed(values: dict[str, Any]) -> str:
@@ -75,7 +82,3 @@ def _listed(values: dict[str, Any]) -> str:
 
 def _short(value: Any) -> str:
     return "/".join(f"{k} {v:.4g}" for k, v in value.items()) if isinstance(value, dict) else f"{value:g}"
-
-
-def _plus_minus(estimate: Estimate) -> str:
-    return f"{estimate.value:.4f} ± {estimate.standard_error:.4f}"

@@ -1,7 +1,9 @@
 """What one epoch of training looked like: confidence, entropy, p_t, loss and accuracy per class."""
 
+from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
@@ -55,6 +57,14 @@ class EpochDiagnostics(Struct, frozen=True, kw_only=True):
             f"{self.phase}, epoch {self.epoch}: loss {self.loss:.4f}, accuracy {self.accuracy:.3f} ({classes}), "
             f"confidence {self.confidence:.2f}, p_t {self.p_t_min:.2f}/{self.p_t_mean:.2f}/{self.p_t_max:.2f}"
         )
+
+
+def read_log(path: Path) -> list[EpochDiagnostics]:
+    """The epochs of a ``training_log.jsonl``, none when there is no file; a repeated one counts as last written."""
+    if not path.exists():
+        return []
+    epochs = msgspec.json.Decoder(EpochDiagnostics).decode_lines(path.read_bytes())
+    return list({(one.phase, one.run, one.epoch): one for one in epochs}.values())
 
 
 def _by_class(values: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+import numpy as np
+from msgspec import Struct, structs
 
 from models.bundle import REQUIRED_CONFIG, BaseModel, Bundle, DataRecord, LossRecord, Origin, sha256_of, write_bundle
 from models.calibration import PriorShift
@@ -20,13 +21,17 @@ from training.calibrate import MapRule, fit_record
 from training.card import model_card
 from training.crossfit import crossfit, make_folds
 from training.data import read_table
+from training.diagnostics import read_log
 from training.evaluate import nested_evaluation
 from training.finetune import Recipe, encode
 from training.losses import LossChoice
+from training.plots import make_plots
 from training.pretrained import PACKAGE_NAME, find_base
 from training.progress import TrainingProgress
+from training.report import report
 from training.task import Job, final_weights
 
+LOG = "training_log.jsonl"
 PACKAGES = ("mlx", "numpy", "scipy", "scikit-learn", "tokenizers", "safetensors", "msgspec", "pandas")
 
 
@@ -51,21 +56,19 @@ class FitOptions(Struct, frozen=True, kw_only=True):
 def fit(options: FitOptions) -> Bundle:
     """Train, calibrate, evaluate and write the bundle.
 
-    Finished folds and ``training_log.jsonl`` are kept beside it in ``OUT.training``; the folds are removed once the
-    bundle is written. With ``target_prevalence`` the map ends in the shift to it; the evaluation and the reference
-    are of the training rows, and so at theirs. Raises DataError, LossError, BaseError, TrainingError, BundleError,
-    ValueError.
+    Finished folds, ``training_log.jsonl`` and the evaluation's ``report.html`` are kept beside it in ``OUT.training``;
+    the folds are removed once the bundle is written. With ``target_prevalence`` the map ends in the shift to it; the
+    evaluation and the reference are of the training rows, and so at theirs. Raises DataError, LossError, BaseError,
+    TrainingError, BundleError, ValueError.
     """
     table = read_table(options.data)
     base, tokenizer_path = find_base(options.base)
     loss = options.loss.make(table.labels)
     shift = _prior_shift(float(table.labels.mean()), options.target_prevalence)
     folds = make_folds(table.labels, options.folds, options.seed)
-    work = _work_folder(options, table.sha256, base.weights)
+    work = _prepared_folder(options, table.sha256, base.weights)
     sizes = [int((folds != fold).sum()) for fold in range(options.folds)] + [len(table)]
-    with TrainingProgress(
-        work / "training_log.jsonl", sum(map(options.recipe.steps, sizes)), options.quiet
-    ) as progress:
+    with TrainingProgress(work / LOG, sum(map(options.recipe.steps, sizes)), options.quiet) as progress:
         progress.phase("frozen layers")
         tokenizer = Tokenizer.load(tokenizer_path, int(base.config["max_position_embeddings"]))
         texts = [describe(passenger) for passenger in table.passengers]
@@ -85,12 +88,13 @@ def fit(options: FitOptions) -> Bundle:
             "map_rule": options.map_rule,
         }  # fmt: skip
         record = fit_record(logits, table.labels, table.passengers, **settings)
-        evaluation, p = nested_evaluation(logits, table.labels, folds, table.passengers, **settings)
+        evaluation, answers = nested_evaluation(logits, table.labels, folds, table.passengers, **settings)
         recipe = {**msgspec.to_builtins(options.recipe), "folds": options.folds}
         if shift is not None:
-            record = msgspec.structs.replace(record, map=record.map.shifted(shift))
+            record = structs.replace(record, map=record.map.shifted(shift))
             recipe["target_prevalence"] = shift.target
-            evaluation["how"] += f"; before the shift from a prevalence of {shift.training:.3g} to {shift.target:g}"
+            how = f"{evaluation.how}; before the shift from a prevalence of {shift.training:.3g} to {shift.target:g}"
+            evaluation = structs.replace(evaluation, how=how)
         origin = Origin(
             name=options.out.name, created=datetime.now(UTC).isoformat(timespec="seconds"), seed=options.seed,
             base=BaseModel(options.base or PACKAGE_NAME, sha256_of(base.weights)),
@@ -105,11 +109,13 @@ def fit(options: FitOptions) -> Bundle:
             "tokenizer.json": tokenizer.to_json().encode(),
             "tokenizer_config.json": _json(_tokenizer_config(base.config)),
             "calibration.json": msgspec.json.encode(record),
-            "reference.json": _json(build_reference(p, table.passengers)),
+            "reference.json": _json(build_reference(answers.calibrated, table.passengers)),
             "evaluation.json": _json(evaluation),
             "README.md": model_card(origin, evaluation).encode(),
         }
         bundle = write_bundle(options.out, contents, origin)
+        plots = make_plots(answers, evaluation, read_log(work / LOG), np.random.default_rng(options.seed))
+        (work / "report.html").write_text(report(origin.name, evaluation, plots), encoding="utf-8")
     shutil.rmtree(work / "folds", ignore_errors=True)
     return bundle
 
@@ -121,12 +127,17 @@ def _prior_shift(training: float, target: float | None) -> PriorShift | None:
         raise ValueError(f"--target-prevalence: {error}") from error
 
 
-def _work_folder(options: FitOptions, data: str, weights: Path) -> Path:
-    """``OUT.training``, emptied unless an interrupted run with the same settings is to be resumed.
+def work_folder(bundle: Path) -> Path:
+    """``OUT.training``, the folder beside a bundle: the training log, the report, folds of a run not yet finished."""
+    return bundle.absolute().with_name(bundle.absolute().name + ".training")
+
+
+def _prepared_folder(options: FitOptions, data: str, weights: Path) -> Path:
+    """`work_folder`, emptied unless an interrupted run with the same settings is to be resumed.
 
     Raises ValueError when there is nothing to resume, or its settings were others.
     """
-    work = options.out.absolute().with_name(options.out.name + ".training")
+    work = work_folder(options.out)
     same = {
         k: v
         for k, v in msgspec.to_builtins(options, enc_hook=str).items()

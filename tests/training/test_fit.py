@@ -17,6 +17,7 @@ from models.passenger import describe
 from tests.conftest import ROOT, TITANIC
 from training.data import Table
 from training.diagnostics import EpochDiagnostics
+from training.peers import PEERS
 
 FAST = ("--folds", "2", "--epochs", "1")
 
@@ -42,6 +43,7 @@ def trained(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run("fit", "--data", rows, *FAST, "--seed", "7", "--out", out)
     assert done.returncode == 0, done.stderr
     assert "log loss" in done.stdout
+    assert f"report: {out.with_name('b.training') / 'report.html'}" in done.stdout
     assert "left" in done.stderr
     return out
 
@@ -86,11 +88,16 @@ def test_every_epoch_is_logged_with_the_notes_diagnostics(trained: Path) -> None
 def test_the_evaluation_is_on_rows_unseen_and_carries_its_spread(trained: Path) -> None:
     evaluation = read_bundle(trained).evaluation
     assert evaluation["rows"] == 120
+    assert set(evaluation["peers"]) == set(PEERS)
+    assert sum(one["rows"] for one in evaluation["subgroups"] if one["attribute"] == "sex") == 120
     for part in (evaluation["calibrated"], evaluation["raw"], evaluation["logistic_regression"]["scores"]):
         assert part["rows"] == 120
         assert part["log_loss"]["low"] < part["log_loss"]["value"] < part["log_loss"]["high"]
     card = (trained / "README.md").read_text()
     assert f"{evaluation['calibrated']['log_loss']['value']:.4f}" in card
+    report = (trained.with_name("b.training") / "report.html").read_text()
+    assert f"{evaluation['calibrated']['brier']['value']:.4f}" in report
+    assert "Training: loss" in report
 
 
 @pytest.mark.slow
@@ -171,11 +178,19 @@ def test_wrong_use_is_exit_2() -> None:
 
 
 def test_evaluate_scores_a_bundle(trained: Path, rows: Path, tmp_path: Path) -> None:
-    done = run("evaluate", "--bundle", trained, "--data", rows, "--json", tmp_path / "e.json")
+    wanted = {"--json": tmp_path / "e.json", "--plots": tmp_path / "plots", "--report": tmp_path / "report.html"}
+    done = run("evaluate", "--bundle", trained, "--data", rows, *(word for pair in wanted.items() for word in pair))
     assert done.returncode == 0, done.stderr
     assert "WHICH ARE ITS TRAINING ROWS" in " ".join(done.stdout.split())
     evaluation = json.loads((tmp_path / "e.json").read_bytes())
     assert evaluation["calibrated"]["rows"] == 120
+    for words in ("Spiegelhalter's Z", "Hosmer–Lemeshow", "sweep ECE", "smooth ECE", "debiased L2", "age unknown"):
+        assert words in done.stdout, words
+    assert f"{evaluation['calibrated']['log_loss']['value']:.4f}" in (tmp_path / "report.html").read_text()
+    assert {"reliability_calibrated.svg", "training_loss.svg"} <= {one.name for one in (tmp_path / "plots").iterdir()}
+    done = run("evaluate", "--bundle", trained, "--data", rows, "--report", tmp_path / "no" / "report.html")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
