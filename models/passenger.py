@@ -136,7 +136,7 @@ SUBGROUPS = {
     "sex": ("female", "male"),
     "class": tuple(CLASSES.values()),
     "age": ("under 13", "13 to 24", "25 to 34", "35 to 49", "50 and over", "age unknown"),
-    "party": ("fate of companions known", "no fate of companions known"),
+    "party": ("companions known", "companions unknown"),
 }
 """Attribute → its groups; the evaluation is told for each apart."""
 

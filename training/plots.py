@@ -123,7 +123,9 @@ def risk(answers: Answers, evaluation: Evaluation) -> Plot:
     caption = "Line: found, with its pointwise 95 % band. Dashed: what the probabilities themselves expect. "
     for one in sets:
         parts.append(frame.diamond(1 - one.abstained, one.error_answered.value, "other-fill"))
-        parts.append(frame.text(1 - one.abstained, one.error_answered.value, f"{one.nominal:.0%}", dx=8, dy=12))
+        parts.append(
+            frame.text(1 - one.abstained, one.error_answered.value, f"{one.nominal:.0%}", anchor="end", dx=-8, dy=-4)
+        )
     if sets:
         caption += (
             "Diamonds: passengers whose prediction set of that nominal coverage is a single class, and how many of "
