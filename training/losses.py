@@ -60,7 +60,7 @@ class Loss(Struct, frozen=True):
     def value(self, logits: np.ndarray, labels: np.ndarray, step: int = RAMPED) -> float:
         """The loss of logits z = logit_survived − logit_died (n,), in its own scale, all rows as one batch."""
         pair = np.stack([np.zeros_like(logits), logits], axis=1)
-        return float(self(mx.array(pair.astype(np.float32)), mx.array(labels), step).item())
+        return float(np.array(self(mx.array(pair.astype(np.float32)), mx.array(labels), step)))
 
     def slopes(self, logits: np.ndarray, step: int = RAMPED) -> tuple[np.ndarray, np.ndarray]:
         """z (n,) → (dL₀/dz, dL₁/dz), both (n,) float64, of the losses of a died and of a survived row, by autodiff.
