@@ -11,7 +11,7 @@ import msgspec
 from models.backend import prepare
 from models.bundle import BundleError
 from training.finetune import Recipe
-from training.losses import LOSSES, PRESETS, LossChoice
+from training.losses import LOSSES, PRESETS, LossChoice, LossError
 
 DATA = Path("data/titanic.csv")
 WORK = Path("artifacts/compare-losses")
@@ -95,19 +95,28 @@ def _compare(options: argparse.Namespace) -> int:
     if options.markdown:
         write_whole(options.markdown, page_with(page_part(report), options.markdown))
     if not options.quiet:
-        print_comparison(report, Console())
+        print_comparison(report, Console(width=None if sys.stdout.isatty() else 120))
     return 0
 
 
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+def _listed(text: str) -> list[str]:
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _losses(text: str) -> tuple[str, ...]:
+    names = tuple(_listed(text))
+    try:
+        for name in names:
+            LossChoice.parse(name)
+    except LossError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return names
 
 
 def _seeds(text: str) -> tuple[int, ...]:
-    seeds = tuple(dict.fromkeys(map(int, _listed(text))))
-    if not seeds or min(seeds) < 0:
-        raise ValueError
-    return seeds
+    if not _listed(text) or not all(part.isdecimal() for part in _listed(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} must be whole numbers from 0 on with commas between, as in 0,1,2")
+    return tuple(dict.fromkeys(map(int, _listed(text))))
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -201,7 +210,7 @@ def _add_compare(commands: Any) -> None:
     compare.add_argument("--data", type=Path, default=DATA, help="labelled passengers, CSV (default: %(default)s)")
     compare.add_argument("--base", help="a BERT: a folder, or a Hugging Face hub id (default: the packaged MiniLM)")
     compare.add_argument(
-        "--losses", type=_listed, metavar="NAME,…",
+        "--losses", type=_losses, metavar="NAME,…",
         help=f"of {', '.join(LOSSES)}; NAME:note takes the research note's parameters; cross_entropy is always "
         "compared (default: all, focal:note and focal_smooth:note)",
     )  # fmt: skip

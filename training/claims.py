@@ -1,8 +1,9 @@
 """The research note's claims about its focal loss with smoothing, judged one by one by a rule fixed beforehand.
 
-Each claim names one figure with a direction, and a size where the note gives one. `judge` says "supported" when the
+Each claim names a figure with a direction, and a size where the note gives one. `judge` says "supported" when the
 figure's 95 % interval leaves out "no difference" on the claimed side (and reaches the claimed size), "false" when it
-leaves it out on the other side, and else "not supported". The other figures are there to be read.
+leaves it out on the other side, and else "not supported". Where two figures decide, both must say so. The other
+figures are there to be read.
 """
 
 import math
@@ -59,6 +60,13 @@ def judge(
     return "supported" if low > 0 and reached else "not supported"
 
 
+def both(first: Verdict, second: Verdict) -> Verdict:
+    """The verdict that two figures share; "not supported" where they differ, "not measured" where one is missing."""
+    if "not measured" in (first, second):
+        return "not measured"
+    return first if first == second else "not supported"
+
+
 def judge_claims(comparison: Comparison, rng: np.random.Generator) -> tuple[Claim, ...]:
     """All claims; ``rng`` is for the bootstrap of the calibration error. What lacks a loss is "not measured"."""
     return _scale(comparison), _calibrated_before(comparison, rng), *_recall(comparison), _majority(comparison)
@@ -111,15 +119,14 @@ def _calibrated_before(comparison: Comparison, rng: np.random.Generator) -> Clai
     )
     ours, theirs = comparison.runs.get(DEFAULT, {}), comparison.runs.get(REFERENCE, {})
     error = paired_calibration_error(ours, theirs, comparison.labels, "raw", rng)
+    ece = Evidence(f"10-bin ECE, raw, {DEFAULT} minus {REFERENCE}", _over_rows(error))
     return Claim(
         number="2", statement="Focal loss with smoothing is better calibrated than cross entropy, before any "
         "calibration afterwards.",
-        rule="The part of raw log loss that held-out calibration takes away must be smaller than cross entropy's.",
-        verdict=judge(lost.found, "below"),
-        evidence=(
-            lost, Evidence(f"10-bin ECE, raw, {DEFAULT} minus {REFERENCE}", _over_rows(error)),
-            _difference(comparison, DEFAULT, REFERENCE, "log_loss", "raw"),
-        ),
+        rule="Of raw probabilities, both the log loss that held-out calibration takes away and the 10-bin ECE must be "
+        "smaller than cross entropy's.",
+        verdict=both(judge(lost.found, "below"), judge(ece.found, "below")),
+        evidence=(lost, ece, _difference(comparison, DEFAULT, REFERENCE, "log_loss", "raw")),
     )  # fmt: skip
 
 
@@ -146,7 +153,7 @@ def _recall(comparison: Comparison) -> tuple[Claim, ...]:
             recall("focal", WEIGHTED), recall(DEFAULT, "focal"), recall(DEFAULT, AS_NOTED),
         ),
         claim(
-            "3c", "The gain is the model's, and remains when the probabilities of both are calibrated.",
+            "3c", "It is a better model that finds more of the minority: the gain remains when both are calibrated.",
             "Recall of survivors at p ≥ ½, both calibrated, α from the data: the difference to cross entropy must lie "
             "above 0 and reach .03 to .05.",
             recall(DEFAULT, REFERENCE, "calibrated"), recall(WEIGHTED, REFERENCE, "calibrated"),
@@ -161,17 +168,18 @@ def _majority(comparison: Comparison) -> Claim:
         inverse = comparison.losses[name].inverse(comparison.steps) if name in comparison.losses else None
         if isinstance(inverse, FocalInverse):
             unbend = structs.replace(inverse, alpha_died=1.0, alpha_survived=1.0)
-            what = f"shift of the raw logit that is left when all but α is undone, {name}"
+            what = f"shift of the raw logit when all but α is undone, {name}"
             found = _over_rows(comparison.average(name, logit_shift(unbend)))
             shifts.append(Evidence(what, found, alpha_shift(inverse)))
     same = _difference(comparison, AS_NOTED, DEFAULT, "log_loss", "calibrated")
     return Claim(
         number="4", statement=f"Survivors are the majority, so their α is {NOTE['alpha']['survived']:g}.",
-        rule="The share of survivors must lie above ½. The wrong α shifts every logit; whether calibration repairs "
-        "that is seen from the calibrated log loss with the one α minus that with the other.",
+        rule="The share of survivors must lie above ½. α shifts every raw logit; whether calibration repairs a wrong "
+        "one is seen from the log loss with the note's α minus that with the data's, raw and calibrated.",
         verdict=judge(share, "above", 0.5), remark=_repaired(same.found),
         evidence=(
-            Evidence("share of survivors", share), *shifts, same,
+            Evidence("share of survivors", share), *shifts,
+            _difference(comparison, AS_NOTED, DEFAULT, "log_loss", "raw"), same,
             _difference(comparison, AS_NOTED, DEFAULT, "recall_survived", "calibrated"),
         ),
     )  # fmt: skip
@@ -181,5 +189,5 @@ def _repaired(difference: Estimate | None) -> str:
     if difference is None:
         return ""
     if difference.low <= 0 <= difference.high:
-        return "After calibration the two differ by no more than chance: calibration repairs the wrong α."
-    return f"After calibration the note's α is still {'worse' if difference.value > 0 else 'better'}."
+        return "After calibration the log losses of the two cannot be told apart."
+    return f"After calibration the note's α is {'worse' if difference.value > 0 else 'better'} still."

@@ -21,7 +21,7 @@ from training.crossfit import crossfit, make_folds
 from training.data import Table, read_table
 from training.evaluate import Evaluation, nested_evaluation
 from training.finetune import Encoded, Pretrained, Recipe, TrainingError, encode
-from training.losses import LOSSES, PRESETS, Loss, LossChoice, LossError
+from training.losses import LOSSES, Loss, LossChoice
 from training.pretrained import PACKAGE_NAME, find_base
 from training.progress import TrainingProgress
 from training.task import Job
@@ -48,15 +48,8 @@ class CompareOptions(Struct, frozen=True, kw_only=True):
 
 
 def loss_choices(names: Sequence[str]) -> dict[str, LossChoice]:
-    """NAME, or NAME:PRESET, → the loss; `REFERENCE` is always the first. Raises LossError for what there is not."""
-    choices = {}
-    for text in dict.fromkeys([REFERENCE, *names]):
-        name, _, preset = text.partition(":")
-        if name not in LOSSES or (":" in text and preset not in PRESETS):
-            presets = " or ".join(f"NAME:{preset}" for preset in PRESETS)
-            raise LossError(f"there is no loss {text!r}; there are {', '.join(LOSSES)}, and each as {presets}")
-        choices[text] = LossChoice(name=name, preset=preset or None)
-    return choices
+    """Losses by name as `LossChoice.parse` reads it, `REFERENCE` always the first. Raises LossError."""
+    return {name: LossChoice.parse(name) for name in dict.fromkeys([REFERENCE, *names])}
 
 
 @dataclass(frozen=True)

@@ -45,13 +45,18 @@ Column = tuple[str, Callable[[Measured], str]]
 
 
 def _table(title: str, report: ComparisonReport, columns: Sequence[Column], note: str) -> Figures:
-    """A row for each loss; one that could never be trained says so."""
-    missing = ("failed", *["–"] * (len(columns) - 1))
-    rows = (
-        (name, *(missing if (one := loss.measured) is None else (text(one) for _, text in columns)))
-        for name, loss in report.losses.items()
-    )
-    return Figures(title=title, columns=("", *(heading for heading, _ in columns)), rows=tuple(rows), note=note)
+    """A row for each loss; one that could not be trained, or not with every seed, says so."""
+
+    def row(name: str, loss: LossReport) -> tuple[str, ...]:
+        if loss.measured is None:
+            collapsed = any("collapsed" in message for message in loss.failures.values())
+            return name, "collapsed" if collapsed else "failed", *["–"] * (len(columns) - 1)
+        if loss.failures:
+            name += f" (seeds {', '.join(map(str, loss.seeds))})"
+        return name, *(text(loss.measured) for _, text in columns)
+
+    rows = tuple(row(name, loss) for name, loss in report.losses.items())
+    return Figures(title=title, columns=("", *(heading for heading, _ in columns)), rows=rows, note=note)
 
 
 def _figure(heading: str, side: Side, figure: str, digits: int = 4) -> Column:
@@ -80,7 +85,7 @@ def _proper(report: ComparisonReport) -> Figures:
 def _differences(report: ComparisonReport) -> Figures:
     def seeds_sd(one: Measured) -> str:
         found = one.calibrated.differences.get("log_loss")
-        return "–" if found is None else f"{found.seeds_sd:.4f}"
+        return "–" if found is None or math.isnan(found.seeds_sd) else f"{found.seeds_sd:.4f}"
 
     columns = [
         _difference("log loss, raw", "raw", "log_loss"), _difference("log loss, calibrated", "calibrated", "log_loss"),
@@ -119,21 +124,21 @@ def _calibration(report: ComparisonReport, side: Side) -> Figures:
 
     columns = [
         errors("ECE, 10 bins", lambda one: [error.value.value for error in one.side(side).calibration_error]),
-        errors("… of a perfect model", lambda one: [error.noise_floor for error in one.side(side).calibration_error]),
+        errors("… noise", lambda one: [error.noise_floor for error in one.side(side).calibration_error]),
         p_values("… p", "ECE, 10 bins"),
         errors("smooth ECE", lambda one: [error.value.value for error in one.side(side).smooth_error]),
-        p_values("… p", "smooth ECE"), p_values("Spiegelhalter, p", "Spiegelhalter's Z"),
-        p_values("Hosmer–Lemeshow, p", "Hosmer–Lemeshow χ²"),
+        p_values("… p", "smooth ECE"), p_values("Spiegelhalter p", "Spiegelhalter's Z"),
+        p_values("Hosmer– Lemeshow p", "Hosmer–Lemeshow χ²"),
     ]  # fmt: skip
     return _table(
         f"Calibration, {side}", report, columns,
-        "Errors are averages over seeds. The p-values are the seeds', in order: how rarely a perfectly calibrated "
-        "model with the same probabilities looks as bad.",
+        "Errors are averages over seeds; “noise” is the ECE that a perfectly calibrated model with the same "
+        "probabilities shows by chance. The p-values are the seeds', in order: how rarely such a model looks as bad.",
     )  # fmt: skip
 
 
 def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else "<.001"
+    return f"{value:.3f}".removeprefix("0") if value >= 0.001 else "<.001"
 
 
 def _decisions(report: ComparisonReport, side: Side) -> Figures:
@@ -154,10 +159,13 @@ def _sets(report: ComparisonReport) -> Figures:
     def of_class(name: str) -> Column:
         return f"… of those who {name}", lambda one: plus_minus(one.sets.by_class[name].over_rows, 3)
 
+    def maps(one: Measured) -> str:
+        return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in one.maps_chosen.items())
+
     nominal = next((one.measured.sets.nominal for one in report.losses.values() if one.measured), math.nan)
     columns: list[Column] = [
-        ("maps chosen", lambda one: ", ".join(f"{name} {count}" for name, count in one.maps_chosen.items())),
-        ("sets hold the outcome", lambda one: plus_minus(one.sets.overall.over_rows, 3)), *map(of_class, LABELS),
+        ("maps chosen", maps), ("sets hold the outcome", lambda one: plus_minus(one.sets.overall.over_rows, 3)),
+        *map(of_class, LABELS),
         ("classes in a set", lambda one: f"{one.sets.average_size:.2f}"),
         ("abstained", lambda one: f"{one.sets.abstained:.3f}"),
     ]  # fmt: skip
@@ -185,4 +193,5 @@ def _failed(report: ComparisonReport) -> Figures:
     rows = tuple(
         (name, str(seed), message) for name, one in report.losses.items() for seed, message in one.failures.items()
     )
-    return Figures(title="Failed", columns=("", "seed", "what happened"), rows=rows)
+    note = "A loss is averaged over the seeds that it has; its differences are taken over the seeds that both have."
+    return Figures(title="What could not be trained", columns=("", "seed", "what happened"), rows=rows, note=note)

@@ -109,6 +109,15 @@ class LossChoice(Struct, frozen=True, kw_only=True):
     preset: str | None = None
     parameters: dict[str, Any] = {}
 
+    @classmethod
+    def parse(cls, text: str) -> "LossChoice":
+        """NAME, or NAME:PRESET. Raises LossError naming what there is."""
+        name, colon, preset = text.partition(":")
+        if name not in LOSSES or (colon and preset not in PRESETS):
+            presets = " or ".join(f"NAME:{preset}" for preset in PRESETS)
+            raise LossError(f"there is no loss {text!r}; there are {', '.join(LOSSES)}, and each as {presets}")
+        return cls(name=name, preset=preset or None)
+
     def make(self, labels: np.ndarray) -> Loss:
         """`make_loss` on the classes (n,) of the rows trained on."""
         return make_loss(self.name, labels, self.preset, **self.parameters)
