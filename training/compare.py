@@ -103,6 +103,20 @@ def compare_losses(options: CompareOptions) -> ComparisonReport:
     _prepare_folder(options, rounds)
     tokenizer = Tokenizer.load(tokenizer_path, int(base.config["max_position_embeddings"]))
     steps = options.recipe.steps(int((rounds[0].folds != 0).sum())) // options.recipe.runs
+    results = _run(options, table, base, tokenizer, rounds, steps)
+    if not results.runs:
+        name, failed = next(iter(results.failures.items()))
+        raise TrainingError(f"no loss could be trained; {name}: {next(iter(failed.values()))}")
+    comparison = Comparison(
+        labels=table.labels, losses=losses, runs=results.runs, evaluations=results.evaluations,
+        failures=results.failures, steps=steps,
+    )  # fmt: skip
+    return _report(options, table, comparison)
+
+
+def _run(
+    options: CompareOptions, table: Table, base: Pretrained, tokenizer: Tokenizer, rounds: Sequence[Round], steps: int
+) -> Results:
     results, done = Results(), 0
     total = sum(_steps(options.recipe, one.folds) * len(one.trials) for one in rounds)
     with TrainingProgress(options.work / LOG, total, options.quiet) as progress:
@@ -117,17 +131,11 @@ def compare_losses(options: CompareOptions) -> ComparisonReport:
                     _judge(results, table, one, trial, logits, steps)
                 except TrainingError as error:
                     results.failures.setdefault(trial.name, {})[trial.seed] = str(error)
+                    shutil.rmtree(trial.folder, ignore_errors=True)
                     progress.phase(f"{trial.name}, seed {trial.seed}: {error}")
                 done += _steps(options.recipe, one.folds)
                 progress.reach(done)
-    if not results.runs:
-        name, failed = next(iter(results.failures.items()))
-        raise TrainingError(f"no loss could be trained; {name}: {next(iter(failed.values()))}")
-    comparison = Comparison(
-        labels=table.labels, losses=losses, runs=results.runs, evaluations=results.evaluations,
-        failures=results.failures, steps=steps,
-    )  # fmt: skip
-    return _report(options, table, comparison)
+    return results
 
 
 def _steps(recipe: Recipe, folds: np.ndarray) -> int:
