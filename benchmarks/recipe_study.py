@@ -30,7 +30,7 @@ from models.passenger import describe
 from models.tokenizer import Tokenizer
 from training.calibrate import fit_temperature, log_losses
 from training.crossfit import make_folds
-from training.data import Table, read_table
+from training.data import Table, fold_companions, read_table
 from training.finetune import Encoded, Pretrained, Recipe, encode, finetune, predict
 from training.losses import make_loss
 from training.pretrained import find_base
@@ -67,12 +67,14 @@ def mean_pooled(self: bert.BertModel, x: mx.array, mask: mx.array, start: int) -
 
 
 @functools.cache
-def inputs(trained_layers: int) -> tuple[Pretrained, Table, Encoded]:
-    """Base, table and encoded texts, once per worker."""
+def inputs(trained_layers: int, seed: int) -> tuple[Pretrained, Table, Encoded]:
+    """Base, table and the texts of each fold, encoded; once per worker."""
     prepare(threads=1)
     base, tokenizer_path = find_base(None)
     table = read_table(DATA)
-    texts = [describe(passenger) for passenger in table.passengers]
+    folds = make_folds(table.labels, FOLDS, seed)
+    known = fold_companions(table.passengers, table.labels, folds)
+    texts = [[describe(one, companions) for one in table.passengers] for companions in known]
     return base, table, encode(base, Tokenizer.load(tokenizer_path), texts, trained_layers)
 
 
@@ -81,15 +83,15 @@ def held_out_logits(variant: str, loss: str, seed: int, fold: int) -> tuple[np.n
     start, options = time.process_time(), dict(VARIANTS[variant])
     bert.BertModel.pooled = mean_pooled if options.pop("pooling", "cls") == "mean" else CLS_POOLED
     recipe = msgspec.convert(options, Recipe)
-    base, table, encoded = inputs(recipe.trained_layers)
+    base, table, encoded = inputs(recipe.trained_layers, seed)
     folds = make_folds(table.labels, FOLDS, seed)
     seen, here = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
     with TemporaryDirectory() as folder:
         model = finetune(
-            base, encoded, table.labels, seen, recipe=recipe, loss=make_loss(loss, table.labels[seen]),
+            base, encoded.told(fold), table.labels, seen, recipe=recipe, loss=make_loss(loss, table.labels[seen]),
             seed=100 * seed + fold, phase=variant, progress=TrainingProgress(Path(folder) / "log", 1, quiet=True),
         )  # fmt: skip
-    pair = predict(model, encoded, here)
+    pair = predict(model, encoded.told(fold), here)
     return pair[:, 1] - pair[:, 0], time.process_time() - start
 
 

@@ -21,6 +21,7 @@ from benchmarks.harness.servers import KINDS, Server
 from benchmarks.harness.spread import number, spread
 from benchmarks.harness.tables import table
 from benchmarks.harness.texts import mixed_rows, passengers, records, write_csv
+from models.bundle import read_bundle
 from models.passenger import COLUMNS, Passenger, describe, parse_passenger
 
 STARTS = 10
@@ -79,6 +80,11 @@ def _distinct(rng: np.random.Generator, count: int) -> list[Passenger]:
     return list(found)[:count]
 
 
+def _words(sent: list[Passenger], options: Options) -> list[str]:
+    companions = read_bundle(options.bundle).companions
+    return [describe(one, companions) for one in sent]
+
+
 def _passenger(row: dict[str, str]) -> Passenger:
     return parse_passenger({field: row[column] for field, column in COLUMNS.items() if column in row})
 
@@ -96,7 +102,7 @@ def _memory(options: Options, sent: list[Passenger]) -> dict[str, Any]:
                 halves.append(server.resident_mib())
     finally:
         server.close()
-    texts = len({describe(sent[row % len(sent)]) for row in range(2 * half)})
+    texts = len(set(_words([sent[row % len(sent)] for row in range(2 * half)], options)))
     return {"ready": ready, "halves": halves, "failed": failed, "requests": 2 * half, "texts": texts}
 
 
@@ -111,7 +117,7 @@ def _scorings(folder: Path, name: str, options: Options, rng: np.random.Generato
     else:
         drawn = mixed_rows(rng, rows)
     write_csv(source, drawn)
-    texts = len({describe(_passenger(dict(row))) for row in {tuple(row.items()) for row in drawn}})
+    texts = len(set(_words([_passenger(dict(row)) for row in {tuple(row.items()) for row in drawn}], options)))
     runs = [_score(source, scoring["flags"], options) for _ in range(options.rounds(ROUNDS, 1))]
     source.unlink()
     return {"rows": rows, "texts": texts, "seconds": [one[0] for one in runs], "peak_mib": [one[1] for one in runs]}

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from models.calibration import PriorShift
 from models.confidence import CalibrationRecord
-from models.passenger import LABELS
+from models.passenger import LABELS, Companions
 from models.reference import Reference
 from models.tokenizer import Tokenizer
 from models.weights import WeightsError, check_weights, expected_tensors
@@ -26,9 +26,11 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 MAX_BYTES = {
     "config.json": 1 << 20, "model.safetensors": 8 << 30, "tokenizer.json": 64 << 20, "tokenizer_config.json": 1 << 20,
-    "calibration.json": 64 << 20, "reference.json": 1 << 20, "evaluation.json": 4 << 20, "README.md": 1 << 20,
+    "calibration.json": 64 << 20, "companions.json": 64 << 20, "reference.json": 1 << 20, "evaluation.json": 4 << 20,
+    "README.md": 1 << 20,
 }  # fmt: skip
 """The files of a bundle besides its manifest, and the largest accepted size of each."""
+OPTIONAL = {"companions.json"}
 MAX_MANIFEST_BYTES = 1 << 20
 REQUIRED_CONFIG = {
     "architectures": ["BertForSequenceClassification"],
@@ -94,6 +96,7 @@ class Bundle(Struct, frozen=True, kw_only=True):
     manifest: Manifest
     config: dict[str, Any]
     record: CalibrationRecord
+    companions: Companions
     reference: Reference
     evaluation: dict[str, Any]
 
@@ -126,7 +129,7 @@ def read_bundle(folder: Path) -> Bundle:
     except OSError as error:
         raise BundleError(f"{folder} is not a readable folder: {error.strerror}") from error
     for name in (MANIFEST, *MAX_BYTES):
-        if name not in present:
+        if name not in present and name not in OPTIONAL:
             raise BundleError(f"{folder}: {name} is missing")
     for name, status in present.items():
         if name not in MAX_BYTES and name != MANIFEST:
@@ -134,26 +137,28 @@ def read_bundle(folder: Path) -> Bundle:
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES.get(name, MAX_MANIFEST_BYTES):
             raise BundleError(f"{folder}: {name} is not a regular file of an acceptable size")
     try:
-        return _read_verified(folder)
+        return _read_verified(folder, set(present) - {MANIFEST})
     except OSError as error:
         raise BundleError(f"{folder}: {error.filename or 'a file'} cannot be read: {error.strerror}") from error
 
 
-def _read_verified(folder: Path) -> Bundle:
+def _read_verified(folder: Path, present: set[str]) -> Bundle:
     content = (folder / MANIFEST).read_bytes()
     manifest = _decode(MANIFEST, content, Manifest)
     if manifest.format_version != FORMAT_VERSION:
         raise BundleError(f"{MANIFEST}: format version {manifest.format_version}; this program reads {FORMAT_VERSION}")
-    if set(manifest.files) != set(MAX_BYTES):
-        raise BundleError(f"{MANIFEST}: files must name exactly {', '.join(MAX_BYTES)}")
+    if unlike := sorted(set(manifest.files) ^ present):
+        name = unlike[0][:80]
+        raise BundleError(f"{name} is missing" if name not in present else f"{MANIFEST}: files does not name {name}")
     with ThreadPoolExecutor(2) as pool:
         weights = pool.submit(_verify, folder, "model.safetensors", manifest)
-        for name in MAX_BYTES:
+        for name in present:
             if name != "model.safetensors":
                 _verify(folder, name, manifest)
         bundle = Bundle(
             folder=folder, version=hashlib.sha256(content).hexdigest()[:12], manifest=manifest,
             config=_config(folder), record=_load(folder, "calibration.json", CalibrationRecord),
+            companions=_load(folder, "companions.json", Companions) if "companions.json" in present else Companions(),
             reference=_load(folder, "reference.json", Reference),
             evaluation=_load(folder, "evaluation.json", dict[str, Any]),
         )  # fmt: skip
@@ -216,8 +221,8 @@ def write_bundle(destination: Path, contents: Mapping[str, bytes | Path], origin
     A reader sees the old bundle or the new one, never a mixture: everything is written to a sibling folder,
     fsynced, verified, and renamed into place. Raises BundleError; the old bundle is then untouched.
     """
-    if set(contents) != set(MAX_BYTES):
-        raise BundleError(f"a bundle holds exactly {', '.join(MAX_BYTES)}")
+    if set(contents) | OPTIONAL != set(MAX_BYTES):
+        raise BundleError(f"a bundle holds exactly {', '.join(MAX_BYTES)}, of which it may lack {', '.join(OPTIONAL)}")
     destination = destination.absolute()
     destination.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))

@@ -4,8 +4,8 @@ Everything that is about passengers and not about any other table is in this fil
 """
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Literal, Self
 
 import msgspec
 from msgspec import Meta, Struct
@@ -55,6 +55,43 @@ def parse_passenger(cells: Mapping[str, str]) -> Passenger:
     return msgspec.convert(known, Passenger, strict=False)
 
 
+class KnownPassenger(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Someone whose fate is known: the name as `Companions` compares it, whether a woman or a child, the fate."""
+
+    name: str
+    woman_or_child: bool
+    survived: bool
+
+
+class Companions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Passengers whose fate is known, by ticket; `describe` tells from it what became of a passenger's party.
+
+    Nobody is their own companion: who bears the passenger's name is left out, and for a passenger without a name
+    nobody is looked up. So a row's own outcome never reaches its own text, whether or not the row is in here.
+    """
+
+    by_ticket: dict[str, tuple[KnownPassenger, ...]] = {}
+
+    @classmethod
+    def of(cls, passengers: Iterable[Passenger], labels: Iterable[int]) -> Self:
+        """Passengers and their outcomes, 1 survived; those without a ticket or a name are of no use and left out."""
+        known: dict[str, list[KnownPassenger]] = {}
+        for one, survived in zip(passengers, labels, strict=True):
+            ticket, name = _letters(one.ticket), _letters(one.name)
+            if ticket and name:
+                known.setdefault(ticket, []).append(KnownPassenger(name, _woman_or_child(one), bool(survived)))
+        return cls(by_ticket={ticket: tuple(found) for ticket, found in sorted(known.items())})
+
+    def party(self, passenger: Passenger) -> tuple[KnownPassenger, ...]:
+        """The others on the passenger's ticket."""
+        own = _letters(passenger.name)
+        found = self.by_ticket.get(_letters(passenger.ticket), ()) if own else ()
+        return tuple(one for one in found if one.name != own)
+
+
+NO_COMPANIONS = Companions()
+
+
 class InputBins(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How one field is cut into bins for the drift counters and the typicality score.
 
@@ -99,23 +136,28 @@ SUBGROUPS = {
     "sex": ("female", "male"),
     "class": tuple(CLASSES.values()),
     "age": ("under 13", "13 to 24", "25 to 34", "35 to 49", "50 and over", "age unknown"),
+    "party": ("companions known", "companions unknown"),
 }
 """Attribute → its groups; the evaluation is told for each apart."""
 
 
-def subgroups(passenger: Passenger) -> dict[str, str]:
+def subgroups(passenger: Passenger, companions: Companions = NO_COMPANIONS) -> dict[str, str]:
     """Attribute of `SUBGROUPS` → the group that the passenger is in."""
     bands = SUBGROUPS["age"]
     age = bands[-1] if passenger.age is None else bands[sum(passenger.age >= edge for edge in (13, 25, 35, 50))]
-    return {"sex": passenger.sex, "class": CLASSES[passenger.pclass], "age": age}
+    party = SUBGROUPS["party"][not companions.party(passenger)]
+    return {"sex": passenger.sex, "class": CLASSES[passenger.pclass], "age": age, "party": party}
 
 
-def describe(passenger: Passenger) -> str:
+def describe(passenger: Passenger, companions: Companions = NO_COMPANIONS) -> str:
     """The passenger as a short text of words, the model's only input; what is unknown is left out.
 
-    Words carry what a text encoder can use: the title stands for the name, and age, family and fare are ranges.
+    Words carry what a text encoder can use: the title stands for the name, and age, family and fare are ranges. What
+    became of those on the same ticket comes first: women and children of a party lived or died together, and so, less
+    closely, did its men.
     """
     words = [
+        *fates(passenger, companions),
         f"{CLASSES[passenger.pclass]} {_person(passenger)}",
         _title(passenger.name),
         _range(passenger.age, AGES),
@@ -125,6 +167,29 @@ def describe(passenger: Passenger) -> str:
         PORTS[passenger.embarked] if passenger.embarked else None,
     ]
     return ", ".join(word for word in words if word)
+
+
+def fates(passenger: Passenger, companions: Companions) -> tuple[str | None, str | None]:
+    """What became of the women and children, and of the men, on the passenger's ticket; None if none is known."""
+    party = companions.party(passenger)
+    return _fate("women and children", [one.survived for one in party if one.woman_or_child]), _fate(
+        "men", [one.survived for one in party if not one.woman_or_child]
+    )
+
+
+def _fate(who: str, survived: list[bool]) -> str | None:
+    if not survived:
+        return None
+    return f"{who} {'survived' if all(survived) else 'divided' if any(survived) else 'died'}"
+
+
+def _letters(text: str | None) -> str:
+    """Letters and digits alone, in lower case: how a name or a ticket is set must not matter."""
+    return "".join(filter(str.isalnum, (text or "").casefold()))
+
+
+def _woman_or_child(passenger: Passenger) -> bool:
+    return passenger.sex == "female" or _person(passenger) == "boy"
 
 
 def _person(passenger: Passenger) -> str:

@@ -72,8 +72,12 @@ class Predictor:
 
     def read(self, passengers: Sequence[Passenger]) -> list[Text]:
         """What the model reads of each passenger; may be called on any thread, ahead of `predict`."""
-        words = [describe(passenger) for passenger in passengers]
+        words = self.words(passengers)
         return [Text(one, tokens) for one, tokens in zip(words, self._tokenizer.token_ids(words), strict=True)]
+
+    def words(self, passengers: Sequence[Passenger]) -> list[str]:
+        """Each passenger as the bundle's model was told of passengers, with the bundle's companions."""
+        return [describe(passenger, self.bundle.companions) for passenger in passengers]
 
     def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
         """Predictions in the order of ``passengers``, whose ``texts`` may have been read before.
@@ -83,7 +87,7 @@ class Predictor:
         if not passengers:
             return []
         if texts is None:
-            logits = self.logits([describe(passenger) for passenger in passengers])
+            logits = self.logits(self.words(passengers))
         else:
             read = dict(texts)
             logits = self._logits([text.words for text in texts], lambda words: [read[one] for one in words])

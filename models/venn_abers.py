@@ -57,14 +57,21 @@ class MergedVennAbers(Struct, frozen=True, tag_field="step", tag="venn_abers", f
 
     It minimises the worst regret in log loss against whichever of p0, p1 will have been right. It never falls in z,
     is constant between calibration scores that pool, and is inside (0, 1) because p1 > 0 and p0 < 1.
+
+    With a ``weight`` in (0, 1), z moves that share of the way to this logit: an average, in log-odds, of a map that
+    knows the curve's form (the steps before) and one that knows nothing of it, which keeps the order of all z.
     """
 
     predictor: VennAbers
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.weight <= 1:
+            raise ValueError(f"weight is {self.weight}; it must be above 0 and at most 1")
         if self.predictor.p1[0] <= 0 or self.predictor.p0[-1] >= 1:
             raise ValueError("p1 must stay above 0 and p0 below 1")
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         p0, p1 = self.predictor.interval(logits)
-        return np.asarray(np.log(p1) - np.log1p(-p0))
+        merged = np.log(p1) - np.log1p(-p0)
+        return np.asarray(merged if self.weight == 1 else logits + self.weight * (merged - logits))

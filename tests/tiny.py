@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 from models.bundle import REQUIRED_CONFIG, BaseModel, DataRecord, LossRecord, Origin
 from models.calibration import sigmoid
+from models.passenger import Companions
 from models.reference import build_reference
 from models.tokenizer import Tokenizer
 from models.weights import expected_tensors
@@ -41,6 +42,7 @@ def make_contents(table: Table, folder: Path) -> Contents:
         "tokenizer.json": Tokenizer.load(find_base(None)[1]).to_json().encode(),
         "tokenizer_config.json": b"{}",
         "calibration.json": msgspec.json.encode(fit_record(z, labels, passengers, inverse=None, coverage=0.9, seed=0)),
+        "companions.json": msgspec.json.encode(Companions.of(passengers, labels.tolist())),
         "reference.json": msgspec.json.encode(build_reference(sigmoid(z), passengers)),
         "evaluation.json": b'{"rows": 60}',
         "README.md": b"# tiny\n",

@@ -48,7 +48,8 @@ def _fit(options: argparse.Namespace) -> int:
                 name=options.loss, preset=options.preset, parameters={k: v for k, v in given.items() if v is not None}
             ),
             recipe=msgspec.structs.replace(Recipe(), **recipe), folds=options.folds, seed=options.seed,
-            coverage=options.coverage, map_rule=options.map_rule, target_prevalence=options.target_prevalence,
+            companions=options.companions, coverage=options.coverage,
+            map_rule=options.map_rule, target_prevalence=options.target_prevalence,
             resume=options.resume, quiet=options.quiet, processes=max(1, backend.threads),
         )
     )  # fmt: skip
@@ -86,8 +87,9 @@ def _compare(options: argparse.Namespace) -> int:
     report = compare_losses(
         CompareOptions(
             data=options.data, work=options.work, base=options.base, losses=options.losses or ALL, seeds=options.seeds,
-            recipe=msgspec.structs.replace(Recipe(), **_recipe(options)), folds=options.folds, resume=options.resume,
-            quiet=options.quiet, processes=max(1, backend.threads),
+            recipe=msgspec.structs.replace(Recipe(), **_recipe(options)), folds=options.folds,
+            companions=options.companions, resume=options.resume, quiet=options.quiet,
+            processes=max(1, backend.threads),
         )
     )  # fmt: skip
     if options.json:
@@ -136,7 +138,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     how = "the bundle's own predictions on the rows given"
     if table.sha256 == predictor.bundle.manifest.origin.data.sha256:
         how += ", WHICH ARE ITS TRAINING ROWS; evaluation.json has the held-out figures"
-    answers = Answers.of(table, predictor.predict(table.passengers))
+    answers = Answers.of(table, predictor.predict(table.passengers), predictor.bundle.companions)
     rng = np.random.default_rng(options.seed)
     evaluation = evaluate_answers(answers, how=how, coverage=predictor.bundle.record.conformal.coverage, rng=rng)
     print_evaluation(evaluation, Console())
@@ -168,6 +170,10 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--alpha-survived", type=float, help="weight of survivors in (0, 1) (default: from the data)")
     fit.add_argument("--folds", type=int, default=5, help="folds of the cross-fit (default: %(default)s)")
     fit.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    fit.add_argument(
+        "--companions", action=argparse.BooleanOptionalAction, default=True,
+        help="tell of each passenger what became of the others on the ticket; who they were goes into the bundle",
+    )  # fmt: skip
     fit.add_argument("--coverage", type=float, default=0.9, help="of the prediction sets (default: %(default)s)")
     fit.add_argument(
         "--map-rule", default="least", choices=("least", "one_standard_error"),
@@ -218,6 +224,10 @@ def _add_compare(commands: Any) -> None:
         "--seeds", type=_seeds, default=(0, 1, 2), metavar="N,…", help="each decides its folds too (default: 0,1,2)"
     )
     compare.add_argument("--folds", type=int, default=5, help="folds of each cross-fit (default: %(default)s)")
+    compare.add_argument(
+        "--companions", action=argparse.BooleanOptionalAction, default=True,
+        help="tell of each passenger what became of the others on the ticket, as `fit` does",
+    )  # fmt: skip
     _add_recipe(compare)
     compare.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
     compare.add_argument(

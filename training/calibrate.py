@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.optimize import isotonic_regression, minimize, minimize_scalar
@@ -16,8 +16,8 @@ from models.venn_abers import MergedVennAbers, VennAbers
 
 MAP_FOLDS = 10
 FLEXIBLE_ROWS = 1000
-"""Rows from which a map of more than one parameter may be chosen: with fewer, one of many is often ahead by luck, and
-judged on other rows the choice is worse (docs/decisions/map-choice.md)."""
+"""Rows from which any map may be chosen: with fewer, one of many is often ahead by luck, and judged on other rows the
+choice is worse (docs/decisions/map-choice.md)."""
 STEEPEST = 50.0
 """Largest slope of a fitted map: where a logit separates the classes, log loss would drive it to infinity."""
 
@@ -48,14 +48,14 @@ def fit_map(
     among those not worse than the best by more than the standard error of the paired difference, the one with the
     fewest parameters (Breiman et al., 1984, section 3.4.3); with four candidates it was measured to cost .005 of log
     loss and to leave probabilities overconfident (docs/decisions/map-choice.md). Where the loss's inverse is known,
-    maps with and without it compete. Maps of more than one parameter are scored always, and can be chosen from
-    `FLEXIBLE_ROWS` rows on.
+    maps with and without it compete. All are scored; below `FLEXIBLE_ROWS` rows only identity, inverse and temperature,
+    and half Venn–Abers after a temperature, can be chosen.
     """
     families = _families(inverse)
     losses = {name: _cross_validated(family, logits, labels, seed) for name, family in families.items()}
     maps = {name: _fit(family, logits, labels) for name, family in families.items()}
     parameters = {name: _parameters(one) for name, one in maps.items()}
-    eligible = [name for name in families if len(labels) >= FLEXIBLE_ROWS or parameters[name] <= 1]
+    eligible = [name for name, family in families.items() if len(labels) >= FLEXIBLE_ROWS or family.few_rows]
     best = min(eligible, key=lambda name: float(losses[name].mean()))
     worse = {name: loss - losses[best] for name, loss in losses.items()}
     errors = {name: float(one.std(ddof=1) / math.sqrt(len(one))) for name, one in worse.items()}
@@ -73,36 +73,56 @@ def fit_map(
     return maps[chosen], candidates
 
 
-Family = tuple[tuple[Step, ...], Callable[[np.ndarray, np.ndarray], Step] | None]
-"""Steps known beforehand, and what is fitted after them."""
+Fit = Callable[[np.ndarray, np.ndarray], Step]
+
+
+class Family(NamedTuple):
+    """Steps known beforehand, and what is fitted after them, one step after the other.
+
+    ``few_rows``: whether the map may be chosen below `FLEXIBLE_ROWS`.
+    """
+
+    steps: tuple[Step, ...]
+    fits: tuple[Fit, ...]
+    few_rows: bool = False
 
 
 def _families(inverse: Inverse | None) -> dict[str, Family]:
     """Candidates by name. Isotonic regression and Venn–Abers see only the order, which an inverse does not change."""
-    fits: dict[str, Callable[[np.ndarray, np.ndarray], Step]] = {
-        "temperature": fit_temperature, "platt": fit_platt, "beta": fit_beta,
-    }  # fmt: skip
-    families: dict[str, Family] = {"identity": ((Identity(),), None)} | {name: ((), fit) for name, fit in fits.items()}
+    starts: dict[str, tuple[Step, ...]] = {"": ()}
     if inverse is not None:
-        tag = str(inverse.__struct_config__.tag)
-        families |= {tag: ((inverse,), None)} | {f"{tag}+{name}": ((inverse,), fit) for name, fit in fits.items()}
-    return families | {name: ((), fit) for name, fit in STEP_FUNCTIONS.items()}
+        starts[str(inverse.__struct_config__.tag)] = (inverse,)
+    families = {}
+    for start, steps in starts.items():
+        families[start or "identity"] = Family(steps or (Identity(),), (), few_rows=True)
+        for name, fit in PARAMETRIC.items():
+            families[f"{start}+{name}".lstrip("+")] = Family(steps, (fit,), few_rows=name == "temperature")
+        families[f"{start}+temperature+half_venn_abers".lstrip("+")] = Family(
+            steps, (fit_temperature, fit_half_venn_abers), few_rows=True
+        )
+    return families | {name: Family((), (fit,)) for name, fit in STEP_FUNCTIONS.items()}
 
 
 def _parameters(fitted: CalibrationMap) -> int:
-    last = fitted.steps[-1]
-    if isinstance(last, Isotonic):
-        return len(set(last.probabilities))
-    if isinstance(last, MergedVennAbers):
-        return len(set(zip(last.predictor.p0, last.predictor.p1, strict=True)))
-    return {"temperature": 1, "platt": 2, "beta": 3}.get(str(last.__struct_config__.tag), 0)
+    return sum(map(_parameters_of_step, fitted.steps))
+
+
+def _parameters_of_step(step: Step) -> int:
+    if isinstance(step, Isotonic):
+        return len(set(step.probabilities))
+    if isinstance(step, MergedVennAbers):
+        return len(set(zip(step.predictor.p0, step.predictor.p1, strict=True)))
+    return {"temperature": 1, "platt": 2, "beta": 3}.get(str(step.__struct_config__.tag), 0)
 
 
 def _fit(family: Family, logits: np.ndarray, labels: np.ndarray) -> CalibrationMap:
-    steps, fit = family
+    steps = list(family.steps)
     for step in steps:
         logits = step(logits)
-    return CalibrationMap(steps if fit is None else (*steps, fit(logits, labels)))
+    for fit in family.fits:
+        steps.append(fit(logits, labels))
+        logits = steps[-1](logits)
+    return CalibrationMap(tuple(steps))
 
 
 def _cross_validated(family: Family, logits: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
@@ -186,9 +206,13 @@ def fit_merged_venn_abers(logits: np.ndarray, labels: np.ndarray) -> MergedVennA
     return MergedVennAbers(fit_venn_abers(logits, labels))
 
 
-STEP_FUNCTIONS: dict[str, Callable[[np.ndarray, np.ndarray], Step]] = {
-    "isotonic": fit_isotonic, "venn_abers": fit_merged_venn_abers,
-}  # fmt: skip
+def fit_half_venn_abers(logits: np.ndarray, labels: np.ndarray) -> MergedVennAbers:
+    """Half of the way from the logits to `fit_merged_venn_abers`."""
+    return MergedVennAbers(fit_venn_abers(logits, labels), weight=0.5)
+
+
+PARAMETRIC: dict[str, Fit] = {"temperature": fit_temperature, "platt": fit_platt, "beta": fit_beta}
+STEP_FUNCTIONS: dict[str, Fit] = {"isotonic": fit_isotonic, "venn_abers": fit_merged_venn_abers}
 
 
 def fit_venn_abers(logits: np.ndarray, labels: np.ndarray) -> VennAbers:

@@ -11,14 +11,14 @@ import numpy as np
 from msgspec import Struct
 
 from models.bundle import sha256_of
-from models.passenger import describe
+from models.passenger import Companions, describe
 from models.tokenizer import Tokenizer
 from training.claims import judge_claims
 from training.comparison import REFERENCE, Comparison, count_tests, default_by_evidence, report_loss
 from training.comparison_tables import ComparisonReport
 from training.contrasts import Run
 from training.crossfit import crossfit, make_folds
-from training.data import Table, read_table
+from training.data import Table, fold_companions, read_table
 from training.evaluate import Evaluation, nested_evaluation
 from training.finetune import Encoded, Pretrained, Recipe, TrainingError, encode
 from training.losses import LOSSES, Loss, LossChoice
@@ -42,6 +42,7 @@ class CompareOptions(Struct, frozen=True, kw_only=True):
     seeds: tuple[int, ...] = (0, 1, 2)
     recipe: Recipe = Recipe()
     folds: int = 5
+    companions: bool = True
     resume: bool = False
     quiet: bool = False
     processes: int = 1
@@ -70,11 +71,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Round:
-    """What all losses of one seed share: folds (n,), the passengers' texts, the trials."""
+    """What all losses of one seed share: folds (n,), the companions and the texts of each fold's model, the trials."""
 
     seed: int
     folds: np.ndarray
-    texts: list[str]
+    companions: tuple[Companions, ...]
+    texts: list[list[str]]
     trials: tuple[Trial, ...]
 
 
@@ -147,7 +149,10 @@ def _round(
     seed: int,
 ) -> Round:  # fmt: skip
     folds = make_folds(table.labels, options.folds, seed)
-    texts = [describe(passenger) for passenger in table.passengers]
+    companions = (Companions(),) * options.folds
+    if options.companions:
+        companions = fold_companions(table.passengers, table.labels, folds)
+    texts = [[describe(one, known) for one in table.passengers] for known in companions]
 
     def kept(name: str) -> Path:
         made_from = [table.sha256, texts, weights, losses[name], options.recipe, options.folds, seed]
@@ -155,7 +160,7 @@ def _round(
         return options.work / f"{name.replace(':', '-')}-seed-{seed}-{digest[:12]}.npy"
 
     trials = (Trial(name, choice, losses[name], seed, kept(name)) for name, choice in choices.items())
-    return Round(seed, folds, texts, tuple(trials))
+    return Round(seed, folds, companions, texts, tuple(trials))
 
 
 def _prepare_folder(options: CompareOptions, rounds: Sequence[Round]) -> None:
@@ -197,8 +202,8 @@ def _logits(
 
 def _judge(results: Results, table: Table, one: Round, trial: Trial, logits: np.ndarray, steps: int) -> None:
     evaluation, answers = nested_evaluation(
-        logits, table.labels, one.folds, table.passengers, inverse=trial.loss.inverse(steps), coverage=COVERAGE,
-        seed=trial.seed, with_peers=False,
+        logits, table.labels, one.folds, table.passengers, companions=one.companions,
+        inverse=trial.loss.inverse(steps), coverage=COVERAGE, seed=trial.seed, with_peers=False,
     )  # fmt: skip
     results.runs.setdefault(trial.name, {})[trial.seed] = Run(logits, answers.calibrated)
     results.evaluations.setdefault(trial.name, {})[trial.seed] = evaluation
@@ -208,7 +213,7 @@ def _report(options: CompareOptions, table: Table, comparison: Comparison) -> Co
     losses = {name: report_loss(comparison, name) for name in comparison.losses}
     return ComparisonReport(
         data_sha256=table.sha256, base=options.base or PACKAGE_NAME, rows=len(table), survived=int(table.labels.sum()),
-        seeds=options.seeds, folds=options.folds, recipe=options.recipe, losses=losses,
+        seeds=options.seeds, folds=options.folds, companions=options.companions, recipe=options.recipe, losses=losses,
         tests=count_tests(losses.values()), claims=judge_claims(comparison, np.random.default_rng(options.seeds[0])),
         default=default_by_evidence(comparison),
     )  # fmt: skip

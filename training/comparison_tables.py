@@ -24,6 +24,7 @@ class ComparisonReport(Struct, frozen=True, kw_only=True):
     survived: int
     seeds: tuple[int, ...]
     folds: int
+    companions: bool
     recipe: Recipe
     losses: dict[str, LossReport]
     tests: tuple[PValues, ...]

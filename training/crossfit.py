@@ -38,7 +38,7 @@ def crossfit(
     job: Job, encoded: Encoded, labels: np.ndarray, folds: np.ndarray, *, work: Path, processes: int,
     progress: TrainingProgress, final: bool = True,
 ) -> np.ndarray:  # fmt: skip
-    """Out-of-fold logits z = logit_survived − logit_died (n,) float64.
+    """Out-of-fold logits z = logit_survived − logit_died (n,) float64. ``encoded`` holds the texts of each fine-tuning.
 
     With ``final`` a model is also trained on all rows; its weights are kept as `task.final_weights`. Every finished
     fine-tuning is kept in ``work`` and taken from there when it exists. Raises TrainingError.

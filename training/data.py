@@ -1,6 +1,7 @@
-"""Read and check a CSV of passengers with their outcome."""
+"""Read and check a CSV of passengers with their outcome; who is known to whom when it is split."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from models.passenger import COLUMNS, LABEL_COLUMN, Passenger, parse_passenger
+from models.passenger import COLUMNS, LABEL_COLUMN, Companions, Passenger, parse_passenger
 
 MAX_FAULTS = 10
 """Faults listed before the rest is only counted: enough to see the pattern."""
@@ -63,3 +64,11 @@ def read_table(path: Path) -> Table:
     if len(set(labels.tolist())) < 2:
         raise DataError(f"{path} has {len(labels)} rows of fewer than two classes: both outcomes are needed")
     return Table(tuple(rows), labels, hashlib.sha256(content).hexdigest())
+
+
+def fold_companions(passengers: Sequence[Passenger], labels: np.ndarray, folds: np.ndarray) -> tuple[Companions, ...]:
+    """For each fold 0, 1, … of folds (n,), those whose fate may be known: the rows outside it."""
+    return tuple(
+        Companions.of((passengers[row] for row in rows), labels[rows].tolist())
+        for rows in (np.flatnonzero(folds != fold).tolist() for fold in range(int(folds.max()) + 1))
+    )

@@ -5,9 +5,9 @@ The frozen lower layers are run once per distinct text, and training starts from
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -64,12 +64,19 @@ class Pretrained:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Texts after the frozen layers: hidden (U, L, D), mask (U, L) per distinct text; ``index`` (n,) row → text."""
+    """Texts after the frozen layers: hidden (U, L, D), mask (U, L) per distinct text; ``index``: row → text.
+
+    ``index`` is (n,), or (m, n) for m models that are told different texts of the same rows: see `told`.
+    """
 
     hidden: mx.array
     mask: mx.array
     index: np.ndarray
     start: int
+
+    def told(self, model: int) -> Self:
+        """The texts of one of the m models."""
+        return replace(self, index=self.index[model])
 
     def batch(self, rows: np.ndarray) -> tuple[mx.array, mx.array]:
         chosen = mx.array(self.index[rows])
@@ -78,8 +85,10 @@ class Encoded:
         return self.hidden[chosen, :length], mask[:, :length]
 
 
-def encode(base: Pretrained, tokenizer: Tokenizer, texts: Sequence[str], trained_layers: int) -> Encoded:
-    """Run the frozen layers once over each distinct text."""
+def encode(
+    base: Pretrained, tokenizer: Tokenizer, texts: Sequence[str] | Sequence[Sequence[str]], trained_layers: int
+) -> Encoded:  # fmt: skip
+    """Run the frozen layers once over each distinct text of n rows, or of m times n."""
     model = from_pretrained(base.config, base.weights, seed=0)
     model.eval()
     start = max(0, len(model.bert.encoder.layer) - trained_layers)

@@ -14,13 +14,13 @@ from msgspec import Struct, structs
 
 from models.bundle import REQUIRED_CONFIG, BaseModel, Bundle, DataRecord, LossRecord, Origin, sha256_of, write_bundle
 from models.calibration import PriorShift
-from models.passenger import LABELS, describe
+from models.passenger import LABELS, Companions, describe
 from models.reference import build_reference
 from models.tokenizer import Tokenizer
 from training.calibrate import MapRule, fit_record
 from training.card import model_card
 from training.crossfit import crossfit, make_folds
-from training.data import read_table
+from training.data import fold_companions, read_table
 from training.diagnostics import read_log
 from training.evaluate import nested_evaluation
 from training.finetune import Recipe, encode
@@ -45,6 +45,7 @@ class FitOptions(Struct, frozen=True, kw_only=True):
     recipe: Recipe = Recipe()
     folds: int = 5
     seed: int = 0
+    companions: bool = True
     coverage: float = 0.9
     map_rule: MapRule = "least"
     target_prevalence: float | None = None
@@ -66,12 +67,16 @@ def fit(options: FitOptions) -> Bundle:
     loss = options.loss.make(table.labels)
     shift = _prior_shift(float(table.labels.mean()), options.target_prevalence)
     folds = make_folds(table.labels, options.folds, options.seed)
+    known_to_fold = fold_companions(table.passengers, table.labels, folds)
+    companions = Companions.of(table.passengers, table.labels.tolist())
+    if not options.companions:
+        known_to_fold, companions = (Companions(),) * options.folds, Companions()
     work = _prepared_folder(options, table.sha256, base.weights)
     sizes = [int((folds != fold).sum()) for fold in range(options.folds)] + [len(table)]
     with TrainingProgress(work / LOG, sum(map(options.recipe.steps, sizes)), options.quiet) as progress:
         progress.phase("frozen layers")
         tokenizer = Tokenizer.load(tokenizer_path, int(base.config["max_position_embeddings"]))
-        texts = [describe(passenger) for passenger in table.passengers]
+        texts = [[describe(one, known) for one in table.passengers] for known in (*known_to_fold, companions)]
         encoded = encode(base, tokenizer, texts, options.recipe.trained_layers)
         progress.phase("fine-tuning")
         job = Job(
@@ -88,8 +93,10 @@ def fit(options: FitOptions) -> Bundle:
             "map_rule": options.map_rule,
         }  # fmt: skip
         record = fit_record(logits, table.labels, table.passengers, **settings)
-        evaluation, answers = nested_evaluation(logits, table.labels, folds, table.passengers, **settings)
-        recipe = {**msgspec.to_builtins(options.recipe), "folds": options.folds}
+        evaluation, answers = nested_evaluation(
+            logits, table.labels, folds, table.passengers, companions=known_to_fold, **settings
+        )  # fmt: skip
+        recipe = {**msgspec.to_builtins(options.recipe), "folds": options.folds, "companions": options.companions}
         if shift is not None:
             record = structs.replace(record, map=record.map.shifted(shift))
             recipe["target_prevalence"] = shift.target
@@ -109,6 +116,7 @@ def fit(options: FitOptions) -> Bundle:
             "tokenizer.json": tokenizer.to_json().encode(),
             "tokenizer_config.json": _json(_tokenizer_config(base.config)),
             "calibration.json": msgspec.json.encode(record),
+            "companions.json": msgspec.json.encode(companions),
             "reference.json": _json(build_reference(answers.calibrated, table.passengers)),
             "evaluation.json": _json(evaluation),
             "README.md": model_card(origin, evaluation).encode(),

@@ -21,20 +21,21 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, SplineTransform
 from threadpoolctl import threadpool_limits
 
 from models.calibration import sigmoid
-from models.passenger import TITLES, Passenger, describe
+from models.passenger import TITLES, Companions, Passenger, describe, fates
 from training.calibrate import log_losses
 from training.estimates import Estimate, mean, roc_auc
-from training.subgroups import members
+from training.subgroups import Members
 
 NUMBERS = ["age", "sibsp", "parch", "fare"]
+FATES = ["women_fate", "men_fate"]
 AGE_KNOTS = np.array([[0.0], [6], [13], [25], [40], [60], [80]])
 """Knots of the age spline: denser among children, where survival changes fast."""
 
 WORDS = "words_logistic_regression"
 PEERS = {
     "plain_logistic_regression": "logistic regression on sex, class, port, age, relatives and fare",
-    "spline_logistic_regression": "logistic regression with sex × class, sex × age spline, title, family, deck, fare",
-    "gradient_boosting": "gradient-boosted trees on the numbers, sex, class, port, title and cabin",
+    "spline_logistic_regression": "logistic regression on sex × class, sex × age spline, title, family, companions",
+    "gradient_boosting": "gradient-boosted trees on the numbers, sex, class, port, title, cabin and companions",
     WORDS: "logistic regression on the numbers and the same words",
 }
 """Name → what it is."""
@@ -56,15 +57,17 @@ class Peer(Struct, frozen=True, kw_only=True):
 
 
 def held_out(
-    passengers: Sequence[Passenger], labels: np.ndarray, folds: np.ndarray, seed: int
+    passengers: Sequence[Passenger], labels: np.ndarray, folds: np.ndarray, companions: Sequence[Companions], seed: int
 ) -> dict[str, np.ndarray]:
-    """Peer's name → probabilities (n,) in (0, 1) of each row from a peer trained on the other folds."""
-    frame = _frame(passengers)
+    """Peer's name → probabilities (n,) in (0, 1) of each row from a peer trained on the other folds.
+
+    ``companions`` are those known to each fold's peers, which read what the model reads of them.
+    """
     found = {name: np.empty(len(labels)) for name in PEERS}
     # The rows are so few that threads cost more than they give, a hundredfold when other work keeps the cores busy.
     with threadpool_limits(1):
         for fold in np.unique(folds):
-            seen, here = folds != fold, folds == fold
+            seen, here, frame = folds != fold, folds == fold, _frame(passengers, companions[fold])
             for name, p in found.items():
                 model = _make(name, seed).fit(frame[seen], labels[seen])
                 p[here] = model.predict_proba(frame[here])[:, 1]
@@ -72,11 +75,10 @@ def held_out(
 
 
 def compare(
-    ours: np.ndarray, probabilities: dict[str, np.ndarray], labels: np.ndarray, passengers: Sequence[Passenger]
+    ours: np.ndarray, probabilities: dict[str, np.ndarray], labels: np.ndarray, groups: Members
 ) -> dict[str, Peer]:
     """Peers (n,) beside our probabilities (n,) for the same rows."""
-    groups, own = members(passengers), log_losses(ours, labels)
-    peers = {}
+    own, peers = log_losses(ours, labels), {}
     for name, p in probabilities.items():
         difference = own - log_losses(p, labels)
         peers[name] = Peer(
@@ -87,11 +89,11 @@ def compare(
     return peers
 
 
-def _frame(passengers: Sequence[Passenger]) -> pd.DataFrame:
-    """The peers' columns (n rows); no label and no other row reaches a row's columns."""
+def _frame(passengers: Sequence[Passenger], companions: Companions) -> pd.DataFrame:
+    """The peers' columns (n rows); of labels and other rows only what ``companions`` tell of reaches them."""
     rows = []
     for one in passengers:
-        text = describe(one)
+        text, fate = describe(one, companions), fates(one, companions)
         phrases, sibsp, parch = _phrases(text), one.sibsp or 0, one.parch or 0
         rows.append({
             "sex": one.sex, "pclass": str(one.pclass), "sex_class": f"{one.sex} {one.pclass}",
@@ -100,6 +102,7 @@ def _frame(passengers: Sequence[Passenger]) -> pd.DataFrame:
             "title": next((word for word in phrases if word in TITLES.values()), "none"),
             "family": next(word for word in phrases if word in ("alone", "small family", "large family")),
             "cabin": next((word for word in phrases if word.startswith("deck")), "none"), "text": text,
+            "women_fate": fate[0] or "none", "men_fate": fate[1] or "none",
         })  # fmt: skip
     # None becomes NaN, which is imputed.
     frame = pd.DataFrame(rows).astype(dict.fromkeys([*NUMBERS, "log_fare", "relatives"], float))
@@ -120,11 +123,11 @@ def _make(name: str, seed: int) -> Any:
     elif name == "spline_logistic_regression":
         columns = make_column_transformer(
             (numbers, ["log_fare", "relatives"]), ("passthrough", make_column_selector(r"age_\d+")),
-            (categories, ["sex", "pclass", "sex_class", "title", "family", "embarked", "cabin"]),
+            (categories, ["sex", "pclass", "sex_class", "title", "family", "embarked", "cabin", *FATES]),
         )  # fmt: skip
     elif name == "gradient_boosting":
         codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-        named = ["sex", "pclass", "embarked", "title", "cabin"]
+        named = ["sex", "pclass", "embarked", "title", "cabin", *FATES]
         trees = HistGradientBoostingClassifier(
             learning_rate=0.05, max_iter=120, max_leaf_nodes=8, min_samples_leaf=20, l2_regularization=1.0,
             early_stopping=False, random_state=seed,

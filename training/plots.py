@@ -8,6 +8,7 @@ from training.calibration_errors import WIDTH_BINS, width_bins
 from training.diagnostics import EpochDiagnostics
 from training.estimates import Estimate, proportion
 from training.evaluate import Answers, Evaluation
+from training.risk import risk_coverage
 from training.svg import WIDTH, Frame, Plot
 
 DRAWS = 2000
@@ -23,7 +24,7 @@ def make_plots(
     y = answers.labels
     found = [reliability(kind, p, y, rng) for kind, p in (("calibrated", answers.calibrated), ("raw", answers.raw))]
     found += [outcomes("calibrated", answers.calibrated, y), outcomes("raw", answers.raw, y)]
-    found += [risk_coverage(answers), subgroups(evaluation)]
+    found += [risk(answers, evaluation), subgroups(evaluation)]
     if evaluation.peers:
         found.append(peers(evaluation))
     if epochs:
@@ -97,13 +98,14 @@ def outcomes(kind: str, p: np.ndarray, y: np.ndarray) -> Plot:
     )  # fmt: skip
 
 
-def risk_coverage(answers: Answers) -> Plot:
+def risk(answers: Answers, evaluation: Evaluation) -> Plot:
     """Share wrong among the most certain passengers, against how many of them are answered."""
-    coverage, risk, expected = risk_by_coverage(answers.calibrated, answers.labels)
+    curve = risk_coverage(answers.calibrated, answers.labels)
+    coverage, error, expected = map(np.array, (curve.coverage, curve.error, curve.expected))
     n = len(answers.labels)
     # Wilson's interval is wide where few are answered; from a twentieth on it says something.
     shown = np.flatnonzero(coverage >= min(0.05, coverage[-1]))
-    spread = [proportion(np.arange(round(c * n)) < round(r * c * n)) for c, r in zip(coverage, risk, strict=True)]
+    spread = [proportion(np.arange(round(c * n)) < round(r * c * n)) for c, r in zip(coverage, error, strict=True)]
     most = max(0.1, max(spread[one].high for one in shown))
     step = 0.1 if most > 0.25 else 0.05
     top = step * np.ceil(most / step)
@@ -115,28 +117,21 @@ def risk_coverage(answers: Answers) -> Plot:
             x_name="share of passengers answered, most certain first",
         ),
         frame.band(xs, [spread[one].low for one in shown], [spread[one].high for one in shown], "band"),
-        frame.line(xs, risk[shown].tolist(), "ours"), frame.line(xs, expected[shown].tolist(), "guide"),
+        frame.line(xs, error[shown].tolist(), "ours"), frame.line(xs, expected[shown].tolist(), "guide"),
     ]  # fmt: skip
-    single = answers.member.sum(axis=1) == 1
+    sets = [one for one in evaluation.sets_at or (evaluation.sets,) if one.abstained < 1]
     caption = "Line: found, with its pointwise 95 % band. Dashed: what the probabilities themselves expect. "
-    if single.any():
-        wrong = (answers.member[np.arange(n), answers.labels] == 0)[single].mean()
-        parts.append(frame.diamond(float(single.mean()), float(wrong), "other-fill"))
-        caption += "Diamond: passengers whose prediction set is a single class, and how many of those sets are wrong."
+    for one in sets:
+        parts.append(frame.diamond(1 - one.abstained, one.error_answered.value, "other-fill"))
+        parts.append(
+            frame.text(1 - one.abstained, one.error_answered.value, f"{one.nominal:.0%}", anchor="end", dx=-8, dy=-4)
+        )
+    if sets:
+        caption += (
+            "Diamonds: passengers whose prediction set of that nominal coverage is a single class, and how many of "
+            "those sets are wrong."
+        )
     return Plot("risk_coverage", "Risk and coverage", caption, 306, "".join(parts))
-
-
-def risk_by_coverage(p: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Coverage (k,), the share wrong among the passengers covered (k,), and the mean of min(p, 1 − p) there (k,).
-
-    Passengers are taken by falling |2p − 1| (El-Yaniv & Wiener, 2010); those of one certainty come together.
-    """
-    doubt = np.minimum(p, 1 - p)
-    order = np.argsort(doubt, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(doubt[order]) > 1e-12), len(p) - 1)
-    taken = ends + 1
-    wrong = np.cumsum(((p >= 0.5) != (y == 1))[order])[ends]
-    return taken / len(p), wrong / taken, np.cumsum(doubt[order])[ends] / taken
 
 
 def subgroups(evaluation: Evaluation) -> Plot:

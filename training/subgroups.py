@@ -1,4 +1,4 @@
-"""How good the probabilities are for each sex, class and age band, with counts and spread."""
+"""How good the probabilities are for each sex, class, age band and party, with counts and spread."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 from msgspec import Struct
 from scipy.stats import norm
 
-from models.passenger import SUBGROUPS, Passenger, subgroups
+from models.passenger import SUBGROUPS, Companions, Passenger, subgroups
 from training.calibrate import log_losses
 from training.calibration_errors import murphy
 from training.estimates import Estimate, mean, proportion, reflected
@@ -41,9 +41,13 @@ class Subgroup(Struct, frozen=True, kw_only=True):
     raw: GroupScores
 
 
-def members(passengers: Sequence[Passenger]) -> dict[tuple[str, str], np.ndarray]:
-    """(attribute, group) → row numbers, in the order of `SUBGROUPS`; groups without rows are left out."""
-    found = [subgroups(passenger) for passenger in passengers]
+Members = dict[tuple[str, str], np.ndarray]
+"""(attribute, group) → row numbers."""
+
+
+def members(passengers: Sequence[Passenger], companions: Sequence[Companions]) -> Members:
+    """Row numbers in the order of `SUBGROUPS`; ``companions`` are those known for each. Empty groups are left out."""
+    found = [subgroups(one, known) for one, known in zip(passengers, companions, strict=True)]
     rows = {
         (attribute, group): np.array([i for i, one in enumerate(found) if one[attribute] == group], np.int64)
         for attribute, groups in SUBGROUPS.items()
@@ -53,16 +57,15 @@ def members(passengers: Sequence[Passenger]) -> dict[tuple[str, str], np.ndarray
 
 
 def score_subgroups(
-    passengers: Sequence[Passenger], labels: np.ndarray, calibrated: np.ndarray, raw: np.ndarray,
-    rng: np.random.Generator,
-) -> tuple[Subgroup, ...]:  # fmt: skip
-    """Scores of probabilities (n,) in (0, 1) against labels (n,), for each subgroup."""
+    groups: Members, labels: np.ndarray, calibrated: np.ndarray, raw: np.ndarray, rng: np.random.Generator
+) -> tuple[Subgroup, ...]:
+    """Scores of probabilities (n,) in (0, 1) against labels (n,), for each of the groups."""
     return tuple(
         Subgroup(
             attribute=attribute, group=group, rows=len(rows), observed=proportion(labels[rows] == 1),
             calibrated=_score(calibrated[rows], labels[rows], rng), raw=_score(raw[rows], labels[rows], rng),
         )
-        for (attribute, group), rows in members(passengers).items()
+        for (attribute, group), rows in groups.items()
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from rich.table import Table as TextTable
 from models.passenger import LABELS
 from training.estimates import Estimate
 from training.evaluate import Evaluation
+from training.risk import SetCoverage
 from training.scores import CalibrationError, IfCalibrated, Scores
 from training.subgroups import GroupScores, Subgroup
 
@@ -25,7 +26,8 @@ class Figures(Struct, frozen=True, kw_only=True):
 
 def tables(evaluation: Evaluation) -> list[Figures]:
     """All tables of an evaluation, the proper scores first."""
-    found = [_proper(evaluation), _calibration(evaluation), _decisions(evaluation), _sets(evaluation)]
+    found = [_proper(evaluation), _calibration(evaluation), _decisions(evaluation)]
+    found += [_sets(evaluation), _intervals(evaluation)]
     if evaluation.peers is not None:
         found.append(_peers(evaluation))
     return [*found, _subgroups(evaluation, "calibrated"), _subgroups(evaluation, "raw")]
@@ -146,17 +148,40 @@ def _decisions(evaluation: Evaluation) -> Figures:
 
 
 def _sets(evaluation: Evaluation) -> Figures:
-    sets, interval = evaluation.sets, evaluation.interval
+    sets = evaluation.sets_at or (evaluation.sets,)
+
+    def row(name: str, text: Callable[[SetCoverage], str]) -> Row:
+        return name, *map(text, sets)
+
+    def of_class(name: str, figure: str, label: str) -> Row:
+        return row(label, lambda s: spread(getattr(s, figure)[name], 3))
+
     return Figures(
-        title="Prediction sets and intervals", columns=("", "found"),
+        title="Prediction sets", columns=("", *(f"nominal {one.nominal:g}" for one in sets)),
         rows=(
-            (f"coverage (nominal {sets.nominal:.2f})", spread(sets.overall)),
-            *((f"… of those who {name}", spread(sets.by_class[name])) for name in LABELS),
-            ("classes in a set, average", f"{sets.average_size:.2f}"),
-            ("abstained (not one class)", f"{sets.abstained:.3f}"),
-            ("Venn–Abers, mean ends", f"{interval.mean_low:.3f} to {interval.mean_high:.3f}"),
-            ("survived", spread(interval.observed)),
+            row("hold the outcome", lambda s: spread(s.overall, 3)),
+            *(of_class(name, "by_class", f"… of those who {name}") for name in LABELS),
+            row("classes in a set, average", lambda s: f"{s.average_size:.2f}"),
+            row("abstained (not one class)", lambda s: f"{s.abstained:.3f}"),
+            row("wrong among those answered", lambda s: spread(s.error_answered, 3)),
+            *(of_class(name, "wrong_by_class", f"… of all who {name}") for name in LABELS),
         ),
+        note="A set of one class is an answer; other sets abstain. Of all rows of a class at most one minus the "
+        "nominal coverage is promised to be answered wrongly. Mean error over all shares of rows answered, the most "
+        f"certain first: {evaluation.risk.area:.3f}; {evaluation.risk.random:.3f} if certainty said nothing, "
+        f"{evaluation.risk.oracle:.3f} if it knew the wrong answers.",
+    )  # fmt: skip
+
+
+def _intervals(evaluation: Evaluation) -> Figures:
+    interval = evaluation.interval
+    return Figures(
+        title="Intervals", columns=("", "found"),
+        rows=(
+            ("Venn–Abers, mean ends", f"{interval.mean_low:.3f} to {interval.mean_high:.3f}"),
+            ("… average width", f"{interval.average_width:.3f}"), ("survived", spread(interval.observed)),
+        ),
+        note="Valid intervals hold the share who survived between their mean ends, up to its sampling error.",
     )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def save_inputs(work: Path, job: Job, encoded: Encoded, labels: np.ndarray, fold
 
 
 def load_inputs(work: Path) -> tuple[Job, Encoded, np.ndarray, np.ndarray]:
-    """Job, encoded texts, labels (n,), folds (n,)."""
+    """Job, encoded texts (of each fine-tuning), labels (n,), folds (n,)."""
     job = msgspec.json.decode((work / "job.json").read_bytes(), type=Job)
     with np.load(work / "inputs.npz", allow_pickle=False) as held:
         encoded = Encoded(mx.array(held["hidden"]), mx.array(held["mask"]), held["index"], job.start)
@@ -88,6 +88,7 @@ def run(work: Path, number: int) -> None:
     on all rows and keep the weights. The result appears whole or not at all."""
     job, encoded, labels, folds = load_inputs(work)
     seen, held_out = np.flatnonzero(folds != number), np.flatnonzero(folds == number)
+    encoded = encoded.told(number)
     model = finetune(
         job.base, encoded, labels, seen, recipe=job.recipe, loss=job.loss.make(labels[seen]), seed=job.seed + number,
         phase=job.phases[number], progress=Reporter(),

@@ -23,7 +23,10 @@ def records() -> tuple[dict[str, str], ...]:
 
 @functools.cache
 def passengers() -> tuple[Passenger, ...]:
-    return tuple(parse_passenger({field: row[column] for field, column in COLUMNS.items()}) for row in records())
+    """Without their tickets: a bundle tells its own model what became of those on the same ticket, and the other
+    contenders, which do not read that part of a bundle, must get the same texts."""
+    found = (parse_passenger({field: row[column] for field, column in COLUMNS.items()}) for row in records())
+    return tuple(msgspec.structs.replace(one, ticket=None) for one in found)
 
 
 def labels() -> np.ndarray:

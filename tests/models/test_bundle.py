@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from models.bundle import MANIFEST, MAX_BYTES, Bundle, BundleError, read_bundle, sha256_of, write_bundle
 from models.calibration import PriorShift
+from models.passenger import Companions
 from tests.tiny import CONFIG, ORIGIN, Contents
 
 
@@ -39,6 +40,18 @@ def test_what_was_written_is_read(tiny_bundle: Bundle, tiny_contents: Contents) 
     assert (tiny_bundle.name, tiny_bundle.evaluation, tiny_bundle.config) == ("tiny", {"rows": 60}, CONFIG)
     assert msgspec.json.encode(tiny_bundle.record) == tiny_contents["calibration.json"]
     assert tiny_bundle.manifest.origin == ORIGIN
+
+
+def test_a_bundle_may_know_nobodys_companions(tiny_contents: Contents, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    contents = {name: content for name, content in tiny_contents.items() if name != "companions.json"}
+    alone = write_bundle(tmp_path / "alone", contents, ORIGIN)
+    assert alone.companions == Companions()
+    assert len(tiny_bundle.companions.by_ticket) > 50
+    shutil.copy(tiny_bundle.folder / "companions.json", alone.folder)
+    with pytest.raises(BundleError, match=r"manifest.json: files does not name companions.json"):
+        read_bundle(alone.folder)
+    with pytest.raises(BundleError, match="holds exactly"):
+        write_bundle(tmp_path / "none", {}, ORIGIN)
 
 
 def test_a_bundle_is_shifted_from_its_training_rows_prevalence(tiny_bundle: Bundle) -> None:

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.passenger import COLUMNS, INPUT_BINS, Passenger, describe
+from models.passenger import COLUMNS, INPUT_BINS, Companions, Passenger, describe
+from training.data import Table
 
 TEXT = st.none() | st.text(max_size=50)
 PASSENGERS = st.builds(
@@ -42,6 +43,51 @@ def test_any_valid_passenger_has_a_short_text(passenger: Passenger) -> None:
 def test_unknown_equals_absent(passenger: Passenger) -> None:
     known = {k: v for k, v in msgspec.to_builtins(passenger).items() if v is not None}
     assert describe(msgspec.convert(known, Passenger)) == describe(passenger)
+
+
+def laurence(name: str, ticket: str | None = "PC 17608") -> Passenger:
+    return Passenger(pclass=1, sex="male", name=name, ticket=ticket)
+
+
+def test_the_fate_of_the_party_comes_first() -> None:
+    mother = Passenger(pclass=1, sex="female", name="Ryerson, Mrs. Arthur", ticket="pc17608")
+    son = Passenger(pclass=1, sex="male", age=12, name="Ryerson, Master. John", ticket="PC 17608")
+    known = Companions.of([mother, son, laurence("Ryerson, Mr. Arthur")], [1, 1, 0])
+    assert describe(laurence("Ryerson, Mr. X"), known).startswith(
+        "women and children survived, men died, first class man, Mr, "
+    )
+    assert describe(laurence("Ryerson, Mr. Arthur"), known).startswith("women and children survived, first class man")
+    divided = Companions.of([mother, son], [1, 0])
+    assert describe(laurence("Ryerson, Mr. X"), divided).startswith("women and children divided, first")
+    for stranger in (laurence("Ryerson, Mr. X", "17608"), laurence("Ryerson, Mr. X", None), laurence("")):
+        assert describe(stranger, known) == describe(stranger)
+
+
+def test_no_rows_own_outcome_reaches_its_text(table: Table) -> None:
+    labels = table.labels.tolist()
+    known = Companions.of(table.passengers, labels)
+    told = 0
+    for row, one in enumerate(table.passengers):
+        others = [i for i in range(len(table)) if i != row] if one.ticket in ("LINE", "347082", "113781") else None
+        flipped = Companions.of(table.passengers, [*labels[:row], 1 - labels[row], *labels[row + 1 :]])
+        assert describe(one, flipped) == describe(one, known)
+        if others is not None:
+            without = Companions.of([table.passengers[i] for i in others], [labels[i] for i in others])
+            assert describe(one, without) == describe(one, known)
+            told += describe(one, known) != describe(one)
+    assert told == 15
+
+
+@given(st.lists(st.tuples(PASSENGERS, st.booleans()), max_size=8), PASSENGERS, st.booleans())
+def test_a_passenger_among_the_known_is_described_as_if_absent(
+    others: list[tuple[Passenger, bool]], passenger: Passenger, survived: bool
+) -> None:
+    passengers, labels = [one for one, _ in others], [label for _, label in others]
+    known = Companions.of(passengers, labels)
+    assert describe(passenger, Companions.of([*passengers, passenger], [*labels, survived])) == describe(
+        passenger, known
+    )
+    assert msgspec.json.decode(msgspec.json.encode(known), type=Companions) == known
 
 
 def test_every_field_has_a_column_and_bins() -> None:

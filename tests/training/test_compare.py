@@ -17,6 +17,7 @@ from rich.console import Console
 
 from models.bundle import read_bundle
 from models.logit import logit, sigmoid
+from models.passenger import Companions
 from tests.conftest import ROOT, TITANIC
 from training.__main__ import main
 from training.claims import judge_claims
@@ -65,8 +66,8 @@ def comparison(table: Table) -> Comparison:
             mark = labels - 0.5 + rng.normal(size=ROWS)
             logits = slope * (mark + logit(labels.mean()))
             evaluation, answers = nested_evaluation(
-                logits, labels, make_folds(labels, 3, seed), passengers, inverse=None, coverage=0.9, seed=seed,
-                with_peers=False,
+                logits, labels, make_folds(labels, 3, seed), passengers, companions=(Companions(),) * 3, inverse=None,
+                coverage=0.9, seed=seed, with_peers=False,
             )  # fmt: skip
             assert evaluation.peers is None
             runs[name][seed], evaluations[name][seed] = Run(logits, answers.calibrated), evaluation
@@ -81,7 +82,7 @@ def report(comparison: Comparison) -> ComparisonReport:
     losses = {name: report_loss(comparison, name) for name in comparison.losses}
     return ComparisonReport(
         data_sha256="0" * 64, base="base", rows=ROWS, survived=int(comparison.labels.sum()), seeds=(0, 1), folds=3,
-        recipe=Recipe(epochs=1), losses=losses, tests=count_tests(losses.values()),
+        companions=True, recipe=Recipe(epochs=1), losses=losses, tests=count_tests(losses.values()),
         claims=judge_claims(comparison, np.random.default_rng(0)), default=default_by_evidence(comparison),
     )  # fmt: skip
 

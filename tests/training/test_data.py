@@ -1,10 +1,12 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from models.passenger import describe
 from tests.conftest import TITANIC
-from training.data import DataError, Table, read_table
+from training.data import DataError, Table, fold_companions, read_table
 
 HEADER, FIRST, *_ = TITANIC.read_text().splitlines()
 OTHER = FIRST.replace("1,0,3", "2,1,3")
@@ -49,3 +51,14 @@ def test_faults_are_told_by_line_and_column(tmp_path: Path, lines: tuple[str, ..
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there is no file .*nothing\.csv"):
         read_table(tmp_path / "nothing.csv")
+
+
+def test_a_fold_is_told_of_the_others_companions_only(table: Table) -> None:
+    folds = np.arange(len(table)) % 4
+    known = fold_companions(table.passengers, table.labels, folds)
+    changed = fold_companions(table.passengers, np.where(folds == 2, 1 - table.labels, table.labels), folds)
+    assert len(known) == 4
+    assert known[2] == changed[2]
+    assert known[1] != changed[1]
+    texts = [describe(one, known[2]) for one in table.passengers]
+    assert sum(text.startswith(("women", "men")) for text in texts) > 200

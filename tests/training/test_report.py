@@ -13,11 +13,11 @@ from models.bundle import BaseModel, DataRecord, LossRecord, Origin
 from models.calibration import logit
 from training.card import model_card
 from training.crossfit import make_folds
-from training.data import Table
+from training.data import Table, fold_companions
 from training.diagnostics import EpochDiagnostics, read_log
 from training.evaluate import Answers, Evaluation, nested_evaluation
 from training.peers import PEERS, held_out
-from training.plots import consistency_band, make_plots, risk_by_coverage
+from training.plots import consistency_band, make_plots
 from training.report import report
 from training.tables import peers_verdict, tables
 
@@ -31,8 +31,11 @@ ORIGIN = Origin(
 def judged(table: Table) -> tuple[Evaluation, Answers]:
     """A real nested evaluation of a peer's logits made overconfident, as a model's would be."""
     folds = make_folds(table.labels, 5, 0)
-    logits = 2 * logit(held_out(table.passengers, table.labels, folds, 0)["gradient_boosting"])
-    return nested_evaluation(logits, table.labels, folds, table.passengers, inverse=None, coverage=0.9, seed=0)
+    known = fold_companions(table.passengers, table.labels, folds)
+    logits = 2 * logit(held_out(table.passengers, table.labels, folds, known, 0)["gradient_boosting"])
+    return nested_evaluation(
+        logits, table.labels, folds, table.passengers, companions=known, inverse=None, coverage=0.9, seed=0
+    )
 
 
 def epochs() -> list[EpochDiagnostics]:
@@ -121,14 +124,6 @@ def test_the_consistency_band_holds_binomial_rates() -> None:
     assert low[2] == pytest.approx(0.25 - 1.96 * np.sqrt(0.25 * 0.75 / 200), abs=0.012)
     assert high[2] == pytest.approx(0.25 + 1.96 * np.sqrt(0.25 * 0.75 / 200), abs=0.012)
     assert np.isnan(low[[0, 1, 3, 9]]).all()
-
-
-def test_risk_by_coverage_by_hand() -> None:
-    p, y = np.array([0.9, 0.1, 0.6, 0.4, 0.95]), np.array([1, 1, 1, 1, 1])
-    coverage, risk, expected = risk_by_coverage(p, y)
-    assert coverage.tolist() == pytest.approx([0.2, 0.6, 1.0])
-    assert risk.tolist() == pytest.approx([0, 1 / 3, 2 / 5])
-    assert expected.tolist() == pytest.approx([0.05, 0.25 / 3, 1.05 / 5])
 
 
 def test_the_log_is_read_and_a_repeated_epoch_counts_as_last_written(tmp_path: Path) -> None:

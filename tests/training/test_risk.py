@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from models.logit import sigmoid
-from training.risk import abstention_curve, risk_coverage
+from training.calibrate import fit_sets
+from training.risk import SetCoverage, risk_coverage, set_coverage
 
 
 def truth(rng: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -12,11 +13,18 @@ def truth(rng: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]:
     return p, (rng.random(rows) < p).astype(int)
 
 
+def judged(
+    calibration: tuple[np.ndarray, np.ndarray], rows: tuple[np.ndarray, np.ndarray], nominal: float
+) -> SetCoverage:
+    return set_coverage(fit_sets(*calibration, nominal).sets(rows[0]), rows[1], nominal)
+
+
 def test_by_hand() -> None:
     # Margins .8 (right), .6 (wrong), .6 (right), .2 (wrong); .8 and .2 are equally sure.
     curve = risk_coverage(np.array([0.9, 0.8, 0.2, 0.6]), np.array([1, 0, 0, 0]))
     assert curve.coverage == (0.25, 0.75, 1.0)
     assert curve.error == pytest.approx((0, 1 / 3, 1 / 2))
+    assert curve.expected == pytest.approx((0.1, 0.5 / 3, 0.9 / 4))
     assert curve.standard_error[1] == pytest.approx(np.sqrt(2 / 27))
     assert curve.random == 0.5
     assert curve.oracle == pytest.approx((0 + 0 + 1 / 3 + 2 / 4) / 4)
@@ -60,9 +68,10 @@ def test_few_rows_of_either_class_are_answered_wrongly(nominal: float) -> None:
     wrong = []
     for _ in range(300):
         (p, y), (q, labels) = truth(rng, 500), truth(rng, 500)
-        [found] = abstention_curve((p**2, y), (q**2, labels), [nominal])
-        wrong.append(found.wrong_by_class)
-        assert found.wrong == pytest.approx(found.error * found.answered)
+        found = judged((p**2, y), (q**2, labels), nominal)
+        wrong.append([found.wrong_by_class[name].value for name in ("died", "survived")])
+        all_wrong = np.average(wrong[-1], weights=np.bincount(labels))
+        assert found.error_answered.value * (1 - found.abstained) == pytest.approx(all_wrong)
     shares = np.array(wrong)
     error = shares.std(axis=0, ddof=1) / np.sqrt(len(shares))
     assert (shares.mean(axis=0) <= 1 - nominal + 4 * error).all()
@@ -72,18 +81,17 @@ def test_few_rows_of_either_class_are_answered_wrongly(nominal: float) -> None:
 
 def test_the_curve_trades_answers_for_errors() -> None:
     rng = np.random.default_rng(4)
-    curve = abstention_curve(truth(rng, 4000), truth(rng, 20_000), [0.8, 0.9, 0.95, 0.99])
-    assert np.all(np.diff([one.wrong for one in curve]) < 0)
-    assert curve[-1].answered < curve[1].answered
-    assert curve[-1].error < curve[1].error
+    calibration, rows = truth(rng, 4000), truth(rng, 20_000)
+    curve = [judged(calibration, rows, nominal) for nominal in (0.8, 0.9, 0.95, 0.99)]
+    assert np.all(np.diff([one.error_answered.value * (1 - one.abstained) for one in curve]) < 0)
+    assert curve[-1].abstained > curve[1].abstained
+    assert curve[-1].error_answered.value < curve[1].error_answered.value
 
 
 def test_too_few_rows_abstain_always_and_no_rows_are_refused() -> None:
-    [found] = abstention_curve(
-        (np.array([0.2, 0.8]), np.array([0, 1])), (np.array([0.1, 0.9]), np.array([0, 0])), [0.9]
-    )
-    assert found.answered == 0
-    assert np.isnan(found.error)
-    assert np.isnan(found.wrong_by_class[1])
+    found = judged((np.array([0.2, 0.8]), np.array([0, 1])), (np.array([0.1, 0.9]), np.array([0, 0])), 0.9)
+    assert found.abstained == 1
+    assert np.isnan(found.error_answered.value)
+    assert np.isnan(found.wrong_by_class["survived"].value)
     with pytest.raises(ValueError, match="no rows"):
         risk_coverage(np.array([]), np.array([]))
