@@ -1,4 +1,4 @@
-"""python -m training fit | evaluate"""
+"""python -m training fit | evaluate | compare-losses"""
 
 import argparse
 import sys
@@ -11,9 +11,10 @@ import msgspec
 from models.backend import prepare
 from models.bundle import BundleError
 from training.finetune import Recipe
-from training.losses import LOSSES, PRESETS, LossChoice
+from training.losses import LOSSES, PRESETS, LossChoice, LossError
 
 DATA = Path("data/titanic.csv")
+WORK = Path("artifacts/compare-losses")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"training: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("training: stopped; `fit --resume` with the same options goes on from the last fold", file=sys.stderr)
+        print("training: stopped; --resume with the same options goes on from the last fold", file=sys.stderr)
         return 1
 
 
@@ -40,7 +41,7 @@ def _fit(options: argparse.Namespace) -> int:
     given = {"gamma": options.gamma, "smoothing": options.smoothing}
     if options.alpha_survived is not None:
         given["alpha"] = {"died": 1 - options.alpha_survived, "survived": options.alpha_survived}
-    recipe = {name: value for name in Recipe.__struct_fields__ if (value := getattr(options, name)) is not None}
+    recipe = _recipe(options)
     bundle = fit(
         FitOptions(
             data=options.data, out=options.out, base=options.base, loss=LossChoice(
@@ -61,6 +62,63 @@ def _fit(options: argparse.Namespace) -> int:
         )
         print(f"report: {work_folder(options.out) / 'report.html'}")
     return 0
+
+
+def _recipe(options: argparse.Namespace) -> dict[str, Any]:
+    """The parts of the recipe that were given."""
+    return {name: value for name in Recipe.__struct_fields__ if (value := getattr(options, name)) is not None}
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from training.compare import ALL, CompareOptions, compare_losses
+    from training.comparison_page import page_part, page_with, print_comparison, write_whole
+
+    for path in (options.json, options.markdown):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise ValueError(f"there is no folder {path.parent} to write {path.name} to")
+    if options.markdown:
+        # Its marks are checked now: training takes long, and their absence would be found after it.
+        page_with("", options.markdown)
+    backend = prepare()
+    if backend.warning:
+        print(f"training: {backend.warning}", file=sys.stderr)
+    report = compare_losses(
+        CompareOptions(
+            data=options.data, work=options.work, base=options.base, losses=options.losses or ALL, seeds=options.seeds,
+            recipe=msgspec.structs.replace(Recipe(), **_recipe(options)), folds=options.folds,
+            companions=options.companions, resume=options.resume, quiet=options.quiet,
+            processes=max(1, backend.threads),
+        )
+    )  # fmt: skip
+    if options.json:
+        write_whole(options.json, msgspec.json.format(msgspec.json.encode(report), indent=1).decode() + "\n")
+    if options.markdown:
+        write_whole(options.markdown, page_with(page_part(report), options.markdown))
+    if not options.quiet:
+        print_comparison(report, Console(width=None if sys.stdout.isatty() else 120))
+    return 0
+
+
+def _listed(text: str) -> list[str]:
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _losses(text: str) -> tuple[str, ...]:
+    names = tuple(_listed(text))
+    try:
+        for name in names:
+            LossChoice.parse(name)
+    except LossError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return names
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    if not _listed(text) or not all(part.isdecimal() for part in _listed(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} must be whole numbers from 0 on with commas between, as in 0,1,2")
+    return tuple(dict.fromkeys(map(int, _listed(text))))
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -126,8 +184,7 @@ def _parser() -> argparse.ArgumentParser:
         "--target-prevalence", type=float, metavar="P",
         help="share of survivors, in (0, 1), where the bundle will serve, if it is not the training rows'",
     )  # fmt: skip
-    for name, default in msgspec.structs.asdict(Recipe()).items():
-        fit.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=f"default: {default}")
+    _add_recipe(fit)
     fit.add_argument("--resume", action="store_true", help="go on from the last finished fold of an interrupted run")
     fit.add_argument("--quiet", action="store_true", help="print nothing but errors")
     judge = commands.add_parser("evaluate", help="score a bundle on labelled rows")
@@ -138,7 +195,56 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--plots", type=Path, metavar="DIR", help="write the pictures here, one SVG file each")
     judge.add_argument("--report", type=Path, metavar="FILE.html", help="write pictures and tables as one page")
     judge.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    _add_compare(commands)
     return parser
+
+
+def _add_compare(commands: Any) -> None:
+    compare = commands.add_parser(
+        "compare-losses", help="the losses side by side, and the research note's claims about them",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Fine-tune with every loss and every seed on the same folds, calibrate and judge each on rows it\n"
+        "did not see, and print: scores raw and calibrated, differences to cross entropy paired by row, how\n"
+        "many calibration tests that makes, and a verdict on each claim of the research note.\n\n"
+        "A loss that cannot be trained is reported and stops no other.",
+        epilog="examples:\n"
+        "  compare-losses --seeds 0 --losses focal_smooth,label_smooth      two losses beside cross entropy\n"
+        "  compare-losses --json comparison.json --markdown docs/losses.md  all, written into the page\n"
+        "  compare-losses --seeds 0,1,2,3 --resume                          one seed more than before",
+    )  # fmt: skip
+    compare.set_defaults(run=_compare)
+    compare.add_argument("--data", type=Path, default=DATA, help="labelled passengers, CSV (default: %(default)s)")
+    compare.add_argument("--base", help="a BERT: a folder, or a Hugging Face hub id (default: the packaged MiniLM)")
+    compare.add_argument(
+        "--losses", type=_losses, metavar="NAME,…",
+        help=f"of {', '.join(LOSSES)}; NAME:note takes the research note's parameters; cross_entropy is always "
+        "compared (default: all, focal:note and focal_smooth:note)",
+    )  # fmt: skip
+    compare.add_argument(
+        "--seeds", type=_seeds, default=(0, 1, 2), metavar="N,…", help="each decides its folds too (default: 0,1,2)"
+    )
+    compare.add_argument("--folds", type=int, default=5, help="folds of each cross-fit (default: %(default)s)")
+    compare.add_argument(
+        "--companions", action=argparse.BooleanOptionalAction, default=True,
+        help="tell of each passenger what became of the others on the ticket, as `fit` does",
+    )  # fmt: skip
+    _add_recipe(compare)
+    compare.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
+    compare.add_argument(
+        "--markdown", type=Path, metavar="FILE.md",
+        help="write the tables here, between <!-- compare-losses --> and <!-- /compare-losses --> if the page exists",
+    )  # fmt: skip
+    compare.add_argument(
+        "--work", type=Path, default=WORK, metavar="DIR",
+        help="keeps the held-out logits of each loss and seed as they are done (default: %(default)s)",
+    )  # fmt: skip
+    compare.add_argument("--resume", action="store_true", help="take from --work what is done with these settings")
+    compare.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    for name, default in msgspec.structs.asdict(Recipe()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=f"default: {default}")
 
 
 if __name__ == "__main__":

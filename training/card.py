@@ -4,7 +4,7 @@ from typing import Any
 
 from models.bundle import Origin
 from training.evaluate import Evaluation
-from training.tables import Figures, peers_verdict, tables
+from training.tables import markdown, peers_verdict, tables
 
 CARD = """---
 library_name: transformers
@@ -65,15 +65,9 @@ def model_card(origin: Origin, evaluation: Evaluation) -> str:
         loss=origin.loss.name, parameters=_listed(origin.loss.parameters) or "no parameters",
         recipe=_listed(origin.recipe), seed=origin.seed, created=origin.created,
         chosen=max(chosen, key=chosen.count), how=evaluation.how, evaluated=evaluation.rows,
-        tables="\n\n".join(map(_markdown, tables(evaluation))),
+        tables="\n\n".join(map(markdown, tables(evaluation))),
         verdict="\n".join(f"- {line}" for line in peers_verdict(evaluation).splitlines()),
     )  # fmt: skip
-
-
-def _markdown(figures: Figures) -> str:
-    head = [figures.columns, ("---",) * len(figures.columns)]
-    rows = "\n".join(f"| {' | '.join(row)} |" for row in (*head, *figures.rows))
-    return f"### {figures.title}\n\n{rows}" + (f"\n\n{figures.note}" if figures.note else "")
 
 
 def _listed(values: dict[str, Any]) -> str:

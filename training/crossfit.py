@@ -36,17 +36,17 @@ def make_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
 
 def crossfit(
     job: Job, encoded: Encoded, labels: np.ndarray, folds: np.ndarray, *, work: Path, processes: int,
-    progress: TrainingProgress,
+    progress: TrainingProgress, final: bool = True,
 ) -> np.ndarray:  # fmt: skip
     """Out-of-fold logits z = logit_survived − logit_died (n,) float64. ``encoded`` holds the texts of each fine-tuning.
 
-    A model is also trained on all rows; its weights are kept as `task.final_weights`. Every finished fine-tuning is
-    kept in ``work`` and taken from there when it exists. Raises TrainingError.
+    With ``final`` a model is also trained on all rows; its weights are kept as `task.final_weights`. Every finished
+    fine-tuning is kept in ``work`` and taken from there when it exists. Raises TrainingError.
     """
     work.mkdir(parents=True, exist_ok=True)
     save_inputs(work, job, encoded, labels, folds)
     tasks = []
-    for number in range(job.folds + 1):
+    for number in range(job.folds + final):
         if result_path(work, job, number).exists():
             seen = folds != number
             progress.advance(job.recipe.steps(int(seen.sum())))

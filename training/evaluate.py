@@ -113,9 +113,9 @@ def evaluate_answers(answers: Answers, *, how: str, coverage: float, rng: np.ran
 def nested_evaluation(
     logits: np.ndarray, labels: np.ndarray, folds: np.ndarray, passengers: Sequence[Passenger], *,
     companions: Sequence[Companions], inverse: Inverse | None, coverage: float, seed: int,
-    map_rule: MapRule = "least",
+    map_rule: MapRule = "least", with_peers: bool = True,
 ) -> tuple[Evaluation, Answers]:  # fmt: skip
-    """Evaluate the recipe on out-of-fold logits (n,), beside peers on the same folds (n,).
+    """Evaluate the recipe on out-of-fold logits (n,), by default beside peers on the same folds (n,).
 
     ``companions`` are those that each fold's model and peers are told of: none of the fold's own rows.
     For each fold, map, Venn–Abers and sets are fitted on the other folds' logits and judged on this fold, so no row
@@ -127,6 +127,9 @@ def nested_evaluation(
     answers, sets_at, chosen = _cross_calibrated(logits, labels, folds, passengers, companions, settings)
     rng = np.random.default_rng(seed)
     how = f"{len(np.unique(folds))}-fold cross-fitting; each fold calibrated on the other folds' held-out logits"
+    if not with_peers:
+        evaluation = evaluate_answers(answers, how=how, coverage=coverage, rng=rng)
+        return structs.replace(evaluation, sets_at=sets_at, maps_chosen=chosen), answers
     probabilities = held_out(passengers, labels, folds, companions, seed)
     peers = compare(answers.calibrated, probabilities, labels, answers.groups)
     words = PeerScores(

@@ -57,6 +57,11 @@ class Loss(Struct, frozen=True):
             raise LossError(f"{self.name} is a loss of a whole batch, not of single rows")
         return LOSSES[self.name].function(_log_p(logits), labels, step, **self.parameters)
 
+    def value(self, logits: np.ndarray, labels: np.ndarray, step: int = RAMPED) -> float:
+        """The loss of logits z = logit_survived − logit_died (n,), in its own scale, all rows as one batch."""
+        pair = np.stack([np.zeros_like(logits), logits], axis=1)
+        return float(np.array(self(mx.array(pair.astype(np.float32)), mx.array(labels), step)))
+
     def slopes(self, logits: np.ndarray, step: int = RAMPED) -> tuple[np.ndarray, np.ndarray]:
         """z (n,) → (dL₀/dz, dL₁/dz), both (n,) float64, of the losses of a died and of a survived row, by autodiff.
 
@@ -103,6 +108,15 @@ class LossChoice(Struct, frozen=True, kw_only=True):
     name: str = "focal_smooth"
     preset: str | None = None
     parameters: dict[str, Any] = {}
+
+    @classmethod
+    def parse(cls, text: str) -> "LossChoice":
+        """NAME, or NAME:PRESET. Raises LossError naming what there is."""
+        name, colon, preset = text.partition(":")
+        if name not in LOSSES or (colon and preset not in PRESETS):
+            presets = " or ".join(f"NAME:{preset}" for preset in PRESETS)
+            raise LossError(f"there is no loss {text!r}; there are {', '.join(LOSSES)}, and each as {presets}")
+        return cls(name=name, preset=preset or None)
 
     def make(self, labels: np.ndarray) -> Loss:
         """`make_loss` on the classes (n,) of the rows trained on."""

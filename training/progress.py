@@ -68,6 +68,10 @@ class TrainingProgress:
         self._done += steps
         self._bar.advance(self._task, steps)
 
+    def reach(self, steps: int) -> None:
+        """Count up to ``steps``: what a failed fine-tuning left out will not be done."""
+        self.advance(max(0, steps - self._done))
+
     def epoch(self, diagnostics: EpochDiagnostics) -> None:
         """Record one finished epoch."""
         with self._log.open("ab") as log:

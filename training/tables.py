@@ -221,13 +221,25 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """The evaluation as tables for a terminal."""
     console.print(f"{evaluation.rows} rows: {evaluation.how}")
     for figures in tables(evaluation):
-        table = TextTable(
-            title=figures.title, title_justify="left", caption=figures.note, caption_justify="left", box=SIMPLE_HEAD
-        )
-        for place, column in enumerate(figures.columns):
-            table.add_column(column, justify="right" if place else "left", no_wrap=not place)
-        for row in figures.rows:
-            table.add_row(*row)
-        console.print(table)
+        console.print(text_table(figures))
     if verdict := peers_verdict(evaluation):
         console.print(verdict)
+
+
+def text_table(figures: Figures) -> TextTable:
+    """A table for a terminal."""
+    table = TextTable(
+        title=figures.title, title_justify="left", caption=figures.note, caption_justify="left", box=SIMPLE_HEAD
+    )
+    for place, column in enumerate(figures.columns):
+        table.add_column(column, justify="right" if place else "left", no_wrap=not place)
+    for row in figures.rows:
+        table.add_row(*row)
+    return table
+
+
+def markdown(figures: Figures) -> str:
+    """A table under a heading of the third level."""
+    head = [figures.columns, ("---",) * len(figures.columns)]
+    rows = "\n".join(f"| {' | '.join(row)} |" for row in (*head, *figures.rows))
+    return f"### {figures.title}\n\n{rows}" + (f"\n\n{figures.note}" if figures.note else "")

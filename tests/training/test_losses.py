@@ -45,6 +45,12 @@ def test_equal_to_the_formula_in_float64(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(LOSSES))
+def test_its_value_of_single_logits_is_that_of_the_pairs(name: str) -> None:
+    loss = make_loss(name, LABELS)
+    assert loss.value(LOGITS[:, 1] - LOGITS[:, 0], LABELS, 300) == pytest.approx(value(loss, step=300), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
 def test_gradients_equal_finite_differences(name: str) -> None:
     loss = make_loss(name, LABELS)
     gradient = np.array(mx.grad(lambda logits: loss(logits, mx.array(LABELS), 300))(mx.array(LOGITS)))
