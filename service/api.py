@@ -83,7 +83,7 @@ async def acknowledge(request: AnyRequest) -> Response[bytes]:
     asked = decode_body(await request.body(), request.headers.get("content-type", ""), Acknowledgement)
     held = _drift(request)
     for stream in STREAMS if asked.stream == "all" else (asked.stream,):
-        held.acknowledge(stream, from_reference=asked.begin == "reference")
+        held.acknowledge(stream, asked.begin)
     return _respond(request, diagnosis.report(held))
 
 

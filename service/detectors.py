@@ -80,11 +80,10 @@ class RankDetector:
         """The mean of each variable's sums, (S,)."""
         return np.asarray(self.sums @ MEAN)
 
-    def begin(self, streams: slice, counts: np.ndarray | None = None) -> None:
-        """Start the tests of some variables again: with bags of ``counts``, or with the bags as they are."""
+    def begin(self, streams: slice, counts: np.ndarray) -> None:
+        """Start the tests of some variables again, with bags of ``counts``."""
         self.sums[streams], self.densities[streams] = 0, 1
-        if counts is not None:
-            self.cumulated[streams] = np.pad(np.cumsum(counts, axis=1), ((0, 0), (1, 0)))
+        self.cumulated[streams] = np.pad(np.cumsum(counts, axis=1), ((0, 0), (1, 0)))
 
     def ranks(self, bins: np.ndarray) -> np.ndarray:
         """Bin numbers (n, S) of the next n rows → their ranks (n, S) in [0, 1]; the bags take the rows in."""
@@ -121,6 +120,9 @@ class RankDetector:
 
 LOGIT_STEPS = np.array([0.12, 0.25, 0.5, 1.0, 2.0])
 """How far, in logits past the dead band, the bets on outcomes believe the truth to be."""
+NO_BET = np.ones(len(LOGIT_STEPS))
+MIDDLE = (0.2, 0.8)
+"""Where a shift of the logit moves a probability farthest: near 0 and 1 a dead band hides it."""
 
 
 class CalibrationDetector:
@@ -129,15 +131,15 @@ class CalibrationDetector:
     That rates are higher is bet against m = p + dead_band, that they are lower against m = p − dead_band: the factor
     is 1 + λ (y − m), with mean ≤ 1 under every rate within the band, and λ such that it is the likelihood ratio of
     a rate some logits beyond m against m (Waudby-Smith & Ramdas, 2024, section 4). There are bets that all rates are
-    higher, that all are lower, that the truth is nearer to ½ than p (over-confidence) and that it is farther. A grid
-    stands for a learned λ: the sum of the best bet soon is most of the mean.
+    higher, that all are lower, the same two on p in `MIDDLE` alone, and that the truth is nearer to ½ than p
+    (over-confidence) or farther. A grid stands for a learned λ: the sum of the best bet soon is most of the mean.
 
     Assumes that which outcomes come in, and when, does not depend on the outcome.
     """
 
     def __init__(self, dead_band: float):
         self._dead_band = dead_band
-        self.sums = np.zeros((4, len(LOGIT_STEPS)))
+        self.sums = np.zeros((6, len(LOGIT_STEPS)))
 
     def begin(self) -> None:
         """Start again."""
@@ -148,8 +150,9 @@ class CalibrationDetector:
         higher = _factors(probability + self._dead_band, survived, 1)
         lower = _factors(probability - self._dead_band, survived, -1)
         nearer, farther = (lower, higher) if probability >= 0.5 else (higher, lower)
+        inside = (higher, lower) if MIDDLE[0] <= probability < MIDDLE[1] else (NO_BET, NO_BET)
         self.sums += 1
-        self.sums *= (higher, lower, nearer, farther)
+        self.sums *= (higher, lower, *inside, nearer, farther)
         np.minimum(self.sums, HIGHEST, out=self.sums)
         return float(self.sums.mean())
 
@@ -157,6 +160,6 @@ class CalibrationDetector:
 def _factors(m: float, survived: bool, sign: int) -> np.ndarray:
     """P(y | a rate each of `LOGIT_STEPS` beyond m) / P(y | m); 1 where the band leaves no room beyond m."""
     if not 0 < m < 1:
-        return np.ones(len(LOGIT_STEPS))
+        return NO_BET
     rate = 1 / (1 + np.exp(math.log((1 - m) / m) - sign * LOGIT_STEPS))
     return np.asarray(rate / m if survived else (1 - rate) / (1 - m))

@@ -3,6 +3,7 @@
 Called from the event loop only, so nothing is locked.
 """
 
+import logging
 import math
 import time
 from bisect import bisect_right
@@ -19,6 +20,10 @@ from service.detectors import CalibrationDetector, RankDetector
 from service.estimates import FINE_BINS, fine_bin
 from service.state import Latch, State, StateError, array, generator_state, read_state, restored_generator
 
+WAITING_ROWS = 32
+"""Predictions wait for company before they are tested: NumPy takes about as long for one as for ten. Whoever asks for
+anything sees all of them, and the tests' results do not depend on how rows are cut into calls."""
+LOGGER = logging.getLogger("evenkeel")
 STREAMS = ("prediction", "input", "calibration")
 ROWS_OF_STREAM = {"prediction": slice(0, 1), "input": slice(1, None)}
 """Variable 0 is the tenth of probability, the others are the fields in the order of `INPUT_BINS`."""
@@ -59,6 +64,8 @@ class Drift:
         self._ranks = RankDetector(self.reference_counts, rng)
         self._calibration = CalibrationDetector(dead_band)
         self._block_rows = 0
+        self._waiting: list[float] = []
+        self._waiting_bins: list[tuple[int, ...]] = []
         # What the bags held when the last block began, and the one before it.
         self._marks = np.stack([self.reference_counts] * 2)
         # Rows and sums of probability per fine bin, of the last block and the one before it.
@@ -71,10 +78,12 @@ class Drift:
 
     def log_evidence(self, stream: str) -> float:
         """ln(1 + M), M the stream's Shiryaev–Roberts sum (of the input stream: the largest over 2 F)."""
+        self.catch_up()
         return math.log1p(self.evidence[stream])
 
     def alarmed(self, stream: str) -> bool:
         """Whether the stream's alarm is latched."""
+        self.catch_up()
         return stream in self.alarms
 
     def rows_per_second(self, stream: str) -> float:
@@ -89,34 +98,40 @@ class Drift:
         """Counts lately per variable and bin (S, B), and rows and sums of probability per fine bin (200,), (200,).
 
         Lately: the last 5,000 to 10,000 predictions, or fewer since the start or, for the first, since a test began
-        again from the reference.
+        again.
         """
+        self.catch_up()
         fine = np.array(self._fine).sum(axis=0)
         return self._ranks.counts - self._marks[1], fine[0], fine[1]
 
     def predicted(self, passengers: Sequence[Passenger], predictions: Sequence[Prediction]) -> None:
         """Take in answered predictions, in the order they were answered."""
-        probabilities = [self._unshifted(one) for one in predictions]
-        bins = np.array(
-            [
-                (bisect_right(EDGES, p, 1, len(EDGES) - 1) - 1, *bin_numbers(passenger))
-                for p, passenger in zip(probabilities, passengers, strict=True)
-            ]
-        )
-        evidence = self._ranks.observe(bins)
+        for passenger, prediction in zip(passengers, predictions, strict=True):
+            p = self._unshifted(prediction)
+            self._waiting_bins.append((bisect_right(EDGES, p, 1, len(EDGES) - 1) - 1, *bin_numbers(passenger)))
+            self._waiting.append(p)
+        self.changed = True
+        if len(self._waiting) >= WAITING_ROWS:
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Test the predictions that wait."""
+        if not self._waiting:
+            return
+        evidence = self._ranks.observe(np.array(self._waiting_bins))
         self._latch_first("prediction", evidence[:, :1])
         self._latch_first("input", evidence[:, 1:] / (2 * len(INPUT_BINS)))
         counts, sums = self._fine[0]
-        for p in probabilities:
+        for p in self._waiting:
             place = fine_bin(p)
             counts[place] += 1
             sums[place] += p
-        self._block_rows += len(bins)
+        self._block_rows += len(self._waiting)
+        self._waiting, self._waiting_bins = [], []
         if self._block_rows >= BLOCK_ROWS:
             self._block_rows = 0
             self._marks = np.stack([self._ranks.counts, self._marks[0]])
             self._fine = [[[0.0] * FINE_BINS, [0.0] * FINE_BINS], self._fine[0]]
-        self.changed = True
 
     def outcomes(self, pairs: Iterable[tuple[float, bool]]) -> None:
         """Take in (served probability, survived) of outcomes, each once, in the order they became known."""
@@ -125,13 +140,13 @@ class Drift:
             self._latch_first("calibration", np.array([[evidence]]))
             self.changed = True
 
-    def acknowledge(self, stream: str, from_reference: bool = True) -> None:
-        """End a stream's alarm and begin its test again.
+    def acknowledge(self, stream: str, begin: str = "reference") -> None:
+        """End a stream's alarm and begin its test again, against the reference or against the ``recent`` rows.
 
-        ``from_reference``: against the reference once more; otherwise the bag stays as it is, so that what was seen
-        becomes part of the normal. A first alarm's average run length is exact. After a false alarm one tested against
-        the same reference again may be shorter, for that reference has just shown itself an odd sample.
+        The run length of a first alarm is exact. After a false alarm the next one against the same reference may
+        come sooner, for that reference has just shown itself an odd sample.
         """
+        recent, _, _ = self.recent()
         self.alarms.pop(stream, None)
         self.evidence[stream] = 0.0
         self.changed = True
@@ -139,9 +154,9 @@ class Drift:
             self._calibration.begin()
             return
         rows = ROWS_OF_STREAM[stream]
-        self._ranks.begin(rows, self.reference_counts[rows] if from_reference else None)
-        if from_reference:
-            self._marks[:, rows] = self.reference_counts[rows]
+        bag = (recent if begin == "recent" else self.reference_counts)[rows]
+        self._ranks.begin(rows, bag)
+        self._marks[:, rows] = bag
 
     def _unshifted(self, prediction: Prediction) -> float:
         steps = prediction.confidence.calibration
@@ -154,11 +169,13 @@ class Drift:
         if stream not in self.alarms and highest.max() >= self.run_length:
             row = int(np.argmax(highest >= self.run_length))
             field = INPUT_BINS[int(evidence[row].argmax())].field if stream == "input" else None
-            self.alarms[stream] = Latch(time.time(), self.seen[stream] + row + 1, field)
+            latch = self.alarms[stream] = Latch(time.time(), self.seen[stream] + row + 1, field)
+            LOGGER.warning("the %s drift test alarms at row %d%s", stream, latch.at, f", by {field}" if field else "")
         self.seen[stream] += len(evidence)
 
     def snapshot(self) -> bytes:
         """All of the state, as JSON."""
+        self.catch_up()
         ranks = self._ranks
         state = State(
             version=self.version, dead_band=self.dead_band, target_prevalence=self.target_prevalence,
@@ -182,6 +199,8 @@ class Drift:
         marks, fine = array(state.marks, self._marks.shape), array(state.fine, np.shape(self._fine))
         if not set(state.alarms) <= set(STREAMS) or set(state.seen) != set(STREAMS):
             raise StateError("it names other streams")
+        if (np.diff(cumulated) < 0).any():
+            raise StateError("its bags are not counts")
         ranks.rng = restored_generator(state.generator)
         ranks.cumulated, ranks.sums, ranks.densities, self._calibration.sums = cumulated, sums, densities, calibration
         self._marks, self._fine, self._block_rows = marks, fine.tolist(), state.block_rows

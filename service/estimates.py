@@ -47,8 +47,8 @@ def expected_accuracy(counts: np.ndarray, sums: np.ndarray) -> Estimate:
 
 
 def _share(expected: float, counts: np.ndarray, sums: np.ndarray) -> Estimate:
-    n = counts.sum()
-    variance = (sums * (1 - sums / np.maximum(counts, 1))).sum()
+    n = float(counts.sum())
+    variance = float((sums * (1 - sums / np.maximum(counts, 1))).sum())
     value, half = float(expected / n), Z * math.sqrt(variance) / n
     return Estimate(value, (max(0.0, value - half), min(1.0, value + half)))
 

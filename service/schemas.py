@@ -120,11 +120,11 @@ class DriftReport(Struct, frozen=True, kw_only=True):
 
 
 class Acknowledgement(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which alarm to end. ``begin``: the test begins again against the reference, or with all that it has seen
-    taken as normal."""
+    """Which alarm to end. ``begin``: the test begins again against the reference, or against the recent rows, which
+    are then taken as normal."""
 
     stream: Literal["prediction", "input", "calibration", "all"] = "all"
-    begin: Literal["reference", "stream"] = "reference"
+    begin: Literal["reference", "recent"] = "reference"
 
 
 class Health(Struct, frozen=True):
