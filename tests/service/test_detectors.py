@@ -79,6 +79,18 @@ def test_the_average_run_length_is_kept_at_length(run_length: float, rows: int) 
     assert lower_bound_of_run_length(2000, run_length, rows, seed=5) >= run_length
 
 
+def test_the_largest_of_fields_keeps_it_too_whatever_ties_them_together() -> None:
+    runs, fields, run_length, longest, rng = 800, 4, 100, 600, np.random.default_rng(10)
+    detector = RankDetector(np.repeat(references(runs, 60, rng), fields, axis=0), rng)
+    found = np.full(runs, float(longest))
+    for t in range(1, longest + 1):
+        # Copies of one field, whose ranks differ by how ties are broken alone.
+        row = np.repeat(rng.choice(6, runs, p=SHARES), fields)
+        evidence = detector.observe(row[None])[0].reshape(runs, fields).max(axis=1) / (2 * fields)
+        found = np.where(evidence >= run_length, np.minimum(found, t), found)
+    assert found.mean() - 2.33 * found.std(ddof=1) / np.sqrt(runs) >= run_length
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers(0, 2**32 - 1))
 def test_how_rows_are_cut_into_calls_changes_nothing(lengths: list[int], seed: int) -> None:
