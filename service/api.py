@@ -10,13 +10,18 @@ from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from models.passenger import Passenger
+from service import diagnosis
 from service.batcher import Answer, Batcher
 from service.bodies import JSON, MESSAGEPACK, MESSAGEPACK_TYPES, decode_body
+from service.drift import STREAMS, Drift
+from service.drift_keeper import DriftKeeper
 from service.errors import NotReady, Problem
 from service.metrics import Metrics
 from service.schemas import (
+    Acknowledgement,
     BatchRequest,
     BatchResponse,
+    DriftReport,
     Health,
     ModelDescription,
     ModelIdentity,
@@ -32,6 +37,8 @@ REFUSALS = {
         429: "queue full", 503: "not ready", 504: "deadline passed",
     }.items()
 }  # fmt: skip
+
+DRIFT_REFUSALS = {status: REFUSALS[status] for status in (400, 413, 415, 422, 503)}
 
 
 @post("/v1/predict", status_code=200, responses={200: ResponseSpec(PredictionResponse), **REFUSALS})
@@ -64,6 +71,22 @@ async def model(request: AnyRequest) -> Response[bytes]:
     return _respond(request, description)
 
 
+@get("/v1/drift", responses={200: ResponseSpec(DriftReport), 503: REFUSALS[503]})
+async def drift(request: AnyRequest) -> Response[bytes]:
+    """What has changed since training: alarms, distributions, estimates, and which of three causes."""
+    return _respond(request, diagnosis.report(_drift(request)))
+
+
+@post("/v1/drift/acknowledge", status_code=200, responses={200: ResponseSpec(DriftReport), **DRIFT_REFUSALS})
+async def acknowledge(request: AnyRequest) -> Response[bytes]:
+    """End an alarm, or all, and begin the test again."""
+    asked = decode_body(await request.body(), request.headers.get("content-type", ""), Acknowledgement)
+    held = _drift(request)
+    for stream in STREAMS if asked.stream == "all" else (asked.stream,):
+        held.acknowledge(stream, asked.begin)
+    return _respond(request, diagnosis.report(held))
+
+
 @get("/health/live")
 async def live() -> Health:
     """The process runs and answers."""
@@ -94,6 +117,7 @@ async def _predict(request: AnyRequest, passengers: Sequence[Passenger]) -> tupl
     bundle = batcher.predictor.bundle
     held.waited(answer.queue_seconds)
     held.predicted(bundle.version, passengers, answer.predictions)
+    _drift(request).predicted(passengers, answer.predictions)
     identity = ModelIdentity(bundle.name, bundle.version)
     return answer, [
         PredictionResponse(
@@ -106,6 +130,13 @@ async def _predict(request: AnyRequest, passengers: Sequence[Passenger]) -> tupl
 def _batcher(request: AnyRequest) -> Batcher:
     batcher: Batcher = request.app.state.batcher
     return batcher
+
+
+def _drift(request: AnyRequest) -> Drift:
+    keeper: DriftKeeper = request.app.state.drift
+    if keeper.drift is None:
+        raise NotReady(_batcher(request).failure or "the model is being loaded")
+    return keeper.drift
 
 
 def _respond(request: AnyRequest, value: Any, answer: Answer | None = None) -> Response[bytes]:

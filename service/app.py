@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from service import api
 from service.batcher import Batcher, PredictorLike
+from service.drift_keeper import DriftKeeper
 from service.errors import ServiceError, http_problem, service_problem, unexpected_problem
 from service.metrics import Metrics
 from service.settings import Settings
@@ -27,9 +28,11 @@ def create_app(
     """The application. ``load`` is called on the inference thread when the application starts, not before, with the
     metrics that the predictor may report to."""
     metrics = Metrics(registry or CollectorRegistry())
+    drift = DriftKeeper(settings)
 
     def loaded(predictor: PredictorLike) -> None:
         metrics.model_loaded(predictor.bundle, predictor.backend)
+        metrics.drift_begun(drift.begin(predictor.bundle))
         on_ready(predictor)
 
     batcher = Batcher(
@@ -45,10 +48,12 @@ def create_app(
             metrics.responded(route, _known(str(scope.get("method"))), message["status"], seconds)
 
     return Litestar(
-        route_handlers=[api.predict, api.predict_batch, api.model, api.live, api.ready, api.metrics],
-        state=State({"settings": settings, "metrics": metrics, "batcher": batcher}),
-        on_startup=[batcher.start],
-        on_shutdown=[lambda: batcher.stop(settings.timeout_seconds)],
+        route_handlers=[
+            api.predict, api.predict_batch, api.model, api.drift, api.acknowledge, api.live, api.ready, api.metrics,
+        ],
+        state=State({"settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift}),
+        on_startup=[batcher.start, drift.start],
+        on_shutdown=[lambda: batcher.stop(settings.timeout_seconds), drift.stop],
         before_send=[count],
         middleware=[_timed],
         exception_handlers={

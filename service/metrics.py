@@ -6,6 +6,7 @@ No label carries what a client sent. All label values exist at 0 once the bundle
 from bisect import bisect_right
 from collections import Counter as Tally
 from collections.abc import Sequence
+from functools import partial
 
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, PlatformCollector, ProcessCollector
@@ -15,6 +16,7 @@ from models.bundle import Bundle
 from models.passenger import COLUMNS, INPUT_BINS, LABELS, Passenger
 from models.predictor import Prediction
 from models.reference import EDGES, PROBABILITY_BINS, bin_names, bin_numbers
+from service.drift import STREAMS, Drift
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -90,6 +92,11 @@ class Metrics:
         self._reference_input = gauge(
             "reference_input_proportion", "Share of training rows per bin of each field", "version", "field", "bin"
         )
+        self._drift_evidence = gauge(
+            "drift_log_evidence", "Log evidence of a drift test, which alarms at the log of its run length",
+            "version", "stream",
+        )  # fmt: skip
+        self._drift_alarm = gauge("drift_alarm", "1 from a drift alarm until it is acknowledged", "version", "stream")
         self._model_info = Info("evenkeel_model", "The bundle served and what computes it", registry=registry)
         self._http_requests = counter(
             "http_requests_total", "Requests by route, method and status", "route", "method", "status"
@@ -136,6 +143,12 @@ class Metrics:
         for field_reference in reference.inputs:
             for name, count in field_reference.counts.items():
                 self._reference_input.labels(version, field_reference.bins.field, name).set(count / reference.rows)
+
+    def drift_begun(self, drift: Drift) -> None:
+        """Publish the drift tests of a bundle; they are read when scraped, so predictions pay nothing."""
+        for stream in STREAMS:
+            self._drift_evidence.labels(drift.version, stream).set_function(partial(drift.log_evidence, stream))
+            self._drift_alarm.labels(drift.version, stream).set_function(partial(drift.alarmed, stream))
 
     def predicted(self, version: str, passengers: Sequence[Passenger], predictions: Sequence[Prediction]) -> None:
         """Count answered predictions."""

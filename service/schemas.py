@@ -3,13 +3,14 @@
 import os
 import time
 import uuid
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from models.bundle import Manifest
 from models.confidence import Confidence
 from models.passenger import Passenger
+from service.estimates import Estimate
 
 MAX_BATCH = 1024
 
@@ -45,6 +46,85 @@ class ModelDescription(Struct, frozen=True, kw_only=True):
     backend: dict[str, Any]
     manifest: Manifest
     evaluation: dict[str, Any]
+
+
+class StreamReport(Struct, frozen=True, kw_only=True):
+    """One drift test. ``since`` (RFC 3339) and ``at`` tell when and at which of its rows it alarmed; ``field`` is the
+    input field that spoke most then. It alarms when ``log_evidence`` reaches ``threshold``; ``days_to_false_alarm`` is
+    what the run length means at this process's traffic."""
+
+    stream: str
+    alarm: bool
+    since: str | None
+    at: int | None
+    field: str | None
+    log_evidence: float
+    threshold: float
+    seen: int
+    days_to_false_alarm: float | None
+    summary: str
+
+
+class CauseReport(Struct, frozen=True):
+    """Whether this is what changed, null where it cannot be told, and why."""
+
+    cause: Literal["mix", "base_rate", "calibration"]
+    found: bool | None
+    evidence: str
+
+
+class BinShares(Struct, frozen=True):
+    """A bin's share among the recent rows and among the reference's."""
+
+    bin: str
+    live: float
+    reference: float
+
+
+class Distribution(Struct, frozen=True, kw_only=True):
+    """A variable lately, against the reference. ``expected_stability_index`` is the mean while nothing changed."""
+
+    variable: str
+    rows: int
+    reference_rows: int
+    stability_index: float
+    expected_stability_index: float
+    bins: list[BinShares]
+
+
+class LabelFreeEstimates(Struct, frozen=True, kw_only=True):
+    """From the probabilities of the recent rows alone, and right only while these are calibrated.
+
+    ``prior_shift_prevalence`` is the share of survivors here if only that share moved; ``prior_shift_fit`` is the
+    p-value of "that explains the probabilities", ``baseline_prevalence`` the share that they are served for.
+    """
+
+    rows: int
+    expected_accuracy: Estimate
+    expected_prevalence: Estimate
+    prior_shift_prevalence: Estimate
+    prior_shift_fit: float
+    baseline_prevalence: float
+
+
+class DriftReport(Struct, frozen=True, kw_only=True):
+    """What has changed since training, in words and numbers."""
+
+    version: str
+    run_length: float
+    summary: str
+    streams: list[StreamReport]
+    causes: list[CauseReport]
+    estimates: LabelFreeEstimates | None
+    distributions: list[Distribution]
+
+
+class Acknowledgement(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which alarm to end. ``begin``: the test begins again against the reference, or against the recent rows, which
+    are then taken as normal."""
+
+    stream: Literal["prediction", "input", "calibration", "all"] = "all"
+    begin: Literal["reference", "recent"] = "reference"
 
 
 class Health(Struct, frozen=True):

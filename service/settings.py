@@ -52,6 +52,20 @@ class Settings(Struct, frozen=True, kw_only=True):
         Annotated[float, Meta(gt=0, lt=1)] | None,
         Meta(description="share of survivors in the population served, if it is not the bundle's own"),
     ] = None
+    drift_run_length: Annotated[
+        float,
+        Meta(ge=100, le=1e15, description="rows of a stream between two false drift alarms, on average at least"),
+    ] = 1e7
+    drift_dead_band: Annotated[
+        float, Meta(ge=0, le=0.5, description="miscalibration that outcomes may show without an alarm, in probability")
+    ] = 0.05
+    state: Annotated[
+        Annotated[str, Meta()] | None,
+        Meta(
+            description="folder where the drift tests survive a restart; the default is state beside the bundle, "
+            "and an empty value keeps none"
+        ),
+    ] = None
     log_level: Annotated[
         str, Meta(pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
     ] = "info"

@@ -12,6 +12,13 @@ def test_flags_win_over_the_environment_which_wins_over_defaults() -> None:
     assert read_settings({"EVENKEEL_TARGET_PREVALENCE": "0.2"}, []).target_prevalence == 0.2
 
 
+def test_drift_has_three_settings() -> None:
+    assert (Settings().drift_run_length, Settings().drift_dead_band, Settings().state) == (1e7, 0.05, None)
+    given = read_settings({"EVENKEEL_DRIFT_RUN_LENGTH": "1e6", "EVENKEEL_STATE": ""}, ["--drift-dead-band", "0"])
+    assert (given.drift_run_length, given.drift_dead_band, given.state) == (1e6, 0, "")
+    assert read_settings({}, ["--state", "/var/lib/evenkeel"]).state == "/var/lib/evenkeel"
+
+
 @pytest.mark.parametrize(
     ("environment", "arguments", "message"),
     [
@@ -20,6 +27,8 @@ def test_flags_win_over_the_environment_which_wins_over_defaults() -> None:
         ({}, ["--timeout-seconds", "0"], "timeout_seconds"),
         ({"EVENKEEL_PROT": "1"}, [], "EVENKEEL_PROT is not a setting"),
         ({}, ["--log-level", "loud"], "log_level"),
+        ({}, ["--drift-run-length", "5"], "drift_run_length"),
+        ({}, ["--drift-dead-band", "-0.1"], "drift_dead_band"),
         ({"EVENKEEL_TARGET_PREVALENCE": "0"}, [], "target_prevalence .* is '0'"),
         ({}, ["--target-prevalence", "1"], "target_prevalence .* < 1"),
         ({}, ["--target-prevalence", "nan"], "target_prevalence .* is 'nan'"),

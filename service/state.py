@@ -1,0 +1,158 @@
+"""What a restart must not lose: the form of the saved state, and the file that it is kept in."""
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Not on Windows, where two processes must be given two folders.
+    fcntl = None
+
+LOGGER = logging.getLogger("evenkeel")
+STATE_FORMAT = 1
+
+
+class StateError(ValueError):
+    """Bytes that are not the state of this bundle's drift tests; the message says why."""
+
+
+class Latch(Struct, frozen=True, forbid_unknown_fields=True):
+    """An alarm: when (Unix seconds), at which prediction or outcome of the version, and the field that spoke most."""
+
+    since: float
+    at: int
+    field: str | None = None
+
+
+class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The state of `Drift`. Arrays are nested lists; the generator's 128-bit integers are decimal strings."""
+
+    format: int = STATE_FORMAT
+    version: str
+    dead_band: float
+    target_prevalence: float | None
+    generator: dict[str, str]
+    seen: dict[str, int]
+    alarms: dict[str, Latch]
+    cumulated: list[Any]
+    sums: list[Any]
+    densities: list[Any]
+    calibration_sums: list[Any]
+    block_rows: int
+    marks: list[Any]
+    fine: list[Any]
+
+
+def read_state(content: bytes, version: str) -> State:
+    """Bytes → the state of this version; raises StateError."""
+    try:
+        state = msgspec.json.decode(content, type=State)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise StateError(f"it is not a saved state: {str(error)[:200]}") from error
+    if (state.format, state.version) != (STATE_FORMAT, version):
+        raise StateError(f"it is of version {state.version[:40]}, format {state.format}")
+    return state
+
+
+def array(held: list[Any], shape: tuple[int, ...]) -> np.ndarray:
+    """Nested lists → float64 of that shape; raises StateError unless all are finite and at least 0."""
+    try:
+        found = np.array(held, float)
+    except (ValueError, TypeError) as error:
+        raise StateError("an array is not of numbers") from error
+    if found.shape != shape or not np.isfinite(found).all() or (found < 0).any():
+        raise StateError(f"an array is not {shape} of finite numbers of at least 0")
+    return found
+
+
+def generator_state(rng: np.random.Generator) -> dict[str, str]:
+    """All of a PCG64 generator's state."""
+    state: dict[str, Any] = dict(rng.bit_generator.state)
+    numbers = {**state.pop("state"), **state}
+    return {name: str(value) for name, value in numbers.items()}
+
+
+def restored_generator(held: dict[str, str]) -> np.random.Generator:
+    """The generator of a `generator_state`; raises StateError."""
+    bits = np.random.PCG64()
+    try:
+        bits.state = {
+            "bit_generator": held["bit_generator"], "state": {"state": int(held["state"]), "inc": int(held["inc"])},
+            "has_uint32": int(held["has_uint32"]), "uinteger": int(held["uinteger"]),
+        }  # fmt: skip
+    except (KeyError, ValueError, OverflowError, TypeError) as error:
+        raise StateError("the generator's state is not one of PCG64") from error
+    return np.random.Generator(bits)
+
+
+class StateFile:
+    """``drift-VERSION.json`` in a folder; one process at a time holds it. Nothing here ever stops the service."""
+
+    def __init__(self, folder: Path, version: str):
+        self.path = folder / f"drift-{version}.json"
+        self._lock: int | None = None
+        self._failed = False
+
+    def open(self) -> bool:
+        """Take hold of the file; False, with a warning, when another process has it or the folder cannot be written."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+            if fcntl is not None:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            LOGGER.warning("another process keeps %s; this one starts its drift tests afresh and keeps none", self.path)
+        except OSError as error:
+            LOGGER.warning("the state of the drift tests is not kept: %s: %s", self.path.parent, error.strerror)
+        self.close()
+        return False
+
+    def read(self) -> bytes | None:
+        """What was saved, if anything."""
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            LOGGER.warning("%s cannot be read: %s", self.path, error.strerror)
+            return None
+
+    def write(self, content: bytes) -> None:
+        """Put it in place whole, or not at all; the first failure in a row is told."""
+        partial = self.path.with_suffix(".partial")
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path)
+            self._failed = False
+        except OSError as error:
+            if not self._failed:
+                LOGGER.warning("the state of the drift tests was not saved: %s: %s", self.path, error.strerror)
+            self._failed = True
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+    def set_aside(self, reason: str) -> None:
+        """Rename a file that cannot be used, so that it can be looked at."""
+        aside = self.path.with_suffix(".unusable")
+        LOGGER.warning("%s is not used and becomes %s: %s", self.path, aside.name, reason)
+        with contextlib.suppress(OSError):
+            self.path.replace(aside)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
