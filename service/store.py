@@ -306,12 +306,12 @@ class Store:
         if self.failure is None:
             LOGGER.warning("the store is unusable, outcomes are refused until it is not: %s", error)
             LOGGER.debug("the store's error", exc_info=error)
+        self._observer.store_up(False)
         with self._changed:
             self.failure = str(error)
             waiting, self._jobs, self._outcomes = list(self._jobs), deque(), 0
         self._database.close()
         self._opened = False
-        self._observer.store_up(False)
         self._observer.store_rows(self._held_rows, self._rows)
         self._deliver([(job, StoreUnavailable()) for job in (*jobs, *waiting)], [])
 
