@@ -133,6 +133,8 @@ class Metrics:
         self._outcome_brier = counter("outcome_brier_sum_total", "Sum over outcomes of the squared error", "version")
         self._outcome_fates = counter("outcomes_received_total", "Outcomes sent, by what became of them", "result")
         self._store_up = gauge("store_up", "1 while the store takes rows")
+        # Neither 0 nor 1 while it is not known, and where there is no store: no alert on 0 must fire.
+        self._store_up.set(math.nan)
         self._store_rows = gauge("store_rows", "Predictions in the store, about")
         self._store_queue_rows = gauge("store_queue_rows", "Predictions waiting to be written to the store")
         self._store_written = counter("store_written_total", "Predictions written to the store")

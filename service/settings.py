@@ -76,7 +76,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = 90.0
     store_queue_rows: Annotated[
         int,
-        Meta(ge=1024, le=1 << 20, description="predictions that may wait to be written; past it they are not logged"),
+        Meta(
+            ge=1024,
+            le=1 << 20,
+            description="predictions that may wait to be written, about 2 kB each; past it none is logged",
+        ),
     ] = 1 << 14
     log_level: Annotated[
         str, Meta(pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")

@@ -100,34 +100,44 @@ def started(bundle: Path, store: str, port: int) -> "subprocess.Popen[bytes]":
 def killed_at_random(bundle: Path, store: str, trials: int) -> Book:
     book, rng = Book(), random.Random(trials)
     for _ in range(trials):
-        port, first, faults = free_port(), threading.Event(), list[BaseException]()
+        port = free_port()
         process = started(bundle, store, port)
-        connection = HTTPConnection("127.0.0.1", port, timeout=30)
-        # What earlier lives acknowledged is known to this one; what they did not may be either, and is known then.
-        doubtful = sorted(book.sent - book.acknowledged)
-        for ids, expected in ((sorted(book.acknowledged), "repeated"), (doubtful, None)):
-            for part in (ids[n : n + 1024] for n in range(0, len(ids), 1024)):
-                book.send(connection, part, expected)
-        assert book.sent == book.acknowledged
-        connection.close()
-        clients = [
-            threading.Thread(target=live, args=(book, port, random.Random(rng.random()), first, faults))
-            for _ in range(CLIENTS)
-        ]
-        for client in clients:
-            client.start()
-        assert first.wait(30)
-        time.sleep(rng.uniform(0, 0.4))
-        process.kill()
-        process.wait()
-        for client in clients:
-            client.join(60)
-        assert faults == []
+        try:
+            a_life(book, rng, port, process)
+        finally:
+            process.kill()
+            process.wait()
         held = {kept.id: survived for kept, survived in rows(store, labelled_only=True)}
         assert [id for id in book.acknowledged if held.get(id) is not fate(id)] == []
         assert set(held) <= book.sent
     assert len(book.acknowledged) > trials * ROWS
     return book
+
+
+def a_life(book: Book, rng: random.Random, port: int, process: "subprocess.Popen[bytes]") -> None:
+    """From the restart to the kill."""
+    first, faults = threading.Event(), list[BaseException]()
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    # What earlier lives acknowledged is known to this one; what they did not may be either, and is known then.
+    doubtful = sorted(book.sent - book.acknowledged)
+    for ids, expected in ((sorted(book.acknowledged), "repeated"), (doubtful, None)):
+        for part in (ids[n : n + 1024] for n in range(0, len(ids), 1024)):
+            book.send(connection, part, expected)
+    assert book.sent == book.acknowledged
+    connection.close()
+    clients = [
+        threading.Thread(target=live, args=(book, port, random.Random(rng.random()), first, faults))
+        for _ in range(CLIENTS)
+    ]
+    for client in clients:
+        client.start()
+    assert first.wait(30)
+    time.sleep(rng.uniform(0, 0.4))
+    process.kill()
+    process.wait()
+    for client in clients:
+        client.join(60)
+    assert faults == []
 
 
 def test_a_killed_process_loses_and_repeats_nothing(tiny_bundle: Bundle, where: str) -> None:

@@ -166,6 +166,7 @@ def test_strange_ids_are_unknown_and_nothing_breaks(client: TestClient[Any]) -> 
 def test_without_a_store_there_are_no_outcomes(tiny_bundle: Bundle) -> None:
     with serving(tiny_bundle, "none") as client:
         (one,) = predict(client)
+        assert math.isnan(samples(client)["evenkeel_store_up", frozenset()])
         assert "without a store" in problem(send(client, (one["id"], True)), 404)["detail"]
 
 
