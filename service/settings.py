@@ -79,7 +79,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(
             ge=1024,
             le=1 << 20,
-            description="predictions that may wait to be written, about 2 kB each; past it none is logged",
+            description="predictions that may wait to be written; past it none is logged",
         ),
     ] = 1 << 14
     log_level: Annotated[

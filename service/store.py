@@ -13,7 +13,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import islice
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -67,14 +68,17 @@ class Observer(Protocol):
     def versions_known(self, versions: Iterable[str]) -> None: ...
 
 
-@dataclass(frozen=True)
-class Entry:
-    """The predictions of one request; ``passengers`` is empty when nothing of them is kept."""
+class Queued(NamedTuple):
+    """One prediction that waits to be written; ``passenger`` is None when nothing of it is kept.
 
+    Numbers and strings, not the answer that they come from: what waits is small, and nothing for the collector.
+    """
+
+    id: str
     version: str
-    ids: Sequence[str]
-    passengers: Sequence[Passenger]
-    predictions: Sequence[Prediction]
+    passenger: Passenger | None
+    uncalibrated_probability: float
+    probability: float
 
 
 @dataclass(frozen=True)
@@ -102,9 +106,9 @@ class Store:
         self._max_rows, self._max_ms, self._queue_rows = max_rows, int(max_days * MS_PER_DAY), queue_rows
         self._on_outcomes = on_outcomes
         self._changed = threading.Condition()
-        self._entries: deque[Entry] = deque()
+        self._queue: deque[Queued] = deque()
         self._jobs: deque[Job] = deque()
-        self._rows = self._outcomes = 0
+        self._outcomes = 0
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         # From here on the thread's own.
@@ -130,17 +134,20 @@ class Store:
         self, version: str, ids: Sequence[str], passengers: Sequence[Passenger], predictions: Sequence[Prediction]
     ) -> None:  # fmt: skip
         """Queue predictions; where there is no room they are dropped and counted. Never waits for the database."""
-        entry = Entry(version, ids, passengers if self._inputs != "none" else (), predictions)
-        rows = len(ids)
+        keep = self._inputs != "none"
+        rows = [
+            Queued(id, version, passenger if keep else None, one.confidence.uncalibrated_probability, one.probability)
+            for id, passenger, one in zip(ids, passengers, predictions, strict=True)
+        ]
         with self._changed:
-            dropped = self._stopping or self._rows + rows > self._queue_rows
+            before = len(self._queue)
+            dropped = self._stopping or before + len(rows) > self._queue_rows
             if not dropped:
-                self._entries.append(entry)
-                self._rows += rows
-                if self._rows >= WAKE_ROWS > self._rows - rows:
+                self._queue += rows
+                if before < WAKE_ROWS <= before + len(rows):
                     self._changed.notify()
         if dropped:
-            self._observer.store_dropped("queue_full", rows)
+            self._observer.store_dropped("stopped" if self._stopping else "queue_full", len(rows))
 
     async def label(self, outcomes: Sequence[tuple[str, bool]], timeout_seconds: float) -> list[Fate]:
         """Wait until (id, survived) are durable; what became of each, as `PredictionLog.label` says.
@@ -181,7 +188,7 @@ class Store:
                 self._fail(StoreError("an unexpected error; it has been logged"), jobs)
                 if stopping:
                     break
-            if stopping and not self._jobs and not self._entries:
+            if stopping and not self._jobs and not self._queue:
                 break
         self._end()
 
@@ -190,7 +197,7 @@ class Store:
         failing = self.failure is not None
         with self._changed:
             self._changed.wait_for(
-                lambda: self._stopping or (not failing and (self._jobs or self._rows >= WAKE_ROWS)),
+                lambda: self._stopping or (not failing and (self._jobs or len(self._queue) >= WAKE_ROWS)),
                 RETRY_SECONDS if failing else FLUSH_SECONDS,
             )
             jobs, outcomes = [], 0
@@ -210,37 +217,26 @@ class Store:
         self._opened, self._trim_at = True, 0.0
 
     def _write(self) -> None:
-        """Write what was queued when this began."""
-        left = self._rows
+        """Write what was queued when this began; what fails to be written stays in the queue."""
+        left = len(self._queue)
         while left > 0:
-            entries, rows = self._oldest()
-            start = time.perf_counter()
-            self._insert(rows)
-            self._observer.store_wrote(len(rows), time.perf_counter() - start)
             with self._changed:
-                for _ in entries:
-                    self._entries.popleft()
-                self._rows -= len(rows)
-            self._held_rows += len(rows)
-            left -= len(rows)
-        self._observer.store_rows(self._held_rows, self._rows)
+                waiting = list(islice(self._queue, min(left, BATCH_ROWS)))
+            start = time.perf_counter()
+            self._insert([self._row(one) for one in waiting])
+            self._observer.store_wrote(len(waiting), time.perf_counter() - start)
+            with self._changed:
+                for _ in waiting:
+                    self._queue.popleft()
+            self._held_rows += len(waiting)
+            left -= len(waiting)
+        self._observer.store_rows(self._held_rows, len(self._queue))
 
-    def _oldest(self) -> tuple[list[Entry], list[LoggedPrediction]]:
-        """The next entries to write, still in the queue in case that fails, and their rows."""
-        entries, count = [], 0
-        with self._changed:
-            for entry in self._entries:
-                entries.append(entry)
-                count += len(entry.ids)
-                if count >= BATCH_ROWS:
-                    break
-        return entries, [row for entry in entries for row in self._as_rows(entry)]
-
-    def _as_rows(self, entry: Entry) -> Iterable[LoggedPrediction]:
-        for place, (id, prediction) in enumerate(zip(entry.ids, entry.predictions, strict=True)):
-            kept = self._kept(entry.passengers[place]) if entry.passengers else None
-            raw = prediction.confidence.uncalibrated_probability
-            yield LoggedPrediction(id, time_ms_of(id), entry.version, kept, raw, prediction.probability)
+    def _row(self, one: Queued) -> LoggedPrediction:
+        kept = None if one.passenger is None else self._kept(one.passenger)
+        return LoggedPrediction(
+            one.id, time_ms_of(one.id), one.version, kept, one.uncalibrated_probability, one.probability
+        )  # fmt: skip
 
     def _kept(self, passenger: Passenger) -> str:
         content = msgspec.json.encode(passenger)
@@ -312,13 +308,13 @@ class Store:
             waiting, self._jobs, self._outcomes = list(self._jobs), deque(), 0
         self._database.close()
         self._opened = False
-        self._observer.store_rows(self._held_rows, self._rows)
+        self._observer.store_rows(self._held_rows, len(self._queue))
         self._deliver([(job, StoreUnavailable()) for job in (*jobs, *waiting)], [])
 
     def _end(self) -> None:
         with self._changed:
-            lost, self._rows = self._rows, 0
-            self._entries.clear()
+            lost = len(self._queue)
+            self._queue.clear()
         if lost:
             LOGGER.warning("%d predictions were not logged before the stop", lost)
             self._observer.store_dropped("stopped", lost)

@@ -68,7 +68,7 @@ class Running:
         return found
 
     def flushed(self) -> None:
-        wait_until(lambda: not self.store._entries)
+        wait_until(lambda: not self.store._queue)
 
 
 @contextmanager
@@ -185,7 +185,7 @@ def test_after_the_stop_nothing_is_taken(tmp_path: Path) -> None:
     with running(str(tmp_path / "s.sqlite")) as one:
         pass
     one.log(3)
-    assert one.value("store_dropped_total", reason="queue_full") == 3
+    assert one.value("store_dropped_total", reason="stopped") == 3
     with pytest.raises(NotReady):
         one.label(("x", True))
 
