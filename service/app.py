@@ -8,6 +8,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry
 
@@ -61,7 +62,7 @@ def create_app(
             route = str(scope.get("path_template") or "unmatched")
             metrics.responded(route, _known(str(scope.get("method"))), message["status"], seconds)
 
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             api.predict, api.predict_batch, api.take_outcomes, api.model, api.drift, api.acknowledge,
             api.live, api.ready, api.metrics,
@@ -85,6 +86,11 @@ def create_app(
         logging_config=None,
         debug=False,
     )  # fmt: skip
+    for route in app.routes:
+        if isinstance(route, HTTPRoute) and route.path.startswith(("/v1/", "/v2/")):
+            for method in route.methods - {"OPTIONS"}:
+                metrics.route_known(route.path_format, method)
+    return app
 
 
 def _known(method: str) -> str:

@@ -54,6 +54,7 @@ class OutcomeCounters(Struct):
     """The counters of one version's outcomes: by probability's bin, then died and survived."""
 
     outcomes: list[list[Counter]]
+    probabilities: list[Counter]
     log_loss: Counter
     brier: Counter
 
@@ -133,6 +134,9 @@ class Metrics:
         )
         self._outcomes = counter(
             "outcomes_total", "Outcomes by the bin of what was predicted", "version", "bin", "survived"
+        )
+        self._outcome_probabilities = counter(
+            "outcome_probability_sum_total", "Sum over outcomes of what was predicted, by its bin", "version", "bin"
         )
         self._outcome_log_loss = counter(
             "outcome_log_loss_sum_total", "Sum over outcomes of the log loss, in nats", "version"
@@ -216,6 +220,7 @@ class Metrics:
                         [self._outcomes.labels(version, name, survived) for survived in ("false", "true")]
                         for name in PROBABILITY_BINS
                     ],
+                    probabilities=[self._outcome_probabilities.labels(version, name) for name in PROBABILITY_BINS],
                     log_loss=self._outcome_log_loss.labels(version),
                     brier=self._outcome_brier.labels(version),
                 )
@@ -226,6 +231,7 @@ class Metrics:
         for version, p, survived in outcomes:
             counters = self._outcome_counters[version]
             counters.outcomes[probability_bin(p)][survived].inc()
+            counters.probabilities[probability_bin(p)].inc(p)
             # A map may reach 0 or 1 exactly, and one such row must not make the sum infinite.
             counters.log_loss.inc(-math.log(max(p if survived else 1 - p, SMALLEST_PROBABILITY)))
             counters.brier.inc((p - survived) ** 2)
@@ -261,6 +267,13 @@ class Metrics:
 
     def waited(self, seconds: float) -> None:
         self._queue_seconds.observe(seconds)
+
+    def route_known(self, route: str, method: str) -> None:
+        """Create a route's series at 0: an error rate must see the first errors, and these may be the only ones."""
+        refusals = tuple(REASON_OF_STATUS) if method == "POST" else (503,)
+        for status in (200, 500, *refusals):
+            self._http_requests.labels(route, method, str(status))
+        self._http_seconds.labels(route, method)
 
     def responded(self, route: str, method: str, status: int, seconds: float | None) -> None:
         """Count a response; ``route`` is a template or "unmatched", never a client's path."""
