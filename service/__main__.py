@@ -1,4 +1,4 @@
-"""python -m service: serve a bundle; python -m service score: score a file."""
+"""python -m service: serve a bundle; score a file; import outcomes; export predictions."""
 
 import logging
 import os
@@ -13,13 +13,15 @@ from prometheus_client import disable_created_metrics
 
 from models.cache import LogitCache
 from models.predictor import Predictor
-from service import score
+from service import export, outcomes, score
 from service.app import create_app
 from service.batcher import Batcher, PredictorLike
 from service.metrics import Metrics
 from service.settings import Settings, SettingsError, read_settings
+from service.store import make_store
 
 LOGGER = logging.getLogger("evenkeel")
+COMMANDS = {"score": score.main, "outcomes": outcomes.main, "export": export.main}
 
 
 class Server(uvicorn.Server):
@@ -45,10 +47,10 @@ class Server(uvicorn.Server):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until a signal, or score a file; 0 done, 1 failed, 2 wrong use."""
+    """Serve until a signal, or run the command that is named; 0 done, 1 failed, 2 wrong use."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["score"]:
-        return score.main(arguments[1:])
+    if arguments and arguments[0] in COMMANDS:
+        return COMMANDS[arguments[0]](arguments[1:])
     try:
         settings = read_settings(os.environ, arguments)
     except SettingsError as error:
@@ -88,7 +90,9 @@ def _serve(settings: Settings) -> int:
         cache = LogitCache(settings.cache_rows, metrics.looked_up)
         return Predictor.load(settings.bundle, cache, settings.target_prevalence)
 
-    app = create_app(settings, load, on_ready=ready, on_failure=failed)
+    app = create_app(
+        settings, load, on_ready=ready, on_failure=failed, make_store=lambda *told: make_store(settings, *told)
+    )  # fmt: skip
     config = uvicorn.Config(
         app, host=settings.host, port=settings.port, log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=int(settings.timeout_seconds) + 1,

@@ -15,7 +15,7 @@ from service.batcher import Answer, Batcher
 from service.bodies import JSON, MESSAGEPACK, MESSAGEPACK_TYPES, decode_body
 from service.drift import STREAMS, Drift
 from service.drift_keeper import DriftKeeper
-from service.errors import NotReady, Problem
+from service.errors import NotReady, OutcomesNotKept, Problem
 from service.metrics import Metrics
 from service.schemas import (
     Acknowledgement,
@@ -25,9 +25,12 @@ from service.schemas import (
     Health,
     ModelDescription,
     ModelIdentity,
+    OutcomesRequest,
+    OutcomesResponse,
     PredictionResponse,
     uuid7,
 )  # fmt: skip
+from service.store import Store
 
 AnyRequest = Request[Any, Any, State]
 REFUSALS = {
@@ -37,6 +40,7 @@ REFUSALS = {
         429: "queue full", 503: "not ready", 504: "deadline passed",
     }.items()
 }  # fmt: skip
+NO_STORE = ResponseSpec(Problem, description="the service has no store", media_type="application/problem+json")
 
 DRIFT_REFUSALS = {status: REFUSALS[status] for status in (400, 413, 415, 422, 503)}
 
@@ -55,6 +59,28 @@ async def predict_batch(request: AnyRequest) -> Response[bytes]:
     batch = decode_body(await request.body(), request.headers.get("content-type", ""), BatchRequest)
     answer, predictions = await _predict(request, batch.passengers)
     return _respond(request, BatchResponse(predictions), answer)
+
+
+@post("/v1/outcomes", status_code=200, responses={200: ResponseSpec(OutcomesResponse), 404: NO_STORE, **REFUSALS})
+async def take_outcomes(request: AnyRequest) -> Response[bytes]:
+    """1 to 1024 outcomes, acknowledged when durable and counted once however often they are sent."""
+    store: Store | None = request.app.state.store
+    metrics: Metrics = request.app.state.metrics
+    if store is None:
+        raise OutcomesNotKept
+    body = decode_body(await request.body(), request.headers.get("content-type", ""), OutcomesRequest)
+    outcomes = [(one.id.lower(), one.survived) for one in body.outcomes]
+    fates = await store.label(outcomes, request.app.state.settings.timeout_seconds)
+    metrics.outcomes_received(fates)
+
+    def ids(fate: str) -> list[str]:
+        return [one.id for one, found in zip(body.outcomes, fates, strict=True) if found == fate]
+
+    response = OutcomesResponse(
+        counted=fates.count("counted"), repeated=fates.count("repeated"), unknown=ids("unknown"),
+        conflicting=ids("conflicting"),
+    )  # fmt: skip
+    return _respond(request, response)
 
 
 @get("/v1/model", responses={200: ResponseSpec(ModelDescription), 503: REFUSALS[503]})
@@ -95,10 +121,11 @@ async def live() -> Health:
 
 @get("/health/ready", responses={200: ResponseSpec(Health), 503: ResponseSpec(Health)})
 async def ready(request: AnyRequest) -> Response[Health]:
-    """The model is loaded and warm, and the process is not stopping."""
-    batcher = _batcher(request)
+    """The model is loaded and warm, and the process is not stopping; the detail says if outcomes cannot be kept."""
+    batcher, store = _batcher(request), request.app.state.store
     if batcher.ready and not batcher.draining:
-        return Response(Health("ready"))
+        unusable = store is not None and store.failure
+        return Response(Health("ready", f"outcomes are refused, the store is unusable: {unusable}" if unusable else ""))
     detail = batcher.failure or ("draining" if batcher.draining else "loading")
     return Response(Health("not ready", detail), status_code=503)
 
@@ -118,12 +145,16 @@ async def _predict(request: AnyRequest, passengers: Sequence[Passenger]) -> tupl
     held.waited(answer.queue_seconds)
     held.predicted(bundle.version, passengers, answer.predictions)
     _drift(request).predicted(passengers, answer.predictions)
+    ids = [uuid7() for _ in answer.predictions]
+    store: Store | None = request.app.state.store
+    if store is not None:
+        store.log(bundle.version, ids, passengers, answer.predictions)
     identity = ModelIdentity(bundle.name, bundle.version)
     return answer, [
         PredictionResponse(
-            id=uuid7(), model=identity, survived=one.survived, probability=one.probability, confidence=one.confidence
+            id=id, model=identity, survived=one.survived, probability=one.probability, confidence=one.confidence
         )
-        for one in answer.predictions
+        for id, one in zip(ids, answer.predictions, strict=True)
     ]
 
 

@@ -1,13 +1,14 @@
 """create_app: the wiring of settings, metrics, batcher and routes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry
 
@@ -16,7 +17,9 @@ from service.batcher import Batcher, PredictorLike
 from service.drift_keeper import DriftKeeper
 from service.errors import ServiceError, http_problem, service_problem, unexpected_problem
 from service.metrics import Metrics
+from service.prediction_log import CountedOutcome
 from service.settings import Settings
+from service.store import OnOutcomes, Store
 
 START = "evenkeel_start"
 
@@ -24,9 +27,11 @@ START = "evenkeel_start"
 def create_app(
     settings: Settings, load: Callable[[Metrics], PredictorLike], registry: CollectorRegistry | None = None,
     on_ready: Callable[[PredictorLike], None] = lambda _: None, on_failure: Callable[[str], None] = lambda _: None,
+    make_store: Callable[[Metrics, OnOutcomes], Store | None] = lambda _, __: None,
 ) -> Litestar:  # fmt: skip
     """The application. ``load`` is called on the inference thread when the application starts, not before, with the
-    metrics that the predictor may report to."""
+    metrics that the predictor may report to. ``make_store`` is told whom to tell of outcomes; without one, none is
+    kept."""
     metrics = Metrics(registry or CollectorRegistry())
     drift = DriftKeeper(settings)
 
@@ -40,6 +45,16 @@ def create_app(
         on_loaded=loaded, on_failure=on_failure,
     )  # fmt: skip
 
+    def counted(fresh: Sequence[CountedOutcome]) -> None:
+        metrics.outcomes_counted(fresh)
+        if drift.drift is not None:
+            # The test is of the model served; those of an older one may still come in for a while.
+            drift.drift.outcomes(
+                [(one.probability, one.survived) for one in fresh if one.version == drift.drift.version]
+            )
+
+    store = make_store(metrics, counted)
+
     async def count(message: Message, scope: Scope) -> None:
         if message["type"] == "http.response.start":
             start = scope.get(START)
@@ -47,13 +62,18 @@ def create_app(
             route = str(scope.get("path_template") or "unmatched")
             metrics.responded(route, _known(str(scope.get("method"))), message["status"], seconds)
 
-    return Litestar(
+    app = Litestar(
         route_handlers=[
-            api.predict, api.predict_batch, api.model, api.drift, api.acknowledge, api.live, api.ready, api.metrics,
+            api.predict, api.predict_batch, api.take_outcomes, api.model, api.drift, api.acknowledge,
+            api.live, api.ready, api.metrics,
         ],
-        state=State({"settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift}),
-        on_startup=[batcher.start, drift.start],
-        on_shutdown=[lambda: batcher.stop(settings.timeout_seconds), drift.stop],
+        state=State({"settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store}),
+        on_startup=[batcher.start, drift.start, *([store.start] if store else [])],
+        on_shutdown=[
+            lambda: batcher.stop(settings.timeout_seconds),
+            *([lambda: store.stop(settings.timeout_seconds)] if store else []),
+            drift.stop,
+        ],
         before_send=[count],
         middleware=[_timed],
         exception_handlers={
@@ -66,6 +86,11 @@ def create_app(
         logging_config=None,
         debug=False,
     )  # fmt: skip
+    for route in app.routes:
+        if isinstance(route, HTTPRoute) and route.path.startswith(("/v1/", "/v2/")):
+            for method in route.methods - {"OPTIONS"}:
+                metrics.route_known(route.path_format, method)
+    return app
 
 
 def _known(method: str) -> str:

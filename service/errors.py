@@ -5,7 +5,8 @@ ServiceError
 ├── WrongMediaType  415
 ├── InvalidBody     422   carries every fault
 ├── QueueFull       429   carries when to come back
-├── PredictionFailed, NotReady  503
+├── OutcomesNotKept  404
+├── PredictionFailed, NotReady, StoreUnavailable  503
 └── DeadlinePassed  504
 """
 
@@ -58,6 +59,16 @@ class NotReady(ServiceError): ...
 class PredictionFailed(ServiceError): ...
 
 
+class StoreUnavailable(ServiceError):
+    def __init__(self) -> None:
+        super().__init__("the store is not usable now, so no outcome was taken; /health/ready says why")
+
+
+class OutcomesNotKept(ServiceError):
+    def __init__(self) -> None:
+        super().__init__("this service keeps no predictions and takes no outcomes: it was started without a store")
+
+
 class DeadlinePassed(ServiceError): ...
 
 
@@ -68,6 +79,8 @@ STATUS: dict[type[ServiceError], int] = {
     QueueFull: 429,
     NotReady: 503,
     PredictionFailed: 503,
+    StoreUnavailable: 503,
+    OutcomesNotKept: 404,
     DeadlinePassed: 504,
 }
 

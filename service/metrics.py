@@ -3,10 +3,12 @@
 No label carries what a client sent. All label values exist at 0 once the bundle is known, so that rates exist.
 """
 
+import math
 from bisect import bisect_right
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import get_args
 
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, PlatformCollector, ProcessCollector
@@ -17,10 +19,13 @@ from models.passenger import COLUMNS, INPUT_BINS, LABELS, Passenger
 from models.predictor import Prediction
 from models.reference import EDGES, PROBABILITY_BINS, bin_names, bin_numbers
 from service.drift import STREAMS, Drift
+from service.prediction_log import CountedOutcome, Fate
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+SMALLEST_PROBABILITY = 1e-12
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 REASONS = ("malformed", "media_type", "invalid", "too_large", "queue_full", "unavailable", "deadline", "other")
+DROP_REASONS = ("queue_full", "refused", "stopped")
 REASON_OF_STATUS = {
     400: "malformed",
     413: "too_large",
@@ -45,6 +50,20 @@ class VersionCounters(Struct):
     inputs: list[list[Counter]]
 
 
+class OutcomeCounters(Struct):
+    """The counters of one version's outcomes: by probability's bin, then died and survived."""
+
+    outcomes: list[list[Counter]]
+    probabilities: list[Counter]
+    log_loss: Counter
+    brier: Counter
+
+
+def probability_bin(probability: float) -> int:
+    """The place of a probability among `PROBABILITY_BINS`."""
+    return bisect_right(EDGES, probability, 1, len(EDGES) - 1) - 1
+
+
 def _count(counters: Sequence[Counter], numbers: Sequence[int]) -> None:
     # Most requests are of one passenger, and a tally of one is the dearest part of counting it.
     for number, count in Tally(numbers).items() if len(numbers) > 1 else ((numbers[0], 1),):
@@ -57,6 +76,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry):
         self.registry = registry
         self._counters: dict[str, VersionCounters] = {}
+        self._outcome_counters: dict[str, OutcomeCounters] = {}
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
 
@@ -112,6 +132,29 @@ class Metrics:
         self._cache_lookups = counter(
             "cache_lookups_total", "Distinct texts of a batch that were looked up in the cache", "result"
         )
+        self._outcomes = counter(
+            "outcomes_total", "Outcomes by the bin of what was predicted", "version", "bin", "survived"
+        )
+        self._outcome_probabilities = counter(
+            "outcome_probability_sum_total", "Sum over outcomes of what was predicted, by its bin", "version", "bin"
+        )
+        self._outcome_log_loss = counter(
+            "outcome_log_loss_sum_total", "Sum over outcomes of the log loss, in nats", "version"
+        )
+        self._outcome_brier = counter("outcome_brier_sum_total", "Sum over outcomes of the squared error", "version")
+        self._outcome_fates = counter("outcomes_received_total", "Outcomes sent, by what became of them", "result")
+        self._store_up = gauge("store_up", "1 while the store takes rows")
+        # Neither 0 nor 1 while it is not known, and where there is no store: no alert on 0 must fire.
+        self._store_up.set(math.nan)
+        self._store_rows = gauge("store_rows", "Predictions in the store, about")
+        self._store_queue_rows = gauge("store_queue_rows", "Predictions waiting to be written to the store")
+        self._store_written = counter("store_written_total", "Predictions written to the store")
+        self._store_seconds = histogram("store_write_seconds", "Duration of one write of predictions", SECONDS)
+        self._store_dropped = counter("store_dropped_total", "Predictions that were not logged, by reason", "reason")
+        for fate in get_args(Fate):
+            self._outcome_fates.labels(fate)
+        for reason in DROP_REASONS:
+            self._store_dropped.labels(reason)
         for result in ("hit", "miss"):
             self._cache_lookups.labels(result)
         for reason in REASONS:
@@ -137,6 +180,7 @@ class Metrics:
                 [self._inputs.labels(version, bins.field, name) for name in bin_names(bins)] for bins in INPUT_BINS
             ],
         )
+        self.versions_known([version])
         for name, count in zip(PROBABILITY_BINS, reference.probability_counts, strict=True):
             self._reference_probability.labels(version, name).set(count / reference.rows)
         self._reference_rows.labels(version).set(reference.rows)
@@ -155,7 +199,7 @@ class Metrics:
         counters = self._counters[version]
         probabilities = [prediction.probability for prediction in predictions]
         _count(counters.outcomes, [prediction.survived for prediction in predictions])
-        _count(counters.probabilities, [bisect_right(EDGES, p, 1, len(EDGES) - 1) - 1 for p in probabilities])
+        _count(counters.probabilities, [probability_bin(p) for p in probabilities])
         counters.expected_survivors.inc(sum(probabilities))
         counters.expected_correct.inc(sum(max(p, 1 - p) for p in probabilities))
         confidences = [prediction.confidence for prediction in predictions]
@@ -166,6 +210,49 @@ class Metrics:
                 counters.warnings[warning.field].inc()
         for bins, numbers in zip(counters.inputs, zip(*map(bin_numbers, passengers), strict=True), strict=True):
             _count(bins, numbers)
+
+    def versions_known(self, versions: Iterable[str]) -> None:
+        """Create the outcome series of these versions at 0, where they are not there yet."""
+        for version in versions:
+            if version not in self._outcome_counters:
+                self._outcome_counters[version] = OutcomeCounters(
+                    outcomes=[
+                        [self._outcomes.labels(version, name, survived) for survived in ("false", "true")]
+                        for name in PROBABILITY_BINS
+                    ],
+                    probabilities=[self._outcome_probabilities.labels(version, name) for name in PROBABILITY_BINS],
+                    log_loss=self._outcome_log_loss.labels(version),
+                    brier=self._outcome_brier.labels(version),
+                )
+
+    def outcomes_counted(self, outcomes: Sequence[CountedOutcome]) -> None:
+        """Count outcomes that became durable, against what had been predicted."""
+        self.versions_known({one.version for one in outcomes})
+        for version, p, survived in outcomes:
+            counters = self._outcome_counters[version]
+            counters.outcomes[probability_bin(p)][survived].inc()
+            counters.probabilities[probability_bin(p)].inc(p)
+            # A map may reach 0 or 1 exactly, and one such row must not make the sum infinite.
+            counters.log_loss.inc(-math.log(max(p if survived else 1 - p, SMALLEST_PROBABILITY)))
+            counters.brier.inc((p - survived) ** 2)
+
+    def outcomes_received(self, fates: Sequence[Fate]) -> None:
+        for fate, count in Tally(fates).items():
+            self._outcome_fates.labels(fate).inc(count)
+
+    def store_up(self, up: bool) -> None:
+        self._store_up.set(up)
+
+    def store_rows(self, rows: int, queued: int) -> None:
+        self._store_rows.set(rows)
+        self._store_queue_rows.set(queued)
+
+    def store_wrote(self, rows: int, seconds: float) -> None:
+        self._store_written.inc(rows)
+        self._store_seconds.observe(seconds)
+
+    def store_dropped(self, reason: str, rows: int) -> None:
+        self._store_dropped.labels(reason).inc(rows)
 
     def queued(self, rows: int) -> None:
         self._queue_rows.set(rows)
@@ -180,6 +267,13 @@ class Metrics:
 
     def waited(self, seconds: float) -> None:
         self._queue_seconds.observe(seconds)
+
+    def route_known(self, route: str, method: str) -> None:
+        """Create a route's series at 0: an error rate must see the first errors, and these may be the only ones."""
+        refusals = tuple(REASON_OF_STATUS) if method == "POST" else (503,)
+        for status in (200, 500, *refusals):
+            self._http_requests.labels(route, method, str(status))
+        self._http_seconds.labels(route, method)
 
     def responded(self, route: str, method: str, status: int, seconds: float | None) -> None:
         """Count a response; ``route`` is a template or "unmatched", never a client's path."""

@@ -38,6 +38,29 @@ class BatchResponse(Struct, frozen=True):
     predictions: list[PredictionResponse]
 
 
+class Outcome(Struct, frozen=True, forbid_unknown_fields=True):
+    """``id`` is that of the prediction's answer."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=64)]
+    survived: bool
+
+
+class OutcomesRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    outcomes: Annotated[list[Outcome], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class OutcomesResponse(Struct, frozen=True, kw_only=True):
+    """How many outcomes are new and durable, how many were known, and the ids of those that were not taken.
+
+    ``unknown``: no such prediction is in the store. ``conflicting``: the opposite outcome was known, and stays.
+    """
+
+    counted: int
+    repeated: int
+    unknown: list[str]
+    conflicting: list[str]
+
+
 class ModelDescription(Struct, frozen=True, kw_only=True):
     """What is served: the bundle's manifest and evaluation, and what computes it."""
 

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 PREFIX = "EVENKEEL_"
+NO_STORE = "none"
 
 
 class SettingsError(ValueError):
@@ -66,6 +67,35 @@ class Settings(Struct, frozen=True, kw_only=True):
             "and an empty value keeps none"
         ),
     ] = None
+    store: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="where predictions and outcomes are kept: a SQLite file, a postgresql:// URL, or none",
+        ),
+    ] = "artifacts/state/predictions.sqlite"
+    store_inputs: Annotated[
+        str,
+        Meta(
+            pattern="^(passenger|hash|none)$",
+            description="what the store keeps of a passenger: passenger (all fields, which training can read again), "
+            "hash or none",
+        ),
+    ] = "none"
+    store_max_rows: Annotated[
+        int, Meta(ge=1, le=10**9, description="predictions kept; past it the oldest go. 100 to 500 bytes each")
+    ] = 1_000_000
+    store_max_days: Annotated[
+        float, Meta(gt=0, le=36_500, description="days that a prediction and its outcome are kept")
+    ] = 90.0
+    store_queue_rows: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            le=1 << 20,
+            description="predictions that may wait to be written; past it none is logged",
+        ),
+    ] = 1 << 14
     log_level: Annotated[
         str, Meta(pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
     ] = "info"

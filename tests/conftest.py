@@ -3,16 +3,38 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from models.bundle import Bundle, write_bundle
+from tests.postgres import PostgresServer, binaries
 from tests.tiny import ORIGIN, Contents, make_contents
 from training.data import Table, read_table
 
 ROOT = Path(__file__).parents[1]
 TITANIC = ROOT / "data" / "titanic.csv"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_store() -> Iterator[None]:
+    """Services that tests start write to no store but one that they name: never to the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EVENKEEL_STORE", "none")
+        yield
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A real PostgreSQL server; where it is not installed its tests are skipped, in CI they fail."""
+    if binaries() is None:
+        reason = "PostgreSQL is not installed (on Debian: apt-get install postgresql)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with PostgresServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
 def test_help_names_every_command_and_no_command_is_wrong_use(project: Path) -> None:
     helped = run(project, "--help")
     assert helped.returncode == 0
-    for command in ("serve", "train", "test", "check", "load", "bench", "setup", "lock"):
+    for command in ("serve", "outcomes", "export", "train", "test", "check", "load", "bench", "setup", "lock"):
         assert f"./run {command}" in helped.stdout
     assert run(project).returncode == 2
     unknown = run(project, "sevre")
@@ -94,6 +95,26 @@ def test_set_up_once_found_again_and_made_anew_when_broken(project: Path) -> Non
     assert third.stdout == "mended\n", third.stderr
     (project / ".venv" / "evenkeel.stamp").unlink()
     assert "setting up .venv" in run(project, "setup").stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "expected"),
+    [
+        ([], {}, "core"),
+        (["--store", "postgresql://h/d"], {}, "postgres"),
+        (["--store=postgres://h/d?a=b", "--port", "1"], {}, "postgres"),
+        ([], {"EVENKEEL_STORE": "postgresql://h/d"}, "postgres"),
+        (["--store", "s.sqlite"], {"EVENKEEL_STORE": "postgresql://h/d"}, "core"),
+    ],
+)
+def test_a_postgresql_store_brings_its_driver(
+    monkeypatch: pytest.MonkeyPatch, flags: list[str], environment: dict[str, str], expected: str
+) -> None:
+    monkeypatch.delenv("EVENKEEL_STORE", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    script = runpy.run_path(str(ROOT / "run"), run_name="script")
+    assert script["with_driver"](flags) == expected
 
 
 def test_locks_are_hashed_and_name_no_address() -> None:

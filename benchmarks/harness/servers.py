@@ -25,7 +25,8 @@ READY_SECONDS = 180.0
 
 @dataclass(frozen=True)
 class Kind:
-    """A way to serve a bundle. ``command`` follows the interpreter; {bundle}, {port} and {cores} are filled in."""
+    """A way to serve a bundle. ``command`` follows the interpreter; {bundle}, {port} and {cores} are filled in, and
+    {scratch}, a folder that goes with the server, in ``variables``."""
 
     name: str
     environment: str
@@ -42,7 +43,8 @@ def _ours(name: str, cache_rows: int | None, settings: str) -> Kind:
     return Kind(
         name, "core", ("-m", "service", "--bundle", "{bundle}", "--port", "{port}"), settings,
         "/v1/predict", "/health/ready", body, lambda answer: float(answer["confidence"]["uncalibrated_probability"]),
-        {} if cache_rows is None else {"EVENKEEL_CACHE_ROWS": str(cache_rows)},
+        {"EVENKEEL_STORE": "{scratch}/predictions.sqlite"}
+        | ({} if cache_rows is None else {"EVENKEEL_CACHE_ROWS": str(cache_rows)}),
     )  # fmt: skip
 
 
@@ -101,11 +103,13 @@ class Server:
             raise Unavailable(f"the environment {kind.environment} could not be made")
         self.kind, self.port = kind, free_port()
         filled = [part.format(bundle=bundle, port=self.port, cores=cores()) for part in kind.command]
+        self._scratch = tempfile.TemporaryDirectory()
+        variables = {name: value.format(scratch=self._scratch.name) for name, value in kind.variables.items()}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         start = time.perf_counter()
         self.process = subprocess.Popen(
             [python, *filled], stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, cwd=ROOT,
-            env=child_variables(**kind.variables), start_new_session=True, preexec_fn=die_with_parent,
+            env=child_variables(**variables), start_new_session=True, preexec_fn=die_with_parent,
         )  # fmt: skip
         try:
             self._wait_until_ready()
@@ -127,6 +131,7 @@ class Server:
         signal_group(self.process, signal.SIGKILL)
         self.process.wait()
         self._log.close()
+        self._scratch.cleanup()
 
     def requests(self, passengers: Sequence[Passenger]) -> list[bytes]:
         """A request for each passenger, as this server wants it."""
