@@ -112,7 +112,7 @@ def _traffic() -> list[Any]:
             "Share of requests that fail",
             (f"job:evenkeel_requests_failed:ratio_rate5m{{{JOB}}}", "5 min"),
             (f"job:evenkeel_requests_failed:ratio_rate1h{{{JOB}}}", "1 h"),
-            ("0.001 + 0 * vector(1)", "objective"),
+            ("vector(0.001)", "objective"),
             unit="percentunit",
             text="5xx and queue-full answers; the month may have 0.1%",
         ),
@@ -138,7 +138,7 @@ def _latency() -> list[Any]:
             "Share of single predictions over 250 ms",
             (f"job:evenkeel_predictions_slow:ratio_rate5m{{{JOB}}}", "5 min"),
             (f"job:evenkeel_predictions_slow:ratio_rate1h{{{JOB}}}", "1 h"),
-            ("0.01 + 0 * vector(1)", "objective"),
+            ("vector(0.01)", "objective"),
             unit="percentunit",
         ),
     ]
@@ -149,7 +149,7 @@ def _drift() -> list[Any]:
         _lines(
             "Evidence of drift",
             (f"max by (version, stream) (evenkeel_drift_log_evidence{{{JOB}}})", "{{stream}} {{version}}"),
-            ("ln(1 + 1e7) + 0 * vector(1)", "alarm at the default run length"),
+            ("ln(vector(1 + 1e7))", "alarm at the default run length"),
             text="Log evidence of the sequential tests; at the line a stream alarms, falsely once in 10,000,000 rows",
         ),
         _states(

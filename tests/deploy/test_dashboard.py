@@ -46,10 +46,10 @@ def test_every_query_goes_to_the_chosen_prometheus() -> None:
 
 
 @pytest.fixture(scope="module")
-def filled(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, str]]:
+def filled(settled_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, str]]:
     """URL of a Prometheus that has scraped a real service with predictions and outcomes, the service's, its version."""
     folder = tmp_path_factory.mktemp("filled")
-    with running_service(bundle_folder, folder) as service, running_prometheus([service], folder) as prometheus:
+    with running_service(settled_bundle, folder) as service, running_prometheus([service], folder) as prometheus:
         version = httpx.get(f"{service}/v1/model").json()["version"]
         wait(lambda: query(prometheus, "evenkeel_reference_rows"), 30)
         for _ in range(4):

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from loadtest.mixes import Mix, read_passengers
+from tests.deploy.conftest import ROWS
 from tests.deploy.programs import (
     need,
     query,
@@ -19,18 +20,16 @@ from tests.deploy.programs import (
 )
 
 ROUTE = {"receiver": "test", "group_by": ["alertname"], "group_wait": "1s", "group_interval": "1s"}
-ROWS_OF_BUNDLE = 240
-"""The tests' bundle is made from the first of the passengers; later ones are another mix than its reference."""
 
 
 @pytest.mark.slow
-def test_a_shift_of_the_mix_reaches_the_webhook(bundle_folder: Path, tmp_path: Path) -> None:
+def test_a_shift_of_the_mix_reaches_the_webhook(settled_bundle: Path, tmp_path: Path) -> None:
     for program in ("prometheus", "prometheus-alertmanager"):
         need(program)
-    mix = Mix(read_passengers(ROWS_OF_BUNDLE), "third-class-men", random.Random(1))
+    mix = Mix(read_passengers(ROWS), "third-class-men", random.Random(1))
     with (
         webhook() as (receiver, received),
-        running_service(bundle_folder, tmp_path) as service,
+        running_service(settled_bundle, tmp_path) as service,
         running_alertmanager(
             {"route": ROUTE, "receivers": [{"name": "test", "webhook_configs": [{"url": receiver}]}]}, tmp_path
         ) as alertmanager,
