@@ -13,6 +13,7 @@ import random
 import time
 import urllib.request
 from argparse import ArgumentParser
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -56,14 +57,20 @@ def choose_mix(environment: Environment, **_: Any) -> None:
 @events.test_stop.add_listener
 def report_drift(environment: Environment, **_: Any) -> None:
     """What the drift tests say at the end of the scenario; a shift that went unnoticed fails the run."""
-    if environment.parsed_options.scenario != "drift" or Client.mix is None:
+    if environment.parsed_options.scenario != "drift" or Client.mix is None or not Client.mix.shifted:
         return
     with urllib.request.urlopen(f"{environment.host or Client.host}/v1/drift", timeout=10) as answer:
         found = json.load(answer)
     LOGGER.info("drift: %s", found["summary"])
-    if Client.mix.shifted and not any(stream["alarm"] for stream in found["streams"]):
-        LOGGER.error("no stream alarmed after the shift to %s", environment.parsed_options.shift)
-        environment.process_exit_code = 1
+    alarmed = {one["stream"]: datetime.fromisoformat(one["since"]) for one in found["streams"] if one["alarm"]}
+    early = [stream for stream, since in alarmed.items() if since < Client.shift_time]
+    if early:
+        LOGGER.error("alarmed before the mix changed: %s; acknowledge it and begin anew", ", ".join(early))
+    elif not alarmed:
+        LOGGER.error("no stream alarmed after the mix changed to %s", environment.parsed_options.shift)
+    for stream, since in alarmed.items():
+        LOGGER.info("%s alarmed %.1f s after", stream, (since - Client.shift_time).total_seconds())
+    environment.process_exit_code = 1 if early or not alarmed else environment.process_exit_code
 
 
 def fault(prediction: Any) -> str | None:
@@ -83,12 +90,14 @@ class Client(FastHttpUser):
     host = "http://127.0.0.1:8000"
     mix: Mix | None = None
     shift_at: float | None = None
+    shift_time = datetime.max.replace(tzinfo=UTC)
 
     def draw(self, count: int) -> list[dict[str, Any]]:
         mix = Client.mix
         assert mix is not None
         if Client.shift_at is not None and not mix.shifted and time.monotonic() >= Client.shift_at:
             mix.shifted = True
+            Client.shift_time = datetime.now(UTC)
             LOGGER.info("the mix changes to %s", self.environment.parsed_options.shift)
         return mix.draw(count)
 
