@@ -170,7 +170,6 @@ class CalibrationMap(Struct, frozen=True, forbid_unknown_fields=True):
 class Candidate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A map that was tried: its cross-validated log loss, and the difference to the best with its standard error.
 
-    The best is among those that could be chosen: a step function on few rows cannot, and may have the lower log loss.
     ``parameters`` counts what was fitted on the calibration rows; of a step function, its levels.
     """
 

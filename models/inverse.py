@@ -40,6 +40,11 @@ class FocalInverse(
         if not (0 < self.alpha_died < np.inf and 0 < self.alpha_survived < np.inf):
             raise ValueError(f"alpha is {self.alpha_died}, {self.alpha_survived}; both must be positive and finite")
 
+    @property
+    def bends(self) -> bool:
+        """Whether the loss bends probabilities at all; cross entropy's does not, and its inverse is the identity."""
+        return self.gamma > 0 or self.smoothing > 0 or self.alpha_died != self.alpha_survived
+
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         shift = np.log(self.alpha_died) - np.log(self.alpha_survived)
         if self.smoothing == 0:

@@ -177,8 +177,8 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--coverage", type=float, default=0.9, help="of the prediction sets (default: %(default)s)")
     fit.add_argument(
         "--map-rule", default="least", choices=("least", "one_standard_error"),
-        help="calibration map: least cross-validated log loss, or fewest parameters within one standard error of it "
-        "(default: %(default)s)",
+        help="calibration map: least cross-validated log loss (below 1,000 rows one robust map instead), or fewest "
+        "parameters within one standard error of it (default: %(default)s)",
     )  # fmt: skip
     fit.add_argument(
         "--target-prevalence", type=float, metavar="P",

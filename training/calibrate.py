@@ -16,8 +16,9 @@ from models.venn_abers import MergedVennAbers, VennAbers
 
 MAP_FOLDS = 10
 FLEXIBLE_ROWS = 1000
-"""Rows from which any map may be chosen: with fewer, one of many is often ahead by luck, and judged on other rows the
-choice is worse (docs/decisions/map-choice.md)."""
+"""Rows from which the map of least cross-validated log loss is taken: with fewer, one of many is often ahead by luck,
+and judged on other rows the choice is worse than `FEW_ROWS_MAP` (docs/decisions/map-choice.md)."""
+FEW_ROWS_MAP = "platt+half_venn_abers"
 STEEPEST = 50.0
 """Largest slope of a fitted map: where a logit separates the classes, log loss would drive it to infinity."""
 
@@ -44,24 +45,21 @@ def fit_map(
 ) -> tuple[CalibrationMap, tuple[Candidate, ...]]:
     """The map chosen by cross-validated log loss, and all candidates with their paired distance to the best.
 
-    ``rule`` "least" takes the best: cross-validation charges a map for its parameters. "one_standard_error" takes,
-    among those not worse than the best by more than the standard error of the paired difference, the one with the
-    fewest parameters (Breiman et al., 1984, section 3.4.3); with four candidates it was measured to cost .005 of log
-    loss and to leave probabilities overconfident (docs/decisions/map-choice.md). Where the loss's inverse is known,
-    maps with and without it compete. All are scored; below `FLEXIBLE_ROWS` rows only identity, inverse and temperature,
-    and half Venn–Abers after a temperature, can be chosen.
+    ``rule`` "least" takes the best from `FLEXIBLE_ROWS` rows on, and below them `FEW_ROWS_MAP`. "one_standard_error"
+    takes, among those not worse than the best by more than the standard error of the paired difference, the one with
+    the fewest parameters (Breiman et al., 1984, section 3.4.3). Where the loss's inverse is known, maps with and
+    without it compete.
     """
     families = _families(inverse)
     losses = {name: _cross_validated(family, logits, labels, seed) for name, family in families.items()}
     maps = {name: _fit(family, logits, labels) for name, family in families.items()}
     parameters = {name: _parameters(one) for name, one in maps.items()}
-    eligible = [name for name, family in families.items() if len(labels) >= FLEXIBLE_ROWS or family.few_rows]
-    best = min(eligible, key=lambda name: float(losses[name].mean()))
+    best = min(families, key=lambda name: float(losses[name].mean()))
     worse = {name: loss - losses[best] for name, loss in losses.items()}
     errors = {name: float(one.std(ddof=1) / math.sqrt(len(one))) for name, one in worse.items()}
-    chosen = best
+    chosen = best if len(labels) >= FLEXIBLE_ROWS else FEW_ROWS_MAP
     if rule == "one_standard_error":
-        near = [name for name in eligible if worse[name].mean() <= errors[name]]
+        near = [name for name in families if worse[name].mean() <= errors[name]]
         chosen = min(near, key=lambda name: (parameters[name], worse[name].mean()))
     candidates = tuple(
         Candidate(
@@ -77,29 +75,22 @@ Fit = Callable[[np.ndarray, np.ndarray], Step]
 
 
 class Family(NamedTuple):
-    """Steps known beforehand, and what is fitted after them, one step after the other.
-
-    ``few_rows``: whether the map may be chosen below `FLEXIBLE_ROWS`.
-    """
+    """Steps known beforehand, and what is fitted after them, one step after the other."""
 
     steps: tuple[Step, ...]
     fits: tuple[Fit, ...]
-    few_rows: bool = False
 
 
 def _families(inverse: Inverse | None) -> dict[str, Family]:
     """Candidates by name. Isotonic regression and Venn–Abers see only the order, which an inverse does not change."""
     starts: dict[str, tuple[Step, ...]] = {"": ()}
-    if inverse is not None:
+    if inverse is not None and not (isinstance(inverse, FocalInverse) and not inverse.bends):
         starts[str(inverse.__struct_config__.tag)] = (inverse,)
     families = {}
     for start, steps in starts.items():
-        families[start or "identity"] = Family(steps or (Identity(),), (), few_rows=True)
-        for name, fit in PARAMETRIC.items():
-            families[f"{start}+{name}".lstrip("+")] = Family(steps, (fit,), few_rows=name == "temperature")
-        families[f"{start}+temperature+half_venn_abers".lstrip("+")] = Family(
-            steps, (fit_temperature, fit_half_venn_abers), few_rows=True
-        )
+        families[start or "identity"] = Family(steps or (Identity(),), ())
+        for name, fits in AFTER_INVERSE.items():
+            families[f"{start}+{name}".lstrip("+")] = Family(steps, fits)
     return families | {name: Family((), (fit,)) for name, fit in STEP_FUNCTIONS.items()}
 
 
@@ -211,7 +202,10 @@ def fit_half_venn_abers(logits: np.ndarray, labels: np.ndarray) -> MergedVennAbe
     return MergedVennAbers(fit_venn_abers(logits, labels), weight=0.5)
 
 
-PARAMETRIC: dict[str, Fit] = {"temperature": fit_temperature, "platt": fit_platt, "beta": fit_beta}
+AFTER_INVERSE: dict[str, tuple[Fit, ...]] = {
+    "temperature": (fit_temperature,), "platt": (fit_platt,), "beta": (fit_beta,),
+    FEW_ROWS_MAP: (fit_platt, fit_half_venn_abers),
+}  # fmt: skip
 STEP_FUNCTIONS: dict[str, Fit] = {"isotonic": fit_isotonic, "venn_abers": fit_merged_venn_abers}
 
 
