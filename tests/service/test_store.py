@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,17 @@ from service.settings import Settings
 from service.store import WAITING_OUTCOMES, Store, make_store
 from tests.conftest import ROOT
 from tests.postgres import PostgresServer
-from tests.service.test_batcher import CONFIDENCE, wait_until
+from tests.service.test_batcher import CONFIDENCE
 
 OWEN = Passenger(pclass=3, sex="male", name="Braund, Mr. Owen Harris", age=22, fare=7.25)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Patiently: a store tries again every second, after it has waited two for a lock."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.005)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
