@@ -69,7 +69,7 @@ def report_drift(environment: Environment, **_: Any) -> None:
     elif not alarmed:
         LOGGER.error("no stream alarmed after the mix changed to %s", environment.parsed_options.shift)
     for stream, since in alarmed.items():
-        LOGGER.info("%s alarmed %.1f s after", stream, (since - Client.shift_time).total_seconds())
+        LOGGER.info("%s alarmed %.0f s after", stream, (since - Client.shift_time).total_seconds())
     environment.process_exit_code = 1 if early or not alarmed else environment.process_exit_code
 
 
@@ -97,7 +97,8 @@ class Client(FastHttpUser):
         assert mix is not None
         if Client.shift_at is not None and not mix.shifted and time.monotonic() >= Client.shift_at:
             mix.shifted = True
-            Client.shift_time = datetime.now(UTC)
+            # The service tells the time of an alarm in whole seconds.
+            Client.shift_time = datetime.now(UTC).replace(microsecond=0)
             LOGGER.info("the mix changes to %s", self.environment.parsed_options.shift)
         return mix.draw(count)
 
