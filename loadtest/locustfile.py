@@ -3,31 +3,74 @@
 ./run load                                      8 users for 20 s, verdict by exit code
 ./run load --users 32 --run-time 1m --host http://127.0.0.1:8000
 ./run load --web                                locust's page on 127.0.0.1:8089
+./run load --scenario drift --run-time 2m       from the middle on another mix of passengers; which drift tests alarm
+./run load --scenario drift --shift swapped-sexes --shift-after 30
 """
 
-import csv
+import json
+import logging
 import random
-from pathlib import Path
+import time
+import urllib.request
+from argparse import ArgumentParser
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
-from locust import FastHttpUser, task
+from locust import FastHttpUser, events, task
 from locust.clients import ResponseContextManager
+from locust.env import Environment
 
-DATA = Path(__file__).parents[1] / "data" / "titanic.csv"
-NUMBERS = {"Pclass": int, "Age": float, "SibSp": int, "Parch": int, "Fare": float}
-FIELDS = ("Pclass", "Sex", "Name", "Age", "SibSp", "Parch", "Fare", "Ticket", "Cabin", "Embarked")
+from loadtest.mixes import SHIFTS, Mix, read_passengers
 
-
-def read_passengers() -> list[dict[str, Any]]:
-    """The passengers as the service takes them: known fields only."""
-    with DATA.open(newline="", encoding="utf-8") as file:
-        return [
-            {name.lower(): NUMBERS.get(name, str)(row[name]) for name in FIELDS if row[name]}
-            for row in csv.DictReader(file)
-        ]
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOGGER = logging.getLogger("evenkeel")
 
 
-PASSENGERS = read_passengers()
+@events.init_command_line_parser.add_listener
+def add_flags(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("Evenkeel")
+    group.add_argument(
+        "--scenario", choices=("steady", "drift"), default="steady", help="drift: the mix changes midway"
+    )
+    group.add_argument("--shift", choices=sorted(SHIFTS), default="third-class-men", help="what the mix changes to")
+    group.add_argument(
+        "--shift-after", type=float, metavar="SECONDS", help="when; half of --run-time if it is not given, else 60"
+    )
+
+
+@events.test_start.add_listener
+def choose_mix(environment: Environment, **_: Any) -> None:
+    """Real passengers, drawn at random. The drift scenario raises alarms, so no host but this machine gets it."""
+    options = environment.parsed_options
+    drift = options.scenario == "drift"
+    if drift and urlsplit(environment.host or Client.host).hostname not in LOOPBACK:
+        LOGGER.error("the drift scenario is for a service on this machine only, not for %s", environment.host)
+        environment.process_exit_code = 2
+        environment.runner.quit()
+        return
+    Client.mix = Mix(read_passengers(), options.shift if drift else None, random.Random())
+    after = options.shift_after if options.shift_after is not None else (options.run_time or 120) / 2
+    Client.shift_at = time.monotonic() + after if drift else None
+
+
+@events.test_stop.add_listener
+def report_drift(environment: Environment, **_: Any) -> None:
+    """What the drift tests say at the end of the scenario; a shift that went unnoticed fails the run."""
+    if environment.parsed_options.scenario != "drift" or Client.mix is None or not Client.mix.shifted:
+        return
+    with urllib.request.urlopen(f"{environment.host or Client.host}/v1/drift", timeout=10) as answer:
+        found = json.load(answer)
+    LOGGER.info("drift: %s", found["summary"])
+    alarmed = {one["stream"]: datetime.fromisoformat(one["since"]) for one in found["streams"] if one["alarm"]}
+    early = [stream for stream, since in alarmed.items() if since < Client.shift_time]
+    if early:
+        LOGGER.error("alarmed before the mix changed: %s; acknowledge it and begin anew", ", ".join(early))
+    elif not alarmed:
+        LOGGER.error("no stream alarmed after the mix changed to %s", environment.parsed_options.shift)
+    for stream, since in alarmed.items():
+        LOGGER.info("%s alarmed %.0f s after", stream, (since - Client.shift_time).total_seconds())
+    environment.process_exit_code = 1 if early or not alarmed else environment.process_exit_code
 
 
 def fault(prediction: Any) -> str | None:
@@ -45,15 +88,28 @@ class Client(FastHttpUser):
     """Asks for single passengers mostly, for batches now and then."""
 
     host = "http://127.0.0.1:8000"
+    mix: Mix | None = None
+    shift_at: float | None = None
+    shift_time = datetime.max.replace(tzinfo=UTC)
+
+    def draw(self, count: int) -> list[dict[str, Any]]:
+        mix = Client.mix
+        assert mix is not None
+        if Client.shift_at is not None and not mix.shifted and time.monotonic() >= Client.shift_at:
+            mix.shifted = True
+            # The service tells the time of an alarm in whole seconds.
+            Client.shift_time = datetime.now(UTC).replace(microsecond=0)
+            LOGGER.info("the mix changes to %s", self.environment.parsed_options.shift)
+        return mix.draw(count)
 
     @task(10)
     def single(self) -> None:
-        with self.client.post("/v1/predict", json=random.choice(PASSENGERS), catch_response=True) as response:
+        with self.client.post("/v1/predict", json=self.draw(1)[0], catch_response=True) as response:
             self.judge(response, 1)
 
     @task(1)
     def batch(self) -> None:
-        chosen = random.choices(PASSENGERS, k=random.choice((2, 8, 32)))
+        chosen = self.draw(random.choice((2, 8, 32)))
         with self.client.post("/v1/predict/batch", json={"passengers": chosen}, catch_response=True) as response:
             self.judge(response, len(chosen))
 

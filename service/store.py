@@ -152,7 +152,8 @@ class Store:
     async def label(self, outcomes: Sequence[tuple[str, bool]], timeout_seconds: float) -> list[Fate]:
         """Wait until (id, survived) are durable; what became of each, as `PredictionLog.label` says.
 
-        Raises StoreUnavailable, QueueFull, NotReady, DeadlinePassed; after the last they may have been counted.
+        To be called on one event loop, which `on_outcomes` is called on too. Raises StoreUnavailable, QueueFull,
+        NotReady, DeadlinePassed; after the last they may have been counted.
         """
         job = Job(outcomes)
         with self._changed:

@@ -10,8 +10,6 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-import psycopg
-
 
 def binaries() -> Path | None:
     """The folder of initdb and postgres; Debian has it outside PATH."""
@@ -49,6 +47,8 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
+        import psycopg
+
         folder = binaries()
         assert folder is not None
         command = [folder / "postgres", "-D", self._folder / "data", "-p", str(self._port), "-k", self._folder]
@@ -72,6 +72,8 @@ class PostgresServer:
 
     def new_database(self) -> str:
         """The URL of an empty database."""
+        import psycopg
+
         self._databases += 1
         name = f"test_{self._databases}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:

@@ -26,9 +26,8 @@ from service.settings import Settings
 from service.store import make_store
 from tests.conftest import ROOT
 from tests.service.test_app import ALLISON, Deterministic, problem, samples
-from tests.service.test_batcher import wait_until
 from tests.service.test_real import free_port, start, wait_ready
-from tests.service.test_store import rows, where
+from tests.service.test_store import rows, wait_until, where
 from training.data import Table, read_table
 
 __all__ = ["where"]

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from prometheus_client import CollectorRegistry
 
 from models.passenger import Passenger
 from models.predictor import Prediction
-from service.databases import Database, StoreError, database
-from service.errors import NotReady, QueueFull, StoreUnavailable
+from service.databases import Database, SqliteFile, StoreError, database
+from service.errors import DeadlinePassed, NotReady, QueueFull, StoreUnavailable
 from service.metrics import Metrics
 from service.prediction_log import CountedOutcome, LabelledPrediction, LoggedPrediction, PredictionLog, time_ms_of
 from service.schemas import uuid7
@@ -29,9 +29,17 @@ from service.settings import Settings
 from service.store import WAITING_OUTCOMES, Store, make_store
 from tests.conftest import ROOT
 from tests.postgres import PostgresServer
-from tests.service.test_batcher import CONFIDENCE, wait_until
+from tests.service.test_batcher import CONFIDENCE
 
 OWEN = Passenger(pclass=3, sex="male", name="Braund, Mr. Owen Harris", age=22, fare=7.25)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Patiently: a store tries again every second, after it has waited two for a lock."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.005)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -238,6 +246,30 @@ def test_waiting_outcomes_are_bounded() -> None:
         *first, last = asyncio.run(fill(one.store))
     assert {type(error) for error in first} == {StoreUnavailable}
     assert type(last) is QueueFull
+
+
+class Slow(SqliteFile):
+    """Its durable commits take a while."""
+
+    @contextmanager
+    def transaction(self, durable: bool) -> Iterator[None]:
+        with super().transaction(durable):
+            yield
+            time.sleep(0.5 * durable)
+
+
+def test_an_outcome_whose_deadline_passed_meanwhile_counts_once(tmp_path: Path) -> None:
+    with running(Slow(tmp_path / "s.sqlite")) as one:
+        (id,) = one.log()
+        one.flushed()
+
+        async def impatient() -> list[Any]:
+            with pytest.raises(DeadlinePassed):
+                await one.store.label([(id, True)], 0.1)
+            return await one.store.label([(id, True)], 30)
+
+        assert asyncio.run(impatient()) == ["repeated"]
+        assert len(one.told) == 1
 
 
 def test_the_oldest_go_when_there_are_too_many(where: str) -> None:

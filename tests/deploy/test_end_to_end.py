@@ -1,0 +1,69 @@
+"""From passengers to somebody's pager: silence while the mix is the reference's, an alert after it changes."""
+
+import random
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from loadtest.mixes import Mix, read_passengers
+from tests.deploy.conftest import ROWS
+from tests.deploy.programs import (
+    need,
+    query,
+    running_alertmanager,
+    running_prometheus,
+    running_service,
+    wait,
+    webhook,
+)
+
+ROUTE = {"receiver": "test", "group_by": ["alertname"], "group_wait": "1s", "group_interval": "1s"}
+
+
+@pytest.mark.slow
+def test_a_shift_of_the_mix_reaches_the_webhook(settled_bundle: Path, tmp_path: Path) -> None:
+    for program in ("prometheus", "prometheus-alertmanager"):
+        need(program)
+    mix = Mix(read_passengers(ROWS), "third-class-men", random.Random(1))
+    with (
+        webhook() as (receiver, received),
+        running_service(settled_bundle, tmp_path) as service,
+        running_alertmanager(
+            {"route": ROUTE, "receivers": [{"name": "test", "webhook_configs": [{"url": receiver}]}]}, tmp_path
+        ) as alertmanager,
+        running_prometheus([service], tmp_path, alertmanager) as prometheus,
+    ):
+        wait(lambda: query(prometheus, "evenkeel_drift_alarm"), 30)
+        for _ in range(20):
+            _send(service, mix.draw(20))
+        _seen(prometheus, 400)
+        # Long enough for an evaluation, and for the Alertmanager to wait for the group.
+        time.sleep(5)
+        assert query(prometheus, "ALERTS") == []
+        assert received == []
+
+        mix.shifted = True
+        for _ in range(20):
+            _send(service, mix.draw(20))
+        _seen(prometheus, 800)
+        alert = wait(lambda: next((one for one in received if one["status"] == "firing"), None), 60)
+        assert alert["labels"]["alertname"] == "EvenkeelDrift"
+        assert alert["labels"]["stream"] in ("input", "prediction")
+        version = httpx.get(f"{service}/v1/model").json()["version"]
+        assert alert["labels"]["version"] == version
+        assert version in alert["annotations"]["summary"]
+        assert "{{" not in str(alert["annotations"])
+
+        # Acknowledged, it ends, and whoever was called is told so.
+        httpx.post(f"{service}/v1/drift/acknowledge", json={"stream": "all", "begin": "recent"}).raise_for_status()
+        wait(lambda: any(one["status"] == "resolved" for one in received), 60)
+
+
+def _send(service: str, passengers: list[dict[str, object]]) -> None:
+    httpx.post(f"{service}/v1/predict/batch", json={"passengers": passengers}, timeout=60).raise_for_status()
+
+
+def _seen(prometheus: str, rows: int) -> None:
+    wait(lambda: float(query(prometheus, "sum(evenkeel_predictions_total)")[0]["value"][1]) == rows, 30)
