@@ -71,6 +71,16 @@ def fit_map(
     return maps[chosen], candidates
 
 
+def chosen_map(
+    logits: np.ndarray, labels: np.ndarray, inverse: Inverse | None, seed: int, rule: MapRule = "least"
+) -> tuple[str, CalibrationMap]:
+    """The name and the map that `fit_map` chooses; nothing is scored where scores decide nothing."""
+    if rule == "least" and len(labels) < FLEXIBLE_ROWS:
+        return FEW_ROWS_MAP, _fit(_families(inverse)[FEW_ROWS_MAP], logits, labels)
+    chosen, candidates = fit_map(logits, labels, inverse, seed, rule)
+    return next(candidate.name for candidate in candidates if candidate.chosen), chosen
+
+
 Fit = Callable[[np.ndarray, np.ndarray], Step]
 
 

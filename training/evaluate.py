@@ -1,15 +1,16 @@
 """Evaluate a recipe on rows that it did not see, or a finished bundle on labelled rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from msgspec import Struct, structs
 
+from models.calibration import CalibrationMap
 from models.logit import sigmoid
 from models.passenger import LABELS, Companions, Passenger
-from training.calibrate import Inverse, MapRule, fit_record, fit_sets
+from training.calibrate import Inverse, MapRule, chosen_map, fit_sets, fit_venn_abers
 from training.data import Table
 from training.estimates import Estimate, proportion
 from training.peers import WORDS, Peer, compare, held_out
@@ -121,46 +122,49 @@ def nested_evaluation(
     For each fold, map, Venn–Abers and sets are fitted on the other folds' logits and judged on this fold, so no row
     is judged by a model or a calibration that saw its label — with one remainder: the *models* that gave the other
     folds' logits had this fold's rows among their training rows and companions. That is what cross-fitting leaves
-    (Barber et al., 2021), and with one or no fitted parameter in the map it is far below the standard errors quoted.
+    (Barber et al., 2021); what it does is not in the standard errors.
     """
-    settings: dict[str, Any] = {"inverse": inverse, "coverage": coverage, "seed": seed, "map_rule": map_rule}
-    answers, sets_at, chosen = _cross_calibrated(logits, labels, folds, passengers, companions, settings)
+
+    def choose(rows: np.ndarray) -> tuple[str, CalibrationMap]:
+        return chosen_map(logits[rows], labels[rows], inverse, seed, map_rule)
+
+    groups = members(passengers, [companions[fold] for fold in folds.tolist()])
+    answers, sets_at, chosen = _cross_calibrated(logits, labels, folds, groups, coverage, choose)
     rng = np.random.default_rng(seed)
     how = f"{len(np.unique(folds))}-fold cross-fitting; each fold calibrated on the other folds' held-out logits"
-    if not with_peers:
-        evaluation = evaluate_answers(answers, how=how, coverage=coverage, rng=rng)
-        return structs.replace(evaluation, sets_at=sets_at, maps_chosen=chosen), answers
-    probabilities = held_out(passengers, labels, folds, companions, seed)
-    peers = compare(answers.calibrated, probabilities, labels, answers.groups)
-    words = PeerScores(
-        scores=score(probabilities[WORDS], labels, rng), log_loss_difference=peers[WORDS].log_loss_difference
-    )
+    beside: dict[str, Any] = {}
+    if with_peers:
+        probabilities = held_out(passengers, labels, folds, companions, seed)
+        peers = compare(answers.calibrated, probabilities, labels, groups)
+        words = score(probabilities[WORDS], labels, rng)
+        beside = {
+            "logistic_regression": PeerScores(
+                scores=words, log_loss_difference=peers[WORDS].log_loss_difference
+            ), "peers": peers,
+        }  # fmt: skip
     evaluation = evaluate_answers(answers, how=how, coverage=coverage, rng=rng)
-    evaluation = structs.replace(
-        evaluation, sets_at=sets_at, maps_chosen=chosen, logistic_regression=words, peers=peers
-    )  # fmt: skip
-    return evaluation, answers
+    return structs.replace(evaluation, sets_at=sets_at, maps_chosen=chosen, **beside), answers
 
 
 def _cross_calibrated(
-    logits: np.ndarray, labels: np.ndarray, folds: np.ndarray, passengers: Sequence[Passenger],
-    companions: Sequence[Companions], settings: dict[str, Any],
+    logits: np.ndarray, labels: np.ndarray, folds: np.ndarray, groups: Members, coverage: float,
+    choose: Callable[[np.ndarray], tuple[str, CalibrationMap]],
 ) -> tuple[Answers, tuple[SetCoverage, ...], tuple[str, ...]]:  # fmt: skip
     """Answers to each fold's rows by a calibration fitted on the other folds, its sets at `COVERAGES`, its map."""
     p, p0, p1 = np.empty(len(labels)), np.empty(len(labels)), np.empty(len(labels))
-    member, members_at = np.empty((len(labels), 2), bool), np.empty((len(COVERAGES), len(labels), 2), bool)
+    nominals = (coverage, *COVERAGES)
+    member = np.empty((len(nominals), len(labels), 2), bool)
     chosen = []
     for fold in np.unique(folds):
         rest, here = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        record = fit_record(logits[rest], labels[rest], [passengers[i] for i in rest.tolist()], **settings)
-        chosen.append(next(candidate.name for candidate in record.candidates if candidate.chosen))
-        p[here], (p0[here], p1[here]) = record.map.probabilities(logits[here]), record.venn_abers.interval(logits[here])
-        member[here], known = record.conformal.sets(p[here]), record.map.probabilities(logits[rest])
-        for found, nominal in zip(members_at, COVERAGES, strict=True):
+        name, fitted = choose(rest)
+        chosen.append(name)
+        p[here], known = fitted.probabilities(logits[here]), fitted.probabilities(logits[rest])
+        p0[here], p1[here] = fit_venn_abers(logits[rest], labels[rest]).interval(logits[here])
+        for found, nominal in zip(member, nominals, strict=True):
             found[here] = fit_sets(known, labels[rest], nominal).sets(p[here])
-    groups = members(passengers, [companions[fold] for fold in folds.tolist()])
-    answers = Answers(groups, labels, p, sigmoid(logits), member, np.minimum(p0, p), np.maximum(p1, p))
-    sets_at = tuple(map(set_coverage, members_at, [labels] * len(COVERAGES), COVERAGES))
+    answers = Answers(groups, labels, p, sigmoid(logits), member[0], np.minimum(p0, p), np.maximum(p1, p))
+    sets_at = tuple(set_coverage(one, labels, nominal) for one, nominal in zip(member[1:], COVERAGES, strict=True))
     return answers, sets_at, tuple(chosen)
 
 
