@@ -26,11 +26,10 @@ from sklearn.linear_model import LogisticRegression
 from models import bert
 from models.backend import prepare, usable_cores
 from models.calibration import sigmoid
-from models.passenger import describe
 from models.tokenizer import Tokenizer
 from training.calibrate import fit_temperature, log_losses
 from training.crossfit import make_folds
-from training.data import Table, fold_companions, read_table
+from training.data import Table, fold_companions, read_table, told
 from training.finetune import Encoded, Pretrained, Recipe, encode, finetune, predict
 from training.losses import make_loss
 from training.pretrained import find_base
@@ -74,7 +73,7 @@ def inputs(trained_layers: int, seed: int) -> tuple[Pretrained, Table, Encoded]:
     table = read_table(DATA)
     folds = make_folds(table.labels, FOLDS, seed)
     known = fold_companions(table.passengers, table.labels, folds)
-    texts = [[describe(one, companions) for one in table.passengers] for companions in known]
+    texts = told(table.passengers, known)
     return base, table, encode(base, Tokenizer.load(tokenizer_path), texts, trained_layers)
 
 

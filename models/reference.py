@@ -95,6 +95,11 @@ def probability_bins(probabilities: np.ndarray) -> np.ndarray:
     return np.clip(np.searchsorted(EDGES, probabilities, "right") - 1, 0, len(PROBABILITY_BINS) - 1)
 
 
+def probability_bin(probability: float) -> int:
+    """`probability_bins` of one probability, without an array."""
+    return bisect_right(EDGES, probability, 1, len(EDGES) - 1) - 1
+
+
 @cache
 def bin_names(bins: InputBins) -> tuple[str, ...]:
     """All bins of a field, ``unknown`` last."""

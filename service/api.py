@@ -88,7 +88,7 @@ async def model(request: AnyRequest) -> Response[bytes]:
     """What is served: manifest, evaluation, back end."""
     batcher = _batcher(request)
     if batcher.predictor is None:
-        raise NotReady(batcher.failure or "the model is being loaded")
+        raise _not_ready(batcher)
     bundle = batcher.predictor.bundle
     description = ModelDescription(
         name=bundle.name, version=bundle.version, backend=msgspec.to_builtins(batcher.predictor.backend),
@@ -166,8 +166,12 @@ def _batcher(request: AnyRequest) -> Batcher:
 def _drift(request: AnyRequest) -> Drift:
     keeper: DriftKeeper = request.app.state.drift
     if keeper.drift is None:
-        raise NotReady(_batcher(request).failure or "the model is being loaded")
+        raise _not_ready(_batcher(request))
     return keeper.drift
+
+
+def _not_ready(batcher: Batcher) -> NotReady:
+    return NotReady(batcher.failure or "the model is being loaded")
 
 
 def _respond(request: AnyRequest, value: Any, answer: Answer | None = None) -> Response[bytes]:

@@ -6,7 +6,6 @@ Called from the event loop only, so nothing is locked.
 import logging
 import math
 import time
-from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -15,7 +14,7 @@ import numpy as np
 from models.bundle import Bundle
 from models.passenger import INPUT_BINS, Passenger
 from models.predictor import Prediction
-from models.reference import EDGES, Reference, bin_numbers
+from models.reference import Reference, bin_numbers, probability_bin
 from service.detectors import CalibrationDetector, RankDetector
 from service.estimates import FINE_BINS, fine_bin
 from service.state import Latch, State, StateError, array, generator_state, read_state, restored_generator
@@ -108,7 +107,7 @@ class Drift:
         """Take in answered predictions, in the order they were answered."""
         for passenger, prediction in zip(passengers, predictions, strict=True):
             p = self._unshifted(prediction)
-            self._waiting_bins.append((bisect_right(EDGES, p, 1, len(EDGES) - 1) - 1, *bin_numbers(passenger)))
+            self._waiting_bins.append((probability_bin(p), *bin_numbers(passenger)))
             self._waiting.append(p)
         self.changed = True
         if len(self._waiting) >= WAITING_ROWS:

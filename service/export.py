@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
+from models.files import AtomicFile
 from models.passenger import COLUMNS, LABEL_COLUMN
 from service.databases import StoreError, database
 from service.prediction_log import LabelledPrediction, PredictionLog, holds_passenger
-from service.score import AtomicFile
 from service.settings import PREFIX, Settings
 
 LOGGED = ("id", "time", "version", "probability", "uncalibrated_probability", "passenger_sha256")

@@ -4,7 +4,6 @@ No label carries what a client sent. All label values exist at 0 once the bundle
 """
 
 import math
-from bisect import bisect_right
 from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -17,7 +16,7 @@ from models.backend import Backend
 from models.bundle import Bundle
 from models.passenger import COLUMNS, INPUT_BINS, LABELS, Passenger
 from models.predictor import Prediction
-from models.reference import EDGES, PROBABILITY_BINS, bin_names, bin_numbers
+from models.reference import PROBABILITY_BINS, bin_names, bin_numbers, probability_bin
 from service.drift import STREAMS, Drift
 from service.prediction_log import CountedOutcome, Fate
 
@@ -57,11 +56,6 @@ class OutcomeCounters(Struct):
     probabilities: list[Counter]
     log_loss: Counter
     brier: Counter
-
-
-def probability_bin(probability: float) -> int:
-    """The place of a probability among `PROBABILITY_BINS`."""
-    return bisect_right(EDGES, probability, 1, len(EDGES) - 1) - 1
 
 
 def _count(counters: Sequence[Counter], numbers: Sequence[int]) -> None:
@@ -230,8 +224,9 @@ class Metrics:
         self.versions_known({one.version for one in outcomes})
         for version, p, survived in outcomes:
             counters = self._outcome_counters[version]
-            counters.outcomes[probability_bin(p)][survived].inc()
-            counters.probabilities[probability_bin(p)].inc(p)
+            place = probability_bin(p)
+            counters.outcomes[place][survived].inc()
+            counters.probabilities[place].inc(p)
             # A map may reach 0 or 1 exactly, and one such row must not make the sum infinite.
             counters.log_loss.inc(-math.log(max(p if survived else 1 - p, SMALLEST_PROBABILITY)))
             counters.brier.inc((p - survived) ** 2)

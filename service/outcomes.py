@@ -9,11 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from models.files import AtomicFile
 from models.passenger import LABEL_COLUMN
 from service.databases import StoreError, database
 from service.export import add_store
 from service.prediction_log import Fate, PredictionLog
-from service.score import AtomicFile, rejected_path
+from service.score import rejected_path
 
 VALUES = {"0": False, "1": True, "false": False, "true": True}
 COMMIT_ROWS = 1024

@@ -3,7 +3,6 @@
 import argparse
 import csv
 import io
-import os
 import sys
 import time
 from collections import OrderedDict
@@ -16,6 +15,7 @@ import msgspec
 
 from models.bundle import BundleError
 from models.cache import LogitCache
+from models.files import AtomicFile
 from models.passenger import COLUMNS, Passenger, parse_passenger
 from models.predictor import Prediction, PredictionError, Predictor
 
@@ -187,29 +187,6 @@ def _passenger(cells: list[str], columns: int, fields: dict[str, int]) -> Passen
         raise Rejected("is not UTF-8") from None
     except msgspec.ValidationError as error:
         raise Rejected(str(error).replace(" - at `$.", ", in `")) from None
-
-
-class AtomicFile:
-    """A text file that appears under its name only when it is whole and `keep` was called."""
-
-    def __init__(self, path: Path):
-        self._path, self._kept = path, False
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}")
-
-    def __enter__(self) -> "AtomicFile":
-        self.file = self._partial.open("w", newline="", encoding="utf-8")
-        return self
-
-    def keep(self) -> None:
-        """Put it in place."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
-        self._partial.replace(self._path)
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-        self._partial.unlink(missing_ok=True)
 
 
 class Progress:

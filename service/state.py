@@ -11,6 +11,8 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from models.files import write_whole
+
 fcntl: ModuleType | None
 try:
     import fcntl
@@ -129,20 +131,13 @@ class StateFile:
 
     def write(self, content: bytes) -> None:
         """Put it in place whole, or not at all; the first failure in a row is told."""
-        partial = self.path.with_suffix(".partial")
         try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.path)
+            write_whole(self.path, content.decode())
             self._failed = False
         except OSError as error:
             if not self._failed:
                 LOGGER.warning("the state of the drift tests was not saved: %s: %s", self.path, error.strerror)
             self._failed = True
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
 
     def set_aside(self, reason: str) -> None:
         """Rename a file that cannot be used, so that it can be looked at."""

@@ -1,6 +1,7 @@
 """Shared by the tests: the real table, and a real bundle trained once, quickly, for the whole run."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,10 @@ from training.data import Table, read_table
 
 ROOT = Path(__file__).parents[1]
 TITANIC = ROOT / "data" / "titanic.csv"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that starts the tests in the background has them ignore Ctrl-C, and so would the processes they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,6 +10,7 @@ import msgspec
 
 from models.backend import prepare
 from models.bundle import BundleError
+from models.files import write_whole
 from training.finetune import Recipe
 from training.losses import LOSSES, PRESETS, LossChoice, LossError
 
@@ -73,7 +74,7 @@ def _compare(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from training.compare import ALL, CompareOptions, compare_losses
-    from training.comparison_page import page_part, page_with, print_comparison, write_whole
+    from training.comparison_page import page_part, page_with, print_comparison
 
     for path in (options.json, options.markdown):
         if path is not None and not path.absolute().parent.is_dir():
@@ -127,9 +128,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     from models.predictor import Predictor
     from training.data import read_table
-    from training.diagnostics import read_log
+    from training.diagnostics import LOG, read_log
     from training.evaluate import Answers, evaluate_answers
-    from training.fit import LOG, work_folder
+    from training.fit import work_folder
     from training.plots import make_plots
     from training.report import report
     from training.tables import print_evaluation

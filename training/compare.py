@@ -11,14 +11,15 @@ import numpy as np
 from msgspec import Struct
 
 from models.bundle import sha256_of
-from models.passenger import Companions, describe
+from models.passenger import Companions
 from models.tokenizer import Tokenizer
 from training.claims import judge_claims
 from training.comparison import REFERENCE, Comparison, count_tests, default_by_evidence, report_loss
 from training.comparison_tables import ComparisonReport
 from training.contrasts import Run
 from training.crossfit import crossfit, make_folds
-from training.data import Table, fold_companions, read_table
+from training.data import Table, fold_companions, read_table, told
+from training.diagnostics import LOG
 from training.evaluate import Evaluation, nested_evaluation
 from training.finetune import Encoded, Pretrained, Recipe, TrainingError, encode
 from training.losses import LOSSES, Loss, LossChoice
@@ -26,7 +27,6 @@ from training.pretrained import PACKAGE_NAME, find_base
 from training.progress import TrainingProgress
 from training.task import Job
 
-LOG = "training_log.jsonl"
 ALL = (*LOSSES, "focal:note", "focal_smooth:note")
 """Compared by default: all losses, and with the research note's α the two that it used it for."""
 COVERAGE = 0.9
@@ -149,10 +149,8 @@ def _round(
     seed: int,
 ) -> Round:  # fmt: skip
     folds = make_folds(table.labels, options.folds, seed)
-    companions = (Companions(),) * options.folds
-    if options.companions:
-        companions = fold_companions(table.passengers, table.labels, folds)
-    texts = [[describe(one, known) for one in table.passengers] for known in companions]
+    companions = fold_companions(table.passengers, table.labels, folds, options.companions)
+    texts = told(table.passengers, companions)
 
     def kept(name: str) -> Path:
         made_from = [table.sha256, texts, weights, losses[name], options.recipe, options.folds, seed]

@@ -88,10 +88,3 @@ def page_with(part: str, path: Path) -> str:
     if not (opening and closing) or page.count(OPENING) + page.count(CLOSING) != 2:
         raise ValueError(f"{path} must have the line {OPENING} and, after it, the line {CLOSING}, each once")
     return before + marked + after
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that appears whole or not at all."""
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

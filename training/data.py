@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from models.passenger import COLUMNS, LABEL_COLUMN, Companions, Passenger, parse_passenger
+from models.passenger import COLUMNS, LABEL_COLUMN, Companions, Passenger, describe, parse_passenger
 
 MAX_FAULTS = 10
 """Faults listed before the rest is only counted: enough to see the pattern."""
@@ -66,9 +66,16 @@ def read_table(path: Path) -> Table:
     return Table(tuple(rows), labels, hashlib.sha256(content).hexdigest())
 
 
-def fold_companions(passengers: Sequence[Passenger], labels: np.ndarray, folds: np.ndarray) -> tuple[Companions, ...]:
-    """For each fold 0, 1, … of folds (n,), those whose fate may be known: the rows outside it."""
+def fold_companions(
+    passengers: Sequence[Passenger], labels: np.ndarray, folds: np.ndarray, known: bool = True
+) -> tuple[Companions, ...]:
+    """For each fold 0, 1, … of folds (n,), those whose fate may be known: the rows outside it, or nobody."""
     return tuple(
-        Companions.of((passengers[row] for row in rows), labels[rows].tolist())
+        Companions.of((passengers[row] for row in rows), labels[rows].tolist()) if known else Companions()
         for rows in (np.flatnonzero(folds != fold).tolist() for fold in range(int(folds.max()) + 1))
     )
+
+
+def told(passengers: Sequence[Passenger], companions: Sequence[Companions]) -> list[list[str]]:
+    """The texts of all passengers, once for each of ``companions``: those that one model is told of."""
+    return [[describe(one, known) for one in passengers] for known in companions]

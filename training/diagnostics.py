@@ -59,6 +59,10 @@ class EpochDiagnostics(Struct, frozen=True, kw_only=True):
         )
 
 
+LOG = "training_log.jsonl"
+"""The file of all epochs in a work folder."""
+
+
 def read_log(path: Path) -> list[EpochDiagnostics]:
     """The epochs of a ``training_log.jsonl``, none when there is no file; a repeated one counts as last written."""
     if not path.exists():

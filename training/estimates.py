@@ -27,11 +27,15 @@ def mean(values: np.ndarray) -> Estimate:
 
 
 def proportion(held: np.ndarray) -> Estimate:
-    """Share of True among (n,), with Wilson's interval (1927), which holds near 0 and 1 where the normal one fails."""
-    n = len(held)
+    """`share` of True among (n,)."""
+    return share(int(np.sum(held)), len(held))
+
+
+def share(count: int, n: int) -> Estimate:
+    """``count`` of n, with Wilson's interval (1927), which holds near 0 and 1 where the normal one fails."""
     if not n:
         return Estimate(*[float("nan")] * 4)
-    p, z2 = float(np.mean(held)), Z_95**2
+    p, z2 = count / n, Z_95**2
     middle = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 * np.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     # At 0 and at 1 one end is exact; rounding must not pass it.

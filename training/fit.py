@@ -14,14 +14,15 @@ from msgspec import Struct, structs
 
 from models.bundle import REQUIRED_CONFIG, BaseModel, Bundle, DataRecord, LossRecord, Origin, sha256_of, write_bundle
 from models.calibration import PriorShift
-from models.passenger import LABELS, Companions, describe
+from models.files import write_whole
+from models.passenger import LABELS, Companions
 from models.reference import build_reference
 from models.tokenizer import Tokenizer
 from training.calibrate import MapRule, fit_record
 from training.card import model_card
 from training.crossfit import crossfit, make_folds
-from training.data import fold_companions, read_table
-from training.diagnostics import read_log
+from training.data import fold_companions, read_table, told
+from training.diagnostics import LOG, read_log
 from training.evaluate import nested_evaluation
 from training.finetune import Recipe, encode
 from training.losses import LossChoice
@@ -31,7 +32,6 @@ from training.progress import TrainingProgress
 from training.report import report
 from training.task import Job, final_weights
 
-LOG = "training_log.jsonl"
 PACKAGES = ("mlx", "numpy", "scipy", "scikit-learn", "tokenizers", "safetensors", "msgspec", "pandas")
 
 
@@ -67,16 +67,14 @@ def fit(options: FitOptions) -> Bundle:
     loss = options.loss.make(table.labels)
     shift = _prior_shift(float(table.labels.mean()), options.target_prevalence)
     folds = make_folds(table.labels, options.folds, options.seed)
-    known_to_fold = fold_companions(table.passengers, table.labels, folds)
-    companions = Companions.of(table.passengers, table.labels.tolist())
-    if not options.companions:
-        known_to_fold, companions = (Companions(),) * options.folds, Companions()
+    known_to_fold = fold_companions(table.passengers, table.labels, folds, options.companions)
+    companions = Companions.of(table.passengers, table.labels.tolist()) if options.companions else Companions()
     work = _prepared_folder(options, table.sha256, base.weights)
     sizes = [int((folds != fold).sum()) for fold in range(options.folds)] + [len(table)]
     with TrainingProgress(work / LOG, sum(map(options.recipe.steps, sizes)), options.quiet) as progress:
         progress.phase("frozen layers")
         tokenizer = Tokenizer.load(tokenizer_path, int(base.config["max_position_embeddings"]))
-        texts = [[describe(one, known) for one in table.passengers] for known in (*known_to_fold, companions)]
+        texts = told(table.passengers, (*known_to_fold, companions))
         encoded = encode(base, tokenizer, texts, options.recipe.trained_layers)
         progress.phase("fine-tuning")
         job = Job(
@@ -123,7 +121,7 @@ def fit(options: FitOptions) -> Bundle:
         }
         bundle = write_bundle(options.out, contents, origin)
         plots = make_plots(answers, evaluation, read_log(work / LOG), np.random.default_rng(options.seed))
-        (work / "report.html").write_text(report(origin.name, evaluation, plots), encoding="utf-8")
+        write_whole(work / "report.html", report(origin.name, evaluation, plots))
     shutil.rmtree(work / "folds", ignore_errors=True)
     return bundle
 

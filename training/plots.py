@@ -6,7 +6,7 @@ import numpy as np
 
 from training.calibration_errors import WIDTH_BINS, width_bins
 from training.diagnostics import EpochDiagnostics
-from training.estimates import Estimate, proportion
+from training.estimates import Estimate, share
 from training.evaluate import Answers, Evaluation
 from training.risk import risk_coverage
 from training.svg import WIDTH, Frame, Plot
@@ -105,7 +105,7 @@ def risk(answers: Answers, evaluation: Evaluation) -> Plot:
     n = len(answers.labels)
     # Wilson's interval is wide where few are answered; from a twentieth on it says something.
     shown = np.flatnonzero(coverage >= min(0.05, coverage[-1]))
-    spread = [proportion(np.arange(round(c * n)) < round(r * c * n)) for c, r in zip(coverage, error, strict=True)]
+    spread = [share(round(r * c * n), round(c * n)) for c, r in zip(coverage, error, strict=True)]
     most = max(0.1, max(spread[one].high for one in shown))
     step = 0.1 if most > 0.25 else 0.05
     top = step * np.ceil(most / step)

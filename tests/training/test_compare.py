@@ -4,10 +4,6 @@ import io
 import json
 import math
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import msgspec
@@ -16,9 +12,11 @@ import pytest
 from rich.console import Console
 
 from models.bundle import read_bundle
+from models.files import write_whole
 from models.logit import logit, sigmoid
 from models.passenger import Companions
-from tests.conftest import ROOT, TITANIC
+from tests.conftest import ROOT
+from tests.training.commands import few_rows, interrupted, run
 from training.__main__ import main
 from training.claims import judge_claims
 from training.compare import ALL, loss_choices
@@ -28,7 +26,7 @@ from training.comparison import (
     default_by_evidence,
     report_loss,
 )
-from training.comparison_page import CLOSING, OPENING, page_part, page_with, print_comparison, write_whole
+from training.comparison_page import CLOSING, OPENING, page_part, page_with, print_comparison
 from training.comparison_tables import ComparisonReport, figures
 from training.contrasts import Run
 from training.crossfit import make_folds
@@ -204,14 +202,6 @@ def test_the_documentation_has_the_marks() -> None:
     assert "new" in page_with("new", ROOT / "docs" / "losses.md")
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "training", *map(str, arguments)]
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=300)
-
-
 def test_what_is_wrong_is_said_before_anything_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.md"
     page.write_text("no marks")
@@ -246,24 +236,18 @@ def test_wrong_use_is_exit_2(options: tuple[str, ...], message: str, capsys: pyt
 
 @pytest.mark.slow
 def test_an_interrupted_comparison_goes_on_and_loses_nothing(tmp_path: Path) -> None:
-    rows, work, page = tmp_path / "rows.csv", tmp_path / "work", tmp_path / "page.md"
-    rows.write_text("".join(TITANIC.read_text().splitlines(keepends=True)[:121]))
+    rows, work, page = few_rows(tmp_path / "rows.csv"), tmp_path / "work", tmp_path / "page.md"
     page.write_text(f"By hand.\n{OPENING}{CLOSING}\n")
     # In its second epoch the loss of a whole batch predicts one class only, and the others do not.
     recipe = ("--data", rows, "--folds", 2, "--epochs", 2)
     outputs = ("--work", work, "--json", tmp_path / "c.json", "--markdown", page)
     options = ("compare-losses", *recipe, "--seeds", "0", "--losses", "dice,focal_smooth", *outputs)
-    process = subprocess.Popen(command(*options), cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    kept: list[Path] = []
-    for _ in range(1200):
-        if kept := list(work.glob("cross_entropy-seed-0-*.npy")):
-            break
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 1
+    pattern = "cross_entropy-seed-0-*.npy"
+    returncode, stderr = interrupted(*options, when=lambda: list(work.glob(pattern)))
+    assert returncode == 1
     assert "--resume" in stderr.splitlines()[-1]
     assert not (tmp_path / "c.json").exists()
+    kept = list(work.glob(pattern))
     before = kept[0].stat().st_mtime_ns
     done = run(*options, "--resume")
     assert done.returncode == 0, done.stderr

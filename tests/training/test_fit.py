@@ -2,10 +2,8 @@
 
 import json
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import msgspec
@@ -14,7 +12,8 @@ import pytest
 
 from models.bundle import read_bundle
 from models.passenger import describe
-from tests.conftest import ROOT, TITANIC
+from tests.conftest import ROOT
+from tests.training.commands import few_rows, interrupted, run
 from training.data import Table
 from training.diagnostics import EpochDiagnostics
 from training.peers import PEERS
@@ -24,17 +23,7 @@ FAST = ("--folds", "2", "--epochs", "1")
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("rows") / "rows.csv"
-    path.write_text("".join(TITANIC.read_text().splitlines(keepends=True)[:121]))
-    return path
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "training", *map(str, arguments)]
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return few_rows(tmp_path_factory.mktemp("rows") / "rows.csv")
 
 
 @pytest.fixture(scope="module")
@@ -104,15 +93,9 @@ def test_the_evaluation_is_on_rows_unseen_and_carries_its_spread(trained: Path) 
 def test_one_seed_gives_the_same_bundle_and_resuming_too(trained: Path, rows: Path, tmp_path: Path) -> None:
     out = tmp_path / "b"
     options = ("fit", "--data", rows, *FAST, "--seed", "7", "--out", out)
-    process = subprocess.Popen(command(*options), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     first_fold = tmp_path / "b.training" / "folds" / "fold-1.npy"
-    for _ in range(1200):
-        if first_fold.exists():
-            break
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 1
+    returncode, stderr = interrupted(*options, when=first_fold.exists)
+    assert returncode == 1
     assert "--resume" in stderr.splitlines()[-1]
     assert not out.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.training"]

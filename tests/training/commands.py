@@ -1,0 +1,36 @@
+"""``python -m training`` as a process of its own, as a user starts it."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.conftest import ROOT, TITANIC
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(_command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def interrupted(*arguments: object, when: Callable[[], object]) -> tuple[int, str]:
+    """Press Ctrl-C as soon as ``when`` is true; the exit code and standard error."""
+    process = subprocess.Popen(_command(*arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    for _ in range(1200):
+        if when():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    return process.returncode, stderr
+
+
+def few_rows(path: Path) -> Path:
+    """The first 120 passengers."""
+    path.write_text("".join(TITANIC.read_text().splitlines(keepends=True)[:121]))
+    return path
+
+
+def _command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "training", *map(str, arguments)]
