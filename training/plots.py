@@ -137,7 +137,7 @@ def risk(answers: Answers, evaluation: Evaluation) -> Plot:
 def subgroups(evaluation: Evaluation) -> Plot:
     """Share who survived, with its interval, against the mean calibrated and raw probability of each subgroup."""
     groups = evaluation.subgroups
-    left, row = 172, 24
+    left, row = 184, 24
     frame = Frame(left, 12, WIDTH - left - RIGHT, row * len(groups), (0, 1), (len(groups) - 0.5, -0.5))
     parts = [frame.axes(TENTHS, (), x_name="share who survived, mean probability")]
     for place, one in enumerate(groups):
