@@ -311,7 +311,7 @@ def test_a_client_may_shorten_the_deadline_and_not_lengthen_it(tiny_bundle: Bund
         assert "within 0.05 seconds" in problem(ask("50"), 504)["detail"]
         assert "within 0.5 seconds" in problem(ask("60000"), 504)["detail"]
         predictor.hold.set()
-        for wrong in ("0", "-1", "1.5", "soon", "", "٣", "9" * 13):
+        for wrong in ("0", "-1", "1.5", "soon", "", "1e3", "9" * 13):
             assert "whole number of milliseconds" in problem(ask(wrong), 400)["detail"]
 
 
