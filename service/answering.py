@@ -29,7 +29,8 @@ SHOWN_CHARACTERS = 60
 REFUSALS = {
     status: ResponseSpec(Problem, description=text, media_type="application/problem+json")
     for status, text in {
-        400: "malformed body", 406: "neither JSON nor MessagePack is accepted", 411: "no body", 413: "body too large",
+        400: "malformed body", 406: "neither JSON nor MessagePack is accepted", 408: "body too slow",
+        411: "no body", 413: "body too large",
         415: "neither JSON nor MessagePack, or an unknown coding", 422: "faults in the body",
         429: "queue full", 503: "not ready", 504: "deadline passed",
     }.items()
@@ -39,8 +40,8 @@ REFUSALS = {
 async def take(request: AnyRequest, form: type[T]) -> T:
     """The body as ``form``; raises the ServiceError of whatever is wrong with it."""
     media_type(request.headers.get("accept", ""))  # Refused before anything is computed.
-    limit = request.app.state.settings.max_body_bytes
-    body = await read_body(request.headers, request.receive, limit)
+    settings = request.app.state.settings
+    body = await read_body(request.headers, request.receive, settings.max_body_bytes, settings.read_seconds)
     return decode_body(body, request.headers.get("content-type", ""), form)
 
 

@@ -36,7 +36,7 @@ RELOAD_REFUSALS = {
         422: "the bundle is not taken, the old one goes on", 503: "not ready",
     }.items()
 }  # fmt: skip
-DRIFT_REFUSALS = {status: REFUSALS[status] for status in (400, 406, 411, 413, 415, 422, 503)}
+DRIFT_REFUSALS = {status: REFUSALS[status] for status in (400, 406, 408, 411, 413, 415, 422, 503)}
 
 
 @post("/v1/predict", status_code=200, responses={200: ResponseSpec(PredictionResponse), **REFUSALS})

@@ -4,6 +4,7 @@ ServiceError
 ├── MalformedBody   400   not JSON or MessagePack
 ├── BadHeader       400
 ├── NotAcceptable   406
+├── BodyTooSlow     408   and the connection ends
 ├── ReloadRunning   409
 ├── LengthRequired  411
 ├── BodyTooLarge    413
@@ -73,6 +74,11 @@ class BodyTooLarge(ServiceError):
         super().__init__(f"the body is larger than {limit} bytes{' when decompressed' if decompressed else ''}")
 
 
+class BodyTooSlow(ServiceError):
+    def __init__(self, size: int):
+        super().__init__(f"the body did not come in time: after {size} bytes too little followed")
+
+
 class WrongMediaType(ServiceError): ...
 
 
@@ -119,6 +125,7 @@ STATUS: dict[type[ServiceError], int] = {
     MalformedBody: 400,
     BadHeader: 400,
     NotAcceptable: 406,
+    BodyTooSlow: 408,
     ReloadRunning: 409,
     BundleRefused: 422,
     LengthRequired: 411,
@@ -154,6 +161,8 @@ def service_problem(_: Request[Any, Any, Any], error: ServiceError) -> Response[
         headers["Retry-After"] = str(error.retry_after_seconds)
     elif status == 503:
         headers["Retry-After"] = "1"
+    if isinstance(error, BodyTooSlow):
+        headers["Connection"] = "close"
     if isinstance(error, UnknownCoding):
         headers["Accept-Encoding"] = "zstd, gzip"
     return _respond(status, str(error), error.faults if isinstance(error, InvalidBody) else [], headers)
