@@ -132,6 +132,9 @@ AGES = (
 )  # fmt: skip
 FARES = ((8, "very cheap fare"), (14, "cheap fare"), (31, "moderate fare"), (80, "high fare"), (1001, "luxury fare"))
 
+UNKNOWN_READS = "sibsp and parch count as 0, cabin as no cabin; of name, age, fare, ticket and embarked nothing is said"
+"""What `describe` makes of unknown fields."""
+
 SUBGROUPS = {
     "sex": ("female", "male"),
     "class": tuple(CLASSES.values()),

@@ -4,6 +4,7 @@ ServiceError
 ├── MalformedBody   400   not JSON or MessagePack
 ├── WrongMediaType  415
 ├── InvalidBody     422   carries every fault
+├── InvalidQuery    400   a query parameter or its value
 ├── QueueFull       429   carries when to come back
 ├── OutcomesNotKept  404
 ├── PredictionFailed, NotReady, StoreUnavailable  503
@@ -47,6 +48,9 @@ class InvalidBody(ServiceError):
         self.faults = faults
 
 
+class InvalidQuery(ServiceError): ...
+
+
 class QueueFull(ServiceError):
     def __init__(self, retry_after_seconds: int):
         super().__init__("more requests are waiting than can be answered in time")
@@ -76,6 +80,7 @@ STATUS: dict[type[ServiceError], int] = {
     MalformedBody: 400,
     WrongMediaType: 415,
     InvalidBody: 422,
+    InvalidQuery: 400,
     QueueFull: 429,
     NotReady: 503,
     PredictionFailed: 503,

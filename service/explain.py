@@ -1,0 +1,135 @@
+"""POST /v1/explain: what each field of a passenger adds to its prediction."""
+
+import asyncio
+import difflib
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+import numpy as np
+from litestar import Response, post
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import Parameter
+from msgspec import Struct
+
+from models.explanation import Contribution, Method, Question, describe_baseline
+from models.logit import sigmoid
+from models.passenger import Passenger
+from models.predictor import Prediction
+from service.answering import REFUSALS, AnyRequest, batcher_of, not_ready, respond, take
+from service.batcher import Answer
+from service.errors import DeadlinePassed, InvalidQuery
+from service.schemas import ModelIdentity
+
+METHODS: tuple[str, ...] = get_args(Method)
+PARAMETER = "method"
+SHOWN_CHARACTERS = 60
+
+
+class ExplainedPrediction(Struct, frozen=True):
+    """``log_odds`` is ln(p / (1 − p)) of ``probability``, which is that of ``/v1/predict``."""
+
+    survived: bool
+    probability: float
+    log_odds: float
+
+
+class Baseline(Struct, frozen=True, kw_only=True):
+    """The passenger with no field known: mean log-odds, the probability that these stand for, and what is averaged."""
+
+    log_odds: float
+    probability: float
+    description: str
+
+
+class ExplanationResponse(Struct, frozen=True, kw_only=True):
+    """What each known field adds, the weightiest first, in log-odds of survival; above 0 speaks for survival.
+
+    By ``shapley`` the contributions sum to the prediction's log-odds minus the baseline's. ``text`` is what the model
+    read.
+    """
+
+    model: ModelIdentity
+    method: Literal["unknown", "shapley"]
+    prediction: ExplainedPrediction
+    baseline: Baseline
+    fields: list[Contribution]
+    text: str
+
+
+@post("/v1/explain", status_code=200, responses={200: ResponseSpec(ExplanationResponse), **REFUSALS})
+async def explain(
+    request: AnyRequest,
+    method: Annotated[
+        str,
+        Parameter(
+            query=PARAMETER, required=False, schema_extra={"enum": list(METHODS)},
+            description="unknown: the change when the field is unknown; shapley: exact Shapley values",
+        ),
+    ] = METHODS[0],
+) -> Response[bytes]:  # fmt: skip
+    """One passenger → what each field adds to its prediction. No prediction is counted, logged or tested for drift."""
+    method = asked_method(request)
+    passenger = await take(request, Passenger)
+    predictor = batcher_of(request).predictor
+    if predictor is None:
+        raise not_ready(batcher_of(request))
+    bundle = predictor.bundle
+    # Some milliseconds of words, which other requests need not wait for.
+    question = await asyncio.to_thread(Question, passenger, bundle, msgspec.convert(method, Method))
+    answer = await ask(request, question.passengers)
+    explanation = question.answer([one.probability for one in answer.predictions])
+    first = answer.predictions[0]
+    response = ExplanationResponse(
+        model=ModelIdentity(bundle.name, bundle.version), method=explanation.method,
+        prediction=ExplainedPrediction(first.survived, first.probability, explanation.log_odds),
+        baseline=Baseline(
+            log_odds=explanation.baseline_log_odds, probability=float(sigmoid(np.array(explanation.baseline_log_odds))),
+            description=describe_baseline(bundle.reference),
+        ),
+        fields=list(explanation.contributions), text=explanation.text,
+    )  # fmt: skip
+    return respond(request, response, answer)
+
+
+async def ask(request: AnyRequest, passengers: Sequence[Passenger]) -> Answer:
+    """Their predictions, without being counted; raises as the batcher.
+
+    They queue one batch at a time: who asks for a prediction meanwhile waits for one batch of an explanation, not for
+    all of it.
+    """
+    batcher, settings, held = batcher_of(request), request.app.state.settings, request.app.state.metrics
+    predictions: list[Prediction] = []
+    queue_seconds = inference_seconds = 0.0
+    try:
+        async with asyncio.timeout(settings.timeout_seconds):
+            for start in range(0, len(passengers), settings.max_batch_rows):
+                part = passengers[start : start + settings.max_batch_rows]
+                answer = await batcher.predict(part, settings.timeout_seconds)
+                predictions += answer.predictions
+                queue_seconds += answer.queue_seconds
+                inference_seconds += answer.inference_seconds
+    except TimeoutError:
+        raise DeadlinePassed(f"no answer within {settings.timeout_seconds:g} seconds") from None
+    held.waited(queue_seconds)
+    return Answer(predictions, queue_seconds, inference_seconds)
+
+
+def asked_method(request: AnyRequest) -> str:
+    """The method asked for; raises InvalidQuery for one that does not exist and for any other parameter."""
+    given: list[tuple[str, Any]] = list(request.query_params.multi_items())
+    for name, _ in given:
+        if name != PARAMETER:
+            near = difflib.get_close_matches(name, [PARAMETER], n=1)
+            hint = f'did you mean "{PARAMETER}"?' if near else f"the only one is {PARAMETER}"
+            raise InvalidQuery(f"{_shown(name)} is not a query parameter of this route; {hint}")
+    values = [value for _, value in given]
+    if len(values) > 1:
+        raise InvalidQuery(f"{PARAMETER} is given {len(values)} times; it must be given once")
+    if values and values[0] not in METHODS:
+        raise InvalidQuery(f"{PARAMETER} is {_shown(values[0])}; it must be {' or '.join(METHODS)}")
+    return values[0] if values else METHODS[0]
+
+
+def _shown(text: str) -> str:
+    return msgspec.json.encode(text[:SHOWN_CHARACTERS]).decode()
