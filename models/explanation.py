@@ -19,10 +19,10 @@ ticket do on what became of the companions, share by ``shapley`` what each gets 
 the model does with the words, also with words that no passenger had; neither says what caused an outcome.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from math import factorial, prod
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 import numpy as np
@@ -30,11 +30,12 @@ from msgspec import Struct
 
 from models.bundle import Bundle
 from models.logit import logit
-from models.passenger import INPUT_BINS, UNKNOWN_READS, Passenger, describe
+from models.passenger import INPUT_BINS, UNKNOWN_READS, Passenger, check_passengers, describe
 from models.predictor import Predictor
 from models.reference import Reference
 
 Method = Literal["unknown", "shapley"]
+METHODS: tuple[Method, ...] = get_args(Method)
 FIELDS = {field.name: field for field in msgspec.structs.fields(Passenger)}
 REQUIRED = tuple(name for name, field in FIELDS.items() if field.required)
 
@@ -143,9 +144,16 @@ class Question:
         return self._row_of_passenger[passenger]
 
 
-def explain(predictor: Predictor, passenger: Passenger, method: Method = "unknown") -> Explanation:
-    """What each known field of ``passenger`` adds; on the predictor's thread. Raises PredictionError."""
-    question = Question(passenger, predictor.bundle, method)
+def explain(
+    predictor: Predictor, passenger: Passenger | Mapping[str, Any], method: Method = "unknown"
+) -> Explanation:  # fmt: skip
+    """What each known field of ``passenger`` adds; on the predictor's thread.
+
+    Raises ValueError for another method, PassengerError, PredictionError.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}; it must be {' or '.join(METHODS)}")
+    question = Question(check_passengers([passenger])[0], predictor.bundle, method)
     return question.answer([one.probability for one in predictor.predict(question.passengers)])
 
 

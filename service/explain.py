@@ -3,7 +3,7 @@
 import asyncio
 import difflib
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -12,7 +12,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
 from msgspec import Struct
 
-from models.explanation import Contribution, Method, Question, describe_baseline
+from models.explanation import METHODS, Contribution, Method, Question, describe_baseline
 from models.logit import sigmoid
 from models.passenger import Passenger
 from models.predictor import Prediction
@@ -21,7 +21,6 @@ from service.batcher import Answer
 from service.errors import DeadlinePassed, InvalidQuery
 from service.schemas import ModelIdentity
 
-METHODS: tuple[str, ...] = get_args(Method)
 PARAMETER = "method"
 SHOWN_CHARACTERS = 60
 
@@ -50,7 +49,7 @@ class ExplanationResponse(Struct, frozen=True, kw_only=True):
     """
 
     model: ModelIdentity
-    method: Literal["unknown", "shapley"]
+    method: Method
     prediction: ExplainedPrediction
     baseline: Baseline
     fields: list[Contribution]
@@ -69,14 +68,14 @@ async def explain(
     ] = METHODS[0],
 ) -> Response[bytes]:  # fmt: skip
     """One passenger → what each field adds to its prediction. No prediction is counted, logged or tested for drift."""
-    method = asked_method(request)
+    chosen = asked_method(request)
     passenger = await take(request, Passenger)
     predictor = batcher_of(request).predictor
     if predictor is None:
         raise not_ready(batcher_of(request))
     bundle = predictor.bundle
     # Some milliseconds of words, which other requests need not wait for.
-    question = await asyncio.to_thread(Question, passenger, bundle, msgspec.convert(method, Method))
+    question = await asyncio.to_thread(Question, passenger, bundle, chosen)
     answer = await ask(request, question.passengers)
     explanation = question.answer([one.probability for one in answer.predictions])
     first = answer.predictions[0]
@@ -115,7 +114,7 @@ async def ask(request: AnyRequest, passengers: Sequence[Passenger]) -> Answer:
     return Answer(predictions, queue_seconds, inference_seconds)
 
 
-def asked_method(request: AnyRequest) -> str:
+def asked_method(request: AnyRequest) -> Method:
     """The method asked for; raises InvalidQuery for one that does not exist and for any other parameter."""
     given: list[tuple[str, Any]] = list(request.query_params.multi_items())
     for name, _ in given:
@@ -123,12 +122,13 @@ def asked_method(request: AnyRequest) -> str:
             near = difflib.get_close_matches(name, [PARAMETER], n=1)
             hint = f'did you mean "{PARAMETER}"?' if near else f"the only one is {PARAMETER}"
             raise InvalidQuery(f"{_shown(name)} is not a query parameter of this route; {hint}")
-    values = [value for _, value in given]
-    if len(values) > 1:
-        raise InvalidQuery(f"{PARAMETER} is given {len(values)} times; it must be given once")
-    if values and values[0] not in METHODS:
-        raise InvalidQuery(f"{PARAMETER} is {_shown(values[0])}; it must be {' or '.join(METHODS)}")
-    return values[0] if values else METHODS[0]
+    if len(given) > 1:
+        raise InvalidQuery(f"{PARAMETER} is given {len(given)} times; it must be given once")
+    wanted = given[0][1] if given else METHODS[0]
+    for method in METHODS:
+        if wanted == method:
+            return method
+    raise InvalidQuery(f"{PARAMETER} is {_shown(wanted)}; it must be {' or '.join(METHODS)}")
 
 
 def _shown(text: str) -> str:
