@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from litestar import Response, post
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from msgspec import Struct
 
 from models.explanation import METHODS, Contribution, Method, Question, describe_baseline
@@ -61,8 +61,8 @@ async def explain(
     request: AnyRequest,
     method: Annotated[
         str,
-        Parameter(
-            query=PARAMETER, required=False, schema_extra={"enum": list(METHODS)},
+        QueryParameter(
+            name=PARAMETER, required=False, schema_extra={"enum": list(METHODS)},
             description="unknown: the change when the field is unknown; shapley: exact Shapley values",
         ),
     ] = METHODS[0],
