@@ -52,7 +52,7 @@ class Worded(Echo):
 
 @contextmanager
 def serving(predictor: Echo, **knobs: Any) -> Iterator[TestClient[Any]]:
-    settings = Settings(**{"timeout_seconds": 5, **knobs})
+    settings = Settings(**{"timeout_seconds": 5, "state": "", **knobs})
     app = create_app(settings, lambda _: predictor, make_store=lambda *told: make_store(settings, *told))
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
