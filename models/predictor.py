@@ -85,7 +85,7 @@ class Predictor:
         """Predictions in the order of ``passengers``: `Passenger` objects, or mappings of the same fields.
 
         They are checked (`check_passengers`) unless their ``texts`` were read before, which only passengers have.
-        Raises PassengerError, PredictionError. Memory grows with the rows, by about 15 KB each.
+        Raises PassengerError, PredictionError. Memory grows with the rows, by about 6 KB each.
         """
         if texts is None:
             checked = check_passengers(passengers)
