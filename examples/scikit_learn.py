@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
     model = FrozenEstimator(TitanicClassifier(BUNDLE))
     if source is None:
         print("these rows trained the bundle, so the scores flatter it; its held-out ones are in evaluation.json")
-    scores = -cross_val_score(model, X, y, cv=5, scoring="neg_log_loss")
+    scores = -cross_val_score(model, X, y, cv=5, scoring="neg_log_loss", error_score="raise")
     print(f"log loss {scores.mean():.4f}, from {scores.min():.4f} to {scores.max():.4f} over 5 folds of one model")
 
     probabilities = model.predict_proba(X)[:, 1]
