@@ -18,11 +18,10 @@ from models.passenger import Passenger
 from models.predictor import Prediction
 from service.answering import REFUSALS, AnyRequest, batcher_of, not_ready, respond, take
 from service.batcher import Answer
-from service.errors import DeadlinePassed, InvalidQuery
+from service.errors import SHOWN_CHARACTERS, DeadlinePassed, InvalidQuery
 from service.schemas import ModelIdentity
 
 PARAMETER = "method"
-SHOWN_CHARACTERS = 60
 
 
 class ExplainedPrediction(Struct, frozen=True):
