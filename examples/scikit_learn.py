@@ -3,7 +3,9 @@
 ./run python examples/scikit_learn.py [LABELLED.csv [PICTURE.png]]
 """
 
+import hashlib
 import importlib.util
+import json
 import os
 import sys
 from pathlib import Path
@@ -24,15 +26,18 @@ BUNDLE = os.environ.get("EVENKEEL_BUNDLE", ROOT / "artifacts" / "titanic")
 
 def main(arguments: list[str]) -> int:
     source, picture = [*arguments, *[None] * 2][:2]
-    table = pd.read_csv(source or ROOT / "data" / "titanic.csv")
+    path = Path(source or ROOT / "data" / "titanic.csv")
+    table = pd.read_csv(path)
     X, y = table.drop(columns=LABEL_COLUMN), table[LABEL_COLUMN]
 
     # Frozen: it is trained already, and each fold's clone would load the bundle again.
     model = FrozenEstimator(TitanicClassifier(BUNDLE))
-    if source is None:
-        print("these rows trained the bundle, so the scores flatter it; its held-out ones are in evaluation.json")
     scores = -cross_val_score(model, X, y, cv=5, scoring="neg_log_loss", error_score="raise")
     print(f"log loss {scores.mean():.4f}, from {scores.min():.4f} to {scores.max():.4f} over 5 folds of one model")
+
+    trained_on = json.loads((Path(BUNDLE) / "manifest.json").read_text())["origin"]["data"]["sha256"]
+    if hashlib.sha256(path.read_bytes()).hexdigest() == trained_on:
+        print("these rows trained the bundle, so the scores flatter it; its held-out ones are in evaluation.json")
 
     probabilities = model.predict_proba(X)[:, 1]
     print(f"Brier score {brier_score_loss(y, probabilities):.4f}, ROC AUC {roc_auc_score(y, probabilities):.4f}")

@@ -101,11 +101,13 @@ def test_a_data_frame_with_columns_added(bundle_folder: Path, small_csv: Path, t
     assert len(set(wanted)) > 10
 
 
+@pytest.mark.slow
 def test_scikit_learn(bundle_folder: Path, small_csv: Path) -> None:
     done = run("scikit_learn.py", small_csv, EVENKEEL_BUNDLE=bundle_folder)
     assert done.returncode == 0, done.stderr
     assert re.search(r"log loss 0\.\d{4}, from 0\.\d{4} to 0\.\d{4} over 5 folds of one model", done.stdout)
     assert done.stdout.count("#\n") >= 4
+    assert "these rows trained the bundle" in done.stdout
 
 
 def test_an_explanation(bundle_folder: Path) -> None:
@@ -116,6 +118,7 @@ def test_an_explanation(bundle_folder: Path) -> None:
     assert total == difference
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - set(OVER_HTTP)))
 def test_those_on_a_bundle_fail_where_none_is(name: str, tmp_path: Path) -> None:
     done = run(name, EVENKEEL_BUNDLE=tmp_path / "none")
