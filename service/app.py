@@ -18,6 +18,7 @@ from service.exchange import Exchange, Surface
 from service.logs import log_exchange
 from service.metrics import Metrics
 from service.prediction_log import CountedOutcome
+from service.reloading import Reloader
 from service.settings import Settings
 from service.store import OnOutcomes, Store
 
@@ -35,11 +36,13 @@ def create_app(
 
     def loaded(predictor: PredictorLike) -> None:
         metrics.model_loaded(predictor.bundle, predictor.backend)
-        metrics.drift_begun(drift.begin(predictor.bundle))
-        on_ready(predictor)
+        if drift.drift is None:
+            metrics.drift_begun(drift.begin(predictor.bundle))
+            on_ready(predictor)
 
     batcher = Batcher(
-        lambda: load(metrics), metrics, max_batch_rows=settings.max_batch_rows, max_queue_rows=settings.max_queue_rows,
+        lambda: load(metrics), metrics, stall_seconds=settings.stall_seconds,
+        max_batch_rows=settings.max_batch_rows, max_queue_rows=settings.max_queue_rows,
         on_loaded=loaded, on_failure=on_failure,
     )  # fmt: skip
 
@@ -52,6 +55,7 @@ def create_app(
             )
 
     store = make_store(metrics, counted)
+    reloader = Reloader(batcher, drift, metrics, lambda: load(metrics))
 
     def observe(exchange: Exchange) -> None:
         metrics.responded(exchange.route, exchange.method, exchange.status, exchange.seconds)
@@ -61,10 +65,13 @@ def create_app(
         observe=observe,
         route_handlers=[
             api.predict, api.predict_batch, api.take_outcomes, api.model, api.drift, api.acknowledge,
-            api.live, api.ready, api.metrics, explain.explain,
+            api.reload, api.live, api.ready, api.metrics, explain.explain,
         ],
-        state=State({"settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store}),
-        on_startup=[batcher.start, drift.start, *([store.start] if store else [])],
+        state=State(
+            {"settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store,
+             "reloader": reloader}
+        ),
+        on_startup=[batcher.start, drift.start, reloader.start, *([store.start] if store else [])],
         on_shutdown=[
             lambda: batcher.stop(settings.timeout_seconds),
             *([lambda: store.stop(settings.timeout_seconds)] if store else []),

@@ -2,7 +2,6 @@
 
 import asyncio
 import difflib
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -15,10 +14,9 @@ from msgspec import Struct
 from models.explanation import METHODS, Contribution, Method, Question, describe_baseline
 from models.logit import sigmoid
 from models.passenger import Passenger
-from models.predictor import Prediction
-from service.answering import REFUSALS, AnyRequest, batcher_of, not_ready, respond, take
-from service.batcher import Answer
-from service.errors import SHOWN_CHARACTERS, DeadlinePassed, InvalidQuery
+from service.answering import REFUSALS, AnyRequest, batcher_of, computed, not_ready, respond, take
+from service.errors import SHOWN_CHARACTERS, InvalidQuery
+from service.fair_queue import Answer
 from service.schemas import ModelIdentity
 
 PARAMETER = "method"
@@ -69,20 +67,15 @@ async def explain(
     """One passenger → what each field adds to its prediction. No prediction is counted, logged or tested for drift."""
     chosen = asked_method(request)
     passenger = await take(request, Passenger)
-    predictor = batcher_of(request).predictor
-    if predictor is None:
-        raise not_ready(batcher_of(request))
-    bundle = predictor.bundle
-    # Some milliseconds of words, which other requests need not wait for.
-    question = await asyncio.to_thread(Question, passenger, bundle, chosen)
-    answer = await ask(request, question.passengers)
+    question, answer = await ask(request, passenger, chosen)
+    bundle, first = answer.bundle, answer.predictions[0]
     explanation = question.answer([one.probability for one in answer.predictions])
-    first = answer.predictions[0]
     response = ExplanationResponse(
         model=ModelIdentity(bundle.name, bundle.version), method=explanation.method,
         prediction=ExplainedPrediction(first.survived, first.probability, explanation.log_odds),
         baseline=Baseline(
-            log_odds=explanation.baseline_log_odds, probability=float(sigmoid(np.array(explanation.baseline_log_odds))),
+            log_odds=explanation.baseline_log_odds,
+            probability=float(sigmoid(np.array(explanation.baseline_log_odds))),
             description=describe_baseline(bundle.reference),
         ),
         fields=list(explanation.contributions), text=explanation.text,
@@ -90,27 +83,18 @@ async def explain(
     return respond(request, response, answer)
 
 
-async def ask(request: AnyRequest, passengers: Sequence[Passenger]) -> Answer:
-    """Their predictions, without being counted; raises as the batcher.
-
-    They queue one batch at a time: who asks for a prediction meanwhile waits for one batch of an explanation, not for
-    all of it.
-    """
-    batcher, settings, held = batcher_of(request), request.app.state.settings, request.app.state.metrics
-    predictions: list[Prediction] = []
-    queue_seconds = inference_seconds = 0.0
-    try:
-        async with asyncio.timeout(settings.timeout_seconds):
-            for start in range(0, len(passengers), settings.max_batch_rows):
-                part = passengers[start : start + settings.max_batch_rows]
-                answer = await batcher.predict(part, settings.timeout_seconds)
-                predictions += answer.predictions
-                queue_seconds += answer.queue_seconds
-                inference_seconds += answer.inference_seconds
-    except TimeoutError:
-        raise DeadlinePassed(f"no answer within {settings.timeout_seconds:g} seconds") from None
-    held.waited(queue_seconds)
-    return Answer(predictions, queue_seconds, inference_seconds)
+async def ask(request: AnyRequest, passenger: Passenger, method: Method) -> tuple[Question, Answer]:
+    """What explains a passenger, asked and answered by one bundle; raises as the batcher."""
+    while True:
+        predictor = batcher_of(request).predictor
+        if predictor is None:
+            raise not_ready(batcher_of(request))
+        # Some milliseconds of words, which other requests need not wait for.
+        question = await asyncio.to_thread(Question, passenger, predictor.bundle, method)
+        answer = await computed(request, question.passengers)
+        if answer.bundle.version == predictor.bundle.version:
+            return question, answer
+        # Another bundle took over, whose companions may give the same passengers other texts: it is asked anew.
 
 
 def asked_method(request: AnyRequest) -> Method:

@@ -43,6 +43,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     timeout_seconds: Annotated[
         float, Meta(gt=0, le=3600, description="a request not answered after this gets 504 and leaves the queue")
     ] = 30.0
+    stall_seconds: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=3600,
+            description="an inference that takes longer is given up: its requests get 503, the model is loaded anew",
+        ),
+    ] = 60.0
     grace_seconds: Annotated[
         float,
         Meta(

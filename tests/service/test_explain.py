@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from litestar.testing import TestClient
 
 from models.bundle import Bundle
 from models.confidence import diagnose
-from models.passenger import Passenger, describe
+from models.passenger import Companions, Passenger, describe
 from models.predictor import Prediction, Text
 from service.app import create_app
 from service.settings import Settings
@@ -33,6 +34,7 @@ class Worded(Echo):
     def __init__(self, bundle: Bundle):
         super().__init__(bundle)
         self.asked: list[list[Passenger]] = []
+        self.entered = threading.Event()
 
     def read(self, passengers: Sequence[Passenger]) -> list[Text]:
         assert self.bundle is not None
@@ -40,8 +42,8 @@ class Worded(Echo):
 
     def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
         assert self.bundle is not None
+        self.entered.set()
         self.hold.wait(10)
-        self.batches.append(len(passengers))
         self.asked.append(list(passengers))
         if any(one.fare == 999 for one in passengers):
             raise ValueError("a bad row")
@@ -174,12 +176,12 @@ def test_message_pack_both_ways(client: TestClient[Any]) -> None:
 def test_it_takes_its_place_in_the_queue_and_is_refused_when_there_is_none(tiny_bundle: Bundle) -> None:
     predictor = Worded(tiny_bundle)
     with (
-        serving(predictor, store="none", max_queue_rows=1024) as client,
+        serving(predictor, store="none", max_queue_rows=1024, timeout_seconds=60) as client,
         concurrent.futures.ThreadPoolExecutor() as pool,
     ):
         predictor.hold.clear()
         first = pool.submit(client.post, "/v1/predict", json=FULL)
-        wait_until(lambda: taken(client))
+        assert predictor.entered.wait(5)
         crowd = pool.submit(client.post, "/v1/predict/batch", json={"passengers": [FULL] * 1020})
         wait_until(lambda: samples(client)["evenkeel_queue_rows", frozenset()] == 1020)
         response = client.post("/v1/explain", json=FULL)
@@ -190,24 +192,35 @@ def test_it_takes_its_place_in_the_queue_and_is_refused_when_there_is_none(tiny_
         assert client.post("/v1/explain", json=FULL).status_code == 200
 
 
-def taken(client: TestClient[Any]) -> bool:
-    """Whether the inference thread has what was asked, and nothing waits."""
-    return bool(client.app.state.batcher._computing)
-
-
-def test_who_asks_meanwhile_waits_for_one_batch_and_not_for_all(tiny_bundle: Bundle) -> None:
+def test_who_asks_meanwhile_does_not_wait_for_all(tiny_bundle: Bundle) -> None:
     predictor = Worded(tiny_bundle)
     with serving(predictor, store="none", max_batch_rows=4) as client, concurrent.futures.ThreadPoolExecutor() as pool:
         predictor.hold.clear()
         slow = pool.submit(client.post, "/v1/explain?method=shapley", json=FULL)
-        wait_until(lambda: taken(client))
+        assert predictor.entered.wait(5)
+        waiting = samples(client)["evenkeel_queue_rows", frozenset()]
         quick = pool.submit(client.post, "/v1/predict", json={"pclass": 2, "sex": "male", "fare": 998})
-        wait_until(lambda: samples(client)["evenkeel_queue_rows", frozenset()] == 1)
+        wait_until(lambda: samples(client)["evenkeel_queue_rows", frozenset()] == waiting + 1)
         predictor.hold.set()
         assert quick.result().status_code == slow.result().status_code == 200
-    assert max(predictor.batches) <= 4
-    assert len(predictor.batches) > 20
-    assert any(one.fare == 998 for one in predictor.asked[1])
+    assert len(predictor.asked) > 20
+    assert any(one.fare == 998 for batch in predictor.asked[:4] for one in batch)
+
+
+def test_an_explanation_is_of_one_bundle(tiny_bundle: Bundle) -> None:
+    party = [Passenger(pclass=1, sex="female", name="Allison, Mrs. Bess", ticket="113781")]
+    other = msgspec.structs.replace(tiny_bundle, version="f" * 12, companions=Companions.of(party, [1]))
+    predictor = Worded(tiny_bundle)
+    with serving(predictor, store="none") as client, concurrent.futures.ThreadPoolExecutor() as pool:
+        predictor.hold.clear()
+        asked = pool.submit(client.post, "/v1/explain?method=shapley", json=FULL)
+        assert predictor.entered.wait(5)
+        client.blocking_portal.call(client.app.state.batcher.replace, lambda: Worded(other))
+        predictor.hold.set()
+        answer = asked.result().json()
+        assert answer["model"]["version"] == "f" * 12
+        assert answer["text"].startswith("women and children survived, ")
+        assert answer == client.post("/v1/explain?method=shapley", json=FULL).json()
 
 
 def test_the_deadline_is_of_the_whole(tiny_bundle: Bundle) -> None:
