@@ -58,6 +58,8 @@ async def answered(request: AnyRequest, passengers: Sequence[Passenger]) -> tupl
     store: Store | None = state.store
     if store is not None:
         store.log(bundle.version, ids, passengers, answer.predictions)
+    if state.shadow is not None:
+        state.shadow.offer(passengers, answer.predictions)
     identity = ModelIdentity(bundle.name, bundle.version)
     return answer, [
         PredictionResponse(

@@ -20,6 +20,7 @@ from service.metrics import Metrics
 from service.prediction_log import CountedOutcome
 from service.reloading import Reloader
 from service.settings import Settings
+from service.shadow import Shadow
 from service.store import OnOutcomes, Store
 
 
@@ -27,10 +28,11 @@ def create_app(
     settings: Settings, load: Callable[[Metrics], PredictorLike], registry: CollectorRegistry | None = None,
     on_ready: Callable[[PredictorLike], None] = lambda _: None, on_failure: Callable[[str], None] = lambda _: None,
     make_store: Callable[[Metrics, OnOutcomes], Store | None] = lambda _, __: None,
+    load_shadow: Callable[[], PredictorLike] | None = None,
 ) -> Litestar:  # fmt: skip
     """The application. ``load`` is called on the inference thread when the application starts, not before, with the
     metrics that the predictor may report to. ``make_store`` is told whom to tell of outcomes; without one, none is
-    kept."""
+    kept. ``load_shadow`` loads a second predictor, which answers nobody."""
     metrics = Metrics(registry or CollectorRegistry())
     drift = DriftKeeper(settings)
 
@@ -55,6 +57,7 @@ def create_app(
             )
 
     store = make_store(metrics, counted)
+    shadow = Shadow(load_shadow, metrics) if load_shadow else None
     reloader = Reloader(batcher, drift, metrics, lambda: load(metrics))
 
     def observe(exchange: Exchange) -> None:
@@ -69,12 +72,15 @@ def create_app(
         ],
         state=State(
             {"settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store,
-             "reloader": reloader}
+             "reloader": reloader, "shadow": shadow}
         ),
-        on_startup=[batcher.start, drift.start, reloader.start, *([store.start] if store else [])],
+        on_startup=[batcher.start, drift.start, reloader.start, *([store.start] if store else []),
+            *([shadow.start] if shadow else []),
+        ],
         on_shutdown=[
             lambda: batcher.stop(settings.timeout_seconds),
             *([lambda: store.stop(settings.timeout_seconds)] if store else []),
+            *([lambda: shadow.stop(settings.timeout_seconds)] if shadow else []),
             drift.stop,
         ],
         exception_handlers={

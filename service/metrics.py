@@ -154,6 +154,18 @@ class Metrics:
         )
         self._threads_lost = counter("inference_threads_lost_total", "Inference threads that died or hung")
         self._reloads = counter("reloads_total", "Bundles loaded anew, by what became of it", "result")
+        self._shadow_by_probability = counter(
+            "shadow_predictions_by_probability_total", "The shadow's predictions by tenth of probability",
+            "version", "bin",
+        )  # fmt: skip
+        self._shadow_agreements = counter(
+            "shadow_agreements_total", "The shadow's predictions, by whether the served outcome is the same",
+            "version", "agrees",
+        )  # fmt: skip
+        self._shadow_difference = counter(
+            "shadow_absolute_difference_sum_total", "Sum of |shadow's − served probability|", "version"
+        )
+        self._shadow_dropped = counter("shadow_dropped_total", "Predictions that the shadow did not see", "version")
         for reason in FAILURES:
             self._failures.labels(reason)
         for result in ("done", "refused"):
@@ -275,6 +287,27 @@ class Metrics:
 
     def waited(self, seconds: float) -> None:
         self._queue_seconds.observe(seconds)
+
+    def shadow_loaded(self, version: str) -> None:
+        """Create the series of a shadow bundle at 0."""
+        for name in PROBABILITY_BINS:
+            self._shadow_by_probability.labels(version, name)
+        for agrees in ("false", "true"):
+            self._shadow_agreements.labels(version, agrees)
+        self._shadow_difference.labels(version)
+        self._shadow_dropped.labels(version)
+
+    def shadowed(self, version: str, served: Sequence[Prediction], own: Sequence[Prediction]) -> None:
+        """Count a shadow's predictions against those that were served for the same passengers."""
+        for theirs, ours in zip(served, own, strict=True):
+            self._shadow_by_probability.labels(version, PROBABILITY_BINS[probability_bin(ours.probability)]).inc()
+            self._shadow_agreements.labels(version, str(theirs.survived == ours.survived).lower()).inc()
+        difference = math.fsum(abs(a.probability - b.probability) for a, b in zip(served, own, strict=True))
+        self._shadow_difference.labels(version).inc(difference)
+
+    def shadow_dropped(self, version: str, rows: int) -> None:
+        """Count predictions that a shadow did not keep up with, or failed at."""
+        self._shadow_dropped.labels(version).inc(rows)
 
     def failed(self, reason: str) -> None:
         """Count a request without an answer: ``not_finite`` numbers, an ``error``, or a ``lost`` inference thread."""
