@@ -113,7 +113,7 @@ def _serve(settings: Settings) -> int:
     )  # fmt: skip
     limits = Limits(settings.read_seconds, settings.idle_seconds, most_connections(settings.max_connections))
     config = uvicorn.Config(
-        app, host=settings.host, port=settings.port, log_level="warning", access_log=False, server_header=False,
+        app, host=settings.host, port=settings.port, log_level="error", access_log=False, server_header=False,
         http=protocol(limits), timeout_keep_alive=math.ceil(settings.idle_seconds),
         timeout_graceful_shutdown=int(settings.timeout_seconds) + 1,
     )  # fmt: skip

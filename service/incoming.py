@@ -3,7 +3,7 @@
 import asyncio
 import io
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import zstandard
@@ -31,28 +31,24 @@ async def read_body(headers: Headers, receive: Receive, limit: int, read_seconds
     if announced is not None and int(announced) > limit:
         raise BodyTooLarge(limit)
     chunks: list[bytes] = []
-    size = 0
+    size, more = 0, True
     try:
         async with asyncio.timeout(read_seconds) as patience:
-            async for chunk in _chunks(receive):
+            while more:
+                message: Any = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientLeft
+                chunk = message.get("body", b"")
                 size += len(chunk)
                 if size > limit:
                     raise BodyTooLarge(limit)
                 chunks.append(chunk)
-                patience.reschedule((patience.when() or 0) + len(chunk) / MIN_BYTES_PER_SECOND)
+                more = message.get("more_body", False)
+                if more:
+                    patience.reschedule((patience.when() or 0) + len(chunk) / MIN_BYTES_PER_SECOND)
     except TimeoutError:
         raise BodyTooSlow(size) from None
     return decompress(b"".join(chunks), limit)
-
-
-async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
-    more = True
-    while more:
-        message: Any = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientLeft
-        yield message.get("body", b"")
-        more = message.get("more_body", False)
 
 
 def _decompressor(codings: str) -> Callable[[bytes, int], bytes]:
