@@ -1,9 +1,11 @@
 """python -m service: serve a bundle; score a file; import outcomes; export predictions."""
 
+import faulthandler
 import logging
 import math
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Sequence
@@ -17,7 +19,7 @@ from models.predictor import Predictor
 from service import export, logs, outcomes, score
 from service.app import create_app
 from service.batcher import Batcher, PredictorLike
-from service.connections import Limits, end_late, most_connections, protocol
+from service.connections import Limits, end_late, let_the_last_in, most_connections, protocol
 from service.metrics import Metrics
 from service.settings import Settings, SettingsError, read_settings
 from service.store import make_store
@@ -43,6 +45,10 @@ class Server(uvicorn.Server):
         if counter % SWEEP_TICKS == 0:
             end_late(self.server_state.connections)
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await let_the_last_in(one for server in self.servers for one in server.sockets)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._batcher.draining or sig == signal.SIGINT:
@@ -70,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"service: {error}", file=sys.stderr)
         return 2
     logs.configure(settings.log_level, settings.log_format)
+    # A library that is out of memory may take the process with it; then it is told at least where.
+    faulthandler.enable()
     # Twice the series, for timestamps that nothing here reads.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     return _serve(settings)

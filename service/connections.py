@@ -5,7 +5,14 @@ ever, and so is a connection on which nothing comes. A request whose body is lat
 `incoming.read_body`.
 """
 
+import asyncio
+import contextlib
+import ctypes
 import logging
+import os
+import socket
+import struct
+import sys
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -32,6 +39,13 @@ MAX_HELD_BYTES = 256 << 20
 
 RESERVED_DESCRIPTORS = 40
 """For everything but connections: the bundle, the store, its own sockets, and what libraries hold."""
+
+LINGER_SECONDS = 0.5
+"""For a new connection to send its request, after the last one was let in."""
+
+SO_ATTACH_FILTER = 26
+NO_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+"""A classic BPF program of Linux over a TCP segment: drop it if SYN is among its flags, else pass it."""
 
 LATE = "408 Request Timeout"
 TOO_LARGE = "431 Request Header Fields Too Large"
@@ -134,6 +148,13 @@ class Connection(HttpToolsProtocol):
         if self._answering:
             self.cycle.keep_alive = False
 
+    def shutdown(self) -> None:
+        """End it once it has no request; one that is new, or has begun to send, has a moment for it."""
+        if not self._answering and (self.cycle is None or self._in_head):
+            self.loop.call_later(LINGER_SECONDS, super().shutdown)
+        else:
+            super().shutdown()
+
     def end_if_late(self, now: float) -> None:
         """End it if by ``now`` (`time.monotonic`) its request had to be here, or its answer to be read."""
         if self._unread_too_long(now):
@@ -181,6 +202,28 @@ def end_late(connections: Iterable[Any]) -> None:
         one.transport.abort()
         if held <= MAX_HELD_BYTES:
             return
+
+
+async def let_the_last_in(listeners: Iterable[Any]) -> None:
+    """Take the connections that clients have opened or are opening; later ones are refused, once these sockets close.
+
+    To close a listening socket resets what waits in it: whoever had been let in there, perhaps with a request sent. So
+    Linux is told to overlook new clients, which ask again after a second; elsewhere the moment without anybody to
+    take is only made short.
+    """
+    for one in listeners:
+        _overlook_new(one)
+    for _ in range(5):
+        await asyncio.sleep(0.01)
+
+
+def _overlook_new(listener: Any) -> None:
+    if sys.platform != "linux" or listener.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in NO_SYN))
+    described = struct.pack("HP", len(NO_SYN), ctypes.addressof(program))
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(listener.fileno())) as held:
+        held.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, described)
 
 
 def most_connections(wanted: int) -> int:

@@ -14,7 +14,7 @@ ServiceError
 ├── BundleRefused   422
 ├── QueueFull       429   carries when to come back
 ├── OutcomesNotKept  404
-├── PredictionFailed, NotReady, StoreUnavailable  503
+├── PredictionFailed, NotReady, OutOfMemory, StoreUnavailable  503
 ├── ClientLeft      499   nobody reads it, the counters do
 └── DeadlinePassed  504
 """
@@ -107,6 +107,11 @@ class NotReady(ServiceError): ...
 class PredictionFailed(ServiceError): ...
 
 
+class OutOfMemory(ServiceError):
+    def __init__(self) -> None:
+        super().__init__("the service had too little memory for this request")
+
+
 class StoreUnavailable(ServiceError):
     def __init__(self) -> None:
         super().__init__("the store is not usable now, so no outcome was taken; /health/ready says why")
@@ -141,6 +146,7 @@ STATUS: dict[type[ServiceError], int] = {
     QueueFull: 429,
     NotReady: 503,
     PredictionFailed: 503,
+    OutOfMemory: 503,
     StoreUnavailable: 503,
     OutcomesNotKept: 404,
     ClientLeft: CLIENT_LEFT,
@@ -197,6 +203,9 @@ def _shown(text: str) -> str:
 def unexpected_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The response to a fault of ours; logged with the request's id, and nothing of it is told."""
     exchange = request.scope["state"].get("exchange")
+    if isinstance(error, MemoryError):
+        LOGGER.error("too little memory for a request")
+        return service_problem(request, OutOfMemory())
     LOGGER.error("unexpected error", exc_info=error, extra={"fields": {"request_id": exchange and exchange.request_id}})
     return _respond(500, "an unexpected error; it has been logged", [], {})
 

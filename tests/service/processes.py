@@ -1,4 +1,4 @@
-"""A service in a process of its own, as tests of faults need it: its output in a file, its limits set, its ends told."""
+"""A service in a process of its own, as tests of faults need it: its output in a file, its limits set."""
 
 import http.client
 import json
@@ -46,7 +46,7 @@ class Service:
                 self.process.send_signal(signal.SIGTERM)
                 assert self.process.wait(60) == 0, self.said
         finally:
-            self.kill()
+            self.close()
         if kind is None:
             for sign in ("Traceback", "unexpected", "Exception"):
                 assert sign not in self.said, self.said
@@ -55,7 +55,8 @@ class Service:
     def said(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def kill(self) -> None:
+    def close(self) -> None:
+        """kill -9, if it has not ended."""
         self.process.kill()
         self.process.wait()
 
