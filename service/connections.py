@@ -14,13 +14,14 @@ import socket
 import struct
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable
 from functools import partial
 from types import ModuleType
 from typing import Any
 
 from msgspec import Struct
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.incoming import MIN_BYTES_PER_SECOND
 
@@ -72,6 +73,7 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = self._body_bytes = 0
         self._unread_since: float | None = None
         self._unread_bytes = 0
+        self._asked: deque[RequestResponseCycle] = deque()
         self._wait(limits.read_seconds)
 
     def _wait(self, seconds: float) -> None:
@@ -100,13 +102,8 @@ class Connection(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
-            if self._answering:
-                # Those before it are answered first, and then it is closed.
-                self.leave()
-                self.flow.pause_reading()
-            else:
-                self._refuse(TOO_LARGE)
+        if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self._answers_those_before():
+            self._refuse(TOO_LARGE)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -115,6 +112,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
+        self._asked.append(self.cycle)
         self._in_head = False
         self._wait(self._limits.read_seconds)
         if self._limits.leaving:
@@ -133,10 +131,30 @@ class Connection(HttpToolsProtocol):
             self._wait(self._limits.idle_seconds)
 
     def on_response_complete(self) -> None:
+        self._asked.popleft()
         super().on_response_complete()
         self._body_bytes = 0
         if self.waits_since is None:
             self._wait(self._limits.idle_seconds)
+
+    def send_400_response(self, msg: str) -> None:
+        if not self._answers_those_before():
+            if self._answering:
+                # The application must not write after this.
+                self.cycle.disconnected = True
+            super().send_400_response(msg)
+
+    def _answers_those_before(self) -> bool:
+        """Of what is no HTTP: whether requests before it wait for their answers, and the connection ends after these."""
+        half_read = not self._in_head and self.waits_since is not None
+        before = [one for one in self._asked if not (half_read and one is self.cycle)]
+        if not before:
+            return False
+        before[-1].keep_alive = False
+        if half_read and self.pipeline:
+            self.pipeline.popleft()
+        self.flow.pause_reading()
+        return True
 
     def resume_writing(self) -> None:
         # It reads, if slowly.

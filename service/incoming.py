@@ -13,7 +13,7 @@ from litestar.types import Receive
 from service.errors import BodyTooLarge, BodyTooSlow, ClientLeft, LengthRequired, MalformedBody, UnknownCoding
 
 SHOWN_CHARACTERS = 60
-MIN_BYTES_PER_SECOND = 1 << 10
+MIN_BYTES_PER_SECOND = 1 << 12
 """Of a body, and of an answer that is read, once the seconds that every one has are over."""
 
 

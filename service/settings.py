@@ -52,7 +52,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(
             gt=0,
             le=3600,
-            description="for a request's head to come in, and for its body with a second more for each KiB; "
+            description="for a request's head to come in, and for its body with a second more for each 4 KiB; "
             "past it 408 and the connection ends",
         ),
     ] = 20.0

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import http.client
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -135,6 +136,21 @@ def test_a_head_without_end_is_refused(service: Service, before: bytes, start: b
     assert service.get("/health/ready")[0] == 200
 
 
+@pytest.mark.parametrize(
+    "after",
+    [b"\0 nonsense\r\n\r\n", request(b"zz\r\n{}\r\n0\r\n\r\n", JSON, b"Transfer-Encoding: chunked")],
+    ids=["no head", "no chunk"],
+)
+def test_requests_before_what_is_no_http_are_answered(service: Service, after: bytes) -> None:
+    # The first is slow, so that what follows it is read before it is answered.
+    slow = request(b'{"passengers":[' + b",".join([GOOD] * 900) + b"]}", JSON, path="/v1/predict/batch")
+    with connected(service) as connection:
+        connection.sendall(slow + request(GOOD, JSON) + after)
+        answer = received(connection)
+    assert re.findall(rb"HTTP/1.1 (\d\d\d) [A-Z]", answer) == [b"200", b"200"]
+    assert b"Exception" not in service.log.read_bytes()
+
+
 def test_one_more_connection_ends_the_one_that_has_waited_longest(service: Service) -> None:
     service.until(lambda: service.descriptors() < 60)
     with contextlib.ExitStack() as stack:
@@ -184,7 +200,7 @@ def lone() -> Connection:
 
 def test_an_answer_that_is_not_read_is_given_up(lone: Connection) -> None:
     transport: Any = lone.transport
-    transport.unread, now = 10 << 10, time.monotonic()
+    transport.unread, now = 40 << 10, time.monotonic()
     for seconds, ended in ((0, False), (19, False), (21, True)):
         lone.end_if_late(now + seconds)
         assert transport.aborted == ended
@@ -194,7 +210,7 @@ def test_an_answer_that_is_read_slowly_is_not(lone: Connection) -> None:
     transport: Any = lone.transport
     lone.waits_since, now = None, time.monotonic()
     for seconds in range(0, 100, 5):
-        transport.unread = 10 << 10
+        transport.unread = 40 << 10
         lone.end_if_late(now + seconds)
         lone.resume_writing()
     transport.unread = 0
