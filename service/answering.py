@@ -9,6 +9,7 @@ from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
 
 from models.passenger import Passenger
+from service.access import Access
 from service.batcher import Answer, Batcher
 from service.bodies import decode_body
 from service.drift import Drift
@@ -25,9 +26,10 @@ T = TypeVar("T", bound=msgspec.Struct)
 REFUSALS = {
     status: ResponseSpec(Problem, description=text, media_type="application/problem+json")
     for status, text in {
-        400: "malformed body", 406: "neither JSON nor MessagePack is accepted", 411: "no body", 413: "body too large",
+        400: "malformed body", 401: "no key, or not a good one", 403: "the key lacks the scope",
+        406: "neither JSON nor MessagePack is accepted", 411: "no body", 413: "body too large",
         415: "neither JSON nor MessagePack, or an unknown coding", 422: "faults in the body",
-        429: "queue full", 503: "not ready", 504: "deadline passed",
+        429: "queue full, or the key's rate used up", 503: "not ready", 504: "deadline passed",
     }.items()
 }  # fmt: skip
 
@@ -42,6 +44,8 @@ async def take(request: AnyRequest, form: type[T]) -> T:
 
 async def answered(request: AnyRequest, passengers: Sequence[Passenger]) -> tuple[Answer, list[PredictionResponse]]:
     """Passengers → their predictions in order, counted, given to the drift tests and logged; raises as the batcher."""
+    access: Access = request.app.state.access
+    access.rows(request, len(passengers))
     batcher, held = batcher_of(request), request.app.state.metrics
     answer = await batcher.predict(passengers, request.app.state.settings.timeout_seconds)
     assert batcher.predictor is not None

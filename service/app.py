@@ -11,6 +11,7 @@ from litestar.routes import HTTPRoute
 from prometheus_client import CollectorRegistry
 
 from service import api
+from service.access import make_access
 from service.batcher import Batcher, PredictorLike
 from service.drift_keeper import DriftKeeper
 from service.errors import ServiceError, http_problem, service_problem, unexpected_problem
@@ -18,6 +19,7 @@ from service.exchange import Exchange, Surface
 from service.logs import log_exchange
 from service.metrics import Metrics
 from service.prediction_log import CountedOutcome
+from service.response_headers import ResponseHeaders, origins
 from service.settings import Settings
 from service.store import OnOutcomes, Store
 
@@ -29,8 +31,9 @@ def create_app(
 ) -> Litestar:  # fmt: skip
     """The application. ``load`` is called on the inference thread when the application starts, not before, with the
     metrics that the predictor may report to. ``make_store`` is told whom to tell of outcomes; without one, none is
-    kept."""
+    kept. Raises KeysError where the settings name a file of keys that cannot be used."""
     metrics = Metrics(registry or CollectorRegistry())
+    access = make_access(settings, metrics.keys_current)
     drift = DriftKeeper(settings)
 
     def loaded(predictor: PredictorLike) -> None:
@@ -54,16 +57,21 @@ def create_app(
     store = make_store(metrics, counted)
 
     def observe(exchange: Exchange) -> None:
-        metrics.responded(exchange.route, exchange.method, exchange.status, exchange.seconds)
+        metrics.responded(exchange.route, exchange.method, exchange.status, exchange.seconds, exchange.reason)
         log_exchange(exchange, settings.log_requests)
 
     app = Surface(
         observe=observe,
+        response_headers=ResponseHeaders(origins(settings.cors_origins), settings.tls_certificate is not None),
+        guards=[access.guard],
         route_handlers=[
             api.predict, api.predict_batch, api.take_outcomes, api.model, api.drift, api.acknowledge,
             api.live, api.ready, api.metrics,
         ],
-        state=State({"settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store}),
+        state=State({
+            "settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store,
+            "access": access,
+        }),
         on_startup=[batcher.start, drift.start, *([store.start] if store else [])],
         on_shutdown=[
             lambda: batcher.stop(settings.timeout_seconds),

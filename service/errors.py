@@ -2,12 +2,15 @@
 
 ServiceError
 ├── MalformedBody   400   not JSON or MessagePack
+├── NotAuthenticated  401
+├── NotPermitted    403
 ├── NotAcceptable   406
 ├── LengthRequired  411
 ├── BodyTooLarge    413
 ├── WrongMediaType, UnknownCoding  415
+├── Misdirected     421   a host name that is not ours
 ├── InvalidBody     422   carries every fault
-├── QueueFull       429   carries when to come back
+├── QueueFull, RateLimited  429   carry when to come back
 ├── OutcomesNotKept  404
 ├── PredictionFailed, NotReady, StoreUnavailable  503
 ├── ClientLeft      499   nobody reads it, the counters do
@@ -46,6 +49,18 @@ class ServiceError(Exception):
 class MalformedBody(ServiceError): ...
 
 
+class NotAuthenticated(ServiceError):
+    def __init__(self) -> None:
+        # Which of the three it is would tell whoever tries keys.
+        super().__init__(
+            "this needs a key, in Authorization: Bearer KEY or X-API-Key: KEY; none was sent, or one that is unknown "
+            "or has expired"
+        )
+
+
+class NotPermitted(ServiceError): ...
+
+
 class NotAcceptable(ServiceError): ...
 
 
@@ -69,6 +84,19 @@ class InvalidBody(ServiceError):
     def __init__(self, faults: list[Fault]):
         super().__init__(f"the body has {len(faults)} fault{'s' if len(faults) > 1 else ''}")
         self.faults = faults
+
+
+class Misdirected(ServiceError):
+    def __init__(self, host: str, accepted: list[str]):
+        super().__init__(
+            f"Host is {_shown(host)}; this service answers to {', '.join(accepted)} only (its setting allowed_hosts)"
+        )
+
+
+class RateLimited(ServiceError):
+    def __init__(self, retry_after_seconds: int):
+        super().__init__(f"the key's rate is used up; there is room again in {retry_after_seconds} s")
+        self.retry_after_seconds = retry_after_seconds
 
 
 class QueueFull(ServiceError):
@@ -103,13 +131,17 @@ class ClientLeft(ServiceError):
 
 STATUS: dict[type[ServiceError], int] = {
     MalformedBody: 400,
+    NotAuthenticated: 401,
+    NotPermitted: 403,
     NotAcceptable: 406,
     LengthRequired: 411,
     BodyTooLarge: 413,
     WrongMediaType: 415,
     UnknownCoding: 415,
+    Misdirected: 421,
     InvalidBody: 422,
     QueueFull: 429,
+    RateLimited: 429,
     NotReady: 503,
     PredictionFailed: 503,
     StoreUnavailable: 503,
@@ -133,10 +165,12 @@ def service_problem(_: Request[Any, Any, Any], error: ServiceError) -> Response[
     """The response to one of our exceptions."""
     status = STATUS[type(error)]
     headers = {}
-    if isinstance(error, QueueFull):
+    if isinstance(error, QueueFull | RateLimited):
         headers["Retry-After"] = str(error.retry_after_seconds)
     elif status == 503:
         headers["Retry-After"] = "1"
+    if isinstance(error, NotAuthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, UnknownCoding):
         headers["Accept-Encoding"] = "zstd, gzip"
     return _respond(status, str(error), error.faults if isinstance(error, InvalidBody) else [], headers)
