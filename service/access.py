@@ -1,7 +1,7 @@
 """Who may use which route, how fast, and under which host name; decided before a body is read.
 
-A Litestar guard of the whole application: it runs for each route after routing and before anything else, and no route
-can take it off. Without keys only the host name is looked at, and /admin is closed.
+A middleware of the whole application: it runs for each route, after routing and before anything else, and no route can
+take it off. Without keys only the host name is looked at, and /admin is closed.
 """
 
 import logging
@@ -10,19 +10,19 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from litestar.connection import ASGIConnection
-from litestar.handlers.base import BaseRouteHandler
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import Misdirected, NotAuthenticated, NotPermitted, RateLimited, ServiceError
-from service.keys import Key, Keys, KeysError, Scope, read_keys
+from service.keys import Key, Keys, KeysError, read_keys
+from service.keys import Scope as KeyScope
 from service.settings import Settings
 
 LOGGER = logging.getLogger("evenkeel")
-Connection = ASGIConnection[Any, Any, Any, Any]
-Need = Scope | Literal["open", "any"]
+Need = KeyScope | Literal["open", "any"]
 
 ROUTES: Mapping[str, Need] = {
     # Whoever probes has no key; a page and the API's description hold nothing of anybody's.
@@ -138,25 +138,34 @@ class Rates:
 
 
 class Access:
-    """The guard. ``hosts`` are the host names answered to, in lower case without a port; empty for any."""
+    """The middleware. ``hosts`` are the host names answered to, in lower case without a port; empty for any."""
 
     def __init__(self, keyring: Keyring | None, hosts: frozenset[str], rates: Rates | None = None):
         self._keyring, self._hosts, self._rates = keyring, hosts, rates or Rates()
 
-    async def guard(self, connection: Connection, _: BaseRouteHandler) -> None:
+    def __call__(self, app: ASGIApp) -> ASGIApp:
+        """``app`` for those admitted. Litestar's guards would do, if each call did not copy the route's handler."""
+
+        async def admitted(scope: Scope, receive: Receive, send: Send) -> None:
+            self.admit(scope)
+            await app(scope, receive, send)
+
+        return admitted
+
+    def admit(self, scope: Scope) -> None:
         """Raises Misdirected, NotAuthenticated, NotPermitted, RateLimited."""
-        state = connection.scope["state"]
+        state: Any = scope["state"]
         try:
-            key = self._admitted(connection)
+            key = self._admitted(scope)
         except ServiceError as error:
             state["exchange"].reason = REASONS[type(error)]
             raise
         if key is not None:
             state["key"], state["exchange"].key = key, key.name
 
-    def rows(self, connection: Connection, rows: int) -> None:
+    def rows(self, scope: Scope, rows: int) -> None:
         """Charge a request's key for what the request holds beyond the first row; raises RateLimited."""
-        state = connection.scope["state"]
+        state: Any = scope["state"]
         key = state.get("key")
         if key is not None and rows > 1:
             try:
@@ -165,22 +174,23 @@ class Access:
                 state["exchange"].reason = REASONS[RateLimited]
                 raise
 
-    def _admitted(self, connection: Connection) -> Key | None:
-        headers, scope = connection.headers, connection.scope
-        host = headers.get("host")
-        # Who sends no Host is no browser, and only a browser can be led here by a name that is not ours.
-        if self._hosts and host is not None and host_name(host) not in self._hosts:
-            raise Misdirected(host, sorted(self._hosts))
-        need = ROUTES.get(PARAMETER.sub("{}", str(scope["path_template"])))
+    def _admitted(self, scope: Scope) -> Key | None:
+        if self._hosts:
+            host = _header(scope, b"host")
+            # Who sends no Host is no browser, and only a browser can be led here by a name that is not ours.
+            if host is not None and host_name(host) not in self._hosts:
+                raise Misdirected(host, sorted(self._hosts))
+        template = str(scope["path_template"])
+        need = need_of(template)
         if need == "open" or scope.get("method") == "OPTIONS":
             return None
         if self._keyring is None:
-            if str(scope["path_template"]).startswith("/admin/"):
+            if template.startswith("/admin/"):
                 raise NotPermitted("this needs a key with the scope admin, and the service was started without keys")
             return None
         keys = self._keyring.keys()
         self._rates.forget_others(keys)
-        key = keys.find(presented(headers), datetime.now(UTC))
+        key = keys.find(presented(scope), datetime.now(UTC))
         if key is None:
             raise NotAuthenticated
         if need is None:
@@ -198,13 +208,23 @@ def make_access(settings: Settings, current: Callable[[bool], None]) -> Access:
     return Access(keyring, frozenset() if "*" in named else frozenset(named))
 
 
-def presented(headers: Mapping[str, str]) -> str:
+@lru_cache(512)
+def need_of(template: str) -> Need | None:
+    """What a route needs, by its path's template; None if that is not declared."""
+    return ROUTES.get(PARAMETER.sub("{}", template))
+
+
+def presented(scope: Scope) -> str:
     """The key that a request bears, empty for none: X-API-Key, or else Authorization: Bearer."""
-    key = headers.get("x-api-key")
+    key = _header(scope, b"x-api-key")
     if key is None:
-        scheme, _, credentials = headers.get("authorization", "").partition(" ")
+        scheme, _, credentials = (_header(scope, b"authorization") or "").partition(" ")
         key = credentials if scheme.lower() == "bearer" else ""
     return key.strip()
+
+
+def _header(scope: Scope, wanted: bytes) -> str | None:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None)
 
 
 def host_name(header: str) -> str:

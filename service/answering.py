@@ -45,7 +45,7 @@ async def take(request: AnyRequest, form: type[T]) -> T:
 async def answered(request: AnyRequest, passengers: Sequence[Passenger]) -> tuple[Answer, list[PredictionResponse]]:
     """Passengers → their predictions in order, counted, given to the drift tests and logged; raises as the batcher."""
     access: Access = request.app.state.access
-    access.rows(request, len(passengers))
+    access.rows(request.scope, len(passengers))
     batcher, held = batcher_of(request), request.app.state.metrics
     answer = await batcher.predict(passengers, request.app.state.settings.timeout_seconds)
     assert batcher.predictor is not None

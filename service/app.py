@@ -63,7 +63,7 @@ def create_app(
     app = Surface(
         observe=observe,
         response_headers=ResponseHeaders(origins(settings.cors_origins), settings.tls_certificate is not None),
-        guards=[access.guard],
+        middleware=[access],
         route_handlers=[
             api.predict, api.predict_batch, api.take_outcomes, api.model, api.drift, api.acknowledge,
             api.live, api.ready, api.metrics,
