@@ -10,7 +10,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.routes import HTTPRoute
 from prometheus_client import CollectorRegistry
 
-from service import api
+from service import api, explain
 from service.access import make_access
 from service.batcher import Batcher, PredictorLike
 from service.drift_keeper import DriftKeeper
@@ -19,8 +19,10 @@ from service.exchange import Exchange, Surface
 from service.logs import log_exchange
 from service.metrics import Metrics
 from service.prediction_log import CountedOutcome
+from service.reloading import Reloader
 from service.response_headers import ResponseHeaders, origins
 from service.settings import Settings
+from service.shadow import Shadow
 from service.store import OnOutcomes, Store
 
 
@@ -28,21 +30,25 @@ def create_app(
     settings: Settings, load: Callable[[Metrics], PredictorLike], registry: CollectorRegistry | None = None,
     on_ready: Callable[[PredictorLike], None] = lambda _: None, on_failure: Callable[[str], None] = lambda _: None,
     make_store: Callable[[Metrics, OnOutcomes], Store | None] = lambda _, __: None,
+    load_shadow: Callable[[], PredictorLike] | None = None,
 ) -> Litestar:  # fmt: skip
     """The application. ``load`` is called on the inference thread when the application starts, not before, with the
     metrics that the predictor may report to. ``make_store`` is told whom to tell of outcomes; without one, none is
-    kept. Raises KeysError where the settings name a file of keys that cannot be used."""
+    kept. ``load_shadow`` loads a second predictor, which answers nobody. Raises KeysError where the settings name a
+    file of keys that cannot be used."""
     metrics = Metrics(registry or CollectorRegistry())
     access = make_access(settings, metrics.keys_current)
     drift = DriftKeeper(settings)
 
     def loaded(predictor: PredictorLike) -> None:
         metrics.model_loaded(predictor.bundle, predictor.backend)
-        metrics.drift_begun(drift.begin(predictor.bundle))
-        on_ready(predictor)
+        if drift.drift is None:
+            metrics.drift_begun(drift.begin(predictor.bundle))
+            on_ready(predictor)
 
     batcher = Batcher(
-        lambda: load(metrics), metrics, max_batch_rows=settings.max_batch_rows, max_queue_rows=settings.max_queue_rows,
+        lambda: load(metrics), metrics, stall_seconds=settings.stall_seconds,
+        max_batch_rows=settings.max_batch_rows, max_queue_rows=settings.max_queue_rows,
         on_loaded=loaded, on_failure=on_failure,
     )  # fmt: skip
 
@@ -55,6 +61,8 @@ def create_app(
             )
 
     store = make_store(metrics, counted)
+    shadow = Shadow(load_shadow, metrics) if load_shadow else None
+    reloader = Reloader(batcher, drift, metrics, lambda: load(metrics))
 
     def observe(exchange: Exchange) -> None:
         metrics.responded(exchange.route, exchange.method, exchange.status, exchange.seconds, exchange.reason)
@@ -66,16 +74,19 @@ def create_app(
         middleware=[access],
         route_handlers=[
             api.predict, api.predict_batch, api.take_outcomes, api.model, api.drift, api.acknowledge,
-            api.live, api.ready, api.metrics,
+            api.reload, api.live, api.ready, api.metrics, explain.explain,
         ],
-        state=State({
-            "settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store,
-            "access": access,
-        }),
-        on_startup=[batcher.start, drift.start, *([store.start] if store else [])],
+        state=State(
+            {"settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store,
+             "reloader": reloader, "shadow": shadow, "access": access}
+        ),
+        on_startup=[batcher.start, drift.start, reloader.start, *([store.start] if store else []),
+            *([shadow.start] if shadow else []),
+        ],
         on_shutdown=[
             lambda: batcher.stop(settings.timeout_seconds),
             *([lambda: store.stop(settings.timeout_seconds)] if store else []),
+            *([lambda: shadow.stop(settings.timeout_seconds)] if shadow else []),
             drift.stop,
         ],
         exception_handlers={

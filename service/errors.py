@@ -2,14 +2,18 @@
 
 ServiceError
 ├── MalformedBody   400   not JSON or MessagePack
+├── BadHeader       400
 ├── NotAuthenticated  401
 ├── NotPermitted    403
 ├── NotAcceptable   406
+├── ReloadRunning   409
 ├── LengthRequired  411
 ├── BodyTooLarge    413
 ├── WrongMediaType, UnknownCoding  415
 ├── Misdirected     421   a host name that is not ours
 ├── InvalidBody     422   carries every fault
+├── InvalidQuery    400
+├── BundleRefused   422
 ├── QueueFull, RateLimited  429   carry when to come back
 ├── OutcomesNotKept  404
 ├── PredictionFailed, NotReady, StoreUnavailable  503
@@ -49,6 +53,9 @@ class ServiceError(Exception):
 class MalformedBody(ServiceError): ...
 
 
+class BadHeader(ServiceError): ...
+
+
 class NotAuthenticated(ServiceError):
     def __init__(self) -> None:
         # Which of the three it is would tell whoever tries keys.
@@ -62,6 +69,14 @@ class NotPermitted(ServiceError): ...
 
 
 class NotAcceptable(ServiceError): ...
+
+
+class ReloadRunning(ServiceError):
+    def __init__(self) -> None:
+        super().__init__("a bundle is being loaded already")
+
+
+class BundleRefused(ServiceError): ...
 
 
 class LengthRequired(ServiceError):
@@ -84,6 +99,9 @@ class InvalidBody(ServiceError):
     def __init__(self, faults: list[Fault]):
         super().__init__(f"the body has {len(faults)} fault{'s' if len(faults) > 1 else ''}")
         self.faults = faults
+
+
+class InvalidQuery(ServiceError): ...
 
 
 class Misdirected(ServiceError):
@@ -131,15 +149,19 @@ class ClientLeft(ServiceError):
 
 STATUS: dict[type[ServiceError], int] = {
     MalformedBody: 400,
+    BadHeader: 400,
     NotAuthenticated: 401,
     NotPermitted: 403,
     NotAcceptable: 406,
+    ReloadRunning: 409,
+    BundleRefused: 422,
     LengthRequired: 411,
     BodyTooLarge: 413,
     WrongMediaType: 415,
     UnknownCoding: 415,
     Misdirected: 421,
     InvalidBody: 422,
+    InvalidQuery: 400,
     QueueFull: 429,
     RateLimited: 429,
     NotReady: 503,
