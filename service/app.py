@@ -16,7 +16,9 @@ from service import api
 from service.batcher import Batcher, PredictorLike
 from service.drift_keeper import DriftKeeper
 from service.errors import ServiceError, http_problem, service_problem, unexpected_problem
+from service.events import DriftEvents, drift_events
 from service.metrics import Metrics
+from service.page import page_router
 from service.prediction_log import CountedOutcome
 from service.settings import Settings
 from service.store import OnOutcomes, Store
@@ -65,9 +67,12 @@ def create_app(
     app = Litestar(
         route_handlers=[
             api.predict, api.predict_batch, api.take_outcomes, api.model, api.drift, api.acknowledge,
-            api.live, api.ready, api.metrics,
+            api.live, api.ready, api.metrics, drift_events, page_router(),
         ],
-        state=State({"settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store}),
+        state=State({
+            "settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store,
+            "drift_events": DriftEvents(),
+        }),
         on_startup=[batcher.start, drift.start, *([store.start] if store else [])],
         on_shutdown=[
             lambda: batcher.stop(settings.timeout_seconds),

@@ -6,7 +6,7 @@ ServiceError
 ├── InvalidBody     422   carries every fault
 ├── QueueFull       429   carries when to come back
 ├── OutcomesNotKept  404
-├── PredictionFailed, NotReady, StoreUnavailable  503
+├── PredictionFailed, NotReady, StoreUnavailable, TooManySubscribers  503
 └── DeadlinePassed  504
 """
 
@@ -64,6 +64,11 @@ class StoreUnavailable(ServiceError):
         super().__init__("the store is not usable now, so no outcome was taken; /health/ready says why")
 
 
+class TooManySubscribers(ServiceError):
+    def __init__(self) -> None:
+        super().__init__("as many clients follow the events as this service takes; GET /v1/drift tells the same")
+
+
 class OutcomesNotKept(ServiceError):
     def __init__(self) -> None:
         super().__init__("this service keeps no predictions and takes no outcomes: it was started without a store")
@@ -80,6 +85,7 @@ STATUS: dict[type[ServiceError], int] = {
     NotReady: 503,
     PredictionFailed: 503,
     StoreUnavailable: 503,
+    TooManySubscribers: 503,
     OutcomesNotKept: 404,
     DeadlinePassed: 504,
 }
