@@ -13,6 +13,8 @@ const STREAMS = {
 };
 const CAUSES = { mix: "The mix of passengers", base_rate: "The base rate", calibration: "The calibration" };
 const LONGEST_WAIT_SECONDS = 30;
+// Fewer recent rows than these are too few to call an index large.
+const FEWEST_ROWS = 100;
 
 const say = speaker(by("drift-spoken"));
 let source = null, wanted = false, waitSeconds = 1, retry = 0, cards = null, drawShares, drawOutcomes, onAlarm = () => {};
@@ -124,7 +126,7 @@ function showDistributions([probability, ...fields]) {
 
 function field({ variable, rows, bins, stability_index: index, expected_stability_index: expected }) {
   const shown = bins.filter((one) => one.live > 0 || one.reference > 0), most = Math.max(...shown.flatMap((one) => [one.live, one.reference]));
-  const far = rows > 0 && index > 0.1 && index > 3 * expected;
+  const far = rows >= FEWEST_ROWS && index > 0.1 && index > 3 * expected;
   return html("section", { "aria-label": FIELDS[variable]?.name ?? variable },
     html("header", {}, html("h4", {}, sentence(FIELDS[variable]?.name ?? variable)),
       html("span", { class: far ? "fine far" : "fine" }, rows ? `${two(index)} (${two(expected)})` : "")),

@@ -16,7 +16,7 @@ export function svg(name, attributes = {}, ...children) {
 
 function filled(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) if (value != null) element.setAttribute(name, value);
-  element.append(...children.flat().filter((one) => one != null));
+  element.append(...children.flat(Infinity).filter((one) => one != null));
   return element;
 }
 

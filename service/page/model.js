@@ -13,7 +13,7 @@ const MAPS = {
 
 export function showModel(model) {
   const { manifest: { origin, files }, evaluation } = model;
-  by("model-lead").textContent = `${origin.name}, version ${model.version}: a BERT fine-tuned in MLX that reads a passenger as a short text, and a map that makes its probabilities true.`;
+  by("model-lead").textContent = `${origin.name}, version ${model.version}: a BERT fine-tuned in MLX that reads a passenger as a short text, and a map that straightens its probabilities.`;
   by("model-body").replaceChildren(
     ...(evaluation.calibrated ? [scores(evaluation)] : []),
     html("div", { class: "model-columns" }, ...(evaluation.calibrated ? [diagram(evaluation), groups(evaluation)] : [])),
@@ -81,7 +81,7 @@ function origins(model, { created, seed, base, loss, recipe, data }, { maps_chos
     ["Data", `${count(data.rows)} passengers, ${count(data.survived)} survived (${percent(data.survived / data.rows)} %)`],
     ["Map", mapNames.length ? mapNames.map((name) => name.split("+").map((part) => MAPS[part] ?? plain(part)).join(", then ")).join("; or ") : "see calibration.json in the bundle"],
     ["Loss", plain(loss.name) + parameters(loss.parameters)],
-    ["Base", base.name], ["Made", new Date(created).toLocaleString()], ["Seed", String(seed)],
+    ["Base", base.name], ["Made", new Date(created).toLocaleDateString(undefined, { dateStyle: "long" })], ["Seed", String(seed)],
     ["Recipe", Object.entries(recipe).map(([name, value]) => `${plain(name)} ${value}`).join(", ")],
   ]));
 }

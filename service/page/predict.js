@@ -95,14 +95,14 @@ function show({ probability, survived, confidence }) {
 }
 
 function sayings({ interval, prediction_set: set, coverage, typicality, warnings }) {
-  const sure = `For ${percent(coverage)} of 100, whatever became of them, the truth is in this set.`;
-  const held = set.length === 1 ? `“${set[0]}” alone. ${sure}`
-    : set.length ? `“died” and “survived” both stay possible: here the service abstains. ${sure}`
-    : "neither outcome fits: here the service abstains.";
+  const sure = `Such sets hold the truth for ${percent(coverage)} of 100, of those who lived and of those who died alike.`;
+  const held = set.length === 1 ? `${sentence(set[0])}, alone. ${sure}`
+    : set.length ? `Died or survived: both stay possible, so it abstains. ${sure}`
+    : "Empty: neither outcome fits, so it abstains.";
   return [
-    ["Between", `${range(interval)}: as close as the passengers it was calibrated on allow.`],
+    ["Interval", `${range(interval)}, as narrow as the passengers that it was calibrated on allow.`],
     ["Prediction set", held],
-    ["Typicality", `${percent(typicality)} in 100 of the training passengers are as unusual as this one, or more.`],
+    ["Typicality", `${percent(typicality)} of 100 training passengers are as unusual as this one, or more so.`],
     ...warnings.map((one) => [`Note: ${FIELDS[one.field]?.name ?? one.field}`, `${one.message}.`]),
   ];
 }
