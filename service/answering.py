@@ -10,10 +10,12 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from models.passenger import Passenger
 from service.batcher import Answer, Batcher
-from service.bodies import JSON, MESSAGEPACK, MESSAGEPACK_TYPES, decode_body
+from service.bodies import decode_body
 from service.drift import Drift
 from service.drift_keeper import DriftKeeper
 from service.errors import NotReady, Problem
+from service.incoming import read_body
+from service.negotiation import JSON, media_type
 from service.schemas import ModelIdentity, PredictionResponse, uuid7
 from service.store import Store
 
@@ -23,7 +25,8 @@ T = TypeVar("T", bound=msgspec.Struct)
 REFUSALS = {
     status: ResponseSpec(Problem, description=text, media_type="application/problem+json")
     for status, text in {
-        400: "malformed body", 413: "body too large", 415: "neither JSON nor MessagePack", 422: "faults in the body",
+        400: "malformed body", 406: "neither JSON nor MessagePack is accepted", 411: "no body", 413: "body too large",
+        415: "neither JSON nor MessagePack, or an unknown coding", 422: "faults in the body",
         429: "queue full", 503: "not ready", 504: "deadline passed",
     }.items()
 }  # fmt: skip
@@ -31,7 +34,10 @@ REFUSALS = {
 
 async def take(request: AnyRequest, form: type[T]) -> T:
     """The body as ``form``; raises the ServiceError of whatever is wrong with it."""
-    return decode_body(await request.body(), request.headers.get("content-type", ""), form)
+    media_type(request.headers.get("accept", ""))  # Refused before anything is computed.
+    limit = request.app.state.settings.max_body_bytes
+    body = await read_body(request.headers, request.receive, limit)
+    return decode_body(body, request.headers.get("content-type", ""), form)
 
 
 async def answered(request: AnyRequest, passengers: Sequence[Passenger]) -> tuple[Answer, list[PredictionResponse]]:
@@ -56,16 +62,21 @@ async def answered(request: AnyRequest, passengers: Sequence[Passenger]) -> tupl
     ]
 
 
-def respond(request: AnyRequest, value: Any, answer: Answer | None = None) -> Response[bytes]:
-    """``value`` as JSON, or as MessagePack where the client asks for it, with the answer's ``Server-Timing``."""
-    packed = any(one in request.headers.get("accept", "") for one in MESSAGEPACK_TYPES)
-    encode, media_type = (msgspec.msgpack.encode, MESSAGEPACK) if packed else (msgspec.json.encode, JSON)
+def respond(
+    request: AnyRequest, value: Any, answer: Answer | None = None, headers: dict[str, str] | None = None
+) -> Response[bytes]:
+    """``value`` as JSON, or as MessagePack where the client asks for it, with the answer's ``Server-Timing``.
+
+    Raises NotAcceptable where the client takes neither."""
+    form = media_type(request.headers.get("accept", ""))
+    content = msgspec.json.encode(value) if form == JSON else msgspec.msgpack.encode(value)
     timing = (
         f"queue;dur={answer.queue_seconds * 1e3:.2f}, inference;dur={answer.inference_seconds * 1e3:.2f}"
         if answer
         else None
     )
-    return Response(encode(value), media_type=media_type, headers={"Server-Timing": timing} if timing else {})
+    headers = {"Vary": "Accept", **({"Server-Timing": timing} if timing else {}), **(headers or {})}
+    return Response(content, media_type=form, headers=headers)
 
 
 def batcher_of(request: AnyRequest) -> Batcher:

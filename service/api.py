@@ -1,5 +1,7 @@
 """The /v1 routes, health and metrics."""
 
+import hashlib
+
 import msgspec
 from litestar import Response, get, post
 from litestar.openapi.datastructures import ResponseSpec
@@ -26,7 +28,7 @@ from service.store import Store
 
 NO_STORE = ResponseSpec(Problem, description="the service has no store", media_type="application/problem+json")
 
-DRIFT_REFUSALS = {status: REFUSALS[status] for status in (400, 413, 415, 422, 503)}
+DRIFT_REFUSALS = {status: REFUSALS[status] for status in (400, 406, 411, 413, 415, 422, 503)}
 
 
 @post("/v1/predict", status_code=200, responses={200: ResponseSpec(PredictionResponse), **REFUSALS})
@@ -78,7 +80,11 @@ async def model(request: AnyRequest) -> Response[bytes]:
         name=bundle.name, version=bundle.version, backend=msgspec.to_builtins(batcher.predictor.backend),
         manifest=bundle.manifest, evaluation=bundle.evaluation,
     )  # fmt: skip
-    return respond(request, description)
+    headers = {
+        "ETag": f'"{hashlib.sha256(msgspec.json.encode(description)).hexdigest()[:32]}"',
+        "Cache-Control": "no-cache",
+    }
+    return respond(request, description, headers=headers)
 
 
 @get("/v1/drift", responses={200: ResponseSpec(DriftReport), 503: REFUSALS[503]})

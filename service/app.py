@@ -1,6 +1,5 @@
 """create_app: the wiring of settings, metrics, batcher and routes."""
 
-import time
 from collections.abc import Callable, Sequence
 
 from litestar import Litestar
@@ -9,7 +8,6 @@ from litestar.exceptions import HTTPException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.routes import HTTPRoute
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry
 
 from service import api
@@ -17,13 +15,13 @@ from service.batcher import Batcher, PredictorLike
 from service.drift_keeper import DriftKeeper
 from service.errors import ServiceError, http_problem, service_problem, unexpected_problem
 from service.events import DriftEvents, drift_events
+from service.exchange import Exchange, Surface
+from service.logs import log_exchange
 from service.metrics import Metrics
 from service.page import page_router
 from service.prediction_log import CountedOutcome
 from service.settings import Settings
 from service.store import OnOutcomes, Store
-
-START = "evenkeel_start"
 
 
 def create_app(
@@ -57,14 +55,12 @@ def create_app(
 
     store = make_store(metrics, counted)
 
-    async def count(message: Message, scope: Scope) -> None:
-        if message["type"] == "http.response.start":
-            start = scope.get(START)
-            seconds = time.perf_counter() - start if isinstance(start, float) else None
-            route = str(scope.get("path_template") or "unmatched")
-            metrics.responded(route, _known(str(scope.get("method"))), message["status"], seconds)
+    def observe(exchange: Exchange) -> None:
+        metrics.responded(exchange.route, exchange.method, exchange.status, exchange.seconds)
+        log_exchange(exchange, settings.log_requests)
 
-    app = Litestar(
+    app = Surface(
+        observe=observe,
         route_handlers=[
             api.predict, api.predict_batch, api.take_outcomes, api.model, api.drift, api.acknowledge,
             api.live, api.ready, api.metrics, drift_events, page_router(),
@@ -79,12 +75,10 @@ def create_app(
             *([lambda: store.stop(settings.timeout_seconds)] if store else []),
             drift.stop,
         ],
-        before_send=[count],
-        middleware=[_timed],
         exception_handlers={
             ServiceError: service_problem, HTTPException: http_problem, Exception: unexpected_problem,
         },
-        request_max_body_size=settings.max_body_bytes,
+        request_max_body_size=None,  # service/incoming.py sees to it.
         openapi_config=OpenAPIConfig(
             title="Evenkeel", version="1", path="/schema", render_plugins=[JsonRenderPlugin(path="/openapi.json")]
         ),
@@ -96,16 +90,3 @@ def create_app(
             for method in route.methods - {"OPTIONS"}:
                 metrics.route_known(route.path_format, method)
     return app
-
-
-def _known(method: str) -> str:
-    """A label must not carry what a client made up."""
-    return method if method in ("GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE") else "other"
-
-
-def _timed(app: ASGIApp) -> ASGIApp:
-    async def timed(scope: Scope, receive: Receive, send: Send) -> None:
-        scope[START] = time.perf_counter()  # type: ignore[literal-required]
-        await app(scope, receive, send)
-
-    return timed

@@ -4,10 +4,11 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Hashable
+from typing import Any
 from weakref import WeakSet
 
 import msgspec
-from litestar import get
+from litestar import Response, get
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.response import Stream
 
@@ -27,6 +28,7 @@ LOOK_SECONDS = 0.25
 KEEP_ALIVE_SECONDS = 15.0
 """A comment after so long without an event, so that no proxy takes the connection for dead."""
 RETRY = b"retry: 2000\n\n"
+EVENT_STREAM = "text/event-stream"
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -90,15 +92,18 @@ def stopping(batcher: Batcher) -> bool:
 @get(
     "/v1/drift/events",
     responses={
-        200: ResponseSpec(DriftReport, media_type="text/event-stream", description="events named drift, without end"),
+        200: ResponseSpec(DriftReport, media_type=EVENT_STREAM, description="events named drift, without end"),
         503: REFUSALS[503],
     },
 )
-async def drift_events(request: AnyRequest) -> Stream:
+async def drift_events(request: AnyRequest) -> Response[Any]:
     """Server-sent events named ``drift``: the report now, and again, at most once a second, when it has changed."""
     drift, batcher = drift_of(request), batcher_of(request)
     if stopping(batcher):
         raise NotReady(batcher.failure or "stopping")
+    if request.scope["state"]["exchange"].method == "HEAD":
+        # Routed as GET; a stream without a body would be open for ever, and say nothing.
+        return Response(b"", media_type=EVENT_STREAM, headers=HEADERS)
     events: DriftEvents = request.app.state.drift_events
     subscriber = events.subscribe()
-    return Stream(events.stream(subscriber, drift, batcher), media_type="text/event-stream", headers=HEADERS)
+    return Stream(events.stream(subscriber, drift, batcher), media_type=EVENT_STREAM, headers=HEADERS)

@@ -7,8 +7,6 @@ from litestar import Response, Router, get
 from litestar.exceptions import NotFoundException
 from msgspec import Struct
 
-from service.answering import AnyRequest
-
 FOLDER = Path(__file__).parent / "page"
 TYPES = {
     ".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
@@ -52,23 +50,19 @@ def page_router() -> Router:
     files = read_page()
 
     @get("/", include_in_schema=False)
-    async def page(request: AnyRequest) -> Response[bytes]:
+    async def page() -> Response[bytes]:
         """The page."""
-        return _send(request, files["index.html"])
+        return _send(files["index.html"])
 
     @get("/page/{name:str}", include_in_schema=False)
-    async def page_file(request: AnyRequest, name: str) -> Response[bytes]:
+    async def page_file(name: str) -> Response[bytes]:
         """A file of the page."""
         if name not in files:
             raise NotFoundException(f"the page has no file of that name; it has {', '.join(files)}")
-        return _send(request, files[name])
+        return _send(files[name])
 
     return Router("/", route_handlers=[page, page_file])
 
 
-def _send(request: AnyRequest, file: PageFile) -> Response[bytes]:
-    headers = {**HEADERS, "ETag": file.tag}
-    known = [one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")]
-    if file.tag in known or "*" in known:
-        return Response(b"", status_code=304, media_type=file.media_type, headers=headers)
-    return Response(file.content, media_type=file.media_type, headers=headers)
+def _send(file: PageFile) -> Response[bytes]:
+    return Response(file.content, media_type=file.media_type, headers={**HEADERS, "ETag": file.tag})
