@@ -40,18 +40,24 @@ async def take(request: AnyRequest, form: type[T]) -> T:
     return decode_body(body, request.headers.get("content-type", ""), form)
 
 
-async def answered(request: AnyRequest, passengers: Sequence[Passenger]) -> tuple[Answer, list[PredictionResponse]]:
-    """Passengers → their predictions in order, counted, given to the drift tests and logged; raises as the batcher."""
+async def answered(
+    request: AnyRequest, passengers: Sequence[Passenger], trial: bool = False
+) -> tuple[Answer, list[PredictionResponse]]:
+    """Passengers → their predictions in order, counted, given to the drift tests and logged; raises as the batcher.
+
+    A ``trial`` is answered alike and leaves no trace in counters of predictions, drift tests and log: whoever plays
+    with a form sends what no traffic looks like."""
     batcher, held = batcher_of(request), request.app.state.metrics
     answer = await batcher.predict(passengers, request.app.state.settings.timeout_seconds)
     assert batcher.predictor is not None
     bundle = batcher.predictor.bundle
     held.waited(answer.queue_seconds)
-    held.predicted(bundle.version, passengers, answer.predictions)
-    drift_of(request).predicted(passengers, answer.predictions)
+    if not trial:
+        held.predicted(bundle.version, passengers, answer.predictions)
+        drift_of(request).predicted(passengers, answer.predictions)
     ids = [uuid7() for _ in answer.predictions]
     store: Store | None = request.app.state.store
-    if store is not None:
+    if store is not None and not trial:
         store.log(bundle.version, ids, passengers, answer.predictions)
     identity = ModelIdentity(bundle.name, bundle.version)
     return answer, [

@@ -32,10 +32,10 @@ DRIFT_REFUSALS = {status: REFUSALS[status] for status in (400, 406, 411, 413, 41
 
 
 @post("/v1/predict", status_code=200, responses={200: ResponseSpec(PredictionResponse), **REFUSALS})
-async def predict(request: AnyRequest) -> Response[bytes]:
-    """One passenger → one prediction."""
+async def predict(request: AnyRequest, trial: bool = False) -> Response[bytes]:
+    """One passenger → one prediction. A ``trial`` is not counted as traffic: not by metrics, drift tests, or log."""
     passenger = await take(request, Passenger)
-    answer, predictions = await answered(request, [passenger])
+    answer, predictions = await answered(request, [passenger], trial)
     return respond(request, predictions[0], answer)
 
 

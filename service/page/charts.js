@@ -38,9 +38,10 @@ export function shareBar({ live, reference }, most, rows) {
 // Log evidence over a stream's rows, under the threshold where it alarms.
 export function evidence(width, { history, seen, log_evidence: now, threshold, noun }) {
   const height = 130, bottom = height - 20, top = 14, first = history.length ? Math.min(history[0][0], seen) : 0;
-  const points = [...history.filter(([row]) => row < seen), [seen, now]];
+  const points = [...(first > seen / 10 ? [] : [[0, 0]]), ...history.filter(([row]) => row < seen), [seen, now]];
   const highest = Math.max(threshold * 1.12, ...points.map(([, value]) => value));
-  const start = first > 1 ? first : 0, span = Math.max(1, seen - start);
+  // What was seen before the process started has no course.
+  const start = first > seen / 10 ? first : 0, span = Math.max(1, seen - start);
   const x = (row) => width * (row - start) / span, y = (value) => bottom - (bottom - top) * value / highest;
   const path = points.map(([row, value]) => `${x(row).toFixed(1)},${y(value).toFixed(1)}`);
   const label = `Log evidence ${now.toFixed(1)} after ${count(seen)} ${noun}; it alarms at ${threshold.toFixed(1)}; the highest so far was ${Math.max(...points.map(([, v]) => v)).toFixed(1)}.`;
@@ -84,6 +85,11 @@ export function group(width, { observed, expected }) {
     svg("circle", { class: "hollow", cx: x(expected), cy: 10, r: 4, "fill-opacity": 0 }));
 }
 
+// The numbers under the lines of groups.
+export function groupAxis(width) {
+  return svg("svg", { width, height: 20, "aria-hidden": "true" }, text(0, 13, "0"), text(width / 2, 13, "0.5", "middle"), text(width, 13, "1", "end"));
+}
+
 // Wilson's 95 % interval of a share (1927).
 export function wilson(held, rows) {
   const z2 = 1.96 ** 2, p = held / rows, middle = (p + z2 / (2 * rows)) / (1 + z2 / rows);
@@ -92,5 +98,5 @@ export function wilson(held, rows) {
 }
 
 function niceTop(value) {
-  return [0.1, 0.2, 0.4, 0.6, 0.8, 1].find((one) => one >= value) ?? 1;
+  return [0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1].find((one) => one >= value) ?? 1;
 }

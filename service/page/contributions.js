@@ -22,7 +22,7 @@ export async function explain(passenger) {
   const mine = asked = new AbortController(), how = method();
   try {
     const answer = await ask(how === "shapley" ? "v1/explain?method=shapley" : "v1/explain", passenger, mine.signal);
-    if (mine === asked) show(answer.fields, answer.method ?? how);
+    if (mine === asked) show(answer, how);
   } catch (error) {
     if (error.name === "AbortError") return;
     offered = ![404, 405].includes(error.status);
@@ -32,14 +32,17 @@ export async function explain(passenger) {
 
 export function forget() { asked?.abort(); }
 
-function show(fields, how) {
+function show({ fields, text, method: used }, how) {
   const most = Math.max(SMALLEST_SCALE, ...fields.map((one) => Math.abs(one.contribution)));
   const sorted = [...fields].sort((a, b) => Math.abs(b.contribution) - Math.abs(a.contribution));
-  by("contributions-about").textContent = ABOUT[how] ?? "In log-odds; +0.7 doubles the odds.";
+  by("contributions-about").textContent = ABOUT[used ?? how] ?? "In log-odds; +0.7 doubles the odds.";
   by("contributions-rows").replaceChildren(html("div", { role: "list", "aria-label": "Contributions in log-odds, the largest first" },
     sorted.map(({ field, contribution }) => html("div", { class: "contribution", role: "listitem" },
       html("span", {}, FIELDS[field]?.name ?? plain(field)), bar(contribution / most),
       html("span", {}, signed(contribution))))));
+  // The model reads words alone: what is not in them adds nothing.
+  by("contributions-text").hidden = !text;
+  by("contributions-text").textContent = text ? `The model reads: “${text}”.` : "";
   by("contributions").hidden = false;
 }
 

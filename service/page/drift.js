@@ -63,7 +63,7 @@ function show(report) {
   const nothing = seen.prediction.seen === 0;
   const summary = nothing ? "Nothing has been predicted yet, so there is nothing to tell." : `${sentence(report.summary)}.`;
   if (by("drift-summary").textContent !== summary) { by("drift-summary").textContent = summary; say(summary); }
-  by("drift-meaning").textContent = `While nothing changes, a test alarms at most once in ${count(report.run_length)} of its rows on average. Counted in evidence for a change, on a log scale.`;
+  by("drift-meaning").textContent = `While nothing changes, a test alarms at most once in ${count(report.run_length)} of its rows on average. The curves are the evidence for a change, on a log scale.`;
   for (const stream of report.streams) cards[stream.stream].show(stream);
   by("causes").replaceChildren(...report.causes.map(cause));
   showDistributions(report.distributions);
@@ -129,7 +129,7 @@ function field({ variable, rows, bins, stability_index: index, expected_stabilit
   const far = rows >= FEWEST_ROWS && index > 0.1 && index > 3 * expected;
   return html("section", { "aria-label": FIELDS[variable]?.name ?? variable },
     html("header", {}, html("h4", {}, sentence(FIELDS[variable]?.name ?? variable)),
-      html("span", { class: far ? "fine far" : "fine" }, rows ? `${two(index)} (${two(expected)})` : "")),
+      html("span", { class: far ? "fine far" : "fine" }, rows ? `${index.toFixed(3)} (${expected.toFixed(3)})` : "")),
     html("ul", {}, shown.map((one) => html("li", {}, html("span", {}, binName(variable, one.bin)), shareBar(one, most, rows),
       html("span", {}, rows ? `${percent(one.live)}%` : "", html("span", { class: "unseen" }, ` live, ${percent(one.reference)}% in training`))))));
 }
@@ -162,5 +162,5 @@ function showEstimates(estimates) {
     row("Right answers to expect", estimates.expected_accuracy),
     row("Survivors to expect", estimates.expected_prevalence),
     row("Survivors, if only their share moved", estimates.prior_shift_prevalence,
-      `, served for ${minus(estimates.baseline_prevalence, 2)}; fits with p = ${estimates.prior_shift_fit < 0.001 ? "<0.001" : estimates.prior_shift_fit.toPrecision(2)}`));
+      `, served for ${minus(estimates.baseline_prevalence, 2)}; fit: p ${estimates.prior_shift_fit < 0.001 ? "< 0.001" : `= ${estimates.prior_shift_fit.toPrecision(2)}`}`));
 }

@@ -1,6 +1,6 @@
 // The model's card: what it is, how well it did on rows that it had not seen, and where it did worse.
 
-import { group, reliability } from "./charts.js";
+import { group, groupAxis, reliability } from "./charts.js";
 import { by, drawn, html, table } from "./elements.js";
 import { count, minus, percent, plain, plusMinus, range, signed, two } from "./words.js";
 
@@ -15,9 +15,9 @@ export function showModel(model) {
   const { manifest: { origin, files }, evaluation } = model;
   by("model-lead").textContent = `${origin.name}, version ${model.version}: a BERT fine-tuned in MLX that reads a passenger as a short text, and a map that straightens its probabilities.`;
   by("model-body").replaceChildren(
-    ...(evaluation.calibrated ? [scores(evaluation)] : []),
-    html("div", { class: "model-columns" }, ...(evaluation.calibrated ? [diagram(evaluation), groups(evaluation)] : [])),
-    html("div", { class: "model-columns" }, ...[evaluation.sets_at && sets(evaluation.sets_at), evaluation.peers && peers(evaluation.peers)].filter(Boolean)),
+    html("div", { class: "model-columns" }, ...(evaluation.calibrated ? [diagram(evaluation), scores(evaluation)] : [])),
+    html("div", { class: "model-columns" }, evaluation.subgroups ? groups(evaluation) : null,
+      html("div", {}, evaluation.sets_at ? sets(evaluation.sets_at) : null, evaluation.peers ? peers(evaluation.peers) : null)),
     html("div", { class: "model-columns" }, origins(model, origin, evaluation), versions(model, origin, files)));
   by("model-body").hidden = false;
 }
@@ -57,8 +57,10 @@ function groups({ subgroups }) {
     drawn(box, group)({ observed: one.observed, expected: one.calibrated.expected });
     return [html("span", {}, one.group), box];
   });
-  return section("Groups", html("div", { class: "groups", "aria-hidden": "true" }, rows),
-    html("p", { class: "fine" }, key("full"), "the share that survived, with its 95 % interval, from 0 to 1. ", key("open"), "the mean probability."),
+  const axis = html("div", {});
+  drawn(axis, groupAxis)({});
+  return section("Groups", html("div", { class: "groups", "aria-hidden": "true" }, rows, html("span", {}), axis),
+    html("p", { class: "fine" }, key("full"), "the share that survived, with its 95 % interval. ", key("open"), "the mean probability."),
     html("details", {}, html("summary", {}, "Figures"), table("Groups", ["group", "passengers", "survived", "mean probability", "log loss"],
       subgroups.map((one) => [one.group, count(one.rows), two(one.observed.value), two(one.calibrated.expected), plusMinus(one.calibrated.log_loss)]))));
 }

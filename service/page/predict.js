@@ -63,7 +63,7 @@ async function answer() {
   const stale = setTimeout(() => by("answer").classList.add("stale"), STALE_MILLISECONDS);
   for (let tries = 0; mine === latest; tries++) {
     try {
-      const found = await ask("v1/predict", asked, mine.signal);
+      const found = await ask("v1/predict?trial=true", asked, mine.signal);
       if (mine !== latest) return;
       clearTimeout(stale);
       show(found);
@@ -86,12 +86,21 @@ function show({ probability, survived, confidence }) {
   by("answer").hidden = false;
   by("answer").classList.remove("stale");
   by("percent").textContent = percent(probability);
+  brief(probability);
   by("verdict").textContent = `Of 100 such passengers ${ofHundred(probability)} survived.`;
   drawScale({ ...shown, prevalence });
   by("says").replaceChildren(...sayings(confidence).map(([name, text]) => html("li", {}, html("span", {}, name), html("span", {}, text))));
   tellTruth(survived);
   const set = confidence.prediction_set.join(" or ") || "neither outcome";
   say(`${percent(probability)} percent. Prediction set: ${set}.`);
+}
+
+// The answer in one line, where the form fills the screen and the answer is below it.
+function brief(probability) {
+  const [number, track] = by("brief").children;
+  number.textContent = `${percent(probability)} %`;
+  track.firstChild.style.width = `${100 * probability}%`;
+  by("brief").hidden = false;
 }
 
 function sayings({ interval, prediction_set: set, coverage, typicality, warnings }) {
