@@ -2,9 +2,12 @@
 
 import hashlib
 
+from typing import Annotated
+
 import msgspec
 from litestar import Response, get, post
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import QueryParameter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from models.passenger import Passenger
@@ -28,11 +31,15 @@ from service.store import Store
 
 NO_STORE = ResponseSpec(Problem, description="the service has no store", media_type="application/problem+json")
 
+Trial = Annotated[
+    bool, QueryParameter(description="answer without counting it as traffic: not in metrics, drift tests or log")
+]
+
 DRIFT_REFUSALS = {status: REFUSALS[status] for status in (400, 406, 411, 413, 415, 422, 503)}
 
 
 @post("/v1/predict", status_code=200, responses={200: ResponseSpec(PredictionResponse), **REFUSALS})
-async def predict(request: AnyRequest, trial: bool = False) -> Response[bytes]:
+async def predict(request: AnyRequest, trial: Trial = False) -> Response[bytes]:
     """One passenger → one prediction. A ``trial`` is not counted as traffic: not by metrics, drift tests, or log."""
     passenger = await take(request, Passenger)
     answer, predictions = await answered(request, [passenger], trial)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from litestar import Response, Router, get
 from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
 from msgspec import Struct
 
 FOLDER = Path(__file__).parent / "page"
@@ -55,7 +56,7 @@ def page_router() -> Router:
         return _send(files["index.html"])
 
     @get("/page/{name:str}", include_in_schema=False)
-    async def page_file(name: str) -> Response[bytes]:
+    async def page_file(name: FromPath[str]) -> Response[bytes]:
         """A file of the page."""
         if name not in files:
             raise NotFoundException(f"the page has no file of that name; it has {', '.join(files)}")

@@ -105,7 +105,7 @@ function makeCard(stream, [title, question, noun]) {
 
 function told(report, noun) {
   const by_ = report.field ? `, by ${FIELDS[report.field]?.name ?? report.field} most of all` : "";
-  if (report.alarm) return `Since ${noun.slice(0, -1)} ${count(report.at)}, ${new Date(report.since).toLocaleString()}${by_}.`;
+  if (report.alarm) return `Since ${noun.slice(0, -1)} ${count(report.at)}, ${new Date(report.since).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })}${by_}.`;
   if (!report.seen) return `No ${noun} yet.`;
   return `Evidence ${report.log_evidence.toFixed(1)} of ${report.threshold.toFixed(1)}.`;
 }
