@@ -1,7 +1,6 @@
 """The /v1 routes, health and metrics."""
 
 import hashlib
-
 from typing import Annotated
 
 import msgspec

@@ -24,7 +24,9 @@ WOMAN = {"pclass": 1, "sex": "female"}
 def service(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     state = tmp_path_factory.mktemp("state")
-    process = start("--bundle", bundle_folder, "--port", port, "--grace-seconds", 0, "--state", state)
+    process = start(
+        "--bundle", bundle_folder, "--port", port, "--grace-seconds", 0, "--state", state, "--log-level", "warning"
+    )
     url = f"http://127.0.0.1:{port}"
     wait_ready(url, process)
     yield url
