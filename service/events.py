@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
 from typing import Any
 from weakref import WeakSet
 
@@ -53,13 +53,18 @@ class DriftEvents:
         self._subscribers.add(subscriber)
         return subscriber
 
-    async def stream(self, subscriber: Subscriber, drift: Drift, batcher: Batcher) -> AsyncIterator[bytes]:
-        """The report now, and again after it changed, until the service stops; comments in between."""
+    async def stream(
+        self, subscriber: Subscriber, drift: Callable[[], Drift], batcher: Batcher
+    ) -> AsyncIterator[bytes]:
+        """The report now, and again after it changed, until the service stops; comments in between.
+
+        ``drift`` gives the tests of the bundle that serves now.
+        """
         yield RETRY
         sent, last = 0, time.monotonic()
         try:
             while not stopping(batcher):
-                number, event = self._latest(drift)
+                number, event = self._latest(drift())
                 if number != sent:
                     sent, last = number, time.monotonic()
                     yield event
@@ -81,7 +86,7 @@ class DriftEvents:
 
 def _seen(drift: Drift) -> tuple[Hashable, ...]:
     """Differs when the report does: its rates change all the time, but nobody need be told of that."""
-    return tuple((drift.log_evidence(one), drift.seen[one], drift.alarms.get(one)) for one in STREAMS)
+    return drift.version, *((drift.log_evidence(one), drift.seen[one], drift.alarms.get(one)) for one in STREAMS)
 
 
 def stopping(batcher: Batcher) -> bool:
@@ -98,7 +103,8 @@ def stopping(batcher: Batcher) -> bool:
 )
 async def drift_events(request: AnyRequest) -> Response[Any]:
     """Server-sent events named ``drift``: the report now, and again, at most once a second, when it has changed."""
-    drift, batcher = drift_of(request), batcher_of(request)
+    batcher = batcher_of(request)
+    drift_of(request)
     if stopping(batcher):
         raise NotReady(batcher.failure or "stopping")
     if request.scope["state"]["exchange"].method == "HEAD":
@@ -106,4 +112,6 @@ async def drift_events(request: AnyRequest) -> Response[Any]:
         return Response(b"", media_type=EVENT_STREAM, headers=HEADERS)
     events: DriftEvents = request.app.state.drift_events
     subscriber = events.subscribe()
-    return Stream(events.stream(subscriber, drift, batcher), media_type=EVENT_STREAM, headers=HEADERS)
+    return Stream(
+        events.stream(subscriber, lambda: drift_of(request), batcher), media_type=EVENT_STREAM, headers=HEADERS
+    )

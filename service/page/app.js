@@ -9,6 +9,8 @@ import { setPrevalence, startPredict } from "./predict.js";
 
 const LONGEST_WAIT_SECONDS = 10;
 const tabs = [...document.querySelectorAll("[role=tab]")];
+// Of the model whose card is shown.
+let version = null;
 const nameOf = (tab) => tab.id.replace("tab-", "");
 
 function select(name, focus = false) {
@@ -44,10 +46,12 @@ function go(name, focus = false) {
   select(name, focus);
 }
 
-async function startModel() {
+// Show the model's card, once the service is there.
+async function showServed() {
   for (let wait = 1; ; wait = Math.min(2 * wait, LONGEST_WAIT_SECONDS)) {
     try {
       const model = await ask("v1/model"), { rows, survived } = model.manifest.origin.data;
+      version = model.version;
       by("served").textContent = `${model.name} ${model.version}`;
       setPrevalence(survived / rows);
       showModel(model);
@@ -64,4 +68,7 @@ startDrift((alarmed) => by("tab-drift").classList.toggle("alarmed", alarmed));
 startTabs();
 startPredict();
 startFile();
-startModel();
+document.addEventListener("answered", ({ detail }) => {
+  if (version !== null && detail !== version) { version = null; showServed(); }
+});
+showServed();

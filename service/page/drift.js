@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { evidence, reliability, shareBar, shares, wilson } from "./charts.js";
-import { by, drawn, html, speaker, table } from "./elements.js";
+import { answeredBy, by, drawn, html, speaker, table } from "./elements.js";
 import { FIELDS } from "./passenger.js";
 import { binName, count, minus, percent, range, two } from "./words.js";
 
@@ -58,6 +58,7 @@ function link(live, text) {
 }
 
 function show(report) {
+  answeredBy(report.version);
   const seen = Object.fromEntries(report.streams.map((one) => [one.stream, one]));
   by("drift-body").hidden = false;
   const nothing = seen.prediction.seen === 0;

@@ -2,7 +2,7 @@
 
 import { ask, pause } from "./api.js";
 import { explain, forget } from "./contributions.js";
-import { by, drawn, html, speaker } from "./elements.js";
+import { answeredBy, by, drawn, html, speaker } from "./elements.js";
 import { FAMOUS, FIELDS, value } from "./passenger.js";
 import { scale } from "./scale.js";
 import { ofHundred, percent, range } from "./words.js";
@@ -79,7 +79,8 @@ async function answer() {
   }
 }
 
-function show({ probability, survived, confidence }) {
+function show({ model, probability, survived, confidence }) {
+  answeredBy(model.version);
   shown = { probability, confidence };
   notes(Object.fromEntries(confidence.warnings.map((one) => [one.field, one.message])), false);
   by("answer-problem").hidden = true;

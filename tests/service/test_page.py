@@ -348,6 +348,20 @@ def test_the_card_tells_what_the_service_tells(visit: Open, service: str) -> Non
         )
 
 
+def test_another_model_in_its_place_is_shown(visit: Open) -> None:
+    with visit() as page:
+        expect(page.locator("#model-body")).not_to_be_empty()
+        expect(page.locator("#answer")).to_be_visible()
+
+        def newer(route: Route) -> None:
+            found = route.fetch().json()
+            route.fulfill(json={**found, "model": {"name": "titanic", "version": "0123456789ab"}})
+
+        page.route("**/v1/predict?trial=true", newer)
+        with page.expect_response("**/v1/model"):
+            page.locator("#age").fill("30")
+
+
 # File
 
 
