@@ -231,7 +231,7 @@ def test_a_wrong_value_shows_its_fault_where_it_stands(visit: Open) -> None:
 def test_an_answer_that_comes_too_late_is_dropped_and_a_busy_service_asked_again(visit: Open) -> None:
     held: list[Route] = []
     with visit(refused=("/v1/predict",)) as page:
-        expect(page.locator("#answer")).to_be_visible()
+        stale = answer_of(page, lambda: page.locator("#age").fill("40"))
 
         def late(route: Route) -> None:
             if json.loads(route.request.post_data or "{}")["age"] == 1:
@@ -249,7 +249,7 @@ def test_an_answer_that_comes_too_late_is_dropped_and_a_busy_service_asked_again
         assert found == {"detail": "full"}
         expect(page.locator("#answer")).not_to_have_class("stale")
         shown = page.locator("#percent").inner_text()
-        held[0].abort()
+        held[0].fulfill(json={**stale, "probability": 0.123})
         page.wait_for_timeout(300)
         assert page.locator("#percent").inner_text() == shown
         expect(page.locator("#answer-problem")).to_be_hidden()
