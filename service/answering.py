@@ -52,13 +52,8 @@ async def answered(
     A ``trial`` is answered alike and leaves no trace in counters of predictions, drift tests, log and shadow: whoever
     plays with a form sends what no traffic looks like.
     """
-    state = request.app.state
-    client = request.client.host if request.client else ""
-    answer: Answer = await state.batcher.predict(
-        passengers, deadline_seconds(request), client, lambda: _left(request.receive)
-    )
+    answer = await computed(request, passengers)
     bundle = answer.bundle
-    state.metrics.waited(answer.queue_seconds)
     ids = [uuid7() for _ in answer.predictions]
     if not trial:
         _count(request, answer, passengers, ids)
@@ -83,6 +78,16 @@ def _count(request: AnyRequest, answer: Answer, passengers: Sequence[Passenger],
         store.log(bundle.version, ids, passengers, answer.predictions)
     if state.shadow is not None:
         state.shadow.offer(passengers, answer.predictions)
+
+
+async def computed(request: AnyRequest, passengers: Sequence[Passenger]) -> Answer:
+    """Passengers → their predictions in order, which leave no trace but the time they waited; raises as the batcher."""
+    client = request.client.host if request.client else ""
+    answer = await batcher_of(request).predict(
+        passengers, deadline_seconds(request), client, lambda: _left(request.receive)
+    )
+    request.app.state.metrics.waited(answer.queue_seconds)
+    return answer
 
 
 def deadline_seconds(request: AnyRequest) -> float:

@@ -10,7 +10,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.routes import HTTPRoute
 from prometheus_client import CollectorRegistry
 
-from service import api
+from service import api, explain
 from service.batcher import Batcher, PredictorLike
 from service.drift_keeper import DriftKeeper
 from service.errors import ServiceError, http_problem, service_problem, unexpected_problem
@@ -70,7 +70,7 @@ def create_app(
         observe=observe,
         route_handlers=[
             api.predict, api.predict_batch, api.take_outcomes, api.model, api.drift, api.acknowledge,
-            api.reload, api.live, api.ready, api.metrics, drift_events, page_router(),
+            api.reload, api.live, api.ready, api.metrics, drift_events, explain.explain, page_router(),
         ],
         state=State(
             {"settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store,

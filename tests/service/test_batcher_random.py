@@ -127,9 +127,8 @@ def test_everybody_gets_one_end_and_the_right_one(actions: list[Any], deaths: li
         given = [one.probability for one in end.predictions]
         assert [one % 1000 for one in given] == fares
         assert len({one // 1000 for one in given}) == 1
-    for bad, reason in ((POISON, "error"), (NOT_FINITE, "not_finite"), (DEADLY, "lost")):
-        failed = sum(isinstance(end, PredictionFailed) and bad in fares for fares, end in ends)
-        assert gauge.failures.count(reason) >= failed
+    # A request may end for another reason before its failure is delivered, never fail uncounted.
+    assert len(gauge.failures) >= sum(isinstance(end, PredictionFailed) for _, end in ends)
     assert gauge.lost <= len(deaths)
     assert gauge.rows == 0
     assert gauge.highest <= MAX_QUEUE_ROWS

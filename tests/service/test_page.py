@@ -55,13 +55,10 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def visit(service: str, browser: Browser) -> Callable[..., AbstractContextManager[Page]]:
     """Opens the page at a section; ``refused`` are parts of addresses that the test has answered with a refusal."""
-    # A service without explanations says 404, and the browser writes that down.
-    known = httpx.post(f"{service}/v1/explain", json={"pclass": 1, "sex": "female"}).status_code
-    absent = {"/v1/explain"} if known == 404 else set()
 
     @contextmanager
     def opened(tab: str = "predict", refused: tuple[str, ...] = (), **settings: Any) -> Iterator[Page]:
-        with watched(browser, absent | set(refused), **settings) as page:
+        with watched(browser, set(refused), **settings) as page:
             page.goto(f"{service}/#{tab}")
             yield page
 
@@ -255,7 +252,23 @@ def test_an_answer_that_comes_too_late_is_dropped_and_a_busy_service_asked_again
         expect(page.locator("#answer-problem")).to_be_hidden()
 
 
-def test_what_the_fields_add(visit: Open) -> None:
+def test_what_the_fields_add_is_what_the_service_explains(visit: Open, service: str) -> None:
+    passenger = {"pclass": 2, "sex": "female"}
+    with visit() as page:
+        page.locator("#passenger").evaluate("form => form.reset()")
+        page.get_by_role("radio", name="Second").check(force=True)
+        page.get_by_role("radio", name="Female", exact=True).check(force=True)
+        for field in ("sibsp", "parch"):
+            page.locator(f"#{field}").fill("0")
+        told = httpx.post(f"{service}/v1/explain", json=passenger, timeout=30).json()
+        expect(page.locator("#contributions-text")).to_contain_text(told["text"])
+        shown = page.get_by_role("listitem").filter(has=page.locator("svg"))
+        sex = next(one["contribution"] for one in told["fields"] if one["field"] == "sex")
+        row = shown.filter(has_text="sex").first
+        expect(row).to_contain_text(f"{abs(sex):.2f}")
+
+
+def test_a_service_that_explains_nothing_leaves_the_panel_out(visit: Open) -> None:
     fields = [{"field": "age", "value": 1, "contribution": -0.25}, {"field": "sex", "value": "x", "contribution": 2.5}]
     asked: list[str] = []
     with visit("model", refused=("/v1/explain",)) as page:
@@ -464,7 +477,7 @@ def test_a_phone_never_scrolls_sideways(visit: Open) -> None:
 
 
 def test_it_weighs_little(service: str, browser: Browser) -> None:
-    with watched(browser, {"/v1/explain"}) as page:
+    with watched(browser, set()) as page:
         session = page.context.new_cdp_session(page)
         session.send("Network.enable")
         loaded: list[float] = []
