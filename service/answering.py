@@ -10,6 +10,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import Receive
 
 from models.passenger import Passenger
+from service.access import Access
 from service.batcher import Batcher
 from service.bodies import decode_body
 from service.drift import Drift
@@ -29,9 +30,10 @@ SHOWN_CHARACTERS = 60
 REFUSALS = {
     status: ResponseSpec(Problem, description=text, media_type="application/problem+json")
     for status, text in {
-        400: "malformed body", 406: "neither JSON nor MessagePack is accepted", 411: "no body", 413: "body too large",
+        400: "malformed body", 401: "no key, or not a good one", 403: "the key lacks the scope",
+        406: "neither JSON nor MessagePack is accepted", 411: "no body", 413: "body too large",
         415: "neither JSON nor MessagePack, or an unknown coding", 422: "faults in the body",
-        429: "queue full", 503: "not ready", 504: "deadline passed",
+        429: "queue full, or the key's rate used up", 503: "not ready", 504: "deadline passed",
     }.items()
 }  # fmt: skip
 
@@ -82,7 +84,10 @@ def _count(request: AnyRequest, answer: Answer, passengers: Sequence[Passenger],
 
 async def computed(request: AnyRequest, passengers: Sequence[Passenger]) -> Answer:
     """Passengers → their predictions in order, which leave no trace but the time they waited; raises as the batcher."""
-    client = request.client.host if request.client else ""
+    access: Access = request.app.state.access
+    access.rows(request.scope, len(passengers))
+    # Who has a key is one client, from wherever.
+    client = request.scope["state"]["exchange"].key or (request.client.host if request.client else "")
     answer = await batcher_of(request).predict(
         passengers, deadline_seconds(request), client, lambda: _left(request.receive)
     )
