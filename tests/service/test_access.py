@@ -682,7 +682,7 @@ def test_the_real_service_with_keys_and_tls(bundle_folder: Path, holders: Holder
     process = start(
         "--bundle", bundle_folder, "--port", port, "--host", "0.0.0.0", "--grace-seconds", 0, "--keys", holders.path,
         "--tls-certificate", certificates / "server.pem", "--tls-key", certificates / "server.key",
-        "--tls-client-ca", certificates / "ca.pem", "--log-format", "json",
+        "--tls-client-ca", certificates / "ca.pem", "--log-format", "json", "--log-requests", "all",
     )  # fmt: skip
     trusting = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
     stranger = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
