@@ -12,7 +12,7 @@ from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry
 
-from service import api
+from service import api, stream
 from service.batcher import Batcher, PredictorLike
 from service.drift_keeper import DriftKeeper
 from service.errors import ServiceError, http_problem, service_problem, unexpected_problem
@@ -64,10 +64,13 @@ def create_app(
 
     app = Litestar(
         route_handlers=[
-            api.predict, api.predict_batch, api.take_outcomes, api.model, api.drift, api.acknowledge,
-            api.live, api.ready, api.metrics,
+            api.predict, api.predict_batch, stream.predict_stream, api.take_outcomes, api.model, api.drift,
+            api.acknowledge, api.live, api.ready, api.metrics,
         ],
-        state=State({"settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store}),
+        state=State({
+            "settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store,
+            "turns": stream.Turns(2 * settings.max_batch_rows),
+        }),
         on_startup=[batcher.start, drift.start, *([store.start] if store else [])],
         on_shutdown=[
             lambda: batcher.stop(settings.timeout_seconds),
