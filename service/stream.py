@@ -196,17 +196,29 @@ class Stream:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         try:
             async with asyncio.TaskGroup() as tasks:
-                reader = tasks.create_task(self._read(receive, tasks))
+                self._tasks = tasks
+                self._ahead = tasks.create_task(self._receive(receive))
+                reader = tasks.create_task(self._read(receive))
                 await self._write(send)
                 reader.cancel()
+                self._ahead.cancel()
         except* ClientGone as gone:
             # The rest is not sent: a response that is cut off must not look like one that is whole.
             LOGGER.info("a stream ended early: %s", gone.exceptions[0])
         else:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _read(self, receive: Receive, tasks: asyncio.TaskGroup) -> None:
-        """Read until the client has sent all or is silent, or the service stops; then watch for its leaving."""
+    async def _receive(self, receive: Receive) -> Any:
+        """The next piece of the request. One is always waited for, also after the last: so is a client's leaving seen,
+        whatever else waits."""
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone("the client has left")
+        self._heard = time.monotonic()
+        return message
+
+    async def _read(self, receive: Receive) -> None:
+        """Read until the client has sent all or is silent, or the service stops."""
         lines, more = Lines(), True
         last: LineProblem | None = None
         while more and last is None:
@@ -215,33 +227,24 @@ class Stream:
                 last = self._silence(lines.ended + 1)
                 break
             more = bool(message.get("more_body"))
-            last = await self._group(lines.split(message.get("body", b"")), tasks)
+            last = await self._group(lines.split(message.get("body", b"")))
         if last is None:
-            last = await self._group(lines.finish(), tasks)
+            last = await self._group(lines.finish())
         self._groups.put_nowait(last)
-        while True:
-            if not more:
-                self._sent_all.set()
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone("the client has left")
-            more = more and bool(message.get("more_body"))
+        while more:
+            message = await self._next(receive, patient=True)
+            more = bool(message.get("more_body"))
+        self._sent_all.set()
 
-    async def _next(self, receive: Receive) -> Any:
-        """The next piece of the request; None when the service stops or the client has sent nothing for too long."""
-        waiting = asyncio.ensure_future(receive())
-        try:
-            while not (await asyncio.wait({waiting}, timeout=TURN_SECONDS))[0]:
-                # A client that waits for an answer of ours owes us nothing.
-                idle = not self._unsent and time.monotonic() - self._heard > self._idle_seconds
-                if idle or self._batcher.draining:
-                    return None
-        finally:
-            waiting.cancel()
-        message = waiting.result()
-        if message["type"] == "http.disconnect":
-            raise ClientGone("the client left before it had sent all")
-        self._heard = time.monotonic()
+    async def _next(self, receive: Receive, patient: bool = False) -> Any:
+        """The next piece; None when the service stops, or the client has sent nothing for too long."""
+        while not (await asyncio.wait({self._ahead}, timeout=TURN_SECONDS))[0]:
+            # A client that waits for an answer of ours owes us nothing.
+            idle = not self._unsent and time.monotonic() - self._heard > self._idle_seconds
+            if (idle or self._batcher.draining) and not patient:
+                return None
+        message = self._ahead.result()
+        self._ahead = self._tasks.create_task(self._receive(receive))
         return message
 
     def _silence(self, line: int) -> LineProblem:
@@ -254,12 +257,12 @@ class Stream:
         detail = f"the service is stopping and takes no more lines; send from line {line} again, elsewhere or later"
         return _problem(line, http.HTTPStatus.SERVICE_UNAVAILABLE, detail)
 
-    async def _group(self, lines: Iterable[Line], tasks: asyncio.TaskGroup) -> LineProblem | None:
+    async def _group(self, lines: Iterable[Line]) -> LineProblem | None:
         """Lines that have arrived → groups; the problem that ends the stream when the service stops meanwhile."""
         rows: list[Row] = []
 
         def close() -> None:
-            self._groups.put_nowait(tasks.create_task(self._answers(rows)))
+            self._groups.put_nowait(self._tasks.create_task(self._answers(rows)))
 
         for line in lines:
             if not rows:
@@ -313,7 +316,9 @@ class Stream:
     async def _write(self, send: Send) -> None:
         """Send the groups in order, each as soon as it is ready."""
         while isinstance(group := await self._groups.get(), asyncio.Task):
-            await self._send(send, await group)
+            # Awaited itself, it would be handed a cancellation that is meant for us, and might end before it sees it.
+            await asyncio.wait({group})
+            await self._send(send, group.result())
             self._heard = time.monotonic()
             self._unsent -= 1
             self._free.release()
