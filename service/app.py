@@ -12,7 +12,7 @@ from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry
 
-from service import api, stream
+from service import api, oip, stream
 from service.batcher import Batcher, PredictorLike
 from service.drift_keeper import DriftKeeper
 from service.errors import ServiceError, http_problem, service_problem, unexpected_problem
@@ -66,6 +66,7 @@ def create_app(
         route_handlers=[
             api.predict, api.predict_batch, stream.predict_stream, api.take_outcomes, api.model, api.drift,
             api.acknowledge, api.live, api.ready, api.metrics,
+            oip.server, oip.live, oip.ready, oip.model, oip.model_ready, oip.infer,
         ],
         state=State({
             "settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store,
@@ -80,7 +81,9 @@ def create_app(
         before_send=[count],
         middleware=[_timed],
         exception_handlers={
-            ServiceError: service_problem, HTTPException: http_problem, Exception: unexpected_problem,
+            ServiceError: oip.in_protocols_form(service_problem),
+            HTTPException: oip.in_protocols_form(http_problem),
+            Exception: oip.in_protocols_form(unexpected_problem),
         },
         request_max_body_size=settings.max_body_bytes,
         openapi_config=OpenAPIConfig(

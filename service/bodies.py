@@ -28,7 +28,11 @@ def decode_body(body: bytes, content_type: str, form: type[T]) -> T:
     Raises WrongMediaType for anything but JSON and MessagePack, MalformedBody for bytes that are not what they claim,
     InvalidBody with every fault of the value.
     """
-    value = _decode(body, content_type)
+    return check(_decode(body, content_type), form)
+
+
+def check(value: Any, form: type[T]) -> T:
+    """What JSON or MessagePack gave → ``form``; raises InvalidBody with every fault."""
     faults = list(_number_faults(value, form, ""))
     if not faults:
         try:
@@ -97,14 +101,14 @@ def _faults(value: Any, form: Any, pointer: str) -> Iterator[Fault]:
             # The items of a list were judged one by one; what remains is its own type and length.
             msgspec.convert(value, _bare(form) if item is not None else form, strict=True)
         except msgspec.ValidationError as error:
-            yield Fault(pointer, _shown(value), _accepted(form, error))
+            yield Fault(pointer, shown(value), _accepted(form, error))
 
 
 def _unknown(value: dict[str, Any], name: Any, known: list[str], pointer: str) -> Fault:
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f'did you mean "{near[0]}"?' if near else f"the fields are {', '.join(known)}"
     escaped = str(name)[:SHOWN_CHARACTERS].replace("~", "~0").replace("/", "~1")
-    return Fault(f"{pointer}/{escaped}", _shown(value[name]), f"is not a field; {hint}")
+    return Fault(f"{pointer}/{escaped}", shown(value[name]), f"is not a field; {hint}")
 
 
 def _accepted(form: Any, error: msgspec.ValidationError) -> str:
@@ -114,7 +118,8 @@ def _accepted(form: Any, error: msgspec.ValidationError) -> str:
     return reason + described
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as JSON, shortened."""
     text = msgspec.json.encode(value, enc_hook=str).decode("utf-8", "replace")
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
