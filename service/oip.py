@@ -12,24 +12,15 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.exceptions import NotFoundException
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath
 from msgspec import Struct
 
 from models.bundle import Bundle
 from service.answering import AnyRequest, answered, batcher_of, not_ready
 from service.bodies import JSON, SHOWN_CHARACTERS, shown
 from service.errors import MalformedBody, WrongMediaType
-from service.tensors import (
-    BYTES,
-    FIELDS,
-    OUTPUTS,
-    WHOLE,
-    OutputTensor,
-    TensorMetadata,
-    read_passengers,
-    read_request,
-    wanted_outputs,
-    write_output,
-)
+from service.oip_inputs import BYTES, FIELDS, WHOLE, read_passengers, read_request
+from service.oip_outputs import OUTPUTS, OutputTensor, wanted_outputs, write_output
 
 BINARY = "application/octet-stream"
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -62,6 +53,14 @@ class ServerReady(Struct, frozen=True):
 class ModelReady(Struct, frozen=True):
     name: str
     ready: bool
+
+
+class TensorMetadata(Struct, frozen=True):
+    """A size of -1 is any, 1 to 1024."""
+
+    name: str
+    datatype: str
+    shape: list[int]
 
 
 class ModelMetadata(Struct, frozen=True, kw_only=True):
@@ -132,7 +131,9 @@ async def ready(request: AnyRequest) -> Response[ServerReady]:
     ["/v2/models/{name:str}/ready", "/v2/models/{name:str}/versions/{version:str}/ready"],
     responses={200: ResponseSpec(ModelReady), **refusals(404, 503)},
 )
-async def model_ready(request: AnyRequest, name: str, version: str | None = None) -> Response[ModelReady]:
+async def model_ready(
+    request: AnyRequest, name: FromPath[str], version: FromPath[str | None] = None
+) -> Response[ModelReady]:
     """The named model can be asked."""
     found = _is_ready(request)
     return Response(ModelReady(_served(request, name, version).name, found), status_code=200 if found else 503)
@@ -142,7 +143,7 @@ async def model_ready(request: AnyRequest, name: str, version: str | None = None
     ["/v2/models/{name:str}", "/v2/models/{name:str}/versions/{version:str}"],
     responses={200: ResponseSpec(ModelMetadata), **refusals(404, 503)},
 )
-async def model(request: AnyRequest, name: str, version: str | None = None) -> ModelMetadata:
+async def model(request: AnyRequest, name: FromPath[str], version: FromPath[str | None] = None) -> ModelMetadata:
     """The named model's inputs and outputs."""
     bundle = _served(request, name, version)
     inputs = [TensorMetadata(field, sent.datatype, [-1]) for field, sent in FIELDS.items()]
@@ -158,7 +159,7 @@ async def model(request: AnyRequest, name: str, version: str | None = None) -> M
     status_code=200,
     responses={200: ResponseSpec(InferResponse), **refusals(400, 404, 413, 415, 429, 503, 504)},
 )
-async def infer(request: AnyRequest, name: str, version: str | None = None) -> Response[bytes]:
+async def infer(request: AnyRequest, name: FromPath[str], version: FromPath[str | None] = None) -> Response[bytes]:
     """1 to 1024 passengers, as one tensor per field or as JSON objects in one tensor → one tensor per output."""
     bundle = _served(request, name, version)
     _check_type(request)

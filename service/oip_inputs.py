@@ -1,10 +1,10 @@
-"""Tensors of the Open Inference Protocol: passengers read from them, answers written as them.
+"""A request of the Open Inference Protocol → passengers.
 
 A tensor's values stand in the request's JSON, or, in the binary tensor data extension, as little-endian bytes behind
-it. All tensors here are columns: one row per passenger.
+it. All tensors are columns: one row per passenger.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from models.passenger import Passenger
 from service.bodies import JSON, MAX_FAULTS, check, decode_body, shown
 from service.errors import InvalidBody, MalformedBody, ServiceError
-from service.schemas import MAX_BATCH, BatchRequest, PredictionResponse
+from service.schemas import MAX_BATCH, BatchRequest
 
 BYTES = "BYTES"
 INTEGERS = {f"{kind}{8 * size}": f"<{kind[0].lower()}{size}" for kind in ("INT", "UINT") for size in (1, 2, 4, 8)}
@@ -49,30 +49,12 @@ class RequestedOutput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class InferRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Without ``outputs`` all are given. ``model_name``, which some clients repeat here, is not looked at."""
 
-    inputs: Annotated[list[InputTensor], Meta(min_length=1)]
-    outputs: list[RequestedOutput] | None = None
+    inputs: Annotated[list[InputTensor], Meta(min_length=1, max_length=len(Passenger.__struct_fields__))]
+    outputs: Annotated[list[RequestedOutput], Meta(max_length=64)] | None = None
     id: Annotated[str, Meta(max_length=256)] | None = None
     parameters: Parameters = None
     model_name: str | None = None
     model_version: str | None = None
-
-
-class OutputTensor(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``data`` is flat, row by row."""
-
-    name: str
-    shape: list[int]
-    datatype: str
-    parameters: dict[str, int] = {}
-    data: list[Any] | None = None
-
-
-class TensorMetadata(Struct, frozen=True):
-    """A size of -1 is any, 1 to 1024."""
-
-    name: str
-    datatype: str
-    shape: list[int]
 
 
 class Field(Struct, frozen=True):
@@ -101,17 +83,17 @@ def _field(info: msgspec.inspect.Field) -> Field:
 FIELDS = {info.name: _field(info) for info in msgspec.inspect.type_info(Passenger).fields}  # type: ignore[attr-defined]
 
 
-class _Faults(list[str]):
+class Faults(list[str]):
     """What is wrong with a request, told in one sentence."""
 
     def stop(self) -> None:
         """Raise MalformedBody if there is anything."""
         if self:
             count = f"{len(self)} fault{'s' if len(self) > 1 else ''}"
-            raise MalformedBody(f"the request has {count}: {_some(self)}")
+            raise MalformedBody(f"the request has {count}: {some(self)}")
 
 
-def _some(faults: Sequence[str]) -> str:
+def some(faults: Sequence[str]) -> str:
     more = f"; and {len(faults) - TOLD_FAULTS} more" if len(faults) > TOLD_FAULTS else ""
     return "; ".join(faults[:TOLD_FAULTS]) + more
 
@@ -122,7 +104,7 @@ def read_request(body: bytes, header_length: int | None) -> tuple[InferRequest, 
     try:
         return decode_body(head, JSON, InferRequest), b"" if header_length is None else body[header_length:]
     except InvalidBody as error:
-        faults = _Faults(
+        faults = Faults(
             f"{fault.pointer or '/'} is {fault.value or 'absent'}: {fault.message}" for fault in error.faults
         )
         faults.stop()
@@ -134,7 +116,7 @@ def read_request(body: bytes, header_length: int | None) -> tuple[InferRequest, 
 
 def read_passengers(request: InferRequest, binary: bytes) -> list[Passenger]:
     """A request's input tensors → passengers; raises MalformedBody with every fault found."""
-    faults = _Faults()
+    faults = Faults()
     columns = _columns(request.inputs, binary, faults)
     faults.stop()
     if WHOLE in columns:
@@ -146,7 +128,7 @@ def read_passengers(request: InferRequest, binary: bytes) -> list[Passenger]:
     return passengers
 
 
-def _columns(inputs: Sequence[InputTensor], binary: bytes, faults: _Faults) -> dict[str, list[Any]]:
+def _columns(inputs: Sequence[InputTensor], binary: bytes, faults: Faults) -> dict[str, list[Any]]:
     """Name of an input → its values, one per row."""
     names = [one.name for one in inputs]
     faults += [f"input {shown(name)} is there twice" for name in sorted({n for n in names if names.count(n) > 1})]
@@ -206,7 +188,7 @@ def _from_json(data: list[Any], shape: list[int], datatype: str) -> list[Any]:
         raise ValueError(f"data has {len(data)} values, and shape says {shape[0]}")
     wrong = [f"row {row} is {shown(value)}" for row, value in enumerate(data) if not _is_of(value, datatype)]
     if wrong:
-        raise ValueError(f"{_some(wrong)}, which is no {datatype}")
+        raise ValueError(f"{some(wrong)}, which is no {datatype}")
     return data
 
 
@@ -214,7 +196,8 @@ def _is_of(value: Any, datatype: str) -> bool:
     if value is None or datatype == BYTES:
         return value is None or isinstance(value, str)
     if datatype in FLOATS:
-        return type(value) in (int, float)
+        # JSON's integers have no end, and past this one a float is what is meant.
+        return type(value) is float or (type(value) is int and abs(value) < 1 << 64)
     limits = np.iinfo(INTEGERS[datatype])
     return type(value) is int and limits.min <= value <= limits.max
 
@@ -255,7 +238,7 @@ def _decimal(value: float | None, datatype: str) -> float | None:
         return float(str(np.dtype(FLOATS[datatype]).type(value)))
 
 
-def _from_fields(rows: list[dict[str, Any]], faults: _Faults) -> list[Passenger]:
+def _from_fields(rows: list[dict[str, Any]], faults: Faults) -> list[Passenger]:
     try:
         return check({"passengers": rows}, BatchRequest).passengers
     except InvalidBody as error:
@@ -265,7 +248,7 @@ def _from_fields(rows: list[dict[str, Any]], faults: _Faults) -> list[Passenger]
         return []
 
 
-def _whole(values: Sequence[str], faults: _Faults) -> Iterator[Passenger]:
+def _whole(values: Sequence[str], faults: Faults) -> Iterator[Passenger]:
     for row, value in enumerate(values):
         if len(faults) > MAX_FAULTS:
             return
@@ -278,79 +261,3 @@ def _whole(values: Sequence[str], faults: _Faults) -> Iterator[Passenger]:
             ]
         except ServiceError as error:
             faults.append(f"input {WHOLE}, row {row}: {str(error).replace('the body', 'it', 1)}")
-
-
-class Output(Struct, frozen=True):
-    """A column of the answers: its datatype, its columns where it has several, and its value in one answer."""
-
-    datatype: str
-    value: Callable[[PredictionResponse], Any]
-    columns: int = 0
-
-    def shape(self, rows: int) -> list[int]:
-        return [rows, self.columns] if self.columns else [rows]
-
-
-def _confidence(name: str, datatype: str = "FP64") -> Output:
-    return Output(datatype, lambda answer: getattr(answer.confidence, name))
-
-
-OUTPUTS = {
-    "id": Output(BYTES, lambda answer: answer.id),
-    "survived": Output("BOOL", lambda answer: answer.survived),
-    "probability": Output("FP64", lambda answer: answer.probability),
-    "interval": Output("FP64", lambda answer: answer.confidence.interval, columns=2),
-    "prediction_set": Output(BYTES, lambda answer: ",".join(answer.confidence.prediction_set)),
-    "abstain": _confidence("abstain", "BOOL"),
-    **{
-        name: _confidence(name)
-        for name in ("coverage", "margin", "entropy_bits", "typicality", "uncalibrated_probability")
-    },
-    "warnings": Output(
-        BYTES, lambda answer: "; ".join(f"{one.field}: {one.message}" for one in answer.confidence.warnings)
-    ),
-}
-
-
-def wanted_outputs(request: InferRequest) -> dict[str, bool]:
-    """Name of an output that the client wants → whether in binary; raises MalformedBody."""
-    faults = _Faults()
-    default = (request.parameters or {}).get("binary_data_output", False)
-    if not isinstance(default, bool):
-        faults.append(f"parameter binary_data_output is {shown(default)}; it must be true or false")
-    wanted: dict[str, bool] = {}
-    for one in request.outputs if request.outputs is not None else map(_plainly, OUTPUTS):
-        parameters = one.parameters or {}
-        binary: Any = parameters.get("binary_data", default)
-        if one.name not in OUTPUTS:
-            faults.append(f"output {shown(one.name)} is not one; the outputs are {', '.join(OUTPUTS)}")
-        if one.name in wanted:
-            faults.append(f"output {shown(one.name)} is wanted twice")
-        if not isinstance(binary, bool):
-            faults.append(f"output {shown(one.name)}: binary_data is {shown(binary)}; it must be true or false")
-        for name in parameters.keys() & {"classification", "shared_memory_region"}:
-            faults.append(f"output {shown(one.name)}: {name} is not offered")
-        wanted[one.name] = binary
-    faults.stop()
-    return wanted
-
-
-def _plainly(name: str) -> RequestedOutput:
-    return RequestedOutput(name=name)
-
-
-def write_output(name: str, answers: Sequence[PredictionResponse], binary: bool) -> tuple[OutputTensor, bytes]:
-    """One output of all answers, and the bytes that lie behind the JSON for it."""
-    output = OUTPUTS[name]
-    values = [output.value(answer) for answer in answers]
-    if output.columns:
-        values = [value for row in values for value in row]
-    tensor = OutputTensor(name=name, shape=output.shape(len(answers)), datatype=output.datatype)
-    if not binary:
-        return msgspec.structs.replace(tensor, data=values), b""
-    if output.datatype == BYTES:
-        texts = [value.encode() for value in values]
-        raw = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
-    else:
-        raw = np.array(values, DTYPES[output.datatype]).tobytes()
-    return msgspec.structs.replace(tensor, parameters={"binary_data_size": len(raw)}), raw
