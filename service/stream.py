@@ -12,7 +12,7 @@ import http
 import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import msgspec
@@ -45,9 +45,9 @@ GROUPS = 4
 """Groups of a stream that are read and not yet sent: one computed, one waiting for that, two being read or sent."""
 TURN_SECONDS = 0.1
 """How often a reader that waits for its client looks whether the service stops."""
-LINGER_SECONDS = 1.0
-"""What a client still sends after its stream was ended early is read for so long: an unread rest would reset the
-connection, and with it the last answers."""
+LINGER_SECONDS, QUIET_SECONDS = 5.0, 0.5
+"""For how long what a client still sends is read after its stream was ended early, and the pause that ends that sooner:
+an unread rest would reset the connection, and with it the last answers."""
 FULL_QUEUE_SECONDS = (0.05, 1.0)
 """First and longest pause before a group is offered again to a full queue."""
 ENCODER = msgspec.json.Encoder()
@@ -187,7 +187,7 @@ class Stream:
         self._groups: asyncio.Queue[asyncio.Task[bytes] | LineProblem | None] = asyncio.Queue()
         self._unsent = 0
         self._heard = time.monotonic()
-        self._sent_all = asyncio.Event()
+        self._sent_all = False
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         """Answer the stream; no task outlives it."""
@@ -234,7 +234,7 @@ class Stream:
         while more:
             message = await self._next(receive, patient=True)
             more = bool(message.get("more_body"))
-        self._sent_all.set()
+        self._sent_all = True
 
     async def _next(self, receive: Receive, patient: bool = False) -> Any:
         """The next piece; None when the service stops, or the client has sent nothing for too long."""
@@ -324,9 +324,12 @@ class Stream:
             self._free.release()
         if group is not None:
             await self._send(send, ENCODER.encode_lines([group]))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LINGER_SECONDS):
-                    await self._sent_all.wait()
+            await self._linger()
+
+    async def _linger(self) -> None:
+        last = time.monotonic() + LINGER_SECONDS
+        while not self._sent_all and time.monotonic() < min(last, self._heard + QUIET_SECONDS):
+            await asyncio.sleep(TURN_SECONDS)
 
     async def _send(self, send: Send, body: bytes) -> None:
         message: Message = {"type": "http.response.body", "body": body, "more_body": True}
