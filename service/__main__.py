@@ -13,7 +13,7 @@ from prometheus_client import disable_created_metrics
 
 from models.cache import LogitCache
 from models.predictor import Predictor
-from service import export, outcomes, score
+from service import export, logs, outcomes, score
 from service.app import create_app
 from service.batcher import Batcher, PredictorLike
 from service.metrics import Metrics
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         print(f"service: {error}", file=sys.stderr)
         return 2
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    logs.configure(settings.log_level, settings.log_format)
     # Twice the series, for timestamps that nothing here reads.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     return _serve(settings)
@@ -90,8 +90,13 @@ def _serve(settings: Settings) -> int:
         cache = LogitCache(settings.cache_rows, metrics.looked_up)
         return Predictor.load(settings.bundle, cache, settings.target_prevalence)
 
+    def load_shadow() -> Predictor:
+        assert settings.shadow is not None
+        return Predictor.load(settings.shadow, LogitCache(settings.cache_rows), settings.target_prevalence)
+
     app = create_app(
-        settings, load, on_ready=ready, on_failure=failed, make_store=lambda *told: make_store(settings, *told)
+        settings, load, on_ready=ready, on_failure=failed, make_store=lambda *told: make_store(settings, *told),
+        load_shadow=load_shadow if settings.shadow else None,
     )  # fmt: skip
     config = uvicorn.Config(
         app, host=settings.host, port=settings.port, log_level="warning", access_log=False, server_header=False,

@@ -1,6 +1,5 @@
 """create_app: the wiring of settings, metrics, batcher and routes."""
 
-import time
 from collections.abc import Callable, Sequence
 
 from litestar import Litestar
@@ -9,39 +8,43 @@ from litestar.exceptions import HTTPException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.routes import HTTPRoute
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry
 
-from service import api, oip, stream
+from service import api, explain, oip, stream
 from service.batcher import Batcher, PredictorLike
 from service.drift_keeper import DriftKeeper
 from service.errors import ServiceError, http_problem, service_problem, unexpected_problem
+from service.exchange import Exchange, Surface
+from service.logs import log_exchange
 from service.metrics import Metrics
 from service.prediction_log import CountedOutcome
+from service.reloading import Reloader
 from service.settings import Settings
+from service.shadow import Shadow
 from service.store import OnOutcomes, Store
-
-START = "evenkeel_start"
 
 
 def create_app(
     settings: Settings, load: Callable[[Metrics], PredictorLike], registry: CollectorRegistry | None = None,
     on_ready: Callable[[PredictorLike], None] = lambda _: None, on_failure: Callable[[str], None] = lambda _: None,
     make_store: Callable[[Metrics, OnOutcomes], Store | None] = lambda _, __: None,
+    load_shadow: Callable[[], PredictorLike] | None = None,
 ) -> Litestar:  # fmt: skip
     """The application. ``load`` is called on the inference thread when the application starts, not before, with the
     metrics that the predictor may report to. ``make_store`` is told whom to tell of outcomes; without one, none is
-    kept."""
+    kept. ``load_shadow`` loads a second predictor, which answers nobody."""
     metrics = Metrics(registry or CollectorRegistry())
     drift = DriftKeeper(settings)
 
     def loaded(predictor: PredictorLike) -> None:
         metrics.model_loaded(predictor.bundle, predictor.backend)
-        metrics.drift_begun(drift.begin(predictor.bundle))
-        on_ready(predictor)
+        if drift.drift is None:
+            metrics.drift_begun(drift.begin(predictor.bundle))
+            on_ready(predictor)
 
     batcher = Batcher(
-        lambda: load(metrics), metrics, max_batch_rows=settings.max_batch_rows, max_queue_rows=settings.max_queue_rows,
+        lambda: load(metrics), metrics, stall_seconds=settings.stall_seconds,
+        max_batch_rows=settings.max_batch_rows, max_queue_rows=settings.max_queue_rows,
         on_loaded=loaded, on_failure=on_failure,
     )  # fmt: skip
 
@@ -54,38 +57,39 @@ def create_app(
             )
 
     store = make_store(metrics, counted)
+    shadow = Shadow(load_shadow, metrics) if load_shadow else None
+    reloader = Reloader(batcher, drift, metrics, lambda: load(metrics))
 
-    async def count(message: Message, scope: Scope) -> None:
-        if message["type"] == "http.response.start":
-            start = scope.get(START)
-            seconds = time.perf_counter() - start if isinstance(start, float) else None
-            route = str(scope.get("path_template") or "unmatched")
-            metrics.responded(route, _known(str(scope.get("method"))), message["status"], seconds)
+    def observe(exchange: Exchange) -> None:
+        metrics.responded(exchange.route, exchange.method, exchange.status, exchange.seconds)
+        log_exchange(exchange, settings.log_requests)
 
-    app = Litestar(
+    app = Surface(
+        observe=observe,
         route_handlers=[
             api.predict, api.predict_batch, stream.predict_stream, api.take_outcomes, api.model, api.drift,
-            api.acknowledge, api.live, api.ready, api.metrics,
+            api.acknowledge, api.reload, api.live, api.ready, api.metrics, explain.explain,
             oip.server, oip.live, oip.ready, oip.model, oip.model_ready, oip.infer,
         ],
-        state=State({
-            "settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store,
-            "turns": stream.Turns(2 * settings.max_batch_rows),
-        }),
-        on_startup=[batcher.start, drift.start, *([store.start] if store else [])],
+        state=State(
+            {"settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store,
+             "reloader": reloader, "shadow": shadow, "turns": stream.Turns(2 * settings.max_batch_rows)}
+        ),
+        on_startup=[batcher.start, drift.start, reloader.start, *([store.start] if store else []),
+            *([shadow.start] if shadow else []),
+        ],
         on_shutdown=[
             lambda: batcher.stop(settings.timeout_seconds),
             *([lambda: store.stop(settings.timeout_seconds)] if store else []),
+            *([lambda: shadow.stop(settings.timeout_seconds)] if shadow else []),
             drift.stop,
         ],
-        before_send=[count],
-        middleware=[_timed],
         exception_handlers={
             ServiceError: oip.in_protocols_form(service_problem),
             HTTPException: oip.in_protocols_form(http_problem),
             Exception: oip.in_protocols_form(unexpected_problem),
         },
-        request_max_body_size=settings.max_body_bytes,
+        request_max_body_size=None,  # service/incoming.py sees to it.
         openapi_config=OpenAPIConfig(
             title="Evenkeel", version="1", path="/schema", render_plugins=[JsonRenderPlugin(path="/openapi.json")]
         ),
@@ -97,16 +101,3 @@ def create_app(
             for method in route.methods - {"OPTIONS"}:
                 metrics.route_known(route.path_format, method)
     return app
-
-
-def _known(method: str) -> str:
-    """A label must not carry what a client made up."""
-    return method if method in ("GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE") else "other"
-
-
-def _timed(app: ASGIApp) -> ASGIApp:
-    async def timed(scope: Scope, receive: Receive, send: Send) -> None:
-        scope[START] = time.perf_counter()  # type: ignore[literal-required]
-        await app(scope, receive, send)
-
-    return timed

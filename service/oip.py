@@ -10,15 +10,16 @@ from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request, Response, get, post
-from litestar.exceptions import NotFoundException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
 from msgspec import Struct
 
 from models.bundle import Bundle
 from service.answering import AnyRequest, answered, batcher_of, not_ready
-from service.bodies import JSON, SHOWN_CHARACTERS, shown
-from service.errors import MalformedBody, WrongMediaType
+from service.bodies import SHOWN_CHARACTERS, shown
+from service.errors import BadHeader, UnknownModel, WrongMediaType
+from service.incoming import read_body
+from service.negotiation import JSON
 from service.oip_inputs import BYTES, FIELDS, WHOLE, read_passengers, read_request
 from service.oip_outputs import OUTPUTS, OutputTensor, wanted_outputs, write_output
 
@@ -157,20 +158,21 @@ async def model(request: AnyRequest, name: FromPath[str], version: FromPath[str 
 @post(
     ["/v2/models/{name:str}/infer", "/v2/models/{name:str}/versions/{version:str}/infer"],
     status_code=200,
-    responses={200: ResponseSpec(InferResponse), **refusals(400, 404, 413, 415, 429, 503, 504)},
+    responses={200: ResponseSpec(InferResponse), **refusals(400, 404, 411, 413, 415, 429, 503, 504)},
 )
 async def infer(request: AnyRequest, name: FromPath[str], version: FromPath[str | None] = None) -> Response[bytes]:
     """1 to 1024 passengers, as one tensor per field or as JSON objects in one tensor → one tensor per output."""
-    bundle = _served(request, name, version)
+    _served(request, name, version)
     _check_type(request)
-    body = await request.body()
+    body = await read_body(request.headers, request.receive, request.app.state.settings.max_body_bytes)
     asked, binary = read_request(body, _header_length(request, len(body)))
     wanted = wanted_outputs(asked)
-    _, answers = await answered(request, read_passengers(asked, binary))
+    answer, answers = await answered(request, read_passengers(asked, binary))
     written = [write_output(output, answers, in_binary) for output, in_binary in wanted.items()]
     head = msgspec.json.encode(
         InferResponse(
-            model_name=bundle.name, model_version=bundle.version, id=asked.id, outputs=[one for one, _ in written]
+            model_name=answer.bundle.name, model_version=answer.bundle.version, id=asked.id,
+            outputs=[one for one, _ in written],
         )
     )  # fmt: skip
     if not any(wanted.values()):
@@ -185,15 +187,15 @@ def _is_ready(request: AnyRequest) -> bool:
 
 
 def _served(request: AnyRequest, name: str, version: str | None) -> Bundle:
-    """The bundle, if it is the one named; raises NotReady, NotFoundException."""
+    """The bundle, if it is the one named; raises NotReady, UnknownModel."""
     batcher = batcher_of(request)
     if batcher.predictor is None:
         raise not_ready(batcher)
     bundle = batcher.predictor.bundle
     if name != bundle.name:
-        raise NotFoundException(f"there is no model {shown(name)}; this service has {bundle.name}")
+        raise UnknownModel(f"there is no model {shown(name)}; this service has {bundle.name}")
     if version not in (None, bundle.version):
-        raise NotFoundException(f"there is no version {shown(version)} of {name}; this service has {bundle.version}")
+        raise UnknownModel(f"there is no version {shown(version)} of {name}; this service has {bundle.version}")
     return bundle
 
 
@@ -204,9 +206,6 @@ def _check_type(request: AnyRequest) -> None:
         raise WrongMediaType(
             f"Content-Type is {content_type[:SHOWN_CHARACTERS]}; it must be {JSON}, {BINARY} or absent"
         )
-    coding = request.headers.get("content-encoding", "identity")
-    if coding.strip().lower() not in ("", "identity"):
-        raise WrongMediaType(f"Content-Encoding is {coding[:SHOWN_CHARACTERS]}; it must be identity or absent")
 
 
 def _header_length(request: AnyRequest, body_length: int) -> int | None:
@@ -215,7 +214,7 @@ def _header_length(request: AnyRequest, body_length: int) -> int | None:
     if told is None:
         return None
     if not (told.isascii() and told.isdigit() and len(told) < 20 and int(told) <= body_length):
-        raise MalformedBody(
+        raise BadHeader(
             f"{HEADER_LENGTH} is {told[:SHOWN_CHARACTERS]}; it must be a whole number, at most the body's {body_length}"
         )
     return int(told)

@@ -12,8 +12,9 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from models.passenger import Passenger
-from service.bodies import JSON, MAX_FAULTS, check, decode_body, shown
+from service.bodies import MAX_FAULTS, check, decode_body, shown
 from service.errors import InvalidBody, MalformedBody, ServiceError
+from service.negotiation import JSON
 from service.schemas import MAX_BATCH, BatchRequest
 
 BYTES = "BYTES"

@@ -22,8 +22,8 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from msgspec import Struct
 
 from models.passenger import Passenger
-from service.answering import REFUSALS, AnyRequest, answered, batcher_of, not_ready
-from service.bodies import JSON, SHOWN_CHARACTERS, decode_body
+from service.answering import REFUSALS, AnyRequest, answered, batcher_of, deadline_seconds, not_ready
+from service.bodies import SHOWN_CHARACTERS, decode_body
 from service.errors import (
     STATUS,
     Fault,
@@ -35,6 +35,7 @@ from service.errors import (
     WrongMediaType,
 )
 from service.metrics import Metrics
+from service.negotiation import JSON
 from service.schemas import PredictionResponse
 
 LOGGER = logging.getLogger("evenkeel")
@@ -308,7 +309,7 @@ class Stream:
         pause, longest = FULL_QUEUE_SECONDS
         while True:
             try:
-                return (await answered(self._request, passengers))[1]
+                return (await answered(self._request, passengers, body_read=False))[1]
             except QueueFull:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, longest)
@@ -355,6 +356,7 @@ def _check(request: AnyRequest) -> None:
     coding = request.headers.get("content-encoding", "identity")
     if coding.strip().lower() not in ("", "identity"):
         raise WrongMediaType(f"Content-Encoding is {coding[:SHOWN_CHARACTERS]}; a stream must not be compressed")
+    deadline_seconds(request)
     batcher = batcher_of(request)
     if batcher.draining:
         raise NotReady("the service is stopping")
@@ -365,12 +367,9 @@ def _check(request: AnyRequest) -> None:
 @post(
     "/v1/predict/stream",
     status_code=200,
-    # A stream has no size; what it may hold at once is bounded above.
-    request_max_body_size=None,
     responses={
         200: ResponseSpec(ANSWER, description="one a line", media_type=NDJSON),
-        415: REFUSALS[415],
-        503: REFUSALS[503],
+        **{status: REFUSALS[status] for status in (400, 415, 503)},
     },
 )
 async def predict_stream(request: AnyRequest) -> ASGIApp:

@@ -25,6 +25,7 @@ from models.bundle import Bundle
 from models.passenger import Passenger
 from models.predictor import Prediction, Text
 from service.app import create_app
+from service.batcher import WATCHED_AFTER_SECONDS
 from service.settings import Settings
 from service.stream import GROUPS, MAX_LINE_BYTES, NDJSON, Line, Lines
 from tests.service.serving import Served, Talk, serving
@@ -116,6 +117,20 @@ def test_answers_come_in_order_and_while_the_client_still_sends(served: Served) 
         assert talk.ended
 
 
+def test_nothing_that_comes_while_a_group_is_computed_is_lost(tiny_bundle: Bundle) -> None:
+    predictor = Watched(tiny_bundle)
+    with serving(make(tiny_bundle, predictor)) as served, Talk(served.port) as talk:
+        predictor.hold.clear()
+        for at in range(4):
+            talk.send(line(at))
+            # Longer than the batcher lets pass before it watches for the client's leaving.
+            threading.Event().wait(2 * WATCHED_AFTER_SECONDS)
+        predictor.hold.set()
+        talk.end()
+        assert talk.head()[0] == 200
+        assert [number(one) for one in talk.lines()] == [0, 1, 2, 3]
+
+
 def test_an_answer_is_that_of_predict(served: Served) -> None:
     url = f"http://127.0.0.1:{served.port}/v1/predict"
     alone = httpx.post(url, json=ALLISON).json()
@@ -179,13 +194,15 @@ def test_pieces_of_any_size(served: Served) -> None:
         ({"Content_Type": ""}, "absent"),
         ({"Content_Type": f"{NDJSON}; charset=latin-1"}, "latin-1"),
         ({"Content_Encoding": "gzip"}, "gzip"),
+        ({"X_Request_Timeout_Ms": "soon"}, "X-Request-Timeout-Ms is soon"),
     ],
 )
 def test_what_is_no_stream_is_an_ordinary_problem(served: Served, headers: dict[str, str], text: str) -> None:
     with Talk(served.port, **headers) as talk:
         talk.end()
         status, found = talk.head()
-        assert (status, found["content-type"]) == (415, "application/problem+json")
+        expected = 400 if "X_Request_Timeout_Ms" in headers else 415
+        assert (status, found["content-type"]) == (expected, "application/problem+json")
         assert text in talk._file.read(int(found["content-length"])).decode()
 
 
@@ -225,7 +242,7 @@ class Client:
         return {"type": "http.request", "body": b"".join(line(at % 120) for at in range(5)), "more_body": True}
 
     async def send(self, message: Any) -> None:
-        if message["type"] == "http.response.body":
+        if message.get("body"):
             await self.reads.wait()
             self.received += message["body"].count(b"\n")
 
@@ -290,10 +307,10 @@ def test_streams_leave_single_requests_their_place(tiny_bundle: Bundle, monkeypa
         talks = [stack.enter_context(Talk(served.port)) for _ in range(6)]
         predict = served.app.state.batcher.predict
 
-        async def noted(passengers: Sequence[Passenger], timeout_seconds: float) -> Any:
+        async def noted(passengers: Sequence[Passenger], *rest: Any) -> Any:
             if passengers[0].age == 77:
                 predictor.waited.append(len(predictor.sizes))
-            return await predict(passengers, timeout_seconds)
+            return await predict(passengers, *rest)
 
         monkeypatch.setattr(served.app.state.batcher, "predict", noted)
         for talk in talks:
@@ -315,7 +332,7 @@ def test_a_full_queue_is_waited_for(tiny_bundle: Bundle) -> None:
         other = threading.Thread(target=httpx.post, args=(url,), kwargs={"json": body, "timeout": 20})
         other.start()
         # The model holds a batch of it, so there is room for one group of the stream and not for the next.
-        wait_until(lambda: served.app.state.batcher._rows == 1024 - ROWS)
+        wait_until(lambda: served.app.state.batcher._queue.rows == 1024 - ROWS)
         talk.send(b"".join(line(at) for at in range(3 * ROWS)))
         talk.end()
         wait_until(lambda: len(served.tasks()) > 2)
@@ -345,7 +362,7 @@ def test_a_client_that_leaves_takes_its_rows_along(tiny_bundle: Bundle, how: str
         leave(talk, how)
         wait_until(lambda: not served.tasks())
         predictor.hold.set()
-        wait_until(lambda: served.app.state.batcher._rows == 0)
+        wait_until(lambda: served.app.state.batcher._queue.rows == 0)
         assert httpx.post(f"http://127.0.0.1:{served.port}/v1/predict", json=ALLISON).status_code == 200
         assert predictor.rows == ROWS + 1
 
@@ -359,7 +376,7 @@ def test_a_client_that_leaves_a_full_window_is_seen(tiny_bundle: Bundle) -> None
         leave(talk, "reset")
         wait_until(lambda: not served.tasks())
         predictor.hold.set()
-        wait_until(lambda: served.app.state.batcher._rows == 0)
+        wait_until(lambda: served.app.state.batcher._queue.rows == 0)
         assert predictor.rows <= ROWS
 
 
