@@ -47,14 +47,14 @@ async def take(request: AnyRequest, form: type[T]) -> T:
 
 
 async def answered(
-    request: AnyRequest, passengers: Sequence[Passenger], trial: bool = False
+    request: AnyRequest, passengers: Sequence[Passenger], trial: bool = False, body_read: bool = True
 ) -> tuple[Answer, list[PredictionResponse]]:
-    """Passengers → their predictions in order, counted, given to the drift tests and logged; raises as the batcher.
+    """Passengers → their predictions in order, counted, given to the drift tests and logged; raises as `computed`.
 
     A ``trial`` is answered alike and leaves no trace in counters of predictions, drift tests, log and shadow: whoever
     plays with a form sends what no traffic looks like.
     """
-    answer = await computed(request, passengers)
+    answer = await computed(request, passengers, body_read)
     bundle = answer.bundle
     ids = [uuid7() for _ in answer.predictions]
     if not trial:
@@ -82,14 +82,17 @@ def _count(request: AnyRequest, answer: Answer, passengers: Sequence[Passenger],
         state.shadow.offer(passengers, answer.predictions)
 
 
-async def computed(request: AnyRequest, passengers: Sequence[Passenger]) -> Answer:
-    """Passengers → their predictions in order, which leave no trace but the time they waited; raises as the batcher."""
+async def computed(request: AnyRequest, passengers: Sequence[Passenger], body_read: bool = True) -> Answer:
+    """Passengers → their predictions in order, which leave no trace but the time they waited; raises as the batcher.
+
+    Whoever reads the body still, and so sees for itself that the client leaves, says so by ``body_read``.
+    """
     access: Access = request.app.state.access
     access.rows(request.scope, len(passengers))
     # Who has a key is one client, from wherever.
     client = request.scope["state"]["exchange"].key or (request.client.host if request.client else "")
     answer = await batcher_of(request).predict(
-        passengers, deadline_seconds(request), client, lambda: _left(request.receive)
+        passengers, deadline_seconds(request), client, (lambda: _left(request.receive)) if body_read else None
     )
     request.app.state.metrics.waited(answer.queue_seconds)
     return answer

@@ -15,7 +15,7 @@ ServiceError
 ├── InvalidQuery    400
 ├── BundleRefused   422
 ├── QueueFull, RateLimited  429   carry when to come back
-├── OutcomesNotKept  404
+├── OutcomesNotKept, UnknownModel  404
 ├── PredictionFailed, NotReady, StoreUnavailable, TooManySubscribers  503
 ├── ClientLeft      499   nobody reads it, the counters do
 └── DeadlinePassed  504
@@ -144,6 +144,9 @@ class OutcomesNotKept(ServiceError):
         super().__init__("this service keeps no predictions and takes no outcomes: it was started without a store")
 
 
+class UnknownModel(ServiceError): ...
+
+
 class DeadlinePassed(ServiceError): ...
 
 
@@ -174,6 +177,7 @@ STATUS: dict[type[ServiceError], int] = {
     StoreUnavailable: 503,
     TooManySubscribers: 503,
     OutcomesNotKept: 404,
+    UnknownModel: 404,
     ClientLeft: CLIENT_LEFT,
     DeadlinePassed: 504,
 }
