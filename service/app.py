@@ -10,14 +10,16 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.routes import HTTPRoute
 from prometheus_client import CollectorRegistry
 
-from service import api, explain
+from service import api, explain, oip, stream
 from service.access import make_access
 from service.batcher import Batcher, PredictorLike
 from service.drift_keeper import DriftKeeper
 from service.errors import ServiceError, http_problem, service_problem, unexpected_problem
+from service.events import DriftEvents, drift_events
 from service.exchange import Exchange, Surface
 from service.logs import log_exchange
 from service.metrics import Metrics
+from service.page import page_router
 from service.prediction_log import CountedOutcome
 from service.reloading import Reloader
 from service.response_headers import ResponseHeaders, origins
@@ -73,12 +75,14 @@ def create_app(
         response_headers=ResponseHeaders(origins(settings.cors_origins), settings.tls_certificate is not None),
         middleware=[access],
         route_handlers=[
-            api.predict, api.predict_batch, api.take_outcomes, api.model, api.drift, api.acknowledge,
-            api.reload, api.live, api.ready, api.metrics, explain.explain,
+            api.predict, api.predict_batch, stream.predict_stream, api.take_outcomes, api.model, api.drift,
+            api.acknowledge, api.reload, api.live, api.ready, api.metrics, drift_events, explain.explain, page_router(),
+            oip.server, oip.live, oip.ready, oip.model, oip.model_ready, oip.infer,
         ],
         state=State(
             {"settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store,
-             "reloader": reloader, "shadow": shadow, "access": access}
+             "reloader": reloader, "shadow": shadow, "drift_events": DriftEvents(), "access": access,
+             "turns": stream.Turns(2 * settings.max_batch_rows)}
         ),
         on_startup=[batcher.start, drift.start, reloader.start, *([store.start] if store else []),
             *([shadow.start] if shadow else []),
@@ -90,7 +94,9 @@ def create_app(
             drift.stop,
         ],
         exception_handlers={
-            ServiceError: service_problem, HTTPException: http_problem, Exception: unexpected_problem,
+            ServiceError: oip.in_protocols_form(service_problem),
+            HTTPException: oip.in_protocols_form(http_problem),
+            Exception: oip.in_protocols_form(unexpected_problem),
         },
         request_max_body_size=None,  # service/incoming.py sees to it.
         openapi_config=OpenAPIConfig(

@@ -15,8 +15,8 @@ ServiceError
 ├── InvalidQuery    400
 ├── BundleRefused   422
 ├── QueueFull, RateLimited  429   carry when to come back
-├── OutcomesNotKept  404
-├── PredictionFailed, NotReady, StoreUnavailable  503
+├── OutcomesNotKept, UnknownModel  404
+├── PredictionFailed, NotReady, StoreUnavailable, TooManySubscribers  503
 ├── ClientLeft      499   nobody reads it, the counters do
 └── DeadlinePassed  504
 """
@@ -24,6 +24,7 @@ ServiceError
 import difflib
 import http
 import logging
+import math
 from typing import Any
 
 import msgspec
@@ -112,9 +113,9 @@ class Misdirected(ServiceError):
 
 
 class RateLimited(ServiceError):
-    def __init__(self, retry_after_seconds: int):
-        super().__init__(f"the key's rate is used up; there is room again in {retry_after_seconds} s")
-        self.retry_after_seconds = retry_after_seconds
+    def __init__(self, wait_seconds: float):
+        self.wait_seconds, self.retry_after_seconds = wait_seconds, max(1, math.ceil(wait_seconds))
+        super().__init__(f"the key's rate is used up; there is room again in {self.retry_after_seconds} s")
 
 
 class QueueFull(ServiceError):
@@ -134,9 +135,17 @@ class StoreUnavailable(ServiceError):
         super().__init__("the store is not usable now, so no outcome was taken; /health/ready says why")
 
 
+class TooManySubscribers(ServiceError):
+    def __init__(self) -> None:
+        super().__init__("as many clients follow the events as this service takes; GET /v1/drift tells the same")
+
+
 class OutcomesNotKept(ServiceError):
     def __init__(self) -> None:
         super().__init__("this service keeps no predictions and takes no outcomes: it was started without a store")
+
+
+class UnknownModel(ServiceError): ...
 
 
 class DeadlinePassed(ServiceError): ...
@@ -167,7 +176,9 @@ STATUS: dict[type[ServiceError], int] = {
     NotReady: 503,
     PredictionFailed: 503,
     StoreUnavailable: 503,
+    TooManySubscribers: 503,
     OutcomesNotKept: 404,
+    UnknownModel: 404,
     ClientLeft: CLIENT_LEFT,
     DeadlinePassed: 504,
 }

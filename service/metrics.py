@@ -130,6 +130,9 @@ class Metrics:
         self._queue_seconds = histogram("queue_seconds", "Wait of a request before its first inference", SECONDS)
         self._inference_seconds = histogram("inference_seconds", "Duration of one inference", SECONDS)
         self._rejected = counter("rejected_total", "Requests refused, by reason", "reason")
+        self._stream_lines = counter(
+            "stream_lines_total", "Lines of streams, by what they were answered with", "result"
+        )
         self._cache_lookups = counter(
             "cache_lookups_total", "Distinct texts of a batch that were looked up in the cache", "result"
         )
@@ -183,6 +186,8 @@ class Metrics:
             self._store_dropped.labels(reason)
         for result in ("hit", "miss"):
             self._cache_lookups.labels(result)
+        for result in ("prediction", "problem"):
+            self._stream_lines.labels(result)
         for reason in REASONS:
             self._rejected.labels(reason)
 
@@ -295,6 +300,10 @@ class Metrics:
         self._cache_lookups.labels("hit").inc(hits)
         self._cache_lookups.labels("miss").inc(misses)
 
+    def streamed(self, predictions: int, problems: int) -> None:
+        self._stream_lines.labels("prediction").inc(predictions)
+        self._stream_lines.labels("problem").inc(problems)
+
     def waited(self, seconds: float) -> None:
         self._queue_seconds.observe(seconds)
 
@@ -344,5 +353,6 @@ class Metrics:
         self._http_requests.labels(route, method, str(status)).inc()
         if seconds is not None:
             self._http_seconds.labels(route, method).observe(seconds)
-        if reason is not None or (status >= 400 and route.startswith("/v1/predict")):
+        answers = route.startswith("/v1/predict") or route.endswith("/infer")
+        if status >= 400 and (reason is not None or answers):
             self._rejected.labels(reason or REASON_OF_STATUS.get(status, "other")).inc()

@@ -22,7 +22,9 @@ from training.data import Table
 
 def start(*flags: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-W", "error", "-m", "service", *map(str, flags)]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    # Nobody reads the pipe before the end, and a line for each request would fill it.
+    environment = {"EVENKEEL_LOG_REQUESTS": "none", **os.environ}
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def free_port() -> int:
