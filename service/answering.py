@@ -5,28 +5,55 @@ from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request, Response
-from litestar.datastructures import State
-from litestar.openapi.datastructures import ResponseSpec
+from litestar.datastructures import ResponseHeader, State
+from litestar.exceptions import ClientException
 
 from models.passenger import Passenger
 from service.batcher import Answer, Batcher
 from service.bodies import JSON, MESSAGEPACK, MESSAGEPACK_TYPES, decode_body
 from service.drift import Drift
 from service.drift_keeper import DriftKeeper
-from service.errors import NotReady, Problem
+from service.errors import (
+    DeadlinePassed,
+    InvalidBody,
+    MalformedBody,
+    NotReady,
+    PredictionFailed,
+    QueueFull,
+    WrongMediaType,
+)
+from service.openapi import refusals
 from service.schemas import ModelIdentity, PredictionResponse, uuid7
 from service.store import Store
 
 AnyRequest = Request[Any, Any, State]
 T = TypeVar("T", bound=msgspec.Struct)
 
-REFUSALS = {
-    status: ResponseSpec(Problem, description=text, media_type="application/problem+json")
-    for status, text in {
-        400: "malformed body", 413: "body too large", 415: "neither JSON nor MessagePack", 422: "faults in the body",
-        429: "queue full", 503: "not ready", 504: "deadline passed",
-    }.items()
-}  # fmt: skip
+BODY_REFUSALS = refusals(
+    ("not JSON or MessagePack", MalformedBody("the body is not JSON: Input data was truncated")),
+    ("body larger than max_body_bytes", ClientException("Request Entity Too Large", status_code=413)),
+    (
+        "neither JSON nor MessagePack",
+        WrongMediaType(f"Content-Type is text/plain; it must be {JSON} (UTF-8) or {MESSAGEPACK}"),
+    ),
+    ("a value of a wrong type or out of range, an unknown or a missing field", InvalidBody([])),
+)
+"""What every route that reads a body may refuse it with."""
+
+NOT_READY = refusals(("not loaded yet", NotReady("the model is being loaded")))
+
+REFUSALS = BODY_REFUSALS | refusals(
+    ("more requests wait than can be answered in time", QueueFull(1)),
+    ("not loaded yet", NotReady("the model is being loaded")),
+    ("the model gave no finite number", PredictionFailed("the model gave no valid answer for this request")),
+    ("not answered within timeout_seconds", DeadlinePassed("no answer within 30 seconds")),
+)
+"""What every route that predicts may refuse with."""
+
+TIMING = ResponseHeader(
+    name="Server-Timing", description="milliseconds waited and computed: queue;dur=…, inference;dur=…",
+    documentation_only=True,
+)  # fmt: skip
 
 
 async def take(request: AnyRequest, form: type[T]) -> T:

@@ -6,13 +6,11 @@ from collections.abc import Callable, Sequence
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
-from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry
 
-from service import api
+from service import api, schema_pages
 from service.batcher import Batcher, PredictorLike
 from service.drift_keeper import DriftKeeper
 from service.errors import ServiceError, http_problem, service_problem, unexpected_problem
@@ -65,7 +63,7 @@ def create_app(
     app = Litestar(
         route_handlers=[
             api.predict, api.predict_batch, api.take_outcomes, api.model, api.drift, api.acknowledge,
-            api.live, api.ready, api.metrics,
+            api.live, api.ready, api.metrics, schema_pages.page, schema_pages.file,
         ],
         state=State({"settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store}),
         on_startup=[batcher.start, drift.start, *([store.start] if store else [])],
@@ -80,12 +78,11 @@ def create_app(
             ServiceError: service_problem, HTTPException: http_problem, Exception: unexpected_problem,
         },
         request_max_body_size=settings.max_body_bytes,
-        openapi_config=OpenAPIConfig(
-            title="Evenkeel", version="1", path="/schema", render_plugins=[JsonRenderPlugin(path="/openapi.json")]
-        ),
+        openapi_config=None,
         logging_config=None,
         debug=False,
     )  # fmt: skip
+    app.state.documents = schema_pages.documents(app.routes)
     for route in app.routes:
         if isinstance(route, HTTPRoute) and route.path.startswith(("/v1/", "/v2/")):
             for method in route.methods - {"OPTIONS"}:
