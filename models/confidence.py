@@ -13,7 +13,6 @@ from models.passenger import INPUT_BINS, LABELS, Passenger
 from models.reference import InputWarning, Reference, bin_names, bin_numbers
 from models.venn_abers import VennAbers
 
-
 Share = Annotated[float, Meta(ge=0, le=1)]
 """A probability, or another number from 0 to 1."""
 
@@ -130,7 +129,7 @@ class Confidence(Struct, frozen=True, kw_only=True):
     prediction_set: tuple[str, ...]
     coverage: Share
     margin: Share
-    entropy_bits: Share
+    entropy_bits: Annotated[float, Meta(ge=0)]
     typicality: Share
     abstain: bool
     uncalibrated_probability: Share

@@ -194,7 +194,7 @@ def _response(
         media_type: {"schema": schema_of[spec.data_container], **({"examples": examples} if examples else {})},
         **{one: {"schema": schema_of[spec.data_container]} for one in packed},
     }
-    headers = _headers(status, handler)
+    headers = _headers(status, spec, handler)
     links = handler.opt.get(LINKS) if status < 300 else None
     return {
         "description": spec.description,
@@ -204,13 +204,13 @@ def _response(
     }
 
 
-def _headers(status: int, handler: HTTPRouteHandler) -> dict[str, Any]:
+def _headers(status: int, spec: ResponseSpec, handler: HTTPRouteHandler) -> dict[str, Any]:
     own = {
         header.name: {"description": header.description, "schema": {"type": "string"}}
         for header in handler.response_headers or ()
         if status < 300
     }
-    return own | (RETRY_AFTER if status in (429, 503) and handler.opt.get(TAKES) else {})
+    return own | (RETRY_AFTER if status in (429, 503) and spec.media_type == PROBLEM else {})
 
 
 def _refusal(body: Body) -> dict[str, Any]:
@@ -223,7 +223,11 @@ def _refusal(body: Body) -> dict[str, Any]:
 
 
 def _repaired(schema: Any) -> Any:
-    """msgspec's schema with its docstrings as Markdown, and the type named beside an enumeration."""
+    """msgspec's schema, the same but for what readers of it stumble over.
+
+    Docstrings become Markdown, an enumeration names its type, and a tuple of one type is an array of that length:
+    makers of clients do not know ``prefixItems`` with ``"items": false``.
+    """
     if isinstance(schema, list):
         return [_repaired(one) for one in schema]
     if not isinstance(schema, dict):
@@ -231,6 +235,8 @@ def _repaired(schema: Any) -> Any:
     found = {key: _repaired(value) for key, value in schema.items()}
     if isinstance(found.get("description"), str):
         found["description"] = _prose(found["description"])
+    if found.get("items") is False and found["prefixItems"].count(found["prefixItems"][0]) == found["maxItems"]:
+        found["items"] = found.pop("prefixItems")[0]
     if isinstance(found.get("enum"), list) and "type" not in found:
         kinds = sorted({_kind(one) for one in found["enum"]})
         found = {"type": kinds[0] if len(kinds) == 1 else kinds, **found}

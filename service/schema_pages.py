@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 from litestar import Response, get
 from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
 from litestar.routes import BaseRoute
 from msgspec import Struct
 
@@ -55,12 +56,12 @@ async def page(request: AnyRequest) -> Response[bytes]:
 
 
 @get("/schema/{name:str}", include_in_schema=False)
-async def file(request: AnyRequest, name: str) -> Response[bytes]:
+async def file(request: AnyRequest, name: FromPath[str]) -> Response[bytes]:
     """The OpenAPI document, or a file of the page."""
     return _respond(request, name)
 
 
-def _respond(request: AnyRequest, name: str) -> Response[bytes]:
+def _respond(request: AnyRequest, name: FromPath[str]) -> Response[bytes]:
     held: Document | None = request.app.state.documents.get(name)
     if held is None:
         raise NotFoundException
