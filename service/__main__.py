@@ -13,7 +13,7 @@ from prometheus_client import disable_created_metrics
 
 from models.cache import LogitCache
 from models.predictor import Predictor
-from service import export, outcomes, score
+from service import export, logs, outcomes, score
 from service.app import create_app
 from service.batcher import Batcher, PredictorLike
 from service.metrics import Metrics
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         print(f"service: {error}", file=sys.stderr)
         return 2
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    logs.configure(settings.log_level, settings.log_format)
     # Twice the series, for timestamps that nothing here reads.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     return _serve(settings)

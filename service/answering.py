@@ -6,22 +6,27 @@ from typing import Any, TypeVar
 import msgspec
 from litestar import Request, Response
 from litestar.datastructures import ResponseHeader, State
-from litestar.exceptions import ClientException
 
 from models.passenger import Passenger
 from service.batcher import Answer, Batcher
-from service.bodies import JSON, MESSAGEPACK, MESSAGEPACK_TYPES, decode_body
+from service.bodies import decode_body
 from service.drift import Drift
 from service.drift_keeper import DriftKeeper
 from service.errors import (
+    BodyTooLarge,
     DeadlinePassed,
     InvalidBody,
+    LengthRequired,
     MalformedBody,
+    NotAcceptable,
     NotReady,
     PredictionFailed,
     QueueFull,
+    UnknownCoding,
     WrongMediaType,
 )
+from service.incoming import read_body
+from service.negotiation import JSON, MESSAGEPACK, media_type
 from service.openapi import refusals
 from service.schemas import ModelIdentity, PredictionResponse, uuid7
 from service.store import Store
@@ -29,18 +34,30 @@ from service.store import Store
 AnyRequest = Request[Any, Any, State]
 T = TypeVar("T", bound=msgspec.Struct)
 
-BODY_REFUSALS = refusals(
-    ("not JSON or MessagePack", MalformedBody("the body is not JSON: Input data was truncated")),
-    ("body larger than max_body_bytes", ClientException("Request Entity Too Large", status_code=413)),
+NOT_ACCEPTABLE = refusals(
     (
-        "neither JSON nor MessagePack",
+        "Accept takes neither JSON nor MessagePack",
+        NotAcceptable(f"Accept is text/html; this can be had as {JSON} or {MESSAGEPACK}"),
+    ),
+)
+READ_REFUSALS = NOT_ACCEPTABLE | refusals(("not loaded yet", NotReady("the model is being loaded")))
+"""What every route may refuse that reads nothing, and tells of the model."""
+
+BODY_REFUSALS = NOT_ACCEPTABLE | refusals(
+    ("not JSON or MessagePack, or a key stands twice", MalformedBody("the body is not JSON: Input data was truncated")),
+    ("neither Content-Length nor Transfer-Encoding", LengthRequired()),
+    ("body larger than max_body_bytes", BodyTooLarge(1 << 20)),
+    (
+        "Content-Type is neither JSON nor MessagePack",
         WrongMediaType(f"Content-Type is text/plain; it must be {JSON} (UTF-8) or {MESSAGEPACK}"),
+    ),
+    (
+        "compressed by something else than gzip or zstd",
+        UnknownCoding("Content-Encoding is br; it must be gzip, zstd or absent"),
     ),
     ("a value of a wrong type or out of range, an unknown or a missing field", InvalidBody([])),
 )
 """What every route that reads a body may refuse it with."""
-
-NOT_READY = refusals(("not loaded yet", NotReady("the model is being loaded")))
 
 REFUSALS = BODY_REFUSALS | refusals(
     ("more requests wait than can be answered in time", QueueFull(1)),
@@ -51,14 +68,17 @@ REFUSALS = BODY_REFUSALS | refusals(
 """What every route that predicts may refuse with."""
 
 TIMING = ResponseHeader(
-    name="Server-Timing", description="milliseconds waited and computed: queue;dur=…, inference;dur=…",
+    name="Server-Timing", description="Milliseconds waited and computed: queue;dur=…, inference;dur=…",
     documentation_only=True,
 )  # fmt: skip
 
 
 async def take(request: AnyRequest, form: type[T]) -> T:
     """The body as ``form``; raises the ServiceError of whatever is wrong with it."""
-    return decode_body(await request.body(), request.headers.get("content-type", ""), form)
+    media_type(request.headers.get("accept", ""))  # Refused before anything is computed.
+    limit = request.app.state.settings.max_body_bytes
+    body = await read_body(request.headers, request.receive, limit)
+    return decode_body(body, request.headers.get("content-type", ""), form)
 
 
 async def answered(request: AnyRequest, passengers: Sequence[Passenger]) -> tuple[Answer, list[PredictionResponse]]:
@@ -83,16 +103,21 @@ async def answered(request: AnyRequest, passengers: Sequence[Passenger]) -> tupl
     ]
 
 
-def respond(request: AnyRequest, value: Any, answer: Answer | None = None) -> Response[bytes]:
-    """``value`` as JSON, or as MessagePack where the client asks for it, with the answer's ``Server-Timing``."""
-    packed = any(one in request.headers.get("accept", "") for one in MESSAGEPACK_TYPES)
-    encode, media_type = (msgspec.msgpack.encode, MESSAGEPACK) if packed else (msgspec.json.encode, JSON)
+def respond(
+    request: AnyRequest, value: Any, answer: Answer | None = None, headers: dict[str, str] | None = None
+) -> Response[bytes]:
+    """``value`` as JSON, or as MessagePack where the client asks for it, with the answer's ``Server-Timing``.
+
+    Raises NotAcceptable where the client takes neither."""
+    form = media_type(request.headers.get("accept", ""))
+    content = msgspec.json.encode(value) if form == JSON else msgspec.msgpack.encode(value)
     timing = (
         f"queue;dur={answer.queue_seconds * 1e3:.2f}, inference;dur={answer.inference_seconds * 1e3:.2f}"
         if answer
         else None
     )
-    return Response(encode(value), media_type=media_type, headers={"Server-Timing": timing} if timing else {})
+    headers = {"Vary": "Accept", **({"Server-Timing": timing} if timing else {}), **(headers or {})}
+    return Response(content, media_type=form, headers=headers)
 
 
 def batcher_of(request: AnyRequest) -> Batcher:

@@ -1,7 +1,10 @@
 """The /v1 routes, health and metrics."""
 
+import hashlib
+
 import msgspec
 from litestar import Response, get, post
+from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -10,7 +13,7 @@ from models.passenger import Passenger
 from service import diagnosis
 from service.answering import (
     BODY_REFUSALS,
-    NOT_READY,
+    READ_REFUSALS,
     REFUSALS,
     TIMING,
     AnyRequest,
@@ -24,7 +27,7 @@ from service.answering import (
 from service.drift import STREAMS
 from service.errors import DeadlinePassed, OutcomesNotKept, QueueFull, StoreUnavailable
 from service.metrics import Metrics
-from service.openapi import LINKS, TAKES, Body, Negotiated, refusals
+from service.openapi import LINKS, PARAMETERS, TAKES, Body, Negotiated, refusals
 from service.schemas import (
     Acknowledgement,
     BatchRequest,
@@ -77,6 +80,12 @@ OUTCOME_REFUSALS = {
         ("not durable within timeout_seconds", DeadlinePassed("not durable within 30 seconds")),
     ),
 }  # fmt: skip
+
+IF_NONE_MATCH = {
+    "name": "If-None-Match", "in": "header", "required": False, "schema": {"type": "string"},
+    "description": "The ETag of an earlier answer.",
+}  # fmt: skip
+ETAG = ResponseHeader(name="ETag", description="Changes when the answer does.", documentation_only=True)
 
 TO_OUTCOME = {
     "outcome": {
@@ -149,7 +158,11 @@ async def take_outcomes(request: AnyRequest) -> Response[bytes]:
 
 @get(
     "/v1/model", operation_id="getModel", summary="What is served", tags=["model"],
-    responses={200: Negotiated(ModelDescription, description="the model"), **NOT_READY},
+    opt={PARAMETERS: [IF_NONE_MATCH]}, response_headers=[ETAG],
+    responses={
+        200: Negotiated(ModelDescription, description="the model"),
+        304: ResponseSpec(None, description="it is still the one that If-None-Match names"), **READ_REFUSALS,
+    },
 )  # fmt: skip
 async def model(request: AnyRequest) -> Response[bytes]:
     """The bundle's manifest (how it came to be) and evaluation (how good it is), and what computes it."""
@@ -161,12 +174,16 @@ async def model(request: AnyRequest) -> Response[bytes]:
         name=bundle.name, version=bundle.version, backend=msgspec.to_builtins(batcher.predictor.backend),
         manifest=bundle.manifest, evaluation=bundle.evaluation,
     )  # fmt: skip
-    return respond(request, description)
+    headers = {
+        "ETag": f'"{hashlib.sha256(msgspec.json.encode(description)).hexdigest()[:32]}"',
+        "Cache-Control": "no-cache",
+    }
+    return respond(request, description, headers=headers)
 
 
 @get(
     "/v1/drift", operation_id="getDrift", summary="What has changed since training", tags=["drift"],
-    responses={200: Negotiated(DriftReport, description="the report"), **NOT_READY},
+    responses={200: Negotiated(DriftReport, description="the report"), **READ_REFUSALS},
 )  # fmt: skip
 async def drift(request: AnyRequest) -> Response[bytes]:
     """Alarms, distributions, label-free estimates, and which of three causes explains a change."""
@@ -176,7 +193,7 @@ async def drift(request: AnyRequest) -> Response[bytes]:
 @post(
     "/v1/drift/acknowledge", status_code=200, operation_id="acknowledgeDrift", summary="End an alarm", tags=["drift"],
     opt={TAKES: ACKNOWLEDGEMENT},
-    responses={200: Negotiated(DriftReport, description="the report afterwards"), **BODY_REFUSALS, **NOT_READY},
+    responses={200: Negotiated(DriftReport, description="the report afterwards"), **BODY_REFUSALS, **READ_REFUSALS},
 )  # fmt: skip
 async def acknowledge(request: AnyRequest) -> Response[bytes]:
     """End one stream's alarm, or all, and begin its test again, against the reference or the recent rows."""

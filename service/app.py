@@ -1,25 +1,23 @@
 """create_app: the wiring of settings, metrics, batcher and routes."""
 
-import time
 from collections.abc import Callable, Sequence
 
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.routes import HTTPRoute
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry
 
 from service import api, schema_pages
 from service.batcher import Batcher, PredictorLike
 from service.drift_keeper import DriftKeeper
 from service.errors import ServiceError, http_problem, service_problem, unexpected_problem
+from service.exchange import Exchange, Surface
+from service.logs import log_exchange
 from service.metrics import Metrics
 from service.prediction_log import CountedOutcome
 from service.settings import Settings
 from service.store import OnOutcomes, Store
-
-START = "evenkeel_start"
 
 
 def create_app(
@@ -53,14 +51,12 @@ def create_app(
 
     store = make_store(metrics, counted)
 
-    async def count(message: Message, scope: Scope) -> None:
-        if message["type"] == "http.response.start":
-            start = scope.get(START)
-            seconds = time.perf_counter() - start if isinstance(start, float) else None
-            route = str(scope.get("path_template") or "unmatched")
-            metrics.responded(route, _known(str(scope.get("method"))), message["status"], seconds)
+    def observe(exchange: Exchange) -> None:
+        metrics.responded(exchange.route, exchange.method, exchange.status, exchange.seconds)
+        log_exchange(exchange, settings.log_requests)
 
-    app = Litestar(
+    app = Surface(
+        observe=observe,
         route_handlers=[
             api.predict, api.predict_batch, api.take_outcomes, api.model, api.drift, api.acknowledge,
             api.live, api.ready, api.metrics, schema_pages.page, schema_pages.file,
@@ -72,13 +68,11 @@ def create_app(
             *([lambda: store.stop(settings.timeout_seconds)] if store else []),
             drift.stop,
         ],
-        before_send=[count],
-        middleware=[_timed],
         exception_handlers={
             ServiceError: service_problem, HTTPException: http_problem, Exception: unexpected_problem,
         },
-        request_max_body_size=settings.max_body_bytes,
-        openapi_config=None,
+        request_max_body_size=None,  # service/incoming.py sees to it.
+        openapi_config=None,  # service/openapi.py makes it.
         logging_config=None,
         debug=False,
     )  # fmt: skip
@@ -88,16 +82,3 @@ def create_app(
             for method in route.methods - {"OPTIONS"}:
                 metrics.route_known(route.path_format, method)
     return app
-
-
-def _known(method: str) -> str:
-    """A label must not carry what a client made up."""
-    return method if method in ("GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE") else "other"
-
-
-def _timed(app: ASGIApp) -> ASGIApp:
-    async def timed(scope: Scope, receive: Receive, send: Send) -> None:
-        scope[START] = time.perf_counter()  # type: ignore[literal-required]
-        await app(scope, receive, send)
-
-    return timed

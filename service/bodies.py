@@ -1,19 +1,20 @@
 """Strict bodies: nothing is coerced, nothing unknown is taken, and all faults are told at once."""
 
 import difflib
+import json
 import math
 from collections.abc import Callable, Iterator
 from functools import cache
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
+import msgpack
 import msgspec
 from msgspec import Struct
 
 from service.errors import Fault, InvalidBody, MalformedBody, WrongMediaType
+from service.negotiation import JSON, MESSAGEPACK, MESSAGEPACK_TYPES
 
-JSON, MESSAGEPACK = "application/json", "application/msgpack"
-MESSAGEPACK_TYPES = (MESSAGEPACK, "application/x-msgpack", "application/vnd.msgpack")
 SHOWN_CHARACTERS = 60
 MAX_FAULTS = 100
 """Faults listed per body: a client with more has a systematic one."""
@@ -51,11 +52,43 @@ def _decode(body: bytes, content_type: str) -> Any:
         shown = content_type[:SHOWN_CHARACTERS] or "absent"
         raise WrongMediaType(f"Content-Type is {shown}; it must be {JSON} (UTF-8) or {MESSAGEPACK}")
     try:
-        return decode(body)
+        value = decode(body)
+        repeated = _repeated_key(body, value, name)
     except RecursionError as error:
         raise MalformedBody(f"the body is not {name}: nested too deeply") from error
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, TypeError) as error:
         raise MalformedBody(f"the body is not {name}: {error}") from error
+    if repeated is not None:
+        raise MalformedBody(f"the body has the key {_shown(repeated)} twice in one object")
+    return value
+
+
+def _repeated_key(body: bytes, value: Any, name: str) -> Any:
+    """A key that an object of the body repeats, of which ``value`` holds the last alone; None if there is none.
+
+    RFC 8259, section 4, leaves open what such an object means, so whoever sends it may mean the other one.
+    """
+    if name == "JSON" and body.count(b":") == _keys(value):
+        # Every pair has its colon, so no pair is missing: the common case, told without a second reading.
+        return None
+    found: list[Any] = []
+
+    def pairs(items: list[tuple[Any, Any]]) -> None:
+        names = [key for key, _ in items]
+        if len(names) != len(set(names)):
+            found.append(next(key for place, key in enumerate(names) if key in names[:place]))
+
+    if name == "JSON":
+        json.loads(body, object_pairs_hook=pairs)
+    else:
+        msgpack.unpackb(body, object_pairs_hook=pairs, strict_map_key=False)
+    return found[0] if found else None
+
+
+def _keys(value: Any) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(map(_keys, value.values()))
+    return sum(map(_keys, value)) if isinstance(value, list) else 0
 
 
 def _number_faults(value: Any, form: Any, pointer: str) -> Iterator[Fault]:

@@ -2,14 +2,19 @@
 
 ServiceError
 ├── MalformedBody   400   not JSON or MessagePack
-├── WrongMediaType  415
+├── NotAcceptable   406
+├── LengthRequired  411
+├── BodyTooLarge    413
+├── WrongMediaType, UnknownCoding  415
 ├── InvalidBody     422   carries every fault
 ├── QueueFull       429   carries when to come back
 ├── OutcomesNotKept  404
 ├── PredictionFailed, NotReady, StoreUnavailable  503
+├── ClientLeft      499   nobody reads it, the counters do
 └── DeadlinePassed  504
 """
 
+import difflib
 import http
 import logging
 from typing import Any
@@ -21,6 +26,9 @@ from msgspec import Struct
 
 LOGGER = logging.getLogger("evenkeel")
 PROBLEM = "application/problem+json"
+SHOWN_CHARACTERS = 60
+CLIENT_LEFT = 499
+"""nginx's status for it; never seen by anybody but the counters and the log."""
 
 
 class Fault(Struct, frozen=True):
@@ -38,7 +46,23 @@ class ServiceError(Exception):
 class MalformedBody(ServiceError): ...
 
 
+class NotAcceptable(ServiceError): ...
+
+
+class LengthRequired(ServiceError):
+    def __init__(self) -> None:
+        super().__init__("the request has no body: neither Content-Length nor Transfer-Encoding is there")
+
+
+class BodyTooLarge(ServiceError):
+    def __init__(self, limit: int, decompressed: bool = False):
+        super().__init__(f"the body is larger than {limit} bytes{' when decompressed' if decompressed else ''}")
+
+
 class WrongMediaType(ServiceError): ...
+
+
+class UnknownCoding(ServiceError): ...
 
 
 class InvalidBody(ServiceError):
@@ -72,15 +96,25 @@ class OutcomesNotKept(ServiceError):
 class DeadlinePassed(ServiceError): ...
 
 
+class ClientLeft(ServiceError):
+    def __init__(self) -> None:
+        super().__init__("the client left before the body was read")
+
+
 STATUS: dict[type[ServiceError], int] = {
     MalformedBody: 400,
+    NotAcceptable: 406,
+    LengthRequired: 411,
+    BodyTooLarge: 413,
     WrongMediaType: 415,
+    UnknownCoding: 415,
     InvalidBody: 422,
     QueueFull: 429,
     NotReady: 503,
     PredictionFailed: 503,
     StoreUnavailable: 503,
     OutcomesNotKept: 404,
+    ClientLeft: CLIENT_LEFT,
     DeadlinePassed: 504,
 }
 
@@ -103,22 +137,42 @@ def service_problem(_: Request[Any, Any, Any], error: ServiceError) -> Response[
         headers["Retry-After"] = str(error.retry_after_seconds)
     elif status == 503:
         headers["Retry-After"] = "1"
+    if isinstance(error, UnknownCoding):
+        headers["Accept-Encoding"] = "zstd, gzip"
     return _respond(status, str(error), error.faults if isinstance(error, InvalidBody) else [], headers)
 
 
-def http_problem(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """The response to Litestar's own exceptions: 404, 405, 413."""
-    return _respond(error.status_code, error.detail, [], dict(error.headers or {}))
+def http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """The response to Litestar's own exceptions: 404, 405."""
+    detail = error.detail
+    if error.status_code == 404:
+        detail = f"there is no {_shown(request.url.path)}; {_paths(request)}"
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("allow", "")
+        detail = f"{_shown(request.method)} is not for this path; it takes {allowed}"
+    return _respond(error.status_code, detail, [], dict(error.headers or {}))
 
 
-def unexpected_problem(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """The response to a fault of ours; logged, and nothing of it is told."""
-    LOGGER.error("unexpected error", exc_info=error)
+def _paths(request: Request[Any, Any, Any]) -> str:
+    paths = sorted({route.path_format for route in request.app.routes})
+    near = difflib.get_close_matches(request.url.path[:SHOWN_CHARACTERS], paths, n=1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(paths)}"
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def unexpected_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The response to a fault of ours; logged with the request's id, and nothing of it is told."""
+    exchange = request.scope["state"].get("exchange")
+    LOGGER.error("unexpected error", exc_info=error, extra={"fields": {"request_id": exchange and exchange.request_id}})
     return _respond(500, "an unexpected error; it has been logged", [], {})
 
 
 def _respond(status: int, detail: str, faults: list[Fault], headers: dict[str, str]) -> Response[bytes]:
-    problem = Problem(title=http.HTTPStatus(status).phrase, status=status, detail=detail, errors=faults)
+    title = "Client Closed Request" if status == CLIENT_LEFT else http.HTTPStatus(status).phrase
+    problem = Problem(title=title, status=status, detail=detail, errors=faults)
     return Response(msgspec.json.encode(_with_type(problem)), status_code=status, media_type=PROBLEM, headers=headers)
 
 

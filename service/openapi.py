@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 from litestar.enums import MediaType
-from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
@@ -21,12 +20,13 @@ from litestar.routes import BaseRoute, HTTPRoute
 from msgspec import Struct
 
 from models.passenger import MEANINGS
-from service.bodies import JSON, MESSAGEPACK, decode_body
-from service.errors import PROBLEM, InvalidBody, Problem, ServiceError, http_problem, service_problem
+from service.bodies import decode_body
+from service.errors import PROBLEM, InvalidBody, Problem, ServiceError, service_problem
+from service.negotiation import JSON, MESSAGEPACK
 
 VERSION = "0.1.0"
-TAKES, QUERY, LINKS = "takes", "query", "links"
-"""Keys of a handler's ``opt``: the `Body` that it reads, a Struct of its query's parameters, OpenAPI links by name."""
+TAKES, PARAMETERS, LINKS = "takes", "parameters", "links"
+"""Keys of a handler's ``opt``: the `Body` that it reads, OpenAPI's parameters, OpenAPI's links by name."""
 
 REFERENCE = "#/components/schemas/{name}"
 
@@ -35,8 +35,10 @@ INFO = {
     "version": VERSION,
     "summary": "Calibrated probabilities of survival, with what is known of how far to trust them.",
     "description": (
-        "Bodies and answers are JSON, or MessagePack by `Content-Type` and `Accept`. Types are not coerced and unknown "
-        "fields are refused. Errors are problem details (RFC 9457) that name every fault of a body."
+        "Bodies and answers are JSON, or MessagePack by `Content-Type` and `Accept`. Types are not coerced, an integer "
+        "is written without a decimal point, unknown fields and repeated keys are refused. Bodies may be compressed by "
+        "gzip or zstd, and answers are for whoever accepts it. Errors are problem details (RFC 9457) that name every "
+        "fault of a body."
     ),
     "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
 }
@@ -50,6 +52,13 @@ TAGS = {
 }
 """Tags in the order of the document, and what each holds."""
 
+EVERY_RESPONSE = {
+    "X-Request-ID": {"description": "The request's own, or a new one.", "schema": {"type": "string"}},
+    "traceparent": {
+        "description": "W3C Trace Context: the request's trace, or a new one.",
+        "schema": {"type": "string", "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"},
+    },
+}
 RETRY_AFTER = {
     "Retry-After": {
         "description": "Seconds until another try makes sense.",
@@ -72,7 +81,7 @@ class Negotiated(ResponseSpec):
     """A response in JSON, or in MessagePack for whoever asks for it."""
 
 
-def refusals(*reasons: tuple[str, ServiceError | HTTPException]) -> dict[int, ResponseSpec]:
+def refusals(*reasons: tuple[str, ServiceError]) -> dict[int, ResponseSpec]:
     """Responses by status from when they are given and an error that leads there, which is the example.
 
     InvalidBody has no example of its own: each route's is that of its body.
@@ -89,11 +98,10 @@ def refusals(*reasons: tuple[str, ServiceError | HTTPException]) -> dict[int, Re
     return dict(sorted(specs.items()))
 
 
-def problem_of(error: ServiceError | HTTPException) -> dict[str, Any]:
+def problem_of(error: ServiceError) -> dict[str, Any]:
     """The body of the response to an error, as the service makes it."""
-    request: Any = None
-    respond = service_problem(request, error) if isinstance(error, ServiceError) else http_problem(request, error)
-    problem: dict[str, Any] = msgspec.json.decode(respond.content)
+    request: Any = None  # It has no part in it.
+    problem: dict[str, Any] = msgspec.json.decode(service_problem(request, error).content)
     return problem
 
 
@@ -133,13 +141,11 @@ def _forms(handler: HTTPRouteHandler) -> Iterator[Any]:
     for spec in (handler.responses or {}).values():
         if spec.data_container is not None:
             yield spec.data_container
-    if (query := handler.opt.get(QUERY)) is not None:
-        yield from (field.type for field in msgspec.structs.fields(query))
 
 
 def _operation(route: HTTPRoute, handler: HTTPRouteHandler, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
     body: Body | None = handler.opt.get(TAKES)
-    parameters = [*_path_parameters(route), *_query_parameters(handler, schema_of)]
+    parameters = [*_path_parameters(route), *handler.opt.get(PARAMETERS, ())]
     return {
         "operationId": handler.operation_id,
         "summary": handler.summary,
@@ -158,17 +164,6 @@ def _path_parameters(route: HTTPRoute) -> list[dict[str, Any]]:
     return [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in route.path_parameters
     ]
-
-
-def _query_parameters(handler: HTTPRouteHandler, schema_of: Mapping[Any, Any]) -> list[dict[str, Any]]:
-    query = handler.opt.get(QUERY)
-    return [
-        {
-            "name": field.encode_name, "in": "query", "required": field.required,
-            "schema": {**schema_of[field.type], **({} if field.required else {"default": field.default})},
-        }
-        for field in (msgspec.structs.fields(query) if query is not None else ())
-    ]  # fmt: skip
 
 
 def _request_body(body: Body, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
@@ -190,27 +185,23 @@ def _response(
         }  # fmt: skip
     packed = [MESSAGEPACK] if isinstance(spec, Negotiated) else []
     media_type = spec.media_type.value if isinstance(spec.media_type, MediaType) else spec.media_type
-    content = {
-        media_type: {"schema": schema_of[spec.data_container], **({"examples": examples} if examples else {})},
-        **{one: {"schema": schema_of[spec.data_container]} for one in packed},
-    }
-    headers = _headers(status, spec, handler)
     links = handler.opt.get(LINKS) if status < 300 else None
-    return {
-        "description": spec.description,
-        **({"headers": headers} if headers else {}),
-        **({"content": content} if spec.data_container is not None else {}),
-        **({"links": links} if links else {}),
-    }
+    described = {"description": spec.description, "headers": _headers(status, spec, handler)}
+    if spec.data_container is not None:
+        schema = schema_of[spec.data_container]
+        content = {media_type: {"schema": schema, "examples": examples} if examples else {"schema": schema}}
+        described["content"] = content | {one: {"schema": schema} for one in packed}
+    return described | ({"links": links} if links else {})
 
 
 def _headers(status: int, spec: ResponseSpec, handler: HTTPRouteHandler) -> dict[str, Any]:
     own = {
         header.name: {"description": header.description, "schema": {"type": "string"}}
         for header in handler.response_headers or ()
-        if status < 300
+        if status < 400
     }
-    return own | (RETRY_AFTER if status in (429, 503) and spec.media_type == PROBLEM else {})
+    retry = RETRY_AFTER if status in (429, 503) and spec.media_type == PROBLEM else {}
+    return own | retry | EVERY_RESPONSE
 
 
 def _refusal(body: Body) -> dict[str, Any]:

@@ -69,8 +69,6 @@ def _respond(request: AnyRequest, name: FromPath[str]) -> Response[bytes]:
         "ETag": held.tag, "Cache-Control": "no-cache", "Content-Security-Policy": POLICY,
         "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
     }  # fmt: skip
-    if request.headers.get("if-none-match") == held.tag:
-        return Response(b"", status_code=304, headers=headers)
     return Response(held.content, media_type=held.media_type, headers=headers)
 
 

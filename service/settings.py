@@ -99,6 +99,16 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_level: Annotated[
         str, Meta(pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
     ] = "info"
+    log_format: Annotated[
+        str, Meta(pattern="^(auto|json|text)$", description="json, text, or auto: text to a terminal, JSON to all else")
+    ] = "auto"
+    log_requests: Annotated[
+        str,
+        Meta(
+            pattern="^(all|problems|none)$",
+            description="requests that get a log line: all, problems (status 400 and above) or none",
+        ),
+    ] = "all"
 
 
 def read_settings(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:

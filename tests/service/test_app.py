@@ -30,7 +30,7 @@ class Deterministic(Echo):
 
     def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
         if any(one.fare == 999 for one in passengers):
-            raise ValueError("a bad row")
+            raise ValueError(f"a bad row: {passengers}")
         assert self.bundle is not None
         logits = np.array([(one.age or 0) / 10 - 3 for one in passengers])
         p, confidences = diagnose(self.bundle.record, self.bundle.reference, logits, passengers)

@@ -1,0 +1,152 @@
+"""What every exchange gets, whatever its route: an id, a trace, HEAD, conditional answers, compression, its end told.
+
+`Surface` is the application: Litestar, with this around it.
+"""
+
+import asyncio
+import gzip
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import zstandard
+from litestar import Litestar
+from litestar.datastructures import MutableScopeHeaders
+from litestar.types import Message, Scope, Send
+from msgspec import Struct
+
+from service import negotiation
+from service.schemas import uuid7
+from service.tracing import Trace
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+"""Of a client's X-Request-ID; another is replaced by one of ours, so that none can forge a log line."""
+
+COMPRESSED_BYTES = 1400
+"""Least body that is compressed: less fits one packet anyway."""
+
+THREAD_BYTES = 1 << 16
+"""From here on a thread compresses, for the others' sake."""
+
+COMPRESSIBLE = ("application/json", "application/msgpack", "application/problem+json", "text/", "image/svg+xml",
+                "application/x-msgpack", "application/vnd.msgpack", "application/yaml")  # fmt: skip
+METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"})
+
+
+class Exchange(Struct, kw_only=True):
+    """One request and its response; ``seconds`` is None until the response ends. ``route`` is a template."""
+
+    request_id: str
+    trace: Trace
+    method: str
+    begun: float
+    route: str = "unmatched"
+    status: int = 0
+    seconds: float | None = None
+
+
+class Surface(Litestar):
+    """Litestar whose every exchange is numbered, traced, counted and told to ``observe`` when it ends."""
+
+    def __init__(self, *, observe: Callable[[Exchange], None], **settings: Any):
+        self._observe = observe
+        super().__init__(**settings)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        headers = MutableScopeHeaders(scope)
+        given = headers.get("x-request-id", "")
+        exchange = Exchange(
+            request_id=given if REQUEST_ID.fullmatch(given) else uuid7(),
+            trace=Trace.of(headers.get("traceparent", "")),
+            method=scope["method"] if scope["method"] in METHODS else "other", begun=time.perf_counter(),
+        )  # fmt: skip
+        # HEAD is GET without the body: routed as such, and whoever sends leaves the body out.
+        inner: Any = {**scope, "method": "GET"} if scope["method"] == "HEAD" else {**scope}
+        inner["state"] = {**scope.get("state", {}), "exchange": exchange}
+        responder = _Responder(inner, headers, exchange, send)
+        try:
+            await super().__call__(inner, receive, responder)
+        finally:
+            exchange.route = str(inner.get("path_template") or "unmatched")
+            exchange.seconds = time.perf_counter() - exchange.begun
+            self._observe(exchange)
+
+
+class _Responder:
+    """Sends one response on, changed where the request's headers ask for it."""
+
+    def __init__(self, scope: Scope, asked: MutableScopeHeaders, exchange: Exchange, send: Send):
+        self._scope, self._asked, self._exchange, self._send = scope, asked, exchange, send
+        self._start: Message | None = None
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._start = message
+            if "content-length" in MutableScopeHeaders.from_message(message):
+                # Held back until the body is there: it decides about compression. A stream's start goes at once.
+                return
+            message = {"type": "http.response.body", "body": b"", "more_body": True}
+        if message["type"] == "http.response.body" and self._start is not None:
+            start, self._start = self._start, None
+            message = await self._begun(start, message)
+        await self._send(message)
+
+    async def _begun(self, start: Any, body: Any) -> Any:
+        """Send the response's start; the first part of its body is returned, changed where need be."""
+        exchange, headers = self._exchange, MutableScopeHeaders.from_message(start)
+        exchange.status = start["status"]
+        headers["X-Request-ID"] = exchange.request_id
+        headers["traceparent"] = exchange.trace.header
+        if "allow" in headers:
+            headers["Allow"] = _allowed(headers["allow"])
+        if exchange.status == 200 and _unchanged(self._asked.get("if-none-match", ""), headers.get("etag", "")):
+            exchange.status = start["status"] = 304
+            del headers["content-length"], headers["content-type"]
+            body = {**body, "body": b""}
+        elif not body.get("more_body", False):
+            body = {**body, "body": await self._compressed(headers, body.get("body", b""))}
+        await self._send(start)
+        return {**body, "body": b""} if exchange.method == "HEAD" else body
+
+    async def _compressed(self, headers: MutableScopeHeaders, body: bytes) -> bytes:
+        if len(body) < COMPRESSED_BYTES or not headers.get("content-type", "").startswith(COMPRESSIBLE):
+            return body
+        if "content-encoding" in headers:
+            return body
+        headers["Vary"] = ", ".join(filter(None, (headers.get("vary"), "Accept-Encoding")))
+        coding = negotiation.coding(self._asked.get("accept-encoding", ""))
+        if coding is None:
+            return body
+        compress = _zstd if coding == "zstd" else _gzip
+        body = await asyncio.to_thread(compress, body) if len(body) >= THREAD_BYTES else compress(body)
+        headers["Content-Encoding"], headers["Content-Length"] = coding, str(len(body))
+        if headers.get("etag", "").startswith('"'):
+            headers["ETag"] = "W/" + headers["etag"]
+        return body
+
+
+def _allowed(methods: str) -> str:
+    """The methods of an Allow header in order, HEAD with GET."""
+    named = {one.strip() for one in methods.split(",")} | {"OPTIONS"}
+    return ", ".join(sorted(named | {"HEAD"} if "GET" in named else named))
+
+
+def _unchanged(asked: str, etag: str) -> bool:
+    """Whether If-None-Match holds the answer's tag, compared weakly (RFC 9110, section 13.1.2)."""
+    if not asked or not etag:
+        return False
+    return asked.strip() == "*" or etag.removeprefix("W/") in (
+        one.strip().removeprefix("W/") for one in asked.split(",")
+    )
+
+
+def _gzip(body: bytes) -> bytes:
+    return gzip.compress(body, compresslevel=1, mtime=0)
+
+
+def _zstd(body: bytes) -> bytes:
+    return zstandard.ZstdCompressor(level=3).compress(body)

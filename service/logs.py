@@ -1,0 +1,70 @@
+"""Log lines for people or for machines. No line carries a value that a passenger has."""
+
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from service.exchange import Exchange
+
+LOGGER = logging.getLogger("evenkeel")
+REQUESTS = logging.getLogger("evenkeel.requests")
+
+
+class _WithoutMessages(logging.Formatter):
+    """Tells an exception's type and place; its message may hold what a client sent."""
+
+    def formatException(self, ei: Any) -> str:
+        kind, _, where = ei
+        return "".join(traceback.format_tb(where)) + (kind.__name__ if kind else "")
+
+
+class JsonFormatter(_WithoutMessages):
+    """One JSON object a line: ``time`` (RFC 3339), ``level``, ``logger``, ``message``, and what else is known."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }  # fmt: skip
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
+
+
+def configure(level: str, form: str) -> None:
+    """Log to standard error; ``form`` is text, json, or auto: text to a terminal, JSON to all else."""
+    as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
+    handler = logging.StreamHandler()
+    handler.setFormatter(_WithoutMessages("%(asctime)s %(levelname)s %(message)s") if as_text else JsonFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def log_exchange(exchange: Exchange, wanted: str) -> None:
+    """One line for an exchange that ended; ``wanted`` is all, problems (status 400 and above) or none."""
+    if wanted == "none" or (wanted == "problems" and exchange.status < 400):
+        return
+    # Probes and scrapes come every few seconds, and what they find is logged where it arises.
+    probe = exchange.route.startswith(("/health/", "/metrics"))
+    level = logging.DEBUG if probe else logging.WARNING if exchange.status >= 500 else logging.INFO
+    if not REQUESTS.isEnabledFor(level):
+        return
+    milliseconds = round((exchange.seconds or 0) * 1e3, 2)
+    REQUESTS.log(
+        level, "%s %s %d, %g ms, %s", exchange.method, exchange.route, exchange.status, milliseconds,
+        exchange.request_id,
+        extra={"fields": {**named(exchange), "status": exchange.status, "milliseconds": milliseconds}},
+    )  # fmt: skip
+
+
+def named(exchange: Exchange) -> dict[str, Any]:
+    """What tells an exchange from others."""
+    trace = exchange.trace
+    return {
+        "request_id": exchange.request_id, "trace_id": trace.trace_id, "span_id": trace.span_id,
+        "parent_id": trace.parent_id, "method": exchange.method, "route": exchange.route,
+    }  # fmt: skip
