@@ -16,6 +16,7 @@ from litestar.enums import MediaType
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
+from litestar.params import ParameterKwarg
 from litestar.routes import BaseRoute, HTTPRoute
 from msgspec import Struct
 
@@ -26,7 +27,7 @@ from service.negotiation import JSON, MESSAGEPACK
 
 VERSION = "0.1.0"
 TAKES, PARAMETERS, LINKS = "takes", "parameters", "links"
-"""Keys of a handler's ``opt``: the `Body` that it reads, OpenAPI's parameters, OpenAPI's links by name."""
+"""Keys of a handler's ``opt``: the `Body` that it reads, parameters that are not its arguments, links by name."""
 
 REFERENCE = "#/components/schemas/{name}"
 
@@ -145,7 +146,7 @@ def _forms(handler: HTTPRouteHandler) -> Iterator[Any]:
 
 def _operation(route: HTTPRoute, handler: HTTPRouteHandler, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
     body: Body | None = handler.opt.get(TAKES)
-    parameters = [*_path_parameters(route), *handler.opt.get(PARAMETERS, ())]
+    parameters = list(_parameters(route, handler))
     return {
         "operationId": handler.operation_id,
         "summary": handler.summary,
@@ -160,10 +161,20 @@ def _operation(route: HTTPRoute, handler: HTTPRouteHandler, schema_of: Mapping[A
     }
 
 
-def _path_parameters(route: HTTPRoute) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in route.path_parameters
-    ]
+def _parameters(route: HTTPRoute, handler: HTTPRouteHandler) -> Iterator[dict[str, Any]]:
+    """Those of the path, those among the handler's arguments, and those that it reads by itself."""
+    for name in route.path_parameters:
+        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+    for field in handler.parsed_fn_signature.parameters.values():
+        told = field.kwarg_definition
+        if isinstance(told, ParameterKwarg) and field.name not in route.path_parameters:
+            schema = {**msgspec.json.schema(field.annotation), **(told.schema_extra or {})}
+            default = {"default": field.default} if field.has_default else {}
+            yield {
+                "name": told.name or field.name, "in": str(told.param_type.value), "required": field.is_required,
+                "description": told.description or "", "schema": _repaired(schema | default),
+            }  # fmt: skip
+    yield from handler.opt.get(PARAMETERS, ())
 
 
 def _request_body(body: Body, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
