@@ -40,10 +40,10 @@ NOT_ACCEPTABLE = refusals(
         NotAcceptable(f"Accept is text/html; this can be had as {JSON} or {MESSAGEPACK}"),
     ),
 )
-READ_REFUSALS = NOT_ACCEPTABLE | refusals(("not loaded yet", NotReady("the model is being loaded")))
+READ_REFUSALS = refusals(("not loaded yet", NotReady("the model is being loaded")), beside=NOT_ACCEPTABLE)
 """What every route may refuse that reads nothing, and tells of the model."""
 
-BODY_REFUSALS = NOT_ACCEPTABLE | refusals(
+BODY_REFUSALS = refusals(
     ("not JSON or MessagePack, or a key stands twice", MalformedBody("the body is not JSON: Input data was truncated")),
     ("neither Content-Length nor Transfer-Encoding", LengthRequired()),
     ("body larger than max_body_bytes", BodyTooLarge(1 << 20)),
@@ -56,14 +56,16 @@ BODY_REFUSALS = NOT_ACCEPTABLE | refusals(
         UnknownCoding("Content-Encoding is br; it must be gzip, zstd or absent"),
     ),
     ("a value of a wrong type or out of range, an unknown or a missing field", InvalidBody([])),
+    beside=NOT_ACCEPTABLE,
 )
 """What every route that reads a body may refuse it with."""
 
-REFUSALS = BODY_REFUSALS | refusals(
+REFUSALS = refusals(
     ("more requests wait than can be answered in time", QueueFull(1)),
     ("not loaded yet", NotReady("the model is being loaded")),
     ("the model gave no finite number", PredictionFailed("the model gave no valid answer for this request")),
     ("not answered within timeout_seconds", DeadlinePassed("no answer within 30 seconds")),
+    beside=BODY_REFUSALS,
 )
 """What every route that predicts may refuse with."""
 

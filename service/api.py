@@ -25,7 +25,7 @@ from service.answering import (
     take,
 )
 from service.drift import STREAMS
-from service.errors import DeadlinePassed, OutcomesNotKept, QueueFull, StoreUnavailable
+from service.errors import DeadlinePassed, NotReady, OutcomesNotKept, QueueFull, StoreUnavailable
 from service.metrics import Metrics
 from service.openapi import LINKS, PARAMETERS, TAKES, Body, Negotiated, refusals
 from service.schemas import (
@@ -72,14 +72,14 @@ OUTCOMES = Body(
 )
 ACKNOWLEDGEMENT = Body(Acknowledgement, {"stream": "input", "begin": "reference"}, {"stream": "inputs"})
 
-OUTCOME_REFUSALS = {
-    **refusals(("the service has no store", OutcomesNotKept())), **BODY_REFUSALS,
-    **refusals(
-        ("more outcomes wait than can be written in time", QueueFull(1)),
-        ("the store is unusable now", StoreUnavailable()),
-        ("not durable within timeout_seconds", DeadlinePassed("not durable within 30 seconds")),
-    ),
-}  # fmt: skip
+OUTCOME_REFUSALS = refusals(
+    ("the service has no store", OutcomesNotKept()),
+    ("more outcomes wait than can be written in time", QueueFull(1)),
+    ("the store is unusable now", StoreUnavailable()),
+    ("the service is stopping", NotReady("stopping")),
+    ("not durable within timeout_seconds", DeadlinePassed("not durable within 30 seconds")),
+    beside=BODY_REFUSALS,
+)
 
 IF_NONE_MATCH = {
     "name": "If-None-Match", "in": "header", "required": False, "schema": {"type": "string"},

@@ -8,7 +8,7 @@ a handler reads by itself. A handler says what it is in Litestar's words, ``oper
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -82,12 +82,15 @@ class Negotiated(ResponseSpec):
     """A response in JSON, or in MessagePack for whoever asks for it."""
 
 
-def refusals(*reasons: tuple[str, ServiceError]) -> dict[int, ResponseSpec]:
+def refusals(
+    *reasons: tuple[str, ServiceError], beside: Mapping[int, ResponseSpec] | None = None
+) -> dict[int, ResponseSpec]:
     """Responses by status from when they are given and an error that leads there, which is the example.
 
-    InvalidBody has no example of its own: each route's is that of its body.
+    They go with those ``beside`` them, also of the same status. InvalidBody has no example of its own: each route's is
+    that of its body.
     """
-    specs: dict[int, ResponseSpec] = {}
+    specs = {status: replace(spec, examples=[*(spec.examples or ())]) for status, spec in (beside or {}).items()}
     for reason, error in reasons:
         problem = problem_of(error)
         spec = specs.setdefault(

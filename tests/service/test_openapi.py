@@ -338,7 +338,7 @@ class Situations:
         wait_until(lambda: "store" in client.get("/health/ready").json()["detail"])
         return client
 
-    def _stalled_store(self, made: Any = None, timeout_seconds: float = 0.2) -> TestClient[Any]:
+    def _stalled_store(self, timeout_seconds: float = 0.2) -> TestClient[Any]:
         """A store whose thread never runs."""
         settings = Settings(store=str(self._folder / "stalled.sqlite"))
 
@@ -346,8 +346,6 @@ class Situations:
             store = make_store(settings, *told)
             assert store is not None
             store.start, store.stop = lambda: None, lambda _: None  # type: ignore[method-assign]
-            if made is not None:
-                made(store)
             return store
 
         return self._ready(make, timeout_seconds=timeout_seconds)
@@ -361,7 +359,10 @@ class Situations:
         raise AssertionError("the store takes any number of outcomes")
 
     def _stopped(self) -> TestClient[Any]:
-        return self._stalled_store(lambda store: Store.stop.__get__(store))
+        settings = Settings(store=str(self._folder / "stopped.sqlite"))
+        client = self._ready(lambda *told: make_store(settings, *told))
+        client.app.state.store.stop(5)  # type: ignore[attr-defined]
+        return client
 
 
 def test_the_page_is_made_of_our_own_files(client: TestClient[Any]) -> None:
