@@ -45,9 +45,12 @@ def choose_mix(environment: Environment, **_: Any) -> None:
     options = environment.parsed_options
     drift = options.scenario == "drift"
     if drift and urlsplit(environment.host or Client.host).hostname not in LOOPBACK:
-        LOGGER.error("the drift scenario is for a service on this machine only, not for %s", environment.host)
-        environment.process_exit_code = 2
-        environment.runner.quit()
+        refuse(environment, f"the drift scenario is for a service on this machine only, not for {environment.host}")
+        return
+    latched = [one["stream"] for one in drift_report(environment)["streams"] if one["alarm"]] if drift else []
+    if latched:
+        path = "v1/drift/acknowledge -H 'content-type: application/json' -d '{}'"
+        refuse(environment, f"already alarmed: {', '.join(latched)}; curl {environment.host or Client.host}/{path}")
         return
     Client.mix = Mix(read_passengers(), options.shift if drift else None, random.Random())
     after = options.shift_after if options.shift_after is not None else (options.run_time or 120) / 2
@@ -59,18 +62,30 @@ def report_drift(environment: Environment, **_: Any) -> None:
     """What the drift tests say at the end of the scenario; a shift that went unnoticed fails the run."""
     if environment.parsed_options.scenario != "drift" or Client.mix is None or not Client.mix.shifted:
         return
-    with urllib.request.urlopen(f"{environment.host or Client.host}/v1/drift", timeout=10) as answer:
-        found = json.load(answer)
+    found = drift_report(environment)
     LOGGER.info("drift: %s", found["summary"])
     alarmed = {one["stream"]: datetime.fromisoformat(one["since"]) for one in found["streams"] if one["alarm"]}
     early = [stream for stream, since in alarmed.items() if since < Client.shift_time]
     if early:
-        LOGGER.error("alarmed before the mix changed: %s; acknowledge it and begin anew", ", ".join(early))
+        LOGGER.error("alarmed before the mix changed: %s", ", ".join(early))
     elif not alarmed:
         LOGGER.error("no stream alarmed after the mix changed to %s", environment.parsed_options.shift)
     for stream, since in alarmed.items():
         LOGGER.info("%s alarmed %.0f s after", stream, (since - Client.shift_time).total_seconds())
     environment.process_exit_code = 1 if early or not alarmed else environment.process_exit_code
+
+
+def refuse(environment: Environment, reason: str) -> None:
+    """End the run before it begins."""
+    LOGGER.error("%s", reason)
+    environment.process_exit_code = 2
+    environment.runner.quit()
+
+
+def drift_report(environment: Environment) -> Any:
+    """What the service says of drift."""
+    with urllib.request.urlopen(f"{environment.host or Client.host}/v1/drift", timeout=10) as answer:
+        return json.load(answer)
 
 
 def fault(prediction: Any) -> str | None:

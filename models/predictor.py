@@ -128,7 +128,8 @@ class Predictor:
 
     def warm_up(self) -> None:
         """Run the shapes that short texts have, so that the first request is as fast as the next."""
-        for tokens in WARM_UP_TOKENS:
+        longest = int(self.bundle.config["max_position_embeddings"])
+        for tokens in (min(one, longest) for one in WARM_UP_TOKENS):
             for rows in (1, self._lanes.rows):
                 self._compute([[0] * tokens] * rows)
         texts = self.read([WARM_UP])

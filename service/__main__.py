@@ -90,8 +90,13 @@ def _serve(settings: Settings) -> int:
         cache = LogitCache(settings.cache_rows, metrics.looked_up)
         return Predictor.load(settings.bundle, cache, settings.target_prevalence)
 
+    def load_shadow() -> Predictor:
+        assert settings.shadow is not None
+        return Predictor.load(settings.shadow, LogitCache(settings.cache_rows), settings.target_prevalence)
+
     app = create_app(
-        settings, load, on_ready=ready, on_failure=failed, make_store=lambda *told: make_store(settings, *told)
+        settings, load, on_ready=ready, on_failure=failed, make_store=lambda *told: make_store(settings, *told),
+        load_shadow=load_shadow if settings.shadow else None,
     )  # fmt: skip
     config = uvicorn.Config(
         app, host=settings.host, port=settings.port, log_level="warning", access_log=False, server_header=False,

@@ -6,13 +6,15 @@ from typing import Any, TypeVar
 import msgspec
 from litestar import Request, Response
 from litestar.datastructures import ResponseHeader, State
+from litestar.types import Receive
 
 from models.passenger import Passenger
-from service.batcher import Answer, Batcher
+from service.batcher import Batcher
 from service.bodies import decode_body
 from service.drift import Drift
 from service.drift_keeper import DriftKeeper
 from service.errors import (
+    BadHeader,
     BodyTooLarge,
     DeadlinePassed,
     InvalidBody,
@@ -25,6 +27,7 @@ from service.errors import (
     UnknownCoding,
     WrongMediaType,
 )
+from service.fair_queue import Answer
 from service.incoming import read_body
 from service.negotiation import JSON, MESSAGEPACK, media_type
 from service.openapi import refusals
@@ -33,6 +36,8 @@ from service.store import Store
 
 AnyRequest = Request[Any, Any, State]
 T = TypeVar("T", bound=msgspec.Struct)
+TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+SHOWN_CHARACTERS = 60
 
 NOT_ACCEPTABLE = refusals(
     (
@@ -61,13 +66,24 @@ BODY_REFUSALS = refusals(
 """What every route that reads a body may refuse it with."""
 
 REFUSALS = refusals(
+    (
+        f"{TIMEOUT_HEADER} is not a number of milliseconds",
+        BadHeader(f"{TIMEOUT_HEADER} is soon; it must be a whole number of milliseconds from 1"),
+    ),
     ("more requests wait than can be answered in time", QueueFull(1)),
     ("not loaded yet", NotReady("the model is being loaded")),
     ("the model gave no finite number", PredictionFailed("the model gave no valid answer for this request")),
-    ("not answered within timeout_seconds", DeadlinePassed("no answer within 30 seconds")),
+    ("not answered within the client's or the service's limit", DeadlinePassed("no answer within 30 seconds")),
     beside=BODY_REFUSALS,
 )
 """What every route that predicts may refuse with."""
+
+TIMEOUT = {
+    "name": TIMEOUT_HEADER, "in": "header", "required": False,
+    "schema": {"type": "integer", "minimum": 1, "maximum": 10**12 - 1},
+    "description": "How long the client waits, at most timeout_seconds.",
+}  # fmt: skip
+"""A parameter of every route that predicts."""
 
 TIMING = ResponseHeader(
     name="Server-Timing", description="Milliseconds waited and computed: queue;dur=…, inference;dur=…",
@@ -85,17 +101,24 @@ async def take(request: AnyRequest, form: type[T]) -> T:
 
 async def answered(request: AnyRequest, passengers: Sequence[Passenger]) -> tuple[Answer, list[PredictionResponse]]:
     """Passengers → their predictions in order, counted, given to the drift tests and logged; raises as the batcher."""
-    batcher, held = batcher_of(request), request.app.state.metrics
-    answer = await batcher.predict(passengers, request.app.state.settings.timeout_seconds)
-    assert batcher.predictor is not None
-    bundle = batcher.predictor.bundle
-    held.waited(answer.queue_seconds)
-    held.predicted(bundle.version, passengers, answer.predictions)
-    drift_of(request).predicted(passengers, answer.predictions)
+    state = request.app.state
+    client = request.client.host if request.client else ""
+    answer: Answer = await state.batcher.predict(
+        passengers, deadline_seconds(request), client, lambda: _left(request.receive)
+    )
+    bundle = answer.bundle
+    state.metrics.waited(answer.queue_seconds)
+    state.metrics.predicted(bundle.version, passengers, answer.predictions)
+    drift = drift_of(request)
+    # An answer of the bundle before this one may come in just after the swap.
+    if drift.version == bundle.version:
+        drift.predicted(passengers, answer.predictions)
     ids = [uuid7() for _ in answer.predictions]
-    store: Store | None = request.app.state.store
+    store: Store | None = state.store
     if store is not None:
         store.log(bundle.version, ids, passengers, answer.predictions)
+    if state.shadow is not None:
+        state.shadow.offer(passengers, answer.predictions)
     identity = ModelIdentity(bundle.name, bundle.version)
     return answer, [
         PredictionResponse(
@@ -103,6 +126,27 @@ async def answered(request: AnyRequest, passengers: Sequence[Passenger]) -> tupl
         )
         for id, one in zip(ids, answer.predictions, strict=True)
     ]
+
+
+def deadline_seconds(request: AnyRequest) -> float:
+    """How long the client waits: ``X-Request-Timeout-Ms``, at most the service's own limit, which is the default.
+
+    Raises BadHeader for anything but a whole number of milliseconds from 1.
+    """
+    limit: float = request.app.state.settings.timeout_seconds
+    given = request.headers.get(TIMEOUT_HEADER)
+    if given is None:
+        return limit
+    if not given.isascii() or not given.isdigit() or len(given) > 12 or int(given) < 1:
+        shown = given[:SHOWN_CHARACTERS]
+        raise BadHeader(f"{TIMEOUT_HEADER} is {shown}; it must be a whole number of milliseconds from 1")
+    return min(limit, int(given) / 1e3)
+
+
+async def _left(receive: Receive) -> None:
+    """Return when the client is gone; its body has been read, so nothing else can come."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def respond(

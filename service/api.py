@@ -15,6 +15,7 @@ from service.answering import (
     BODY_REFUSALS,
     READ_REFUSALS,
     REFUSALS,
+    TIMEOUT,
     TIMING,
     AnyRequest,
     answered,
@@ -25,9 +26,19 @@ from service.answering import (
     take,
 )
 from service.drift import STREAMS
-from service.errors import DeadlinePassed, NotReady, OutcomesNotKept, QueueFull, StoreUnavailable
+from service.errors import (
+    BundleRefused,
+    DeadlinePassed,
+    NotReady,
+    OutcomesNotKept,
+    QueueFull,
+    ReloadRunning,
+    StoreUnavailable,
+)
 from service.metrics import Metrics
+from service.negotiation import media_type
 from service.openapi import LINKS, PARAMETERS, TAKES, Body, Negotiated, refusals
+from service.reloading import Reloaded
 from service.schemas import (
     Acknowledgement,
     BatchRequest,
@@ -81,6 +92,12 @@ OUTCOME_REFUSALS = refusals(
     beside=BODY_REFUSALS,
 )
 
+RELOAD_REFUSALS = refusals(
+    ("a bundle is being loaded already", ReloadRunning()),
+    ("the bundle is not taken, the old one goes on", BundleRefused("model.safetensors was changed")),
+    beside=READ_REFUSALS,
+)
+
 IF_NONE_MATCH = {
     "name": "If-None-Match", "in": "header", "required": False, "schema": {"type": "string"},
     "description": "The ETag of an earlier answer.",
@@ -98,7 +115,7 @@ TO_OUTCOME = {
 
 @post(
     "/v1/predict", status_code=200, operation_id="predict", summary="Predict one passenger", tags=["predictions"],
-    opt={TAKES: ONE, LINKS: TO_OUTCOME}, response_headers=[TIMING],
+    opt={TAKES: ONE, PARAMETERS: [TIMEOUT], LINKS: TO_OUTCOME}, response_headers=[TIMING],
     responses={200: Negotiated(PredictionResponse, description="the prediction", examples=[ANSWER]), **REFUSALS},
 )  # fmt: skip
 async def predict(request: AnyRequest) -> Response[bytes]:
@@ -114,7 +131,7 @@ async def predict(request: AnyRequest) -> Response[bytes]:
 
 @post(
     "/v1/predict/batch", status_code=200, operation_id="predictBatch", summary="Predict up to 1024 passengers",
-    tags=["predictions"], opt={TAKES: MANY}, response_headers=[TIMING],
+    tags=["predictions"], opt={TAKES: MANY, PARAMETERS: [TIMEOUT]}, response_headers=[TIMING],
     responses={200: Negotiated(BatchResponse, description="the predictions, in the passengers' order"), **REFUSALS},
 )  # fmt: skip
 async def predict_batch(request: AnyRequest) -> Response[bytes]:
@@ -204,13 +221,29 @@ async def acknowledge(request: AnyRequest) -> Response[bytes]:
     return respond(request, diagnosis.report(held))
 
 
+@post(
+    "/admin/reload", status_code=200, operation_id="reload", summary="Swap to the bundle that the folder holds now",
+    tags=["operations"], responses={200: Negotiated(Reloaded, description="the versions"), **RELOAD_REFUSALS},
+)  # fmt: skip
+async def reload(request: AnyRequest) -> Response[bytes]:
+    """Load the bundle's folder anew and swap to it; the old bundle serves until then, and goes on if this fails."""
+    media_type(request.headers.get("accept", ""))  # Refused before anything is loaded.
+    return respond(request, await request.app.state.reloader.reload())
+
+
 @get(
     "/health/live", operation_id="getLiveness", summary="Does the process answer?", tags=["operations"],
-    responses={200: ResponseSpec(Health, description="it does")},
+    responses={
+        200: ResponseSpec(Health, description="it does"),
+        503: ResponseSpec(Health, description="inference is lost, as the detail says: restart it"),
+    },
 )  # fmt: skip
-async def live() -> Health:
-    """The process runs and answers."""
-    return Health("live")
+async def live(request: AnyRequest) -> Response[Health]:
+    """The process runs and answers; 503 when inference is lost for good, so that only a restart helps."""
+    batcher = batcher_of(request)
+    return (
+        Response(Health("lost", batcher.failure or ""), status_code=503) if batcher.lost else Response(Health("live"))
+    )
 
 
 @get(

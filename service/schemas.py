@@ -161,7 +161,7 @@ class Acknowledgement(Struct, frozen=True, forbid_unknown_fields=True):
 class Health(Struct, frozen=True):
     """A word, and in ``detail`` the reason where there is one."""
 
-    status: Literal["live", "ready", "not ready"]
+    status: Literal["live", "lost", "ready", "not ready"]
     detail: str = ""
 
 

@@ -21,7 +21,7 @@ from litestar.routes import HTTPRoute
 from litestar.testing import TestClient
 from schemathesis.specs.openapi import definitions
 
-from models.bundle import Bundle
+from models.bundle import Bundle, BundleError
 from models.passenger import Passenger
 from models.predictor import Prediction, Text
 from service.app import create_app
@@ -38,6 +38,9 @@ JSON, MESSAGEPACK, PROBLEM = "application/json", "application/msgpack", "applica
 
 PAGES = {"/schema", "/schema/{name}"}
 """Routes for people, which the document leaves out."""
+
+READ_NO_BODY = {"/admin/reload"}
+"""Routes with POST for what they do, not for what they are sent."""
 
 NEVER_REFUSE = {"/health/live", "/health/ready", "/metrics"}
 """Routes with no error response: they read nothing and need no model; not ready is an answer."""
@@ -133,10 +136,10 @@ def test_every_route_is_documented_in_full(client: TestClient[Any], document: di
                 "a docstring": len(operation["description"]) > 20,
                 "tags that service/openapi.py describes": operation["tags"] and set(operation["tags"]) <= tags,
                 "a described response of status 200": responses.get("200", {}).get("description"),
-                "the refusals of a body: **BODY_REFUSALS": method == "get"
+                "the refusals of a body: **BODY_REFUSALS": "requestBody" not in operation
                 or {"400", "406", "411", "413", "415", "422"} <= set(responses),
                 "error responses": path in NEVER_REFUSE or any(int(status) >= 400 for status in responses),
-                "opt={TAKES: Body(…)}": method == "get" or "requestBody" in operation,
+                "opt={TAKES: Body(…)}": method == "get" or path in READ_NO_BODY or "requestBody" in operation,
             }.items()
             if not found
         ]
@@ -180,10 +183,12 @@ def test_the_examples_have_the_forms_that_are_promised(document: dict[str, Any])
                     assert faults(document, content["schema"], example["value"]) == [], (path, status)
 
 
-def send(client: Any, method: str, path: str, operation: dict[str, Any], accept: str, media_type: str = JSON) -> Any:
+def send(
+    client: Any, method: str, path: str, operation: dict[str, Any], accept: str, media_type: str = JSON, **more: str
+) -> Any:
     """A request that the document's example describes."""
     content = operation.get("requestBody", {}).get("content")
-    headers = {"Accept": accept}
+    headers = {"Accept": accept, **more}
     if content is None:
         return client.request(method, path, headers=headers)
     encode = msgspec.msgpack.encode if media_type == MESSAGEPACK else msgspec.json.encode
@@ -274,6 +279,8 @@ class Situations:
         if name == "invalid_body":
             body = example["summary"].removeprefix("the body was ").encode()
             return self._client.request(method, path, content=body, headers=json_body)
+        if name == "bad_header":
+            return send(self._client, method, path, operation, JSON, **{"X-Request-Timeout-Ms": "soon"})
         if name == "prediction_failed":
             broken = json.dumps(operation["requestBody"]["content"][JSON]["example"]).replace("151.55", "999")
             return self._client.request(method, path, content=broken, headers=json_body)
@@ -283,6 +290,8 @@ class Situations:
             "deadline_passed": self._stalled_store if about_outcomes else self._stalled,
             "outcomes_not_kept": self._storeless,
             "store_unavailable": self._broken_store,
+            "reload_running": self._reloading,
+            "bundle_refused": self._refusing,
         }
         maker = makers[name]
         if maker.__name__ not in self._made:
@@ -327,6 +336,38 @@ class Situations:
         # The first 64 rows leave the queue and are held.
         fill(1024, 960)
         fill(64, 1024)
+        return client
+
+    def _reloading(self) -> TestClient[Any]:
+        begun, end, loads = threading.Event(), threading.Event(), []
+
+        def load(_: Any) -> Deterministic:
+            loads.append(1)
+            if len(loads) > 1:
+                begun.set()
+                end.wait(30)
+            return Deterministic(self._bundle)
+
+        client = self._serve(load)
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+        first = threading.Thread(target=client.post, args=("/admin/reload",))
+        self._stack.callback(first.join)
+        self._stack.callback(end.set)
+        first.start()
+        assert begun.wait(5)
+        return client
+
+    def _refusing(self) -> TestClient[Any]:
+        loads: list[int] = []
+
+        def load(_: Any) -> Deterministic:
+            loads.append(1)
+            if len(loads) > 1:
+                raise BundleError("model.safetensors was changed")
+            return Deterministic(self._bundle)
+
+        client = self._serve(load)
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
         return client
 
     def _storeless(self) -> TestClient[Any]:

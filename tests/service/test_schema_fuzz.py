@@ -29,7 +29,18 @@ def test_no_request_is_answered_otherwise_than_the_document_says(
     cases = int(wanted or 1000)
     monkeypatch.delenv("EVENKEEL_TEST_CASES", raising=False)  # The service would ask which setting it is.
     port = free_port()
-    process = start("--bundle", bundle_folder, "--port", port, "--grace-seconds", 0, "--store", tmp_path / "s.sqlite", "--log-requests", "none")
+    process = start(
+        "--bundle",
+        bundle_folder,
+        "--port",
+        port,
+        "--grace-seconds",
+        0,
+        "--store",
+        tmp_path / "s.sqlite",
+        "--log-requests",
+        "none",
+    )
     url = f"http://127.0.0.1:{port}"
     wait_ready(url, process)
     # Every check that there is, in all four phases: examples, coverage, fuzzing, stateful (by the document's links).
