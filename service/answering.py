@@ -102,12 +102,8 @@ async def take(request: AnyRequest, form: type[T]) -> T:
 async def answered(request: AnyRequest, passengers: Sequence[Passenger]) -> tuple[Answer, list[PredictionResponse]]:
     """Passengers → their predictions in order, counted, given to the drift tests and logged; raises as the batcher."""
     state = request.app.state
-    client = request.client.host if request.client else ""
-    answer: Answer = await state.batcher.predict(
-        passengers, deadline_seconds(request), client, lambda: _left(request.receive)
-    )
+    answer = await computed(request, passengers)
     bundle = answer.bundle
-    state.metrics.waited(answer.queue_seconds)
     state.metrics.predicted(bundle.version, passengers, answer.predictions)
     drift = drift_of(request)
     # An answer of the bundle before this one may come in just after the swap.
@@ -126,6 +122,16 @@ async def answered(request: AnyRequest, passengers: Sequence[Passenger]) -> tupl
         )
         for id, one in zip(ids, answer.predictions, strict=True)
     ]
+
+
+async def computed(request: AnyRequest, passengers: Sequence[Passenger]) -> Answer:
+    """Passengers → their predictions in order, which leave no trace but the time they waited; raises as the batcher."""
+    client = request.client.host if request.client else ""
+    answer = await batcher_of(request).predict(
+        passengers, deadline_seconds(request), client, lambda: _left(request.receive)
+    )
+    request.app.state.metrics.waited(answer.queue_seconds)
+    return answer
 
 
 def deadline_seconds(request: AnyRequest) -> float:

@@ -8,7 +8,7 @@ from litestar.exceptions import HTTPException
 from litestar.routes import HTTPRoute
 from prometheus_client import CollectorRegistry
 
-from service import api, schema_pages
+from service import api, explain, schema_pages
 from service.batcher import Batcher, PredictorLike
 from service.drift_keeper import DriftKeeper
 from service.errors import ServiceError, http_problem, service_problem, unexpected_problem
@@ -66,7 +66,7 @@ def create_app(
         observe=observe,
         route_handlers=[
             api.predict, api.predict_batch, api.take_outcomes, api.model, api.drift, api.acknowledge,
-            api.reload, api.live, api.ready, api.metrics, schema_pages.page, schema_pages.file,
+            api.reload, api.live, api.ready, api.metrics, explain.explain, schema_pages.page, schema_pages.file,
         ],
         state=State(
             {"settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store,

@@ -9,6 +9,7 @@ ServiceError
 ├── BodyTooLarge    413
 ├── WrongMediaType, UnknownCoding  415
 ├── InvalidBody     422   carries every fault
+├── InvalidQuery    400
 ├── BundleRefused   422
 ├── QueueFull       429   carries when to come back
 ├── OutcomesNotKept  404
@@ -85,6 +86,9 @@ class InvalidBody(ServiceError):
         self.faults = faults
 
 
+class InvalidQuery(ServiceError): ...
+
+
 class QueueFull(ServiceError):
     def __init__(self, retry_after_seconds: int):
         super().__init__("more requests are waiting than can be answered in time")
@@ -126,6 +130,7 @@ STATUS: dict[type[ServiceError], int] = {
     WrongMediaType: 415,
     UnknownCoding: 415,
     InvalidBody: 422,
+    InvalidQuery: 400,
     QueueFull: 429,
     NotReady: 503,
     PredictionFailed: 503,

@@ -281,6 +281,8 @@ class Situations:
             return self._client.request(method, path, content=body, headers=json_body)
         if name == "bad_header":
             return send(self._client, method, path, operation, JSON, **{"X-Request-Timeout-Ms": "soon"})
+        if name == "invalid_query":
+            return send(self._client, method, f"{path}?method=x", operation, JSON)
         if name == "prediction_failed":
             broken = json.dumps(operation["requestBody"]["content"][JSON]["example"]).replace("151.55", "999")
             return self._client.request(method, path, content=broken, headers=json_body)
