@@ -88,7 +88,7 @@ def _serve(settings: Settings) -> int:
 
     def load(metrics: Metrics) -> Predictor:
         cache = LogitCache(settings.cache_rows, metrics.looked_up)
-        return Predictor.load(settings.bundle, cache, settings.target_prevalence)
+        return Predictor.load(settings.bundle, cache, settings.target_prevalence, settings.require_signature)
 
     app = create_app(
         settings, load, on_ready=ready, on_failure=failed, make_store=lambda *told: make_store(settings, *told)
