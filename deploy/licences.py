@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "licences.md"
@@ -23,8 +23,8 @@ ALLOWED = {
 """SPDX identifiers: all let the package be used and shipped unchanged. LGPL and MPL ask for changes to them alone."""
 
 REVIEWED = {
-    "colorama": "BSD-3-Clause", "httpx2-jsfetch": "BSD-3-Clause", "mlx-metal": "MIT", "mlx": "MIT", "mlx-cpu": "MIT", "rich-click": "MIT",
-    "scipy": "BSD-3-Clause", "scipy-openblas32": "BSD-2-Clause", "uvloop": "MIT OR Apache-2.0",
+    "colorama": "BSD-3-Clause", "httpx2-jsfetch": "BSD-3-Clause", "mlx-metal": "MIT", "mlx": "MIT", "mlx-cpu": "MIT",
+    "rich-click": "MIT", "scipy": "BSD-3-Clause", "scipy-openblas32": "BSD-2-Clause", "uvloop": "MIT OR Apache-2.0",
 }  # fmt: skip
 """Read by a person: packages whose metadata tell of a licence in prose, and those of other systems."""
 
@@ -37,13 +37,13 @@ PINNED = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==(\S+)(?: ; (.+?))? \\$", re
 
 HEAD = """# Licences
 
-Evenkeel is under the Apache License 2.0. Serving installs these packages, from `locks/`; each keeps its own licence, whose
-text is in its `dist-info` folder. This page is written by `./run licences`; `./run check` fails when it is not current, or when a
-package has no licence or one outside the list in `deploy/licences.py`.
+Evenkeel is under the Apache License 2.0. Serving installs these packages, from `locks/`; each keeps its own licence,
+whose text is in its `dist-info` folder. This page is written by `./run licences`; `./run check` fails when it is not
+current, or when a package has no licence or one outside the list in `deploy/licences.py`.
 
-The wheels of numpy, scipy, scikit-learn and scipy-openblas32 also hold libraries of the GNU compilers (libgfortran, libgomp),
-under the GPL 3 with the GCC runtime library exception, which lets them be used by programs of any licence. Packages of the tests
-and benchmarks are not listed: nothing of them is shipped.
+The wheels of numpy, scipy, scikit-learn and scipy-openblas32 also hold libraries of the GNU compilers (libgfortran,
+libgomp), under the GPL 3 with the GCC runtime library exception, which lets them be used by programs of any licence.
+Packages of the tests and benchmarks are not listed: nothing of them is shipped.
 
 | package | version | licence | installed |
 |---|---|---|---|
@@ -89,7 +89,8 @@ def licence(name: str) -> str:
 
 def _declared(name: str) -> str:
     try:
-        told = metadata.metadata(name)
+        # Typed as a protocol that lacks the methods of the message that it is.
+        told: Any = metadata.metadata(name)
     except metadata.PackageNotFoundError as error:
         raise LicenceError(f"{name} is not installed here: look up its licence and add it to REVIEWED") from error
     if expression := told.get("License-Expression"):

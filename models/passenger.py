@@ -5,7 +5,7 @@ Everything that is about passengers and not about any other table is in this fil
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 from msgspec import Meta, Struct
@@ -53,6 +53,37 @@ def parse_passenger(cells: Mapping[str, str]) -> Passenger:
     """
     known = {field: text for field, cell in cells.items() if (text := cell.strip())}
     return msgspec.convert(known, Passenger, strict=False)
+
+
+class PassengerError(ValueError):
+    """A row that is no passenger; the message names the row, counted from 0, the field and what is accepted."""
+
+
+def check_passengers(rows: Iterable[Passenger | Mapping[str, Any]]) -> list[Passenger]:
+    """Passengers, or mappings of the same fields, → passengers within their bounds.
+
+    Strict as on the wire: "3" and 3.0 are not 3, NaN is no number, an unknown field is refused; ``None`` is unknown.
+    Raises PassengerError.
+    """
+    return [_checked(row, one) for row, one in enumerate(rows)]
+
+
+def _checked(row: int, one: Passenger | Mapping[str, Any]) -> Passenger:
+    # A Struct is not checked when it is made in Python, only when it is decoded or converted.
+    if isinstance(one, Passenger):
+        fields = msgspec.structs.asdict(one)
+    elif isinstance(one, Mapping):
+        fields = dict(one)
+    else:
+        raise PassengerError(f"row {row} is a {type(one).__name__}; it must be a Passenger or a mapping of its fields")
+    try:
+        return msgspec.convert(fields, Passenger)
+    except msgspec.ValidationError as error:
+        reason, _, field = str(error).partition(" - at `$.")
+        where = field.rstrip("`")
+        raise PassengerError(
+            f"row {row}: {f'{where} is {fields[where]!r:.60}: ' if where in fields else ''}{reason}"
+        ) from None
 
 
 class KnownPassenger(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -132,6 +163,9 @@ AGES = (
     (50, "middle aged"), (65, "old"), (121, "very old"),
 )  # fmt: skip
 FARES = ((8, "very cheap fare"), (14, "cheap fare"), (31, "moderate fare"), (80, "high fare"), (1001, "luxury fare"))
+
+UNKNOWN_READS = "sibsp and parch count as 0, cabin as no cabin; of name, age, fare, ticket and embarked nothing is said"
+"""What `describe` makes of unknown fields."""
 
 SUBGROUPS = {
     "sex": ("female", "male"),

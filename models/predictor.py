@@ -1,8 +1,8 @@
 """Bundle → predictions: the only place where text, tokens, logits, calibration and confidence meet."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 from msgspec import Struct
@@ -13,7 +13,7 @@ from models.cache import LogitCache
 from models.classifier import BertClassifier, load_classifier
 from models.confidence import Confidence, diagnose
 from models.lanes import Lanes
-from models.passenger import Passenger, describe, every_word
+from models.passenger import Passenger, check_passengers, describe, every_word
 from models.tokenizer import Tokenizer
 
 WARM_UP = Passenger(pclass=3, sex="male", name="Braund, Mr. Owen Harris", age=22, sibsp=1, fare=7.25, embarked="S")
@@ -89,19 +89,23 @@ class Predictor:
         """Each passenger as the bundle's model was told of passengers, with the bundle's companions."""
         return [describe(passenger, self.bundle.companions) for passenger in passengers]
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
-        """Predictions in the order of ``passengers``, whose ``texts`` may have been read before.
+    def predict(
+        self, passengers: Sequence[Passenger | Mapping[str, Any]], texts: Sequence[Text] | None = None
+    ) -> list[Prediction]:
+        """Predictions in the order of ``passengers``: `Passenger` objects, or mappings of the same fields.
 
-        Raises PredictionError.
+        They are checked (`check_passengers`) unless their ``texts`` were read before, which only passengers have.
+        Raises PassengerError, PredictionError. Memory grows with the rows, by about 6 KB each.
         """
-        if not passengers:
-            return []
         if texts is None:
-            logits = self.logits(self.words(passengers))
+            checked = check_passengers(passengers)
+            logits = self.logits(self.words(checked))
         else:
-            read = dict(texts)
+            checked, read = cast(list[Passenger], passengers), dict(texts)
             logits = self._logits([text.words for text in texts], lambda words: [read[one] for one in words])
-        probabilities, confidences = diagnose(self.bundle.record, self.bundle.reference, logits, passengers)
+        if not checked:
+            return []
+        probabilities, confidences = diagnose(self.bundle.record, self.bundle.reference, logits, checked)
         return [
             Prediction(survived=p >= 0.5, probability=p, confidence=confidence)
             for p, confidence in zip(probabilities.tolist(), confidences, strict=True)
@@ -138,7 +142,8 @@ class Predictor:
 
     def warm_up(self) -> None:
         """Run the shapes that short texts have, so that the first request is as fast as the next."""
-        for tokens in WARM_UP_TOKENS:
+        longest = int(self.bundle.config["max_position_embeddings"])
+        for tokens in (min(one, longest) for one in WARM_UP_TOKENS):
             for rows in (1, self._lanes.rows):
                 self._compute([[0] * tokens] * rows)
         texts = self.read([WARM_UP])

@@ -90,8 +90,14 @@ def _serve(settings: Settings) -> int:
         cache = LogitCache(settings.cache_rows, metrics.looked_up)
         return Predictor.load(settings.bundle, cache, settings.target_prevalence, settings.require_signature)
 
+    def load_shadow() -> Predictor:
+        assert settings.shadow is not None
+        cache = LogitCache(settings.cache_rows)
+        return Predictor.load(settings.shadow, cache, settings.target_prevalence, settings.require_signature)
+
     app = create_app(
-        settings, load, on_ready=ready, on_failure=failed, make_store=lambda *told: make_store(settings, *told)
+        settings, load, on_ready=ready, on_failure=failed, make_store=lambda *told: make_store(settings, *told),
+        load_shadow=load_shadow if settings.shadow else None,
     )  # fmt: skip
     config = uvicorn.Config(
         app, host=settings.host, port=settings.port, log_level="warning", access_log=False, server_header=False,

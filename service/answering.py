@@ -7,13 +7,15 @@ import msgspec
 from litestar import Request, Response
 from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.types import Receive
 
 from models.passenger import Passenger
-from service.batcher import Answer, Batcher
+from service.batcher import Batcher
 from service.bodies import decode_body
 from service.drift import Drift
 from service.drift_keeper import DriftKeeper
-from service.errors import NotReady, Problem
+from service.errors import BadHeader, NotReady, Problem
+from service.fair_queue import Answer
 from service.incoming import read_body
 from service.negotiation import JSON, media_type
 from service.schemas import ModelIdentity, PredictionResponse, uuid7
@@ -21,6 +23,8 @@ from service.store import Store
 
 AnyRequest = Request[Any, Any, State]
 T = TypeVar("T", bound=msgspec.Struct)
+TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+SHOWN_CHARACTERS = 60
 
 REFUSALS = {
     status: ResponseSpec(Problem, description=text, media_type="application/problem+json")
@@ -42,17 +46,20 @@ async def take(request: AnyRequest, form: type[T]) -> T:
 
 async def answered(request: AnyRequest, passengers: Sequence[Passenger]) -> tuple[Answer, list[PredictionResponse]]:
     """Passengers → their predictions in order, counted, given to the drift tests and logged; raises as the batcher."""
-    batcher, held = batcher_of(request), request.app.state.metrics
-    answer = await batcher.predict(passengers, request.app.state.settings.timeout_seconds)
-    assert batcher.predictor is not None
-    bundle = batcher.predictor.bundle
-    held.waited(answer.queue_seconds)
-    held.predicted(bundle.version, passengers, answer.predictions)
-    drift_of(request).predicted(passengers, answer.predictions)
+    state = request.app.state
+    answer = await computed(request, passengers)
+    bundle = answer.bundle
+    state.metrics.predicted(bundle.version, passengers, answer.predictions)
+    drift = drift_of(request)
+    # An answer of the bundle before this one may come in just after the swap.
+    if drift.version == bundle.version:
+        drift.predicted(passengers, answer.predictions)
     ids = [uuid7() for _ in answer.predictions]
-    store: Store | None = request.app.state.store
+    store: Store | None = state.store
     if store is not None:
         store.log(bundle.version, ids, passengers, answer.predictions)
+    if state.shadow is not None:
+        state.shadow.offer(passengers, answer.predictions)
     identity = ModelIdentity(bundle.name, bundle.version)
     return answer, [
         PredictionResponse(
@@ -60,6 +67,37 @@ async def answered(request: AnyRequest, passengers: Sequence[Passenger]) -> tupl
         )
         for id, one in zip(ids, answer.predictions, strict=True)
     ]
+
+
+async def computed(request: AnyRequest, passengers: Sequence[Passenger]) -> Answer:
+    """Passengers → their predictions in order, which leave no trace but the time they waited; raises as the batcher."""
+    client = request.client.host if request.client else ""
+    answer = await batcher_of(request).predict(
+        passengers, deadline_seconds(request), client, lambda: _left(request.receive)
+    )
+    request.app.state.metrics.waited(answer.queue_seconds)
+    return answer
+
+
+def deadline_seconds(request: AnyRequest) -> float:
+    """How long the client waits: ``X-Request-Timeout-Ms``, at most the service's own limit, which is the default.
+
+    Raises BadHeader for anything but a whole number of milliseconds from 1.
+    """
+    limit: float = request.app.state.settings.timeout_seconds
+    given = request.headers.get(TIMEOUT_HEADER)
+    if given is None:
+        return limit
+    if not given.isascii() or not given.isdigit() or len(given) > 12 or int(given) < 1:
+        shown = given[:SHOWN_CHARACTERS]
+        raise BadHeader(f"{TIMEOUT_HEADER} is {shown}; it must be a whole number of milliseconds from 1")
+    return min(limit, int(given) / 1e3)
+
+
+async def _left(receive: Receive) -> None:
+    """Return when the client is gone; its body has been read, so nothing else can come."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def respond(

@@ -13,6 +13,7 @@ from service.answering import REFUSALS, AnyRequest, answered, batcher_of, drift_
 from service.drift import STREAMS
 from service.errors import OutcomesNotKept, Problem
 from service.metrics import Metrics
+from service.reloading import Reloaded
 from service.schemas import (
     Acknowledgement,
     BatchRequest,
@@ -28,6 +29,13 @@ from service.store import Store
 
 NO_STORE = ResponseSpec(Problem, description="the service has no store", media_type="application/problem+json")
 
+RELOAD_REFUSALS = {
+    status: ResponseSpec(Problem, description=text, media_type="application/problem+json")
+    for status, text in {
+        406: "neither JSON nor MessagePack is accepted", 409: "a bundle is being loaded already",
+        422: "the bundle is not taken, the old one goes on", 503: "not ready",
+    }.items()
+}  # fmt: skip
 DRIFT_REFUSALS = {status: REFUSALS[status] for status in (400, 406, 411, 413, 415, 422, 503)}
 
 
@@ -103,10 +111,19 @@ async def acknowledge(request: AnyRequest) -> Response[bytes]:
     return respond(request, diagnosis.report(held))
 
 
-@get("/health/live")
-async def live() -> Health:
-    """The process runs and answers."""
-    return Health("live")
+@post("/admin/reload", status_code=200, responses={200: ResponseSpec(Reloaded), **RELOAD_REFUSALS})
+async def reload(request: AnyRequest) -> Response[bytes]:
+    """Load the bundle's folder anew and swap to it; the old bundle serves until then, and goes on if this fails."""
+    return respond(request, await request.app.state.reloader.reload())
+
+
+@get("/health/live", responses={200: ResponseSpec(Health), 503: ResponseSpec(Health)})
+async def live(request: AnyRequest) -> Response[Health]:
+    """The process runs and answers; 503 when inference is lost for good, so that only a restart helps."""
+    batcher = batcher_of(request)
+    return (
+        Response(Health("lost", batcher.failure or ""), status_code=503) if batcher.lost else Response(Health("live"))
+    )
 
 
 @get("/health/ready", responses={200: ResponseSpec(Health), 503: ResponseSpec(Health)})

@@ -10,7 +10,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.routes import HTTPRoute
 from prometheus_client import CollectorRegistry
 
-from service import api
+from service import api, explain
 from service.batcher import Batcher, PredictorLike
 from service.drift_keeper import DriftKeeper
 from service.errors import ServiceError, http_problem, service_problem, unexpected_problem
@@ -18,7 +18,9 @@ from service.exchange import Exchange, Surface
 from service.logs import log_exchange
 from service.metrics import Metrics
 from service.prediction_log import CountedOutcome
+from service.reloading import Reloader
 from service.settings import Settings
+from service.shadow import Shadow
 from service.store import OnOutcomes, Store
 
 
@@ -26,20 +28,23 @@ def create_app(
     settings: Settings, load: Callable[[Metrics], PredictorLike], registry: CollectorRegistry | None = None,
     on_ready: Callable[[PredictorLike], None] = lambda _: None, on_failure: Callable[[str], None] = lambda _: None,
     make_store: Callable[[Metrics, OnOutcomes], Store | None] = lambda _, __: None,
+    load_shadow: Callable[[], PredictorLike] | None = None,
 ) -> Litestar:  # fmt: skip
     """The application. ``load`` is called on the inference thread when the application starts, not before, with the
     metrics that the predictor may report to. ``make_store`` is told whom to tell of outcomes; without one, none is
-    kept."""
+    kept. ``load_shadow`` loads a second predictor, which answers nobody."""
     metrics = Metrics(registry or CollectorRegistry())
     drift = DriftKeeper(settings)
 
     def loaded(predictor: PredictorLike) -> None:
         metrics.model_loaded(predictor.bundle, predictor.backend)
-        metrics.drift_begun(drift.begin(predictor.bundle))
-        on_ready(predictor)
+        if drift.drift is None:
+            metrics.drift_begun(drift.begin(predictor.bundle))
+            on_ready(predictor)
 
     batcher = Batcher(
-        lambda: load(metrics), metrics, max_batch_rows=settings.max_batch_rows, max_queue_rows=settings.max_queue_rows,
+        lambda: load(metrics), metrics, stall_seconds=settings.stall_seconds,
+        max_batch_rows=settings.max_batch_rows, max_queue_rows=settings.max_queue_rows,
         on_loaded=loaded, on_failure=on_failure,
     )  # fmt: skip
 
@@ -52,6 +57,8 @@ def create_app(
             )
 
     store = make_store(metrics, counted)
+    shadow = Shadow(load_shadow, metrics) if load_shadow else None
+    reloader = Reloader(batcher, drift, metrics, lambda: load(metrics))
 
     def observe(exchange: Exchange) -> None:
         metrics.responded(exchange.route, exchange.method, exchange.status, exchange.seconds)
@@ -61,13 +68,19 @@ def create_app(
         observe=observe,
         route_handlers=[
             api.predict, api.predict_batch, api.take_outcomes, api.model, api.drift, api.acknowledge,
-            api.live, api.ready, api.metrics,
+            api.reload, api.live, api.ready, api.metrics, explain.explain,
         ],
-        state=State({"settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store}),
-        on_startup=[batcher.start, drift.start, *([store.start] if store else [])],
+        state=State(
+            {"settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store,
+             "reloader": reloader, "shadow": shadow}
+        ),
+        on_startup=[batcher.start, drift.start, reloader.start, *([store.start] if store else []),
+            *([shadow.start] if shadow else []),
+        ],
         on_shutdown=[
             lambda: batcher.stop(settings.timeout_seconds),
             *([lambda: store.stop(settings.timeout_seconds)] if store else []),
+            *([lambda: shadow.stop(settings.timeout_seconds)] if shadow else []),
             drift.stop,
         ],
         exception_handlers={

@@ -2,27 +2,37 @@
 
 Natural batching: the thread takes whatever waits when it becomes free, up to the batch limit, and never waits for
 company. While it computes, a second thread reads ahead: it tokenises what the next batch will take. MLX is bound to
-threads, so the inference thread also loads the predictor. Nothing here knows HTTP.
+threads, so an inference thread also loads its predictor, and another predictor comes with another thread: that of a new
+bundle loads beside the old one and takes over between two batches, as does the successor of one that died or hangs.
+Nothing here knows HTTP.
 """
 
 import asyncio
+import concurrent.futures
 import logging
 import math
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import groupby
-from typing import Protocol
+from typing import Any, Protocol
 
 from models.backend import Backend
 from models.bundle import Bundle
 from models.passenger import Passenger
-from models.predictor import Prediction, Text
-from service.errors import DeadlinePassed, NotReady, PredictionFailed, QueueFull
+from models.predictor import Prediction, PredictionError, Text
+from service.errors import ClientLeft, DeadlinePassed, NotReady, PredictionFailed, QueueFull
+from service.fair_queue import Answer, Entry, FairQueue, Slice
 
 LOGGER = logging.getLogger("evenkeel")
+
+WATCHED_AFTER_SECONDS = 0.05
+"""From then on it is noticed that a client leaves; to watch costs more than most answers, which are there by then."""
+
+RESTARTS = 3
+"""Inference threads that may be lost within `RESTARTS_SECONDS`; one more, and the fault is not a passing one."""
+
+RESTARTS_SECONDS = 600.0
 
 
 class PredictorLike(Protocol):
@@ -45,217 +55,308 @@ class Observer(Protocol):
 
     def computed(self, rows: int, seconds: float) -> None: ...
 
+    def failed(self, reason: str) -> None: ...
 
-@dataclass(frozen=True)
-class Answer:
-    """Predictions in the order asked, and where the time went."""
-
-    predictions: list[Prediction]
-    queue_seconds: float
-    inference_seconds: float
+    def thread_lost(self) -> None: ...
 
 
-@dataclass
-class Entry:
-    """A waiting request: its rows, those already read ahead, and those already computed."""
+class Worker:
+    """An inference thread: its predictor, and the batch that it computes. A spare one may fail to load."""
 
-    passengers: Sequence[Passenger]
-    future: "asyncio.Future[Answer]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    enqueued: float = field(default_factory=time.perf_counter)
-    texts: list[Text] = field(default_factory=list)
-    taken: int = 0
-    predictions: list[Prediction] = field(default_factory=list)
-    queue_seconds: float = 0.0
-    inference_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Slice:
-    """Rows [start, stop) of an entry, in one batch."""
-
-    entry: Entry
-    start: int
-    stop: int
-
-    @property
-    def passengers(self) -> Sequence[Passenger]:
-        return self.entry.passengers[self.start : self.stop]
-
-    @property
-    def texts(self) -> Sequence[Text]:
-        return self.entry.texts[self.start : self.stop]
+    def __init__(self, load: Callable[[], PredictorLike], spare: bool = False):
+        self.load, self.spare = load, spare
+        self.loaded: concurrent.futures.Future[PredictorLike] = concurrent.futures.Future()
+        self.thread: threading.Thread | None = None
+        self.predictor: PredictorLike | None = None
+        self.batch: list[Slice] = []
 
 
 class Batcher:
-    """Owns the queue and the inference thread. ``ready`` once loaded and warm; ``failure`` says why it is not."""
+    """Owns the queue and the inference thread.
+
+    ``ready`` once loaded and warm; ``failure`` says why it is not; ``lost`` if it never will be again.
+    """
 
     def __init__(
         self, load: Callable[[], PredictorLike], observer: Observer, *, max_batch_rows: int, max_queue_rows: int,
+        stall_seconds: float = 60.0,
         on_loaded: Callable[[PredictorLike], None] = lambda _: None,
         on_failure: Callable[[str], None] = lambda _: None,
     ):  # fmt: skip
         self._load, self._observer = load, observer
         self._max_batch_rows, self._max_queue_rows = max_batch_rows, max_queue_rows
+        self._stall_seconds = stall_seconds
         self._on_loaded, self._on_failure = on_loaded, on_failure
-        self._waiting: deque[Entry] = deque()
-        self._rows = 0
-        lock = threading.Lock()
+        self._queue = FairQueue()
+        lock = threading.RLock()
         self._arrived, self._ahead = threading.Condition(lock), threading.Condition(lock)
-        self._computing = self._stopping = False
+        self._stopping = threading.Event()
         self._seconds_per_row = 0.01
-        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+        self._worker: Worker | None = None
+        self._losses: list[float] = []
         self._reader = threading.Thread(target=self._read_ahead, name="reading", daemon=True)
+        self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self.predictor: PredictorLike | None = None
         self.failure: str | None = None
-        self.ready = False
-        self.draining = False
+        self.ready = self.draining = self.lost = False
 
     def start(self) -> None:
         """Start loading; requests are refused until `ready`."""
-        self._thread.start()
+        self._begin(Worker(self._load))
+        self._reader.start()
+        self._watchdog.start()
 
     def stop(self, timeout_seconds: float) -> None:
-        """Answer what waits, then end the thread."""
+        """Answer what waits, then end the threads."""
         with self._arrived:
-            self._stopping = True
-            self._arrived.notify()
-            self._ahead.notify()
-        self._thread.join(timeout_seconds)
+            self._stopping.set()
+            self._arrived.notify_all()
+            self._ahead.notify_all()
+            thread = self._worker.thread if self._worker else None
+        if thread is not None:
+            thread.join(timeout_seconds)
 
-    async def predict(self, passengers: Sequence[Passenger], timeout_seconds: float) -> Answer:
-        """Wait for the answer; raises NotReady, QueueFull, DeadlinePassed, PredictionFailed."""
-        entry = Entry(passengers)
-        self._admit(entry)
+    async def replace(self, load: Callable[[], PredictorLike]) -> PredictorLike:
+        """Load another predictor beside the one that serves, and have it take over between two batches.
+
+        Requests that were begun are computed anew, so that no answer mixes models. Raises what ``load`` raises, and
+        then the old one goes on.
+        """
+        worker = Worker(load, spare=True)
+        self._begin(worker)
+        return await asyncio.wrap_future(worker.loaded)
+
+    async def predict(
+        self, passengers: Sequence[Passenger], timeout_seconds: float, client: str = "",
+        left: Callable[[], Awaitable[object]] | None = None,
+    ) -> Answer:  # fmt: skip
+        """Wait for the answer; raises NotReady, QueueFull, DeadlinePassed, PredictionFailed.
+
+        Clients get their turns by name. ``left`` returns when nobody waits any more: then ClientLeft is raised. Rows
+        of a request that ends early leave the queue at once.
+        """
+        entry = Entry(passengers, client)
+        self._admit(entry, timeout_seconds)
         try:
-            return await asyncio.wait_for(entry.future, timeout_seconds)
-        except TimeoutError:
-            raise DeadlinePassed(f"no answer within {timeout_seconds:g} seconds") from None
+            return await _answer(entry, timeout_seconds, left)
+        finally:
+            if entry.future.cancel() or entry.future.cancelled():
+                with self._arrived:
+                    self._queue.remove(entry)
+                    self._observer.queued(self._queue.rows)
 
-    def _admit(self, entry: Entry) -> None:
+    def _admit(self, entry: Entry, timeout_seconds: float) -> None:
         rows = len(entry.passengers)
         with self._arrived:
-            if not self.ready or self._stopping:
-                raise NotReady(self.failure or ("stopping" if self._stopping else "the model is being loaded"))
-            if self._rows + rows > self._max_queue_rows:
-                raise QueueFull(max(1, math.ceil(self._rows * self._seconds_per_row)))
-            self._waiting.append(entry)
-            self._count(rows)
-            (self._ahead if self._computing else self._arrived).notify()
+            if not self.ready or self._stopping.is_set():
+                stopping = "stopping" if self._stopping.is_set() else "the model is being loaded"
+                raise NotReady(self.failure or stopping)
+            computing = sum(part.stop - part.start for part in self._worker.batch) if self._worker else 0
+            ahead = computing + self._queue.rows_before(entry.client, rows)
+            wait = (ahead + rows) * self._seconds_per_row
+            if self._queue.rows + rows > self._max_queue_rows:
+                surplus = self._queue.rows + rows - self._max_queue_rows
+                raise QueueFull(max(1, math.ceil(surplus * self._seconds_per_row)))
+            if ahead and wait > timeout_seconds:
+                raise QueueFull(max(1, math.ceil(wait - timeout_seconds)))
+            self._queue.add(entry)
+            self._observer.queued(self._queue.rows)
+            (self._ahead if computing else self._arrived).notify()
 
-    def _count(self, rows: int) -> None:
-        self._rows += rows
-        self._observer.queued(self._rows)
+    def _begin(self, worker: Worker) -> None:
+        worker.loaded.set_running_or_notify_cancel()  # From here on nobody can cancel it.
+        worker.thread = threading.Thread(target=self._run, args=(worker,), name="inference", daemon=True)
+        worker.thread.start()
 
-    def _run(self) -> None:
+    def _run(self, worker: Worker) -> None:
         try:
-            predictor = self._load()
+            predictor = worker.load()
             predictor.warm_up()
-            self.predictor = predictor
             self._on_loaded(predictor)
-            self.ready = True
-            self._reader.start()
-            while batch := self._next():
-                self._compute(predictor, batch)
         except BaseException as error:
-            self._die(error)
+            self._not_loaded(worker, error)
+            return
+        self._take_over(worker, predictor)
+        try:
+            while self._next(worker):
+                self._compute(worker, worker.batch)
+        except BaseException as error:
+            self._lose(worker, error)
 
-    def _die(self, error: BaseException) -> None:
-        LOGGER.debug("the inference thread ended", exc_info=error)
+    def _take_over(self, worker: Worker, predictor: PredictorLike) -> None:
         with self._arrived:
-            self.ready, self.failure = False, str(error) or type(error).__name__
-            abandoned, self._waiting = list(self._waiting), deque()
-            self._count(-self._rows)
-        _deliver((entry, NotReady(self.failure)) for entry in abandoned)
-        self._on_failure(self.failure)
+            self._load, self._worker = worker.load, worker
+            worker.predictor = self.predictor = predictor
+            self._queue.begin_anew()
+            self.ready, self.failure = True, None
+            self._arrived.notify_all()
+        worker.loaded.set_result(predictor)
 
-    def _next(self) -> list[Slice]:
-        """The next batch: rows in order of arrival, at most the limit; empty when stopping and nothing waits."""
+    def _not_loaded(self, worker: Worker, error: BaseException) -> None:
+        LOGGER.debug("a bundle was not loaded", exc_info=error)
+        if not worker.spare:
+            self._give_up(str(error) or type(error).__name__)
+        worker.loaded.set_exception(error if isinstance(error, Exception) else RuntimeError(str(error)))
+
+    def _lose(self, worker: Worker, error: BaseException) -> None:
+        """A thread died or hangs: whoever waits for its batch is told, and a successor loads the same bundle."""
         with self._arrived:
-            self._computing = False
-            while not self._waiting:
-                if self._stopping:
-                    return []
+            if self._worker is not worker:
+                return
+            self._worker, self.ready = None, False
+            told = [part.entry for part in worker.batch]
+            for entry in told:
+                self._queue.remove(entry)
+            now = time.monotonic()
+            self._losses = [at for at in self._losses if now - at < RESTARTS_SECONDS] + [now]
+        reason = str(error) or type(error).__name__
+        LOGGER.error("the inference thread is lost: %s", reason if isinstance(error, Stalled) else type(error).__name__)
+        self._observer.thread_lost()
+        for _ in told:
+            self._observer.failed("lost")
+        _deliver((entry, PredictionFailed("the model gave no answer for this request")) for entry in told)
+        if len(self._losses) > RESTARTS:
+            self.lost = True
+            self._give_up(reason)
+        else:
+            self._begin(Worker(self._load))
+
+    def _give_up(self, reason: str) -> None:
+        with self._arrived:
+            self.ready, self.failure = False, reason
+            abandoned = self._queue.clear()
+            self._observer.queued(0)
+        _deliver((entry, NotReady(reason)) for entry in abandoned)
+        self._on_failure(reason)
+
+    def _next(self, worker: Worker) -> bool:
+        """Wait for the worker's next batch; False when there is none, because it has a successor or all is done."""
+        with self._arrived:
+            worker.batch = []
+            while self._worker is worker and not self._queue.rows:
+                if self._stopping.is_set():
+                    return False
                 self._arrived.wait()
-            batch: list[Slice] = []
-            room = self._max_batch_rows
-            while room and self._waiting:
-                entry = self._waiting[0]
-                if entry.future.done():  # Its deadline passed: nobody waits for it.
-                    self._waiting.popleft()
-                    self._count(entry.taken - len(entry.passengers))
-                    continue
-                if not entry.taken:
-                    entry.queue_seconds = time.perf_counter() - entry.enqueued
-                stop = min(entry.taken + room, len(entry.passengers))
-                batch.append(Slice(entry, entry.taken, stop))
-                room -= stop - entry.taken
-                self._count(entry.taken - stop)
-                entry.taken = stop
-                if stop == len(entry.passengers):
-                    self._waiting.popleft()
-            self._computing = bool(batch)
-            if self._computing and self._waiting:
+            if self._worker is not worker:
+                return False
+            now = time.perf_counter()
+            worker.batch = self._queue.take(self._max_batch_rows)
+            for part in worker.batch:
+                if part.start == 0:
+                    part.entry.queue_seconds = now - part.entry.enqueued
+            self._observer.queued(self._queue.rows)
+            if self._queue.rows:
                 self._ahead.notify()
-        return batch or self._next()
+            return True
 
     def _read_ahead(self) -> None:
         """While a batch is computed, read the texts of the rows that the next one will take."""
         while True:
             with self._ahead:
                 while (entry := self._unread()) is None:
-                    if self._stopping:
+                    if self._stopping.is_set():
                         return
                     self._ahead.wait()
-            start = len(entry.texts)
-            assert self.predictor is not None
-            texts = self.predictor.read(entry.passengers[start : start + self._max_batch_rows])
+                start, epoch, predictor = len(entry.texts), entry.epoch, self.predictor
+            assert predictor is not None
+            texts = predictor.read(entry.passengers[start : start + self._max_batch_rows])
             with self._ahead:
-                entry.texts += texts
+                if entry.epoch == epoch:
+                    entry.texts += texts
 
     def _unread(self) -> Entry | None:
         """The first request of the next batch with rows that are not read; none when the inference thread is free."""
-        room = self._max_batch_rows if self._computing else 0
-        for entry in self._waiting:
-            if room <= 0:
-                break
-            if len(entry.texts) < min(len(entry.passengers), entry.taken + room):
-                return entry
-            room -= len(entry.passengers) - entry.taken
-        return None
+        if self._worker is None or not self._worker.batch:
+            return None
+        coming = self._queue.peek(self._max_batch_rows)
+        return next((entry for entry, rows in coming.items() if len(entry.texts) < entry.taken + rows), None)
 
-    def _compute(self, predictor: PredictorLike, batch: list[Slice]) -> None:
+    def _compute(self, worker: Worker, batch: Sequence[Slice]) -> None:
         start = time.perf_counter()
         passengers = [passenger for part in batch for passenger in part.passengers]
         texts = [text for part in batch for text in part.texts]
+        predictor = worker.predictor
+        assert predictor is not None
         try:
             predictions = predictor.predict(passengers, texts if len(texts) == len(passengers) else None)
             if len(predictions) != len(passengers):
                 raise PredictionFailed("the model answered with another number of rows")
         except Exception as error:
-            self._isolate(predictor, batch, error)
+            self._isolate(worker, batch, error)
             return
         seconds = time.perf_counter() - start
         self._seconds_per_row += 0.1 * (seconds / len(passengers) - self._seconds_per_row)
         self._observer.computed(len(passengers), seconds)
-        for part in batch:
-            count = part.stop - part.start
-            part.entry.predictions += predictions[:count]
-            part.entry.inference_seconds += seconds
-            predictions = predictions[count:]
+        answered = []
+        with self._arrived:
+            for part in batch:
+                count = part.stop - part.start
+                if part.current:
+                    part.entry.predictions += predictions[:count]
+                    part.entry.inference_seconds += seconds
+                predictions = predictions[count:]
+                if part.current and len(part.entry.predictions) == len(part.entry.passengers):
+                    answered.append(part.entry)
         _deliver(
-            (entry, Answer(entry.predictions, entry.queue_seconds, entry.inference_seconds))
-            for entry in (part.entry for part in batch)
-            if len(entry.predictions) == len(entry.passengers)
+            (one, Answer(one.predictions, predictor.bundle, one.queue_seconds, one.inference_seconds))
+            for one in answered
         )
 
-    def _isolate(self, predictor: PredictorLike, batch: list[Slice], error: Exception) -> None:
+    def _isolate(self, worker: Worker, batch: Sequence[Slice], error: Exception) -> None:
         """A failed batch: its requests are tried one by one, so that one bad row costs nobody else an answer."""
         if len(batch) == 1:
             LOGGER.error("a prediction failed", exc_info=error)
+            self._observer.failed("not_finite" if isinstance(error, PredictionError) else "error")
+            with self._arrived:
+                self._queue.remove(batch[0].entry)
             _deliver([(batch[0].entry, PredictionFailed("the model gave no valid answer for this request"))])
             return
         for part in batch:
-            self._compute(predictor, [part])
+            self._compute(worker, [part])
+
+    def _watch(self) -> None:
+        """Lose a worker whose batch takes longer than ``stall_seconds`` of this thread's own running time."""
+        pause = self._stall_seconds / 20
+        watched: list[Slice] = []
+        age, last = 0.0, time.monotonic()
+        while not self._stopping.wait(pause):
+            now = time.monotonic()
+            worker = self._worker
+            batch = worker.batch if worker else []
+            # A process that was suspended comes back to a late clock, and its batch to the time that it had left.
+            age = age + min(now - last, 2 * pause) if batch and batch is watched else 0.0
+            watched, last = batch, now
+            if worker and age > self._stall_seconds:
+                self._lose(worker, Stalled(f"a batch took more than {self._stall_seconds:g} s"))
+
+
+class Stalled(Exception):
+    """An inference thread that does not come back."""
+
+
+async def _answer(
+    entry: Entry, timeout_seconds: float, left: Callable[[], Awaitable[object]] | None
+) -> Answer:  # fmt: skip
+    begun, future = time.perf_counter(), entry.future
+    await asyncio.wait([future], timeout=min(timeout_seconds, WATCHED_AFTER_SECONDS))
+    if not future.done() and await _nobody_waits(future, begun + timeout_seconds, left):
+        raise ClientLeft
+    if not future.done():
+        raise DeadlinePassed(f"no answer within {timeout_seconds:g} seconds")
+    return future.result()
+
+
+async def _nobody_waits(
+    future: "asyncio.Future[Answer]", until: float, left: Callable[[], Awaitable[object]] | None
+) -> bool:  # fmt: skip
+    """Wait for the answer until a time of `time.perf_counter`; True if the client left before either."""
+    watch = asyncio.ensure_future(left() if left is not None else asyncio.Event().wait())
+    waited: list[asyncio.Future[Any]] = [future, watch]
+    try:
+        await asyncio.wait(waited, timeout=until - time.perf_counter(), return_when=asyncio.FIRST_COMPLETED)
+        return watch.done() and not future.done()
+    finally:
+        watch.cancel()
 
 
 def _deliver(results: Iterable[tuple[Entry, Answer | Exception]]) -> None:

@@ -40,6 +40,16 @@ class DriftKeeper:
         self.drift = drift
         return drift
 
+    async def renew(self, bundle: Bundle) -> Drift:
+        """Save and end the tests of the bundle before, and begin those of this one."""
+        if self._file is not None:
+            await self._save()
+        async with self._writing:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+            return self.begin(bundle)
+
     async def start(self) -> None:
         """Save every few seconds from now on."""
         self._saving = asyncio.create_task(self._save_regularly())

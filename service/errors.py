@@ -2,11 +2,15 @@
 
 ServiceError
 ├── MalformedBody   400   not JSON or MessagePack
+├── BadHeader       400
 ├── NotAcceptable   406
+├── ReloadRunning   409
 ├── LengthRequired  411
 ├── BodyTooLarge    413
 ├── WrongMediaType, UnknownCoding  415
 ├── InvalidBody     422   carries every fault
+├── InvalidQuery    400
+├── BundleRefused   422
 ├── QueueFull       429   carries when to come back
 ├── OutcomesNotKept  404
 ├── PredictionFailed, NotReady, StoreUnavailable  503
@@ -46,7 +50,18 @@ class ServiceError(Exception):
 class MalformedBody(ServiceError): ...
 
 
+class BadHeader(ServiceError): ...
+
+
 class NotAcceptable(ServiceError): ...
+
+
+class ReloadRunning(ServiceError):
+    def __init__(self) -> None:
+        super().__init__("a bundle is being loaded already")
+
+
+class BundleRefused(ServiceError): ...
 
 
 class LengthRequired(ServiceError):
@@ -69,6 +84,9 @@ class InvalidBody(ServiceError):
     def __init__(self, faults: list[Fault]):
         super().__init__(f"the body has {len(faults)} fault{'s' if len(faults) > 1 else ''}")
         self.faults = faults
+
+
+class InvalidQuery(ServiceError): ...
 
 
 class QueueFull(ServiceError):
@@ -103,12 +121,16 @@ class ClientLeft(ServiceError):
 
 STATUS: dict[type[ServiceError], int] = {
     MalformedBody: 400,
+    BadHeader: 400,
     NotAcceptable: 406,
+    ReloadRunning: 409,
+    BundleRefused: 422,
     LengthRequired: 411,
     BodyTooLarge: 413,
     WrongMediaType: 415,
     UnknownCoding: 415,
     InvalidBody: 422,
+    InvalidQuery: 400,
     QueueFull: 429,
     NotReady: 503,
     PredictionFailed: 503,

@@ -23,7 +23,10 @@ from service.prediction_log import CountedOutcome, Fate
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SMALLEST_PROBABILITY = 1e-12
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-REASONS = ("malformed", "media_type", "invalid", "too_large", "queue_full", "unavailable", "deadline", "other")
+REASONS = (
+    "malformed", "media_type", "invalid", "too_large", "queue_full", "unavailable", "deadline", "client_left", "other",
+)  # fmt: skip
+FAILURES = ("not_finite", "error", "lost")
 DROP_REASONS = ("queue_full", "refused", "stopped")
 REASON_OF_STATUS = {
     400: "malformed",
@@ -31,6 +34,7 @@ REASON_OF_STATUS = {
     415: "media_type",
     422: "invalid",
     429: "queue_full",
+    499: "client_left",
     503: "unavailable",
     504: "deadline",
 }
@@ -145,6 +149,27 @@ class Metrics:
         self._store_written = counter("store_written_total", "Predictions written to the store")
         self._store_seconds = histogram("store_write_seconds", "Duration of one write of predictions", SECONDS)
         self._store_dropped = counter("store_dropped_total", "Predictions that were not logged, by reason", "reason")
+        self._failures = counter(
+            "prediction_failures_total", "Requests that the model gave no answer, by reason", "reason"
+        )
+        self._threads_lost = counter("inference_threads_lost_total", "Inference threads that died or hung")
+        self._reloads = counter("reloads_total", "Bundles loaded anew, by what became of it", "result")
+        self._shadow_by_probability = counter(
+            "shadow_predictions_by_probability_total", "The shadow's predictions by tenth of probability",
+            "version", "bin",
+        )  # fmt: skip
+        self._shadow_agreements = counter(
+            "shadow_agreements_total", "The shadow's predictions, by whether the served outcome is the same",
+            "version", "agrees",
+        )  # fmt: skip
+        self._shadow_difference = counter(
+            "shadow_absolute_difference_sum_total", "Sum of |shadow's − served probability|", "version"
+        )
+        self._shadow_dropped = counter("shadow_dropped_total", "Predictions that the shadow did not see", "version")
+        for reason in FAILURES:
+            self._failures.labels(reason)
+        for result in ("done", "refused"):
+            self._reloads.labels(result)
         for fate in get_args(Fate):
             self._outcome_fates.labels(fate)
         for reason in DROP_REASONS:
@@ -262,6 +287,39 @@ class Metrics:
 
     def waited(self, seconds: float) -> None:
         self._queue_seconds.observe(seconds)
+
+    def shadow_loaded(self, version: str) -> None:
+        """Create the series of a shadow bundle at 0."""
+        for name in PROBABILITY_BINS:
+            self._shadow_by_probability.labels(version, name)
+        for agrees in ("false", "true"):
+            self._shadow_agreements.labels(version, agrees)
+        self._shadow_difference.labels(version)
+        self._shadow_dropped.labels(version)
+
+    def shadowed(self, version: str, served: Sequence[Prediction], own: Sequence[Prediction]) -> None:
+        """Count a shadow's predictions against those that were served for the same passengers."""
+        for theirs, ours in zip(served, own, strict=True):
+            self._shadow_by_probability.labels(version, PROBABILITY_BINS[probability_bin(ours.probability)]).inc()
+            self._shadow_agreements.labels(version, str(theirs.survived == ours.survived).lower()).inc()
+        difference = math.fsum(abs(a.probability - b.probability) for a, b in zip(served, own, strict=True))
+        self._shadow_difference.labels(version).inc(difference)
+
+    def shadow_dropped(self, version: str, rows: int) -> None:
+        """Count predictions that a shadow did not keep up with, or failed at."""
+        self._shadow_dropped.labels(version).inc(rows)
+
+    def failed(self, reason: str) -> None:
+        """Count a request without an answer: ``not_finite`` numbers, an ``error``, or a ``lost`` inference thread."""
+        self._failures.labels(reason).inc()
+
+    def thread_lost(self) -> None:
+        """Count an inference thread that died or hung."""
+        self._threads_lost.inc()
+
+    def reloaded(self, result: str) -> None:
+        """Count a reload: ``done`` or ``refused``."""
+        self._reloads.labels(result).inc()
 
     def route_known(self, route: str, method: str) -> None:
         """Create a route's series at 0: an error rate must see the first errors, and these may be the only ones."""

@@ -23,6 +23,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         Annotated[str, Meta(min_length=1)] | None,
         Meta(description="public keys, a PEM file or a folder of them; serve only what one of them signed"),
     ] = None
+    shadow: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="folder of a second bundle that answers nobody, and has its agreement with the first counted"),
+    ] = None
     host: Annotated[str, Meta(description="address to listen on; the default is reached from this machine only")] = (
         "127.0.0.1"
     )
@@ -47,6 +51,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     timeout_seconds: Annotated[
         float, Meta(gt=0, le=3600, description="a request not answered after this gets 504 and leaves the queue")
     ] = 30.0
+    stall_seconds: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=3600,
+            description="an inference that takes longer is given up: its requests get 503, the model is loaded anew",
+        ),
+    ] = 60.0
     grace_seconds: Annotated[
         float,
         Meta(

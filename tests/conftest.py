@@ -27,6 +27,9 @@ def _no_store() -> Iterator[None]:
     """Services that tests start write to no store but one that they name: never to the user's own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EVENKEEL_STORE", "none")
+        # How much the tests do is told by variables that the service, which starts from here, does not know.
+        for name in [one for one in os.environ if one.startswith("EVENKEEL_TEST_")]:
+            patch.delenv(name)
         yield
 
 

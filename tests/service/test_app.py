@@ -19,6 +19,7 @@ from models.passenger import COLUMNS, INPUT_BINS, Passenger
 from models.predictor import Prediction, Text
 from models.reference import PROBABILITY_BINS, bin_names
 from service.app import create_app
+from service.batcher import RESTARTS
 from service.settings import Settings
 from tests.service.test_batcher import Echo, wait_until
 
@@ -29,6 +30,7 @@ class Deterministic(Echo):
     """Logits from the age, so that answers can be told apart; a fare of 999 gives a failure."""
 
     def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+        self.hold.wait(10)
         if any(one.fare == 999 for one in passengers):
             raise ValueError(f"a bad row: {passengers}")
         assert self.bundle is not None
@@ -293,4 +295,37 @@ def test_counters_add_up(client: TestClient[Any], tiny_bundle: Bundle) -> None:
     assert total("http_requests_total", route="/v1/predict/batch", status="200") == 1
     assert total("http_requests_total", route="unmatched", status="404") == 1
     assert total("rejected_total", reason="media_type") + total("rejected_total", reason="malformed") == 1
-    assert "client" not in client.get("/metrics").text
+    assert "some/path" not in client.get("/metrics").text
+
+
+def test_a_client_may_shorten_the_deadline_and_not_lengthen_it(tiny_bundle: Bundle) -> None:
+    predictor = Deterministic(tiny_bundle, seconds=0.3)
+    app = create_app(Settings(timeout_seconds=0.5), lambda _: predictor)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+
+        def ask(milliseconds: str) -> Any:
+            return client.post("/v1/predict", json=ALLISON, headers={"X-Request-Timeout-Ms": milliseconds})
+
+        predictor.hold.clear()
+        assert "within 0.05 seconds" in problem(ask("50"), 504)["detail"]
+        assert "within 0.5 seconds" in problem(ask("60000"), 504)["detail"]
+        predictor.hold.set()
+        for wrong in ("0", "-1", "1.5", "soon", "", "1e3", "9" * 13):
+            assert "whole number of milliseconds" in problem(ask(wrong), 400)["detail"]
+
+
+def test_live_turns_red_when_inference_is_lost_for_good(tiny_bundle: Bundle) -> None:
+    class Dying(Deterministic):
+        def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+            raise SystemExit("the device is gone")
+
+    with TestClient(create_app(Settings(), lambda _: Dying(tiny_bundle)), raise_server_exceptions=False) as client:
+        for turn in range(RESTARTS + 1):
+            wait_until(lambda: client.get("/health/ready").status_code == 200)
+            assert client.get("/health/live").status_code == 200
+            problem(client.post("/v1/predict", json=ALLISON), 503)
+            assert samples(client)["evenkeel_inference_threads_lost_total", frozenset()] == turn + 1
+        wait_until(lambda: client.get("/health/live").status_code == 503)
+        assert client.get("/health/live").json() == {"status": "lost", "detail": "the device is gone"}
+        assert samples(client)["evenkeel_prediction_failures_total", frozenset({("reason", "lost")})] == RESTARTS + 1

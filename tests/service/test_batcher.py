@@ -14,8 +14,8 @@ from models.bundle import Bundle
 from models.confidence import Confidence
 from models.passenger import Passenger
 from models.predictor import Prediction, Text
-from service.batcher import Batcher
-from service.errors import DeadlinePassed, NotReady, PredictionFailed, QueueFull
+from service.batcher import RESTARTS, Batcher
+from service.errors import ClientLeft, DeadlinePassed, NotReady, PredictionFailed, QueueFull
 
 CONFIDENCE = Confidence(
     interval=(0, 1), prediction_set=(), coverage=0.9, margin=0, entropy_bits=0, typicality=1, abstain=True,
@@ -60,6 +60,10 @@ class Silent:
     def queued(self, rows: int) -> None: ...
 
     def computed(self, rows: int, seconds: float) -> None: ...
+
+    def failed(self, reason: str) -> None: ...
+
+    def thread_lost(self) -> None: ...
 
 
 @contextmanager
@@ -178,20 +182,201 @@ def test_a_full_queue_refuses_at_once_and_a_passed_deadline_leaves_it() -> None:
         asyncio.run(scenario(batcher, echo))
 
 
-def test_a_dead_thread_is_told_and_nobody_hangs() -> None:
-    class Dying(Echo):
-        def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
-            raise SystemExit("the device is gone")
+class Dying(Echo):
+    """A fare of 666 ends the thread."""
 
+    def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+        if any(one.fare == 666 for one in passengers):
+            raise SystemExit("the device is gone")
+        return super().predict(passengers, texts)
+
+
+def test_a_dead_thread_has_a_successor_and_who_waits_for_its_batch_is_told() -> None:
+    async def scenario(batcher: Batcher, echo: Echo) -> None:
+        echo.hold.clear()
+        before = asyncio.create_task(batcher.predict([passenger(0.1)], 5))
+        await asyncio.sleep(0.05)
+        numbers = (666, *[0.2] * 7, *[0.3] * 3)  # A batch, and some of the next.
+        tasks = [asyncio.create_task(batcher.predict([passenger(n)], 5)) for n in numbers]
+        await asyncio.sleep(0.05)
+        echo.hold.set()
+        assert (await before).predictions[0].probability == 0.1
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(one, PredictionFailed) for one in found[:8])
+        assert [one.predictions[0].probability for one in found[8:] if not isinstance(one, BaseException)] == [0.3] * 3
+
+    echo = Dying()
+    with running(echo) as batcher:
+        asyncio.run(scenario(batcher, echo))
+        assert batcher.ready
+
+
+def test_a_thread_that_dies_again_and_again_is_given_up() -> None:
     async def scenario(batcher: Batcher) -> None:
-        with pytest.raises((NotReady, DeadlinePassed)):
-            await batcher.predict([passenger(0.1)], 0.5)
-        wait_until(lambda: not batcher.ready)
+        for _ in range(RESTARTS + 1):
+            wait_until(lambda: batcher.ready)
+            with pytest.raises(PredictionFailed):
+                await batcher.predict([passenger(666)], 5)
+        wait_until(lambda: batcher.lost)
         with pytest.raises(NotReady, match="the device is gone"):
             await batcher.predict([passenger(0.1)], 5)
 
     with running(Dying()) as batcher:
         asyncio.run(scenario(batcher))
+
+
+def test_a_thread_that_hangs_has_a_successor() -> None:
+    hung, free = Echo(), Echo()
+    predictors = iter([hung, free])
+    batcher = Batcher(lambda: next(predictors), Silent(), max_batch_rows=8, max_queue_rows=100, stall_seconds=0.2)
+
+    async def scenario() -> None:
+        hung.hold.clear()
+        stuck = asyncio.create_task(batcher.predict([passenger(0.1)], 9))
+        await asyncio.sleep(0.05)
+        waiting = asyncio.create_task(batcher.predict([passenger(0.2)], 9))
+        with pytest.raises(PredictionFailed):
+            await stuck
+        assert (await waiting).predictions[0].probability == 0.2
+        hung.hold.set()  # The lost thread comes back, and finds that it has a successor.
+        assert (await batcher.predict([passenger(0.3)], 9)).predictions[0].probability == 0.3
+        assert hung.batches in ([], [1])
+
+    batcher.start()
+    wait_until(lambda: batcher.ready)
+    asyncio.run(scenario())
+    assert free.batches == [1, 1]
+    batcher.stop(5)
+
+
+class Versioned(Echo):
+    """Answers with its own number, whatever is asked."""
+
+    def __init__(self, number: float, seconds: float = 0.0):
+        super().__init__(seconds=seconds)
+        self.number = number
+
+    def read(self, passengers: Sequence[Passenger]) -> list[Text]:
+        return [Text(str(self.number), []) for _ in passengers]
+
+    def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+        assert texts is None or {text.words for text in texts} == {str(self.number)}
+        time.sleep(self.seconds)
+        return [Prediction(True, self.number, CONFIDENCE) for _ in passengers]
+
+
+def test_a_new_predictor_takes_over_and_no_answer_mixes_two() -> None:
+    async def ask(batcher: Batcher, rows: int, found: list[float]) -> None:
+        while not found or found[-1] < 4:
+            answer = await batcher.predict([passenger(0.5)] * rows, 30)
+            (number,) = {one.probability for one in answer.predictions}
+            assert len(answer.predictions) == rows
+            found.append(number)
+
+    async def scenario(batcher: Batcher) -> None:
+        found: list[list[float]] = [[] for _ in range(6)]
+        asking = [
+            asyncio.create_task(ask(batcher, rows, one))
+            for rows, one in zip((1, 1, 3, 20, 50, 100), found, strict=True)
+        ]
+        for number in range(2, 5):
+            await asyncio.sleep(0.1)
+            await batcher.replace(lambda number=number: Versioned(number, 0.002))  # type: ignore[misc]
+        await asyncio.gather(*asking)
+        for one in found:
+            assert one == sorted(one)
+        assert {number for one in found for number in one} == {1, 2, 3, 4}
+
+    with running(Versioned(1, 0.002)) as batcher:
+        asyncio.run(scenario(batcher))
+
+
+def test_a_predictor_that_does_not_load_leaves_the_old_one_serving() -> None:
+    def broken() -> Echo:
+        raise ValueError("model.safetensors is cut")
+
+    async def scenario(batcher: Batcher) -> None:
+        with pytest.raises(ValueError, match="is cut"):
+            await batcher.replace(broken)
+        assert (await batcher.predict([passenger(0.1)], 5)).predictions[0].probability == 0.1
+
+    with running(Echo()) as batcher:
+        asyncio.run(scenario(batcher))
+        assert batcher.ready
+
+
+def test_a_single_row_waits_neither_for_a_large_batch_nor_for_a_busy_client() -> None:
+    async def scenario(batcher: Batcher, echo: Echo) -> None:
+        order: list[str] = []
+
+        async def ask(name: str, client: str, rows: int) -> None:
+            await batcher.predict([passenger(0.1)] * rows, 30, client)
+            order.append(name)
+
+        echo.hold.clear()
+        first = asyncio.create_task(batcher.predict([passenger(0.1)], 30))
+        await asyncio.sleep(0.05)
+        tasks = [asyncio.create_task(ask("large", "a", 500))]
+        tasks += [asyncio.create_task(ask(f"busy {n}", "a", 8)) for n in range(40)]
+        await asyncio.sleep(0.02)
+        tasks += [asyncio.create_task(ask("single", "b", 1)), asyncio.create_task(ask("small", "a", 1))]
+        await asyncio.sleep(0.05)
+        echo.hold.set()
+        await asyncio.gather(first, *tasks)
+        assert order[0] == "single"
+        assert order.index("small") < 45
+        assert order[-1] == "large"
+
+    echo = Echo(seconds=0.001)
+    with running(echo) as batcher:
+        asyncio.run(scenario(batcher, echo))
+
+
+def test_a_request_that_cannot_be_in_time_is_refused_at_once() -> None:
+    async def scenario(batcher: Batcher, echo: Echo) -> None:
+        for _ in range(30):  # The batcher learns that a row takes about 10 ms.
+            await batcher.predict([passenger(0.1)], 5)
+        echo.hold.clear()
+        tasks = [asyncio.create_task(batcher.predict([passenger(0.1)] * 100, 30)) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        with pytest.raises(QueueFull) as refused:
+            await batcher.predict([passenger(0.2)] * 100, 1.0)
+        assert refused.value.retry_after_seconds in (1, 2, 3, 4)
+        short = asyncio.create_task(batcher.predict([passenger(0.2)], 2.0))  # Its turn comes soon enough.
+        await asyncio.sleep(0.05)
+        assert not short.done()
+        for task in (*tasks, short):
+            task.cancel()
+        await asyncio.gather(*tasks, short, return_exceptions=True)
+        echo.hold.set()
+
+    echo = Echo(seconds=0.01)
+    with running(echo) as batcher:
+        asyncio.run(scenario(batcher, echo))
+
+
+def test_rows_of_a_client_that_left_leave_the_queue() -> None:
+    async def scenario(batcher: Batcher, echo: Echo) -> None:
+        gone = asyncio.Event()
+        echo.hold.clear()
+        first = asyncio.create_task(batcher.predict([passenger(0.1)], 30))
+        await asyncio.sleep(0.05)
+        leaving = asyncio.create_task(batcher.predict([passenger(0.2)] * 50, 30, "a", gone.wait))
+        cancelled = asyncio.create_task(batcher.predict([passenger(0.2)] * 50, 30))
+        await asyncio.sleep(0.1)
+        gone.set()
+        with pytest.raises(ClientLeft):
+            await leaving
+        cancelled.cancel()
+        await asyncio.sleep(0.02)
+        echo.hold.set()
+        await first
+        await batcher.predict([passenger(0.3)], 5, "b", asyncio.Event().wait)
+        assert echo.batches == [1, 1]
+
+    echo = Echo()
+    with running(echo) as batcher:
+        asyncio.run(scenario(batcher, echo))
 
 
 def test_a_predictor_that_does_not_load_is_told() -> None:

@@ -1,0 +1,118 @@
+"""POST /v1/explain: what each field of a passenger adds to its prediction."""
+
+import asyncio
+import difflib
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from litestar import Response, post
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import QueryParameter
+from msgspec import Struct
+
+from models.explanation import METHODS, Contribution, Method, Question, describe_baseline
+from models.logit import sigmoid
+from models.passenger import Passenger
+from service.answering import REFUSALS, AnyRequest, batcher_of, computed, not_ready, respond, take
+from service.errors import SHOWN_CHARACTERS, InvalidQuery
+from service.fair_queue import Answer
+from service.schemas import ModelIdentity
+
+PARAMETER = "method"
+
+
+class ExplainedPrediction(Struct, frozen=True):
+    """``log_odds`` is ln(p / (1 − p)) of ``probability``, which is that of ``/v1/predict``."""
+
+    survived: bool
+    probability: float
+    log_odds: float
+
+
+class Baseline(Struct, frozen=True, kw_only=True):
+    """The passenger with no field known: mean log-odds, the probability that these stand for, and what is averaged."""
+
+    log_odds: float
+    probability: float
+    description: str
+
+
+class ExplanationResponse(Struct, frozen=True, kw_only=True):
+    """What each known field adds, the weightiest first, in log-odds of survival; above 0 speaks for survival.
+
+    By ``shapley`` the contributions sum to the prediction's log-odds minus the baseline's. ``text`` is what the model
+    read.
+    """
+
+    model: ModelIdentity
+    method: Method
+    prediction: ExplainedPrediction
+    baseline: Baseline
+    fields: list[Contribution]
+    text: str
+
+
+@post("/v1/explain", status_code=200, responses={200: ResponseSpec(ExplanationResponse), **REFUSALS})
+async def explain(
+    request: AnyRequest,
+    method: Annotated[
+        str,
+        QueryParameter(
+            name=PARAMETER, required=False, schema_extra={"enum": list(METHODS)},
+            description="unknown: the change when the field is unknown; shapley: exact Shapley values",
+        ),
+    ] = METHODS[0],
+) -> Response[bytes]:  # fmt: skip
+    """One passenger → what each field adds to its prediction. No prediction is counted, logged or tested for drift."""
+    chosen = asked_method(request)
+    passenger = await take(request, Passenger)
+    question, answer = await ask(request, passenger, chosen)
+    bundle, first = answer.bundle, answer.predictions[0]
+    explanation = question.answer([one.probability for one in answer.predictions])
+    response = ExplanationResponse(
+        model=ModelIdentity(bundle.name, bundle.version), method=explanation.method,
+        prediction=ExplainedPrediction(first.survived, first.probability, explanation.log_odds),
+        baseline=Baseline(
+            log_odds=explanation.baseline_log_odds,
+            probability=float(sigmoid(np.array(explanation.baseline_log_odds))),
+            description=describe_baseline(bundle.reference),
+        ),
+        fields=list(explanation.contributions), text=explanation.text,
+    )  # fmt: skip
+    return respond(request, response, answer)
+
+
+async def ask(request: AnyRequest, passenger: Passenger, method: Method) -> tuple[Question, Answer]:
+    """What explains a passenger, asked and answered by one bundle; raises as the batcher."""
+    while True:
+        predictor = batcher_of(request).predictor
+        if predictor is None:
+            raise not_ready(batcher_of(request))
+        # Some milliseconds of words, which other requests need not wait for.
+        question = await asyncio.to_thread(Question, passenger, predictor.bundle, method)
+        answer = await computed(request, question.passengers)
+        if answer.bundle.version == predictor.bundle.version:
+            return question, answer
+        # Another bundle took over, whose companions may give the same passengers other texts: it is asked anew.
+
+
+def asked_method(request: AnyRequest) -> Method:
+    """The method asked for; raises InvalidQuery for one that does not exist and for any other parameter."""
+    given: list[tuple[str, Any]] = list(request.query_params.multi_items())
+    for name, _ in given:
+        if name != PARAMETER:
+            near = difflib.get_close_matches(name, [PARAMETER], n=1)
+            hint = f'did you mean "{PARAMETER}"?' if near else f"the only one is {PARAMETER}"
+            raise InvalidQuery(f"{_shown(name)} is not a query parameter of this route; {hint}")
+    if len(given) > 1:
+        raise InvalidQuery(f"{PARAMETER} is given {len(given)} times; it must be given once")
+    wanted = given[0][1] if given else METHODS[0]
+    for method in METHODS:
+        if wanted == method:
+            return method
+    raise InvalidQuery(f"{PARAMETER} is {_shown(wanted)}; it must be {' or '.join(METHODS)}")
+
+
+def _shown(text: str) -> str:
+    return msgspec.json.encode(text[:SHOWN_CHARACTERS]).decode()

@@ -1,0 +1,178 @@
+"""Requests that wait for a prediction: clients take turns, and so do a client's requests, a few rows each.
+
+So nobody waits behind all rows of a large batch, and no client behind all requests of another. Deficit round robin
+(Shreedhar & Varghese 1995) with rows for bytes, twice: over clients, and over each client's requests. Not locked; knows
+neither threads nor predictors.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from models.bundle import Bundle
+from models.passenger import Passenger
+from models.predictor import Prediction, Text
+
+QUANTUM = 8
+"""Rows of a turn: few enough that a batch serves several requests, enough that a large one is not all overhead."""
+
+
+@dataclass(eq=False)
+class Entry:
+    """A waiting request: its rows, those read ahead, and those computed.
+
+    ``epoch`` counts how often it has begun anew, because another model took over.
+    """
+
+    passengers: Sequence[Passenger]
+    client: str = ""
+    future: "asyncio.Future[Answer]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    enqueued: float = field(default_factory=time.perf_counter)
+    epoch: int = 0
+    texts: list[Text] = field(default_factory=list)
+    taken: int = 0
+    predictions: list[Prediction] = field(default_factory=list)
+    queue_seconds: float = 0.0
+    inference_seconds: float = 0.0
+
+    @property
+    def left(self) -> int:
+        """Rows that no batch has taken yet."""
+        return len(self.passengers) - self.taken
+
+    def begin_anew(self) -> None:
+        """Forget what one model made of it: an answer is of one model."""
+        self.epoch += 1
+        self.texts, self.taken, self.predictions, self.inference_seconds = [], 0, [], 0.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Predictions in the order asked, the bundle that made them all, and where the time went."""
+
+    predictions: list[Prediction]
+    bundle: Bundle
+    queue_seconds: float
+    inference_seconds: float
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Rows [start, stop) of an entry, in one batch, as of its epoch."""
+
+    entry: Entry
+    start: int
+    stop: int
+    epoch: int
+
+    @property
+    def passengers(self) -> Sequence[Passenger]:
+        return self.entry.passengers[self.start : self.stop]
+
+    @property
+    def texts(self) -> Sequence[Text]:
+        return self.entry.texts[self.start : self.stop]
+
+    @property
+    def current(self) -> bool:
+        """Whether its entry has not begun anew since."""
+        return self.epoch == self.entry.epoch
+
+
+Clients = OrderedDict[str, deque[Entry]]
+
+
+class FairQueue:
+    """Entries by client; ``rows`` is what no batch has taken yet."""
+
+    def __init__(self) -> None:
+        self._clients: Clients = OrderedDict()
+        self._budget = QUANTUM
+        self.rows = 0
+
+    def __iter__(self) -> Iterator[Entry]:
+        for entries in self._clients.values():
+            yield from entries
+
+    def add(self, entry: Entry) -> None:
+        """The entry's client gets its turn after those that wait already."""
+        self._clients.setdefault(entry.client, deque()).append(entry)
+        self.rows += entry.left
+
+    def remove(self, entry: Entry) -> None:
+        """Take an entry out, if it is in."""
+        entries = self._clients.get(entry.client, deque())
+        if entry in entries:
+            entries.remove(entry)
+            self.rows -= entry.left
+            if not entries:
+                del self._clients[entry.client]
+
+    def clear(self) -> list[Entry]:
+        """Take all out."""
+        entries = list(self)
+        self._clients.clear()
+        self.rows = 0
+        return entries
+
+    def begin_anew(self) -> None:
+        """Have every entry computed from its first row again."""
+        for entry in self:
+            self.rows -= entry.left
+            entry.begin_anew()
+            self.rows += entry.left
+
+    def take(self, room: int) -> list[Slice]:
+        """The next batch of at most ``room`` rows, one slice for each entry in it."""
+        slices = []
+        given, self._budget = _turns(self._clients, room, self._budget)
+        for entry, rows in given.items():
+            slices.append(Slice(entry, entry.taken, entry.taken + rows, entry.epoch))
+            entry.taken += rows
+            self.rows -= rows
+        return slices
+
+    def peek(self, room: int) -> dict[Entry, int]:
+        """Entry → rows that `take` would give it now."""
+        # Every entry in the batch has a row of it at least, so no more of them, and no more clients, matter.
+        first = ((client, deque(islice(entries, room))) for client, entries in islice(self._clients.items(), room))
+        return _turns(OrderedDict(first), room, self._budget)[0]
+
+    def rows_before(self, client: str, rows: int) -> int:
+        """At most how many waiting rows are computed before the last of ``rows`` new ones of a client.
+
+        A round gives a turn to every client, and in its client's turn a request at least gets what is left of it.
+        """
+        own = self._clients.get(client, deque())
+        rounds = -(-rows // QUANTUM) * (len(own) + 1)
+        return min(self.rows, rounds * QUANTUM * (len(self._clients) + (not own)) - rows)
+
+
+def _turns(clients: Clients, room: int, budget: int) -> tuple[dict[Entry, int], int]:
+    """Entry → its rows of the next batch, and what the then first client has left of its turn.
+
+    ``clients`` is left with what remains, in the order of the next turns; ``budget`` is what its first has left now.
+    """
+    given: dict[Entry, int] = {}
+    while room and clients:
+        client, entries = next(iter(clients.items()))
+        entry = entries[0]
+        taken = given.get(entry, 0)
+        rows = min(budget, room, entry.left - taken)
+        given[entry] = taken + rows
+        room, budget = room - rows, budget - rows
+        finished = taken + rows == entry.left
+        if finished:
+            entries.popleft()
+        if not entries:
+            del clients[client]
+        elif budget == 0:
+            clients.move_to_end(client)
+            if not finished:
+                entries.rotate(-1)
+        if not entries or budget == 0:
+            budget = QUANTUM
+    return given, budget

@@ -1,0 +1,133 @@
+"""Use from Python without HTTP, as docs/python.md promises it: the predictor, data frames, and what is refused."""
+
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pytest
+
+from models.cache import LogitCache
+from models.frames import read_frame
+from models.passenger import Passenger, PassengerError, check_passengers
+from models.predictor import Prediction, Predictor
+from tests.conftest import ROOT, TITANIC
+from training.data import Table
+
+CUMINGS = {
+    "pclass": 1,
+    "sex": "female",
+    "name": "Cumings, Mrs. John Bradley",
+    "age": 38,
+    "fare": 71.28,
+    "ticket": "PC 17599",
+}
+
+
+@pytest.fixture(scope="module")
+def predictor(bundle_folder: Path) -> Predictor:
+    return Predictor.load(bundle_folder, LogitCache(4096))
+
+
+def test_passengers_and_mappings_are_the_same(predictor: Predictor) -> None:
+    found = predictor.predict([Passenger(**CUMINGS), CUMINGS, {"pclass": 3, "sex": "male", "age": None}])  # type: ignore[arg-type]
+    assert found[0] == found[1] != found[2]
+    assert all(isinstance(one, Prediction) for one in found)
+    assert found[0].survived == (found[0].probability >= 0.5)
+    assert found[0].confidence.coverage == 0.9
+    assert predictor.predict([]) == []
+    assert predictor.predict(iter_once := [CUMINGS]) == predictor.predict(tuple(iter_once))
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({**CUMINGS, "age": 121}, r"row 1: age is 121: Expected `float` <= 120.0"),
+        ({**CUMINGS, "age": "38"}, r"row 1: age is '38': Expected `float \| null`, got `str`"),
+        ({**CUMINGS, "age": float("nan")}, r"row 1: age is nan: Expected `float` >= 0.0"),
+        ({**CUMINGS, "age": float("inf")}, r"row 1: age is inf"),
+        ({**CUMINGS, "pclass": 3.0}, r"row 1: pclass is 3.0: Expected `int`, got `float`"),
+        ({**CUMINGS, "pclass": np.int64(3)}, r"row 1: pclass is .*3.*: Expected `int`, got `numpy.int64`"),
+        ({**CUMINGS, "pclass": True}, r"row 1: pclass is True"),
+        ({**CUMINGS, "cabbin": "C85"}, r"row 1: Object contains unknown field `cabbin`"),
+        ({"sex": "male"}, r"row 1: Object missing required field `pclass`"),
+        ({1: 2}, r"row 1: "),
+        ([1, "male"], r"row 1 is a list; it must be a Passenger or a mapping of its fields"),
+        (Passenger(pclass=4, sex="male"), r"row 1: pclass is 4: Invalid enum value 4"),  # type: ignore[arg-type]
+        (Passenger(pclass=1, sex="male", age="old"), r"row 1: age is 'old'"),  # type: ignore[arg-type]
+        (Passenger(pclass=1, sex="male", name="x" * 201), r"row 1: name is 'x{59}: Expected `str` of length <= 200"),
+    ],
+)
+def test_what_is_no_passenger_is_named(predictor: Predictor, row: Any, told: str) -> None:
+    with pytest.raises(PassengerError, match=told):
+        predictor.predict([CUMINGS, row])
+
+
+def test_a_checked_passenger_is_unchanged(table: Table) -> None:
+    assert check_passengers(table.passengers) == list(table.passengers)
+    assert check_passengers(map(msgspec.structs.asdict, table.passengers)) == list(table.passengers)
+
+
+def test_the_titanic_file_as_a_frame_is_the_table(table: Table) -> None:
+    assert read_frame(pd.read_csv(TITANIC)) == list(table.passengers)
+
+
+def test_frames_are_taken_as_pandas_makes_them(table: Table) -> None:
+    plain = pd.read_csv(TITANIC)
+    lower = plain.rename(columns=str.lower).sample(frac=1, axis=1, random_state=0).set_index("passengerid")
+    assert read_frame(lower) == list(table.passengers)
+    assert read_frame(plain.convert_dtypes()) == list(table.passengers)
+    assert read_frame(
+        plain.astype({"Sex": "category", "Embarked": "category", "Pclass": float, "SibSp": "Int64"})
+    ) == list(table.passengers)
+    assert read_frame(plain.astype(object).where(plain.notna(), None)) == list(table.passengers)
+    few = pd.DataFrame({"pclass": [3, 1], "sex": ["male", "female"], "sibsp": [np.nan, 2], "other": [pd.NaT, 1]})
+    assert read_frame(few) == [Passenger(pclass=3, sex="male", sibsp=None), Passenger(pclass=1, sex="female", sibsp=2)]
+    assert read_frame(few.iloc[:0]) == []
+
+
+@pytest.mark.parametrize(
+    ("frame", "told"),
+    [
+        (pd.DataFrame({"sex": ["male"]}), "the columns Pclass are missing; there are: sex"),
+        (pd.DataFrame(), "the columns Pclass and Sex are missing; there are: none"),
+        (pd.DataFrame([[1, "male", 1]], columns=["Pclass", "sex", "pclass"]), "the column Pclass is there 2 times"),
+        (pd.DataFrame([[1, "male", 1]], columns=["pclass", "sex", "pclass"]), "the column Pclass is there 2 times"),
+        (pd.DataFrame({"pclass": ["1"], "sex": ["male"]}), "row 0: pclass is '1'"),
+        (pd.DataFrame({"pclass": [1, None], "sex": "male"}), "row 1: pclass is None"),
+        (pd.DataFrame({"pclass": [1, 2.5], "sex": "male"}), "row 1: pclass is 2.5"),
+        (pd.DataFrame({"pclass": [1], "sex": "male", "age": [np.inf]}), "row 0: age is inf"),
+    ],
+)
+def test_frames_that_are_refused(frame: pd.DataFrame, told: str) -> None:
+    with pytest.raises(PassengerError, match=re.escape(told)):
+        read_frame(frame)
+
+
+def test_each_thread_needs_its_own_predictor(bundle_folder: Path, predictor: Predictor) -> None:
+    found: list[float] = []
+
+    def work() -> None:
+        found.append(Predictor.load(bundle_folder).predict([CUMINGS])[0].probability)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [pytest.approx(predictor.predict([CUMINGS])[0].probability, abs=1e-5)]
+
+
+def test_the_lines_of_the_documentation_run(bundle_folder: Path, tmp_path: Path) -> None:
+    """Every Python block of docs/python.md, one after the other, in a process of their own."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
+    assert len(blocks) >= 4
+    program = "\n".join(blocks).replace("artifacts/titanic", str(bundle_folder))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout

@@ -1,0 +1,95 @@
+"""Turns: nothing is lost or taken twice, every client has its share, and what is foretold holds."""
+
+import asyncio
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.passenger import Passenger
+from service.fair_queue import QUANTUM, Entry, FairQueue
+
+ONE = Passenger(pclass=1, sex="male")
+
+
+LOOP = asyncio.new_event_loop()
+LOOP.close()
+
+
+def entry(rows: int, client: str) -> Entry:
+    return Entry([ONE] * rows, client, LOOP.create_future())
+
+
+REQUESTS = st.lists(st.tuples(st.integers(1, 60), st.sampled_from("abc")), max_size=12)
+
+
+@given(requests=REQUESTS, rooms=st.lists(st.integers(1, 40), min_size=1), leaving=st.sets(st.integers(0, 11)))
+def test_every_row_is_taken_once_and_in_order(
+    requests: list[tuple[int, str]], rooms: list[int], leaving: set[int]
+) -> None:
+    queue, entries = FairQueue(), [entry(*one) for one in requests]
+    for one in entries:
+        queue.add(one)
+    taken: Counter[int] = Counter()
+    step = 0
+    while queue.rows:
+        room = rooms[step % len(rooms)]
+        before, coming = queue.rows, queue.peek(room)
+        batch = queue.take(room)
+        assert {part.entry: part.stop - part.start for part in batch} == coming
+        assert sum(coming.values()) == min(room, before) == before - queue.rows
+        for part in batch:
+            assert part.start == taken[id(part.entry)]
+            taken[id(part.entry)] = part.stop
+        if step in leaving and step < len(entries):
+            queue.remove(entries[step])
+            queue.remove(entries[step])
+            assert entries[step] not in list(queue)
+        assert queue.rows == sum(one.left for one in queue)
+        step += 1
+    for place, one in enumerate(entries):
+        assert taken[id(one)] == len(one.passengers) or place in leaving
+    assert not list(queue)
+
+
+@given(sizes=st.lists(st.integers(1, 200), min_size=2, max_size=5), room=st.sampled_from([8, 16, 64]))
+def test_clients_that_wait_all_the_time_get_equal_shares(sizes: list[int], room: int) -> None:
+    queue = FairQueue()
+    served: Counter[str] = Counter()
+    clients = {str(place): size for place, size in enumerate(sizes)}
+    for client, size in clients.items():
+        for _ in range(-(-500 // size)):
+            queue.add(entry(size, client))
+    for _ in range(400 * len(sizes) // room):
+        for part in queue.take(room):
+            served[part.entry.client] += part.stop - part.start
+    assert max(served.values()) - min(served.values()) <= 2 * QUANTUM
+
+
+@given(requests=REQUESTS, rows=st.integers(1, 60), client=st.sampled_from("abcd"), room=st.sampled_from([8, 20, 64]))
+def test_about_as_many_rows_come_first_as_were_foretold(
+    requests: list[tuple[int, str]], rows: int, client: str, room: int
+) -> None:
+    queue = FairQueue()
+    for one in requests:
+        queue.add(entry(*one))
+    foretold, own, before = queue.rows_before(client, rows), entry(rows, client), 0
+    queue.add(own)
+    while True:
+        others = sum(part.stop - part.start for part in queue.take(room) if part.entry is not own)
+        if not own.left:
+            break
+        before += others
+    assert before <= foretold
+
+
+def test_beginning_anew_forgets_what_was_computed() -> None:
+    queue, one = FairQueue(), entry(20, "a")
+    queue.add(one)
+    (part,) = queue.take(12)
+    assert (part.start, part.stop, part.current, queue.rows) == (0, 12, True, 8)
+    queue.begin_anew()
+    assert (one.left, queue.rows, part.current) == (20, 20, False)
+    (again,) = queue.take(64)
+    assert (again.start, again.stop, again.current, queue.rows) == (0, 20, True, 0)
+    assert queue.clear() == []
