@@ -18,7 +18,9 @@ class Tokenizer:
         """From the content of a ``tokenizer.json``; raises ValueError when it is not a BERT's (`models.wordpiece`)."""
         file = read_tokenizer_file(content)
         self.max_tokens, self.largest_id = max_tokens, file.largest_id()
-        self._tokenizer = tokenizers.Tokenizer.from_buffer(msgspec.json.encode(file))
+        accepted = msgspec.json.encode(file)
+        del file  # A vocabulary is in memory as few times as may be.
+        self._tokenizer = tokenizers.Tokenizer.from_buffer(accepted)
         if self._tokenizer.num_special_tokens_to_add(False) >= max_tokens:
             raise ValueError(f"its special tokens alone fill the encoder's {max_tokens} places")
         self._tokenizer.no_padding()

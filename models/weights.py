@@ -16,7 +16,7 @@ MAX_HEADER_BYTES = 1 << 20
 """Five times what the largest accepted network needs."""
 CHUNK = 1 << 18
 BOUNDS = {
-    "vocab_size": 1_000_000, "hidden_size": 8192, "num_hidden_layers": 96, "num_attention_heads": 128,
+    "vocab_size": 500_000, "hidden_size": 8192, "num_hidden_layers": 96, "num_attention_heads": 128,
     "intermediate_size": 32_768, "max_position_embeddings": 32_768, "type_vocab_size": 16,
 }  # fmt: skip
 """The largest accepted value of each field: beyond any BERT, so that a crafted config cannot ask for absurd sizes."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from models.bundle import LIMITS, MANIFEST, sha256_of
+from models.bundle import LIMITS, MANIFEST, MOST_VALUES, sha256_of
 
 JSON_FILES = ("config.json", "calibration.json", "companions.json", "reference.json", "evaluation.json", MANIFEST)
 OTHER_FILES = ("tokenizer.json", "tokenizer_config.json", "README.md", "model.safetensors")
@@ -46,7 +46,22 @@ def damage(number: int, clean: Path, folder: Path) -> str:
     if name != MANIFEST and rng.random() < 0.85:
         _record_again(folder, name)
         how += ", recorded"
+    if rng.random() < 0.01:
+        how += ", and " + fill_all(rng, clean, folder)
     return f"{name}: {how}"
+
+
+def fill_all(rng: random.Random, clean: Path, folder: Path) -> str:
+    """Every JSON file as large as it may be, so that what each may take adds up."""
+    told = []
+    for name in ("tokenizer.json", "companions.json", "calibration.json", "evaluation.json"):
+        how, content = _fill(rng, name, json.loads((clean / name).read_bytes()), fits=True)
+        if (folder / name).is_file() and not (folder / name).is_symlink():
+            (folder / name).unlink()
+            (folder / name).write_bytes(content)
+            _record_again(folder, name)
+            told.append(how)
+    return ", ".join(told)
 
 
 def _record_again(folder: Path, name: str) -> None:
@@ -188,35 +203,41 @@ def _containers(value: Any) -> Any:
             waiting += one.values() if isinstance(one, dict) else one[:100]
 
 
-def _fill(rng: random.Random, name: str, value: dict[str, Any]) -> tuple[str, Content]:
-    """As much as fits under the file's limit, of what takes the most memory per byte; or a little more than fits."""
+def _fill(rng: random.Random, name: str, value: dict[str, Any], fits: bool = False) -> tuple[str, Content]:
+    """As much as fits under the file's limits, of what takes the most memory per byte; or a little more than fits."""
+    most = MOST_VALUES - len(value.get("typicality", {}).get("patterns", ())) * 12 - 10_000
+    size = LIMITS[name] - 200_000
+    if not fits:
+        most, size = int(most * rng.choice((0.5, 1, 1.2))), int(size * rng.choice((0.5, 1, 1.2)))
+    if name == "companions.json" and (fits or rng.random() < 0.7):
+        count, width = most // 5, min(40, size // (most // 5) - 28)
+        entries = b",".join(b'"%x":[["%s",true,true]]' % (number, b"a" * width) for number in range(count))
+        return f"{count} tickets", b'{"by_ticket":{' + entries + b"}}"
+    if name == "tokenizer.json" and (fits or rng.random() < 0.7):
+        own = value["model"]["vocab"]
+        count = 169_000 if fits else rng.choice((169_000, 215_000, size // 15))
+        value["model"]["vocab"] = own | {f"{number:x}": number % len(own) for number in range(count)}
+        return f"{count} words", json.dumps(value, separators=(",", ":")).encode()
+    if name == "calibration.json" and (fits or rng.random() < 0.7):
+        if rng.random() < 0.5:
+            kinds = most // 12
+            patterns = [[rng.randrange(2) for _ in range(10)] for _ in range(kinds)]
+            value["typicality"] = {"patterns": patterns, "weights": [1] * kinds}
+            return f"{kinds} patterns", json.dumps(value, separators=(",", ":")).encode()
+        count = most // 5
+        one = {"scores": list(range(count)), "p0": [0.25] * (2 * count + 1), "p1": [0.5] * (2 * count + 1)}
+        value["venn_abers"] = one
+        return f"{count} scores", json.dumps(value, separators=(",", ":")).encode()
     unit = rng.choice((b"[],", b"{},", b"0.5,", b'"a",', b'[["a",true,true]],', b"[0,0,0,0,0,0,0,0,0,0],"))
     places: dict[str, tuple[str, ...]] = {
         "calibration.json": ("rows", "candidates", "map"), "companions.json": ("by_ticket",),
         "tokenizer.json": ("model",),
     }  # fmt: skip
-    whole = json.dumps(value)
-    room = LIMITS[name] - len(whole) - 100 + rng.choice((0, 0, 0, 1000))
-    if name == "companions.json" and rng.random() < 0.7:
-        entries = b",".join(b'"%x":[["a",true,true]]' % number for number in range(min(room // 28, 249_000)))
-        return "fill with tickets", b'{"by_ticket":{' + entries + b"}}"
-    if name == "tokenizer.json" and rng.random() < 0.7:
-        value["model"]["vocab"] |= {f"{number:x}": number for number in range(min(room // 18, 990_000))}
-        return "fill with words", json.dumps(value).encode()
-    if name == "calibration.json" and rng.random() < 0.7:
-        count = rng.choice((50_000, 190_000, 330_000))
-        part, name = rng.choice((("venn_abers", "scores"), ("venn_abers", "p0"), ("typicality", "patterns")))
-        value[part][name] = list(range(count)) if name == "scores" else [0] * count
-        if name == "patterns":
-            kinds = max(1, count // 10)
-            value[part] = {"patterns": [[0] * 10] * kinds, "weights": [1] * kinds}
-        elif name == "scores" and rng.random() < 0.7:
-            value[part] |= {"p0": [0.25] * (2 * count + 1), "p1": [0.5] * (2 * count + 1)}
-        return f"fill {part} {name}", json.dumps(value).encode()
-    key = rng.choice(places.get(name, tuple(value)))
+    count = min(size // len(unit), most // (unit.count(b",") + unit.count(b"[") + unit.count(b"{")))
+    key = rng.choice(places.get(name) or tuple(value) or ("more",))
     value[key] = "\N{BULLET}"
-    dense = b"[" + unit * (room // len(unit)) + b"0]"
-    return f"fill {key} with {unit!r}", json.dumps(value).encode().replace(b'"\\u2022"', dense)
+    dense = b"[" + unit * max(count, 0) + b"0]"
+    return f"{key} of {count} × {unit!r}", json.dumps(value).encode().replace(b'"\\u2022"', dense)
 
 
 def _steps(rng: random.Random, content: Content) -> tuple[str, Content]:

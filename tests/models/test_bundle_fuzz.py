@@ -21,6 +21,7 @@ from tests.models.mutations import damage
 
 EXTRA_BYTES = 200 << 20
 SECONDS = 20.0
+MUTATIONS = int(os.environ.get("EVENKEEL_TEST_MUTATIONS", "1000"))
 LOADS = 500
 """Of one process, before the next one takes over."""
 
@@ -80,19 +81,21 @@ def judge(numbers: range, clean: Path, work: Path) -> tuple[Counter[str], list[s
     outcomes: Counter[str] = Counter()
     faults, most = [], 0
     victim = Victim(clean)
-    for number in numbers:
-        if not victim.alive:
-            victim.stop()
-            victim = Victim(clean)
-        folder = work / str(number)
-        how = damage(number, clean, folder)
-        answer = victim.load(folder)
-        shutil.rmtree(folder)
-        outcomes[answer["outcome"]] += 1
-        most = max(most, answer.get("extra", 0))
-        if fault := wrong(answer):
-            faults.append(f"mutation {number}, {how}: {fault}")
-    victim.stop()
+    try:
+        for number in numbers:
+            if not victim.alive:
+                victim.stop()
+                victim = Victim(clean)
+            folder = work / str(number)
+            how = damage(number, clean, folder)
+            answer = victim.load(folder)
+            shutil.rmtree(folder)
+            outcomes[answer["outcome"]] += 1
+            most = max(most, answer.get("extra", 0))
+            if fault := wrong(answer):
+                faults.append(f"mutation {number}, {how}: {fault}")
+    finally:
+        victim.stop()
     return outcomes, faults, most
 
 
@@ -128,4 +131,4 @@ def test_some_mutations_are_refused_by_name_or_answered(tiny_bundle: Bundle, tmp
 @pytest.mark.slow
 def test_mutations_are_refused_by_name_or_answered(tiny_bundle: Bundle, tmp_path: Path) -> None:
     """``EVENKEEL_TEST_MUTATIONS=10000`` for the whole run."""
-    run(int(os.environ.get("EVENKEEL_TEST_MUTATIONS", "1000")), tiny_bundle.folder, tmp_path)
+    run(MUTATIONS, tiny_bundle.folder, tmp_path)
