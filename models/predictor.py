@@ -64,10 +64,11 @@ class Predictor:
         ``target_prevalence``: the share of survivors where it serves, if not the bundle's own; see `Bundle.shifted`.
         ``keys``: public keys of which one must have signed it; see `models.bundle.open_bundle`.
         """
-        backend = prepare()
         bundle, tokenizer, weights = open_bundle(Path(folder), None if keys is None else Path(keys))
         if target_prevalence is not None:
             bundle = bundle.shifted(target_prevalence)
+        # Before MLX computes anything, and for nothing where the bundle is refused.
+        backend = prepare()
         model = load_classifier(bundle.config, weights)
         loaded = cls(bundle, model, tokenizer, backend, LogitCache(0) if cache is None else cache)
         loaded._try()
