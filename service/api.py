@@ -1,10 +1,12 @@
 """The /v1 routes, health and metrics."""
 
 import hashlib
+from typing import Annotated
 
 import msgspec
 from litestar import Response, get, post
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import QueryParameter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from models.passenger import Passenger
@@ -29,6 +31,10 @@ from service.store import Store
 
 NO_STORE = ResponseSpec(Problem, description="the service has no store", media_type="application/problem+json")
 
+Trial = Annotated[
+    bool, QueryParameter(description="answer without counting it as traffic: not in metrics, drift tests or log")
+]
+
 RELOAD_REFUSALS = {
     status: ResponseSpec(Problem, description=text, media_type="application/problem+json")
     for status, text in {
@@ -40,10 +46,10 @@ DRIFT_REFUSALS = {status: REFUSALS[status] for status in (400, 406, 411, 413, 41
 
 
 @post("/v1/predict", status_code=200, responses={200: ResponseSpec(PredictionResponse), **REFUSALS})
-async def predict(request: AnyRequest) -> Response[bytes]:
-    """One passenger → one prediction."""
+async def predict(request: AnyRequest, trial: Trial = False) -> Response[bytes]:
+    """One passenger → one prediction. A ``trial`` is not counted as traffic: not by metrics, drift tests, or log."""
     passenger = await take(request, Passenger)
-    answer, predictions = await answered(request, [passenger])
+    answer, predictions = await answered(request, [passenger], trial)
     return respond(request, predictions[0], answer)
 
 
