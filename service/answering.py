@@ -142,12 +142,12 @@ async def computed(request: AnyRequest, passengers: Sequence[Passenger], body_re
     Whoever reads the body still, and so sees for itself that the client leaves, says so by ``body_read``.
     """
     access: Access = request.app.state.access
-    access.rows(request.scope, len(passengers))
     # Who has a key is one client, from wherever.
     client = request.scope["state"]["exchange"].key or (request.client.host if request.client else "")
-    answer = await batcher_of(request).predict(
-        passengers, deadline_seconds(request), client, (lambda: _left(request.receive)) if body_read else None
-    )
+    with access.rows(request.scope, len(passengers)):
+        answer = await batcher_of(request).predict(
+            passengers, deadline_seconds(request), client, (lambda: _left(request.receive)) if body_read else None
+        )
     request.app.state.metrics.waited(answer.queue_seconds)
     return answer
 

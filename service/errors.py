@@ -24,6 +24,7 @@ ServiceError
 import difflib
 import http
 import logging
+import math
 from typing import Any
 
 import msgspec
@@ -112,9 +113,9 @@ class Misdirected(ServiceError):
 
 
 class RateLimited(ServiceError):
-    def __init__(self, retry_after_seconds: int):
-        super().__init__(f"the key's rate is used up; there is room again in {retry_after_seconds} s")
-        self.retry_after_seconds = retry_after_seconds
+    def __init__(self, wait_seconds: float):
+        self.wait_seconds, self.retry_after_seconds = wait_seconds, max(1, math.ceil(wait_seconds))
+        super().__init__(f"the key's rate is used up; there is room again in {self.retry_after_seconds} s")
 
 
 class QueueFull(ServiceError):

@@ -151,9 +151,9 @@ class Metrics:
         # Neither 0 nor 1 while it is not known, and where there is no store: no alert on 0 must fire.
         self._store_up.set(math.nan)
         self._keys_current = gauge(
-            "keys_current", "1 while the API keys in force are those of the file, NaN without keys"
+            "keys_current", "0 while the file of API keys is unusable and older keys are in force"
         )
-        self._keys_current.set(math.nan)
+        self._keys_current.set(1)
         self._store_rows = gauge("store_rows", "Predictions in the store, about")
         self._store_queue_rows = gauge("store_queue_rows", "Predictions waiting to be written to the store")
         self._store_written = counter("store_written_total", "Predictions written to the store")
@@ -354,5 +354,5 @@ class Metrics:
         if seconds is not None:
             self._http_seconds.labels(route, method).observe(seconds)
         answers = route.startswith("/v1/predict") or route.endswith("/infer")
-        if reason is not None or (status >= 400 and answers):
+        if status >= 400 and (reason is not None or answers):
             self._rejected.labels(reason or REASON_OF_STATUS.get(status, "other")).inc()
