@@ -95,11 +95,12 @@ def _serve(settings: Settings, tls: dict[str, Any]) -> int:
 
     def load(metrics: Metrics) -> Predictor:
         cache = LogitCache(settings.cache_rows, metrics.looked_up)
-        return Predictor.load(settings.bundle, cache, settings.target_prevalence)
+        return Predictor.load(settings.bundle, cache, settings.target_prevalence, settings.require_signature)
 
     def load_shadow() -> Predictor:
         assert settings.shadow is not None
-        return Predictor.load(settings.shadow, LogitCache(settings.cache_rows), settings.target_prevalence)
+        cache = LogitCache(settings.cache_rows)
+        return Predictor.load(settings.shadow, cache, settings.target_prevalence, settings.require_signature)
 
     app = create_app(
         settings, load, on_ready=ready, on_failure=failed, make_store=lambda *told: make_store(settings, *told),

@@ -5,8 +5,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request, Response
-from litestar.datastructures import State
-from litestar.openapi.datastructures import ResponseSpec
+from litestar.datastructures import ResponseHeader, State
 from litestar.types import Receive
 
 from models.passenger import Passenger
@@ -15,10 +14,24 @@ from service.batcher import Batcher
 from service.bodies import decode_body
 from service.drift import Drift
 from service.drift_keeper import DriftKeeper
-from service.errors import BadHeader, NotReady, Problem
+from service.errors import (
+    BadHeader,
+    BodyTooLarge,
+    DeadlinePassed,
+    InvalidBody,
+    LengthRequired,
+    MalformedBody,
+    NotAcceptable,
+    NotReady,
+    PredictionFailed,
+    QueueFull,
+    UnknownCoding,
+    WrongMediaType,
+)
 from service.fair_queue import Answer
 from service.incoming import read_body
-from service.negotiation import JSON, media_type
+from service.negotiation import JSON, MESSAGEPACK, media_type
+from service.openapi import refusals
 from service.schemas import ModelIdentity, PredictionResponse, uuid7
 from service.store import Store
 
@@ -27,15 +40,56 @@ T = TypeVar("T", bound=msgspec.Struct)
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 SHOWN_CHARACTERS = 60
 
-REFUSALS = {
-    status: ResponseSpec(Problem, description=text, media_type="application/problem+json")
-    for status, text in {
-        400: "malformed body", 401: "no key, or not a good one", 403: "the key lacks the scope",
-        406: "neither JSON nor MessagePack is accepted", 411: "no body", 413: "body too large",
-        415: "neither JSON nor MessagePack, or an unknown coding", 422: "faults in the body",
-        429: "queue full, or the key's rate used up", 503: "not ready", 504: "deadline passed",
-    }.items()
+NOT_ACCEPTABLE = refusals(
+    (
+        "Accept takes neither JSON nor MessagePack",
+        NotAcceptable(f"Accept is text/html; this can be had as {JSON} or {MESSAGEPACK}"),
+    ),
+)
+READ_REFUSALS = refusals(("not loaded yet", NotReady("the model is being loaded")), beside=NOT_ACCEPTABLE)
+"""What every route may refuse that reads nothing, and tells of the model."""
+
+BODY_REFUSALS = refusals(
+    ("not JSON or MessagePack, or a key stands twice", MalformedBody("the body is not JSON: Input data was truncated")),
+    ("neither Content-Length nor Transfer-Encoding", LengthRequired()),
+    ("body larger than max_body_bytes", BodyTooLarge(1 << 20)),
+    (
+        "Content-Type is neither JSON nor MessagePack",
+        WrongMediaType(f"Content-Type is text/plain; it must be {JSON} (UTF-8) or {MESSAGEPACK}"),
+    ),
+    (
+        "compressed by something else than gzip or zstd",
+        UnknownCoding("Content-Encoding is br; it must be gzip, zstd or absent"),
+    ),
+    ("a value of a wrong type or out of range, an unknown or a missing field", InvalidBody([])),
+    beside=NOT_ACCEPTABLE,
+)
+"""What every route that reads a body may refuse it with."""
+
+REFUSALS = refusals(
+    (
+        f"{TIMEOUT_HEADER} is not a number of milliseconds",
+        BadHeader(f"{TIMEOUT_HEADER} is soon; it must be a whole number of milliseconds from 1"),
+    ),
+    ("more requests wait than can be answered in time", QueueFull(1)),
+    ("not loaded yet", NotReady("the model is being loaded")),
+    ("the model gave no finite number", PredictionFailed("the model gave no valid answer for this request")),
+    ("not answered within the client's or the service's limit", DeadlinePassed("no answer within 30 seconds")),
+    beside=BODY_REFUSALS,
+)
+"""What every route that predicts may refuse with."""
+
+TIMEOUT = {
+    "name": TIMEOUT_HEADER, "in": "header", "required": False,
+    "schema": {"type": "integer", "minimum": 1, "maximum": 10**12 - 1},
+    "description": "How long the client waits, at most timeout_seconds.",
 }  # fmt: skip
+"""A parameter of every route that predicts."""
+
+TIMING = ResponseHeader(
+    name="Server-Timing", description="Milliseconds waited and computed: queue;dur=…, inference;dur=…",
+    documentation_only=True,
+)  # fmt: skip
 
 
 async def take(request: AnyRequest, form: type[T]) -> T:

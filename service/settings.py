@@ -19,6 +19,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The fields' descriptions are the help texts."""
 
     bundle: Annotated[str, Meta(description="folder of the bundle to serve")] = "artifacts/titanic"
+    require_signature: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="public keys, a PEM file or a folder of them; serve only what one of them signed"),
+    ] = None
     shadow: Annotated[
         Annotated[str, Meta(min_length=1)] | None,
         Meta(description="folder of a second bundle that answers nobody, and has its agreement with the first counted"),
