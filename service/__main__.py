@@ -1,4 +1,4 @@
-"""python -m service: serve a bundle; score a file; import outcomes; export predictions."""
+"""python -m service: serve a bundle; score a file; import outcomes; export predictions; keep API keys."""
 
 import logging
 import os
@@ -7,21 +7,23 @@ import sys
 import threading
 from collections.abc import Sequence
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from prometheus_client import disable_created_metrics
 
 from models.cache import LogitCache
 from models.predictor import Predictor
-from service import export, logs, outcomes, score
+from service import export, keys, listening, logs, outcomes, score
 from service.app import create_app
 from service.batcher import Batcher, PredictorLike
+from service.keys import KeysError
 from service.metrics import Metrics
 from service.settings import Settings, SettingsError, read_settings
 from service.store import make_store
 
 LOGGER = logging.getLogger("evenkeel")
-COMMANDS = {"score": score.main, "outcomes": outcomes.main, "export": export.main}
+COMMANDS = {"score": score.main, "outcomes": outcomes.main, "export": export.main, "keys": keys.main}
 
 
 class Server(uvicorn.Server):
@@ -52,17 +54,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments and arguments[0] in COMMANDS:
         return COMMANDS[arguments[0]](arguments[1:])
     try:
-        settings = read_settings(os.environ, arguments)
+        settings = listening.checked(read_settings(os.environ, arguments))
+        tls = listening.tls(settings)
     except SettingsError as error:
         print(f"service: {error}", file=sys.stderr)
         return 2
     logs.configure(settings.log_level, settings.log_format)
     # Twice the series, for timestamps that nothing here reads.
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    return _serve(settings)
+    try:
+        return _serve(settings, tls)
+    except KeysError as error:
+        print(f"service: {error}", file=sys.stderr)
+        return 2
 
 
-def _serve(settings: Settings) -> int:
+def _serve(settings: Settings, tls: dict[str, Any]) -> int:
     failures: list[str] = []
     servers: list[Server] = []
 
@@ -76,10 +83,10 @@ def _serve(settings: Settings) -> int:
                 "probabilities are for a population of which %g survive, not %.3g", shift.target, shift.training
             )
         LOGGER.info(
-            "ready: http://%s:%d/v1/model serves %s version %s on %s, BLAS %s at %.0f GFLOP/s, %d threads, "
+            "ready: %s://%s:%d/v1/model serves %s version %s on %s, BLAS %s at %.0f GFLOP/s, %d threads, "
             "kernels by %s",
-            settings.host, _port(servers[0]), bundle.name, bundle.version, backend.device, backend.blas,
-            backend.gflops, backend.threads, backend.compiler,
+            "https" if tls else "http", settings.host, _port(servers[0]), bundle.name, bundle.version, backend.device,
+            backend.blas, backend.gflops, backend.threads, backend.compiler,
         )  # fmt: skip
 
     def failed(reason: str) -> None:
@@ -88,11 +95,12 @@ def _serve(settings: Settings) -> int:
 
     def load(metrics: Metrics) -> Predictor:
         cache = LogitCache(settings.cache_rows, metrics.looked_up)
-        return Predictor.load(settings.bundle, cache, settings.target_prevalence)
+        return Predictor.load(settings.bundle, cache, settings.target_prevalence, settings.require_signature)
 
     def load_shadow() -> Predictor:
         assert settings.shadow is not None
-        return Predictor.load(settings.shadow, LogitCache(settings.cache_rows), settings.target_prevalence)
+        cache = LogitCache(settings.cache_rows)
+        return Predictor.load(settings.shadow, cache, settings.target_prevalence, settings.require_signature)
 
     app = create_app(
         settings, load, on_ready=ready, on_failure=failed, make_store=lambda *told: make_store(settings, *told),
@@ -100,8 +108,14 @@ def _serve(settings: Settings) -> int:
     )  # fmt: skip
     config = uvicorn.Config(
         app, host=settings.host, port=settings.port, log_level="warning", access_log=False, server_header=False,
-        timeout_graceful_shutdown=int(settings.timeout_seconds) + 1,
+        timeout_graceful_shutdown=int(settings.timeout_seconds) + 1, **tls,
     )  # fmt: skip
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one.
+        print(f"service: the TLS certificate, key or authorities cannot be used: {error}", file=sys.stderr)
+        return 2
+    listening.warn(settings)
     servers.append(Server(config, app.state.batcher, settings.grace_seconds))
     try:
         servers[0].run()

@@ -9,6 +9,7 @@ from litestar.datastructures import ResponseHeader, State
 from litestar.types import Receive
 
 from models.passenger import Passenger
+from service.access import Access
 from service.batcher import Batcher
 from service.bodies import decode_body
 from service.drift import Drift
@@ -99,22 +100,19 @@ async def take(request: AnyRequest, form: type[T]) -> T:
     return decode_body(body, request.headers.get("content-type", ""), form)
 
 
-async def answered(request: AnyRequest, passengers: Sequence[Passenger]) -> tuple[Answer, list[PredictionResponse]]:
-    """Passengers → their predictions in order, counted, given to the drift tests and logged; raises as the batcher."""
-    state = request.app.state
-    answer = await computed(request, passengers)
+async def answered(
+    request: AnyRequest, passengers: Sequence[Passenger], trial: bool = False, body_read: bool = True
+) -> tuple[Answer, list[PredictionResponse]]:
+    """Passengers → their predictions in order, counted, given to the drift tests and logged; raises as `computed`.
+
+    A ``trial`` is answered alike and leaves no trace in counters of predictions, drift tests, log and shadow: whoever
+    plays with a form sends what no traffic looks like.
+    """
+    answer = await computed(request, passengers, body_read)
     bundle = answer.bundle
-    state.metrics.predicted(bundle.version, passengers, answer.predictions)
-    drift = drift_of(request)
-    # An answer of the bundle before this one may come in just after the swap.
-    if drift.version == bundle.version:
-        drift.predicted(passengers, answer.predictions)
     ids = [uuid7() for _ in answer.predictions]
-    store: Store | None = state.store
-    if store is not None:
-        store.log(bundle.version, ids, passengers, answer.predictions)
-    if state.shadow is not None:
-        state.shadow.offer(passengers, answer.predictions)
+    if not trial:
+        _count(request, answer, passengers, ids)
     identity = ModelIdentity(bundle.name, bundle.version)
     return answer, [
         PredictionResponse(
@@ -124,12 +122,32 @@ async def answered(request: AnyRequest, passengers: Sequence[Passenger]) -> tupl
     ]
 
 
-async def computed(request: AnyRequest, passengers: Sequence[Passenger]) -> Answer:
-    """Passengers → their predictions in order, which leave no trace but the time they waited; raises as the batcher."""
-    client = request.client.host if request.client else ""
-    answer = await batcher_of(request).predict(
-        passengers, deadline_seconds(request), client, lambda: _left(request.receive)
-    )
+def _count(request: AnyRequest, answer: Answer, passengers: Sequence[Passenger], ids: Sequence[str]) -> None:
+    state, bundle = request.app.state, answer.bundle
+    state.metrics.predicted(bundle.version, passengers, answer.predictions)
+    drift = drift_of(request)
+    # An answer of the bundle before this one may come in just after the swap.
+    if drift.version == bundle.version:
+        drift.predicted(passengers, answer.predictions)
+    store: Store | None = state.store
+    if store is not None:
+        store.log(bundle.version, ids, passengers, answer.predictions)
+    if state.shadow is not None:
+        state.shadow.offer(passengers, answer.predictions)
+
+
+async def computed(request: AnyRequest, passengers: Sequence[Passenger], body_read: bool = True) -> Answer:
+    """Passengers → their predictions in order, which leave no trace but the time they waited; raises as the batcher.
+
+    Whoever reads the body still, and so sees for itself that the client leaves, says so by ``body_read``.
+    """
+    access: Access = request.app.state.access
+    # Who has a key is one client, from wherever.
+    client = request.scope["state"]["exchange"].key or (request.client.host if request.client else "")
+    with access.rows(request.scope, len(passengers)):
+        answer = await batcher_of(request).predict(
+            passengers, deadline_seconds(request), client, (lambda: _left(request.receive)) if body_read else None
+        )
     request.app.state.metrics.waited(answer.queue_seconds)
     return answer
 

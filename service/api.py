@@ -1,12 +1,14 @@
 """The /v1 routes, health and metrics."""
 
 import hashlib
+from typing import Annotated
 
 import msgspec
 from litestar import Response, get, post
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
+from litestar.params import QueryParameter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from models.passenger import Passenger
@@ -51,6 +53,10 @@ from service.schemas import (
     PredictionResponse,
 )
 from service.store import Store
+
+Trial = Annotated[
+    bool, QueryParameter(description="answer without counting it as traffic: not in metrics, drift tests or log")
+]
 
 PASSENGER = {
     "pclass": 1, "sex": "female", "name": "Allison, Miss. Helen Loraine", "age": 2, "sibsp": 1, "parch": 2,
@@ -118,14 +124,16 @@ TO_OUTCOME = {
     opt={TAKES: ONE, PARAMETERS: [TIMEOUT], LINKS: TO_OUTCOME}, response_headers=[TIMING],
     responses={200: Negotiated(PredictionResponse, description="the prediction", examples=[ANSWER]), **REFUSALS},
 )  # fmt: skip
-async def predict(request: AnyRequest) -> Response[bytes]:
+async def predict(request: AnyRequest, trial: Trial = False) -> Response[bytes]:
     """One passenger → one prediction: the calibrated probability of survival, and how far to trust it.
 
     Unknown fields may be left out or null, but for ``pclass`` and ``sex``. The answer's ``id`` is that under which an
     outcome can be sent later.
+
+    A ``trial`` is not counted as traffic: not by metrics, drift tests, or log.
     """
     passenger = await take(request, Passenger)
-    answer, predictions = await answered(request, [passenger])
+    answer, predictions = await answered(request, [passenger], trial)
     return respond(request, predictions[0], answer)
 
 

@@ -82,7 +82,8 @@ class ModelDescription(Struct, frozen=True, kw_only=True):
 class StreamReport(Struct, frozen=True, kw_only=True):
     """One drift test. ``since`` (RFC 3339) and ``at`` tell when and at which of its rows it alarmed; ``field`` is the
     input field that spoke most then. It alarms when ``log_evidence`` reaches ``threshold``; ``days_to_false_alarm`` is
-    what the run length means at this process's traffic."""
+    what the run length means at this process's traffic. ``history`` is the course since the process started: (row,
+    highest log evidence since the point before), at most 120 points."""
 
     stream: str
     alarm: bool
@@ -94,6 +95,7 @@ class StreamReport(Struct, frozen=True, kw_only=True):
     seen: int
     days_to_false_alarm: float | None
     summary: str
+    history: list[tuple[int, float]]
 
 
 class CauseReport(Struct, frozen=True):
@@ -123,6 +125,16 @@ class Distribution(Struct, frozen=True, kw_only=True):
     bins: list[BinShares]
 
 
+class OutcomeBin(Struct, frozen=True):
+    """The outcomes of what was predicted in a tenth of probability: how many, how many survived, and the mean
+    probability served for them, null without any."""
+
+    bin: str
+    outcomes: int
+    survived: int
+    probability: float | None
+
+
 class LabelFreeEstimates(Struct, frozen=True, kw_only=True):
     """From the probabilities of the recent rows alone, and right only while these are calibrated.
 
@@ -139,7 +151,7 @@ class LabelFreeEstimates(Struct, frozen=True, kw_only=True):
 
 
 class DriftReport(Struct, frozen=True, kw_only=True):
-    """What has changed since training, in words and numbers."""
+    """What has changed since training, in words and numbers. ``reliability`` is of all outcomes of this version."""
 
     version: str
     run_length: float
@@ -148,6 +160,7 @@ class DriftReport(Struct, frozen=True, kw_only=True):
     causes: list[CauseReport]
     estimates: LabelFreeEstimates | None
     distributions: list[Distribution]
+    reliability: list[OutcomeBin]
 
 
 class Acknowledgement(Struct, frozen=True, forbid_unknown_fields=True):
