@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 from tests.service.test_real import free_port, start, wait_ready
 
 WANTED = os.environ.get("EVENKEEL_TEST_CASES")
-CASES_PER_EXAMPLE = 15
+CASES_PER_EXAMPLE = 10
 """Requests that one example per operation comes to, at least: there are valid and faulty ones, of two media types."""
 
 
