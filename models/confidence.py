@@ -3,15 +3,21 @@
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from models.calibration import CalibrationMap, Candidate
 from models.passenger import INPUT_BINS, LABELS, Passenger
-from models.reference import InputWarning, Reference, bin_names, bin_numbers
+from models.reference import MOST_ROWS, InputWarning, Reference, bin_names, bin_numbers
 from models.venn_abers import VennAbers
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+"""A probability, or another number from 0 to 1."""
+
+BLOCK = 1 << 24
+"""Comparisons of bins made at once, a byte each."""
 
 
 class ConformalSets(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,8 +59,10 @@ class Typicality(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         sizes = [len(bin_names(bins)) for bins in INPUT_BINS]
-        if not self.patterns or len(self.patterns) != len(self.weights) or min(self.weights) < 1:
-            raise ValueError("patterns and weights must be of equal length, and weights positive")
+        if not self.patterns or len(self.patterns) != len(self.weights):
+            raise ValueError("patterns and weights must be of equal length, and at least one")
+        if not 1 <= min(self.weights) <= max(self.weights) <= MOST_ROWS:
+            raise ValueError(f"weights must be from 1 to {MOST_ROWS}")
         if any(len(row) != len(sizes) for row in self.patterns):
             raise ValueError(f"a pattern must hold {len(sizes)} bin numbers")
         if any(not 0 <= one < size for row in self.patterns for one, size in zip(row, sizes, strict=True)):
@@ -72,6 +80,11 @@ class Typicality(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
 
     def p_values(self, rows: np.ndarray) -> np.ndarray:
         """Bin numbers (B, F) → p-values (B,) in (0, 1]."""
+        at_once = max(1, BLOCK // (len(self.patterns) * rows.shape[1]))
+        blocks = [self._p_values(rows[first : first + at_once]) for first in range(0, len(rows), at_once)]
+        return np.concatenate(blocks) if blocks else np.empty(0)
+
+    def _p_values(self, rows: np.ndarray) -> np.ndarray:
         patterns, weights, counts, log_sums = self._bag
         own = counts[np.arange(rows.shape[1]), rows]
         # A new row adds one to the count of each of its bins, and so to every row of the bag that shares the bin.
@@ -103,7 +116,7 @@ class CalibrationStep(Struct, frozen=True):
     """The probability of survival after one step of the calibration map."""
 
     step: str
-    probability: float
+    probability: Share
 
 
 class Confidence(Struct, frozen=True, kw_only=True):
@@ -122,14 +135,14 @@ class Confidence(Struct, frozen=True, kw_only=True):
     - ``typicality``: at most t for at most a share t of passengers like the training rows (`Typicality`).
     """
 
-    interval: tuple[float, float]
+    interval: tuple[Share, Share]
     prediction_set: tuple[str, ...]
-    coverage: float
-    margin: float
-    entropy_bits: float
-    typicality: float
+    coverage: Share
+    margin: Share
+    entropy_bits: Annotated[float, Meta(ge=0)]
+    typicality: Share
     abstain: bool
-    uncalibrated_probability: float
+    uncalibrated_probability: Share
     calibration: tuple[CalibrationStep, ...]
     warnings: tuple[InputWarning, ...]
 

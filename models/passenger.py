@@ -45,6 +45,20 @@ COLUMNS = {
 }
 """Field of `Passenger` → its column in the Titanic CSV files."""
 
+MEANINGS = {
+    "pclass": "Ticket class.",
+    "sex": "As the ship's list has it.",
+    "name": "As in the ship's list: surname, title, first names. With the ticket it tells who travelled together.",
+    "age": "Years; a fraction for infants.",
+    "sibsp": "Siblings and spouses aboard.",
+    "parch": "Parents and children aboard.",
+    "fare": "Pounds paid for the ticket, which may be for several passengers.",
+    "ticket": "The ticket's number, with its prefix if it has one.",
+    "cabin": "Deck letter and number; several if the ticket has several.",
+    "embarked": "Port: Southampton, Cherbourg or Queenstown.",
+}
+"""Field of `Passenger` → what it is, for who fills it in."""
+
 
 def parse_passenger(cells: Mapping[str, str]) -> Passenger:
     """Cells of a CSV file by field of `Passenger` → the passenger; an empty cell is unknown.
@@ -151,6 +165,7 @@ INPUT_BINS = (
 
 TITLE = re.compile(r",\s*(?:the\s+)?([A-Za-z]+)\b\.?")
 CLASSES = {1: "first class", 2: "second class", 3: "third class"}
+DECKS = "ABCDEFG"
 PORTS = {"S": "Southampton", "C": "Cherbourg", "Q": "Queenstown"}
 TITLES = {
     "mr": "Mr", "mrs": "Mrs", "mme": "Mrs", "miss": "Miss", "mlle": "Miss", "ms": "Miss", "master": "Master",
@@ -203,6 +218,16 @@ def describe(passenger: Passenger, companions: Companions = NO_COMPANIONS) -> st
     return ", ".join(word for word in words if word)
 
 
+def every_word() -> list[str]:
+    """Texts that together hold every word of `describe`."""
+    told = [f"{who} {fate}" for who in ("women and children", "men") for fate in ("survived", "divided", "died")]
+    told += [*CLASSES.values(), *TITLES.values(), *PORTS.values(), *(word for _, word in (*AGES, *FARES))]
+    told += ["man", "boy", "woman", "girl", "alone", "small family", "large family", "no cabin", "cabin"]
+    told += [f"deck {deck}" for deck in DECKS]
+    words = list(dict.fromkeys(told))
+    return [", ".join(words[first : first + 8]) for first in range(0, len(words), 8)]
+
+
 def fates(passenger: Passenger, companions: Companions) -> tuple[str | None, str | None]:
     """What became of the women and children, and of the men, on the passenger's ticket; None if none is known."""
     party = companions.party(passenger)
@@ -247,5 +272,5 @@ def _family(passenger: Passenger) -> str:
 
 
 def _cabin(cabin: str | None) -> str:
-    deck = next((letter for letter in (cabin or "").strip().upper()[:1] if letter in "ABCDEFG"), None)
+    deck = next((letter for letter in (cabin or "").strip().upper()[:1] if letter in DECKS), None)
     return f"deck {deck}" if deck else "no cabin" if not cabin else "cabin"

@@ -1,4 +1,4 @@
-"""python -m service: serve a bundle; score a file; import outcomes; export predictions."""
+"""python -m service: serve a bundle; score a file; import outcomes; export predictions; keep API keys."""
 
 import faulthandler
 import logging
@@ -10,25 +10,34 @@ import sys
 import threading
 from collections.abc import Sequence
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from prometheus_client import disable_created_metrics
 
 from models.cache import LogitCache
 from models.predictor import Predictor
-from service import export, logs, outcomes, score
+from service import export, keys, listening, logs, outcomes, score
 from service.app import create_app
 from service.batcher import Batcher, PredictorLike
+<<<<<<< HEAD
 from service.connections import Limits, end_late, let_the_last_in, most_connections, protocol
+=======
+from service.keys import KeysError
+>>>>>>> main
 from service.metrics import Metrics
 from service.settings import Settings, SettingsError, read_settings
 from service.store import make_store
 
 LOGGER = logging.getLogger("evenkeel")
+<<<<<<< HEAD
 SWEEP_TICKS = 5
 """Of uvicorn's tenths of a second, between two looks for connections whose time is over."""
 
 COMMANDS = {"score": score.main, "outcomes": outcomes.main, "export": export.main}
+=======
+COMMANDS = {"score": score.main, "outcomes": outcomes.main, "export": export.main, "keys": keys.main}
+>>>>>>> main
 
 
 class Server(uvicorn.Server):
@@ -71,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments and arguments[0] in COMMANDS:
         return COMMANDS[arguments[0]](arguments[1:])
     try:
-        settings = read_settings(os.environ, arguments)
+        settings = listening.checked(read_settings(os.environ, arguments))
+        tls = listening.tls(settings)
     except SettingsError as error:
         print(f"service: {error}", file=sys.stderr)
         return 2
@@ -80,10 +90,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     faulthandler.enable()
     # Twice the series, for timestamps that nothing here reads.
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    return _serve(settings)
+    try:
+        return _serve(settings, tls)
+    except KeysError as error:
+        print(f"service: {error}", file=sys.stderr)
+        return 2
 
 
-def _serve(settings: Settings) -> int:
+def _serve(settings: Settings, tls: dict[str, Any]) -> int:
     failures: list[str] = []
     servers: list[Server] = []
 
@@ -97,10 +111,10 @@ def _serve(settings: Settings) -> int:
                 "probabilities are for a population of which %g survive, not %.3g", shift.target, shift.training
             )
         LOGGER.info(
-            "ready: http://%s:%d/v1/model serves %s version %s on %s, BLAS %s at %.0f GFLOP/s, %d threads, "
+            "ready: %s://%s:%d/v1/model serves %s version %s on %s, BLAS %s at %.0f GFLOP/s, %d threads, "
             "kernels by %s",
-            settings.host, _port(servers[0]), bundle.name, bundle.version, backend.device, backend.blas,
-            backend.gflops, backend.threads, backend.compiler,
+            "https" if tls else "http", settings.host, _port(servers[0]), bundle.name, bundle.version, backend.device,
+            backend.blas, backend.gflops, backend.threads, backend.compiler,
         )  # fmt: skip
 
     def failed(reason: str) -> None:
@@ -109,11 +123,12 @@ def _serve(settings: Settings) -> int:
 
     def load(metrics: Metrics) -> Predictor:
         cache = LogitCache(settings.cache_rows, metrics.looked_up)
-        return Predictor.load(settings.bundle, cache, settings.target_prevalence)
+        return Predictor.load(settings.bundle, cache, settings.target_prevalence, settings.require_signature)
 
     def load_shadow() -> Predictor:
         assert settings.shadow is not None
-        return Predictor.load(settings.shadow, LogitCache(settings.cache_rows), settings.target_prevalence)
+        cache = LogitCache(settings.cache_rows)
+        return Predictor.load(settings.shadow, cache, settings.target_prevalence, settings.require_signature)
 
     app = create_app(
         settings, load, on_ready=ready, on_failure=failed, make_store=lambda *told: make_store(settings, *told),
@@ -121,11 +136,24 @@ def _serve(settings: Settings) -> int:
     )  # fmt: skip
     limits = Limits(settings.read_seconds, settings.idle_seconds, most_connections(settings.max_connections))
     config = uvicorn.Config(
+<<<<<<< HEAD
         app, host=settings.host, port=settings.port, log_level="error", access_log=False, server_header=False,
         http=protocol(limits), timeout_keep_alive=math.ceil(settings.idle_seconds),
         timeout_graceful_shutdown=int(settings.timeout_seconds) + 1,
     )  # fmt: skip
     servers.append(Server(config, app.state.batcher, limits, settings.grace_seconds))
+=======
+        app, host=settings.host, port=settings.port, log_level="warning", access_log=False, server_header=False,
+        timeout_graceful_shutdown=int(settings.timeout_seconds) + 1, **tls,
+    )  # fmt: skip
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one.
+        print(f"service: the TLS certificate, key or authorities cannot be used: {error}", file=sys.stderr)
+        return 2
+    listening.warn(settings)
+    servers.append(Server(config, app.state.batcher, settings.grace_seconds))
+>>>>>>> main
     try:
         servers[0].run()
     except SystemExit:

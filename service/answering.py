@@ -5,19 +5,33 @@ from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request, Response
-from litestar.datastructures import State
-from litestar.openapi.datastructures import ResponseSpec
+from litestar.datastructures import ResponseHeader, State
 from litestar.types import Receive
 
 from models.passenger import Passenger
+from service.access import Access
 from service.batcher import Batcher
 from service.bodies import decode_body
 from service.drift import Drift
 from service.drift_keeper import DriftKeeper
-from service.errors import BadHeader, NotReady, Problem
+from service.errors import (
+    BadHeader,
+    BodyTooLarge,
+    DeadlinePassed,
+    InvalidBody,
+    LengthRequired,
+    MalformedBody,
+    NotAcceptable,
+    NotReady,
+    PredictionFailed,
+    QueueFull,
+    UnknownCoding,
+    WrongMediaType,
+)
 from service.fair_queue import Answer
 from service.incoming import read_body
-from service.negotiation import JSON, media_type
+from service.negotiation import JSON, MESSAGEPACK, media_type
+from service.openapi import refusals
 from service.schemas import ModelIdentity, PredictionResponse, uuid7
 from service.store import Store
 
@@ -26,6 +40,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 SHOWN_CHARACTERS = 60
 
+<<<<<<< HEAD
 REFUSALS = {
     status: ResponseSpec(Problem, description=text, media_type="application/problem+json")
     for status, text in {
@@ -34,7 +49,58 @@ REFUSALS = {
         415: "neither JSON nor MessagePack, or an unknown coding", 422: "faults in the body",
         429: "queue full", 503: "not ready", 504: "deadline passed",
     }.items()
+=======
+NOT_ACCEPTABLE = refusals(
+    (
+        "Accept takes neither JSON nor MessagePack",
+        NotAcceptable(f"Accept is text/html; this can be had as {JSON} or {MESSAGEPACK}"),
+    ),
+)
+READ_REFUSALS = refusals(("not loaded yet", NotReady("the model is being loaded")), beside=NOT_ACCEPTABLE)
+"""What every route may refuse that reads nothing, and tells of the model."""
+
+BODY_REFUSALS = refusals(
+    ("not JSON or MessagePack, or a key stands twice", MalformedBody("the body is not JSON: Input data was truncated")),
+    ("neither Content-Length nor Transfer-Encoding", LengthRequired()),
+    ("body larger than max_body_bytes", BodyTooLarge(1 << 20)),
+    (
+        "Content-Type is neither JSON nor MessagePack",
+        WrongMediaType(f"Content-Type is text/plain; it must be {JSON} (UTF-8) or {MESSAGEPACK}"),
+    ),
+    (
+        "compressed by something else than gzip or zstd",
+        UnknownCoding("Content-Encoding is br; it must be gzip, zstd or absent"),
+    ),
+    ("a value of a wrong type or out of range, an unknown or a missing field", InvalidBody([])),
+    beside=NOT_ACCEPTABLE,
+)
+"""What every route that reads a body may refuse it with."""
+
+REFUSALS = refusals(
+    (
+        f"{TIMEOUT_HEADER} is not a number of milliseconds",
+        BadHeader(f"{TIMEOUT_HEADER} is soon; it must be a whole number of milliseconds from 1"),
+    ),
+    ("more requests wait than can be answered in time", QueueFull(1)),
+    ("not loaded yet", NotReady("the model is being loaded")),
+    ("the model gave no finite number", PredictionFailed("the model gave no valid answer for this request")),
+    ("not answered within the client's or the service's limit", DeadlinePassed("no answer within 30 seconds")),
+    beside=BODY_REFUSALS,
+)
+"""What every route that predicts may refuse with."""
+
+TIMEOUT = {
+    "name": TIMEOUT_HEADER, "in": "header", "required": False,
+    "schema": {"type": "integer", "minimum": 1, "maximum": 10**12 - 1},
+    "description": "How long the client waits, at most timeout_seconds.",
+>>>>>>> main
 }  # fmt: skip
+"""A parameter of every route that predicts."""
+
+TIMING = ResponseHeader(
+    name="Server-Timing", description="Milliseconds waited and computed: queue;dur=…, inference;dur=…",
+    documentation_only=True,
+)  # fmt: skip
 
 
 async def take(request: AnyRequest, form: type[T]) -> T:
@@ -45,22 +111,19 @@ async def take(request: AnyRequest, form: type[T]) -> T:
     return decode_body(body, request.headers.get("content-type", ""), form)
 
 
-async def answered(request: AnyRequest, passengers: Sequence[Passenger]) -> tuple[Answer, list[PredictionResponse]]:
-    """Passengers → their predictions in order, counted, given to the drift tests and logged; raises as the batcher."""
-    state = request.app.state
-    answer = await computed(request, passengers)
+async def answered(
+    request: AnyRequest, passengers: Sequence[Passenger], trial: bool = False, body_read: bool = True
+) -> tuple[Answer, list[PredictionResponse]]:
+    """Passengers → their predictions in order, counted, given to the drift tests and logged; raises as `computed`.
+
+    A ``trial`` is answered alike and leaves no trace in counters of predictions, drift tests, log and shadow: whoever
+    plays with a form sends what no traffic looks like.
+    """
+    answer = await computed(request, passengers, body_read)
     bundle = answer.bundle
-    state.metrics.predicted(bundle.version, passengers, answer.predictions)
-    drift = drift_of(request)
-    # An answer of the bundle before this one may come in just after the swap.
-    if drift.version == bundle.version:
-        drift.predicted(passengers, answer.predictions)
     ids = [uuid7() for _ in answer.predictions]
-    store: Store | None = state.store
-    if store is not None:
-        store.log(bundle.version, ids, passengers, answer.predictions)
-    if state.shadow is not None:
-        state.shadow.offer(passengers, answer.predictions)
+    if not trial:
+        _count(request, answer, passengers, ids)
     identity = ModelIdentity(bundle.name, bundle.version)
     return answer, [
         PredictionResponse(
@@ -70,12 +133,32 @@ async def answered(request: AnyRequest, passengers: Sequence[Passenger]) -> tupl
     ]
 
 
-async def computed(request: AnyRequest, passengers: Sequence[Passenger]) -> Answer:
-    """Passengers → their predictions in order, which leave no trace but the time they waited; raises as the batcher."""
-    client = request.client.host if request.client else ""
-    answer = await batcher_of(request).predict(
-        passengers, deadline_seconds(request), client, lambda: _left(request.receive)
-    )
+def _count(request: AnyRequest, answer: Answer, passengers: Sequence[Passenger], ids: Sequence[str]) -> None:
+    state, bundle = request.app.state, answer.bundle
+    state.metrics.predicted(bundle.version, passengers, answer.predictions)
+    drift = drift_of(request)
+    # An answer of the bundle before this one may come in just after the swap.
+    if drift.version == bundle.version:
+        drift.predicted(passengers, answer.predictions)
+    store: Store | None = state.store
+    if store is not None:
+        store.log(bundle.version, ids, passengers, answer.predictions)
+    if state.shadow is not None:
+        state.shadow.offer(passengers, answer.predictions)
+
+
+async def computed(request: AnyRequest, passengers: Sequence[Passenger], body_read: bool = True) -> Answer:
+    """Passengers → their predictions in order, which leave no trace but the time they waited; raises as the batcher.
+
+    Whoever reads the body still, and so sees for itself that the client leaves, says so by ``body_read``.
+    """
+    access: Access = request.app.state.access
+    # Who has a key is one client, from wherever.
+    client = request.scope["state"]["exchange"].key or (request.client.host if request.client else "")
+    with access.rows(request.scope, len(passengers)):
+        answer = await batcher_of(request).predict(
+            passengers, deadline_seconds(request), client, (lambda: _left(request.receive)) if body_read else None
+        )
     request.app.state.metrics.waited(answer.queue_seconds)
     return answer
 

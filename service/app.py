@@ -5,20 +5,22 @@ from collections.abc import Callable, Sequence
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
-from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.routes import HTTPRoute
 from prometheus_client import CollectorRegistry
 
-from service import api, explain
+from service import api, explain, oip, schema_pages, stream
+from service.access import make_access
 from service.batcher import Batcher, PredictorLike
 from service.drift_keeper import DriftKeeper
 from service.errors import ServiceError, http_problem, service_problem, unexpected_problem
+from service.events import DriftEvents, drift_events
 from service.exchange import Exchange, Surface
 from service.logs import log_exchange
 from service.metrics import Metrics
+from service.page import page_router
 from service.prediction_log import CountedOutcome
 from service.reloading import Reloader
+from service.response_headers import ResponseHeaders, origins
 from service.settings import Settings
 from service.shadow import Shadow
 from service.store import OnOutcomes, Store
@@ -32,8 +34,10 @@ def create_app(
 ) -> Litestar:  # fmt: skip
     """The application. ``load`` is called on the inference thread when the application starts, not before, with the
     metrics that the predictor may report to. ``make_store`` is told whom to tell of outcomes; without one, none is
-    kept. ``load_shadow`` loads a second predictor, which answers nobody."""
+    kept. ``load_shadow`` loads a second predictor, which answers nobody. Raises KeysError where the settings name a
+    file of keys that cannot be used."""
     metrics = Metrics(registry or CollectorRegistry())
+    access = make_access(settings, metrics.keys_current)
     drift = DriftKeeper(settings)
 
     def loaded(predictor: PredictorLike) -> None:
@@ -61,18 +65,23 @@ def create_app(
     reloader = Reloader(batcher, drift, metrics, lambda: load(metrics))
 
     def observe(exchange: Exchange) -> None:
-        metrics.responded(exchange.route, exchange.method, exchange.status, exchange.seconds)
+        metrics.responded(exchange.route, exchange.method, exchange.status, exchange.seconds, exchange.reason)
         log_exchange(exchange, settings.log_requests)
 
     app = Surface(
         observe=observe,
+        response_headers=ResponseHeaders(origins(settings.cors_origins), settings.tls_certificate is not None),
+        middleware=[access],
         route_handlers=[
-            api.predict, api.predict_batch, api.take_outcomes, api.model, api.drift, api.acknowledge,
-            api.reload, api.live, api.ready, api.metrics, explain.explain,
+            api.predict, api.predict_batch, stream.predict_stream, api.take_outcomes, api.model, api.drift,
+            api.acknowledge, api.reload, api.live, api.ready, api.metrics, drift_events, explain.explain, page_router(),
+            oip.server, oip.live, oip.ready, oip.model, oip.model_ready, oip.infer,
+            schema_pages.page, schema_pages.file,
         ],
         state=State(
             {"settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store,
-             "reloader": reloader, "shadow": shadow}
+             "reloader": reloader, "shadow": shadow, "drift_events": DriftEvents(), "access": access,
+             "turns": stream.Turns(2 * settings.max_batch_rows)}
         ),
         on_startup=[batcher.start, drift.start, reloader.start, *([store.start] if store else []),
             *([shadow.start] if shadow else []),
@@ -84,15 +93,16 @@ def create_app(
             drift.stop,
         ],
         exception_handlers={
-            ServiceError: service_problem, HTTPException: http_problem, Exception: unexpected_problem,
+            ServiceError: oip.in_protocols_form(service_problem),
+            HTTPException: oip.in_protocols_form(http_problem),
+            Exception: oip.in_protocols_form(unexpected_problem),
         },
         request_max_body_size=None,  # service/incoming.py sees to it.
-        openapi_config=OpenAPIConfig(
-            title="Evenkeel", version="1", path="/schema", render_plugins=[JsonRenderPlugin(path="/openapi.json")]
-        ),
+        openapi_config=None,  # service/openapi.py makes it.
         logging_config=None,
         debug=False,
     )  # fmt: skip
+    app.state.documents = schema_pages.documents(app.routes, keyed=settings.keys is not None)
     for route in app.routes:
         if isinstance(route, HTTPRoute) and route.path.startswith(("/v1/", "/v2/")):
             for method in route.methods - {"OPTIONS"}:

@@ -30,7 +30,11 @@ def decode_body(body: bytes, content_type: str, form: type[T]) -> T:
     Raises WrongMediaType for anything but JSON and MessagePack, MalformedBody for bytes that are not what they claim,
     InvalidBody with every fault of the value.
     """
-    value = _decode(body, content_type)
+    return check(_decode(body, content_type), form)
+
+
+def check(value: Any, form: type[T]) -> T:
+    """What JSON or MessagePack gave → ``form``; raises InvalidBody with every fault."""
     faults = list(_number_faults(value, form, ""))
     if not faults:
         try:
@@ -50,8 +54,8 @@ def _decode(body: bytes, content_type: str) -> Any:
     elif media_type in MESSAGEPACK_TYPES:
         name, decode = "MessagePack", cast(Decode, msgspec.msgpack.decode)
     else:
-        shown = content_type[:SHOWN_CHARACTERS] or "absent"
-        raise WrongMediaType(f"Content-Type is {shown}; it must be {JSON} (UTF-8) or {MESSAGEPACK}")
+        named = content_type[:SHOWN_CHARACTERS] or "absent"
+        raise WrongMediaType(f"Content-Type is {named}; it must be {JSON} (UTF-8) or {MESSAGEPACK}")
     try:
         value = decode(body)
         repeated = _repeated_key(body, value, name)
@@ -60,7 +64,7 @@ def _decode(body: bytes, content_type: str) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, TypeError) as error:
         raise MalformedBody(f"the body is not {name}: {error}") from error
     if repeated is not None:
-        raise MalformedBody(f"the body has the key {_shown(repeated)} twice in one object")
+        raise MalformedBody(f"the body has the key {shown(repeated)} twice in one object")
     return value
 
 
@@ -131,14 +135,14 @@ def _faults(value: Any, form: Any, pointer: str) -> Iterator[Fault]:
             # The items of a list were judged one by one; what remains is its own type and length.
             msgspec.convert(value, _bare(form) if item is not None else form, strict=True)
         except msgspec.ValidationError as error:
-            yield Fault(pointer, _shown(value), _accepted(form, error))
+            yield Fault(pointer, shown(value), _accepted(form, error))
 
 
 def _unknown(value: dict[str, Any], name: Any, known: list[str], pointer: str) -> Fault:
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f'did you mean "{near[0]}"?' if near else f"the fields are {', '.join(known)}"
     escaped = str(name)[:SHOWN_CHARACTERS].replace("~", "~0").replace("/", "~1")
-    return Fault(f"{pointer}/{escaped}", _shown(value[name]), f"is not a field; {hint}")
+    return Fault(f"{pointer}/{escaped}", shown(value[name]), f"is not a field; {hint}")
 
 
 def _accepted(form: Any, error: msgspec.ValidationError) -> str:
@@ -148,7 +152,8 @@ def _accepted(form: Any, error: msgspec.ValidationError) -> str:
     return reason + described
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as JSON, shortened."""
     text = msgspec.json.encode(value, enc_hook=str).decode("utf-8", "replace")
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 

@@ -145,7 +145,7 @@ class Connection(HttpToolsProtocol):
             super().send_400_response(msg)
 
     def _answers_those_before(self) -> bool:
-        """Of what is no HTTP: whether requests before it wait for their answers, and the connection ends after these."""
+        """Of what is no HTTP: whether requests before it wait for answers; the connection then ends after these."""
         half_read = not self._in_head and self.waits_since is not None
         before = [one for one in self._asked if not (half_read and one is self.cycle)]
         if not before:

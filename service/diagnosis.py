@@ -1,5 +1,6 @@
 """Drift tests → a report that tells three causes apart: the mix of passengers, the base rate, the calibration."""
 
+import math
 from datetime import UTC, datetime
 
 import numpy as np
@@ -16,7 +17,15 @@ from service.estimates import (
     stability_index,
     tenth_means,
 )
-from service.schemas import BinShares, CauseReport, Distribution, DriftReport, LabelFreeEstimates, StreamReport
+from service.schemas import (
+    BinShares,
+    CauseReport,
+    Distribution,
+    DriftReport,
+    LabelFreeEstimates,
+    OutcomeBin,
+    StreamReport,
+)
 
 MIN_ROWS = 100
 """Fewer recent rows than these say nothing about a prevalence."""
@@ -35,7 +44,7 @@ def report(drift: Drift) -> DriftReport:
     causes = [_mix(drift, distributions), _base_rate(drift, estimates), _calibration(drift)]
     return DriftReport(
         version=drift.version, run_length=drift.run_length, summary=_summary(streams, causes), streams=streams,
-        causes=causes, estimates=estimates, distributions=distributions,
+        causes=causes, estimates=estimates, distributions=distributions, reliability=_reliability(drift),
     )  # fmt: skip
 
 
@@ -50,6 +59,7 @@ def _stream(drift: Drift, stream: str) -> StreamReport:
         stream=stream, alarm=latch is not None, since=since, at=latch.at if latch else None,
         field=latch.field if latch else None, log_evidence=drift.log_evidence(stream), threshold=drift.threshold,
         seen=seen, days_to_false_alarm=days, summary=f"{state}; {price}",
+        history=[(row, round(math.log1p(evidence), 3)) for row, evidence in drift.traces[stream].points],
     )  # fmt: skip
 
 
@@ -85,6 +95,13 @@ def _estimates(drift: Drift, live: np.ndarray, counts: np.ndarray, sums: np.ndar
             live, drift.reference_counts[0], tenth_means(counts, sums), training, prevalence.value
         ), baseline_prevalence=baseline,
     )  # fmt: skip
+
+
+def _reliability(drift: Drift) -> list[OutcomeBin]:
+    return [
+        OutcomeBin(name, int(outcomes), int(survived), total / outcomes if outcomes else None)
+        for name, (outcomes, survived, total) in zip(PROBABILITY_BINS, drift.outcome_tenths.tolist(), strict=True)
+    ]
 
 
 def _mix(drift: Drift, distributions: list[Distribution]) -> CauseReport:

@@ -14,7 +14,7 @@ import numpy as np
 from models.bundle import Bundle
 from models.passenger import INPUT_BINS, Passenger
 from models.predictor import Prediction
-from models.reference import Reference, bin_numbers, probability_bin
+from models.reference import PROBABILITY_BINS, Reference, bin_numbers, probability_bin
 from service.detectors import CalibrationDetector, RankDetector
 from service.estimates import FINE_BINS, fine_bin
 from service.state import Latch, State, StateError, array, generator_state, read_state, restored_generator
@@ -26,8 +26,29 @@ LOGGER = logging.getLogger("evenkeel")
 STREAMS = ("prediction", "input", "calibration")
 ROWS_OF_STREAM = {"prediction": slice(0, 1), "input": slice(1, None)}
 """Variable 0 is the tenth of probability, the others are the fields in the order of `INPUT_BINS`."""
+TRACE_POINTS = 120
 BLOCK_ROWS = 5000
 """What was seen lately is the block that is being filled and the one before it: 5,000 to 10,000 predictions."""
+
+
+class Trace:
+    """The course of a value over any number of rows: its highest in each of `TRACE_POINTS` equal stretches or fewer."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[int, float]] = []
+        self._rows = 1
+
+    def note(self, row: int, value: float) -> None:
+        """The value after a row; ``row`` rises."""
+        if self.points and self.points[-1][0] // self._rows == row // self._rows:
+            self.points[-1] = (row, max(value, self.points[-1][1]))
+            return
+        self.points.append((row, value))
+        if len(self.points) > TRACE_POINTS:
+            held, self.points = self.points, []
+            self._rows *= 2
+            for point in held:
+                self.note(*point)
 
 
 class Drift:
@@ -58,6 +79,9 @@ class Drift:
         self.seen = dict.fromkeys(STREAMS, 0)
         self.alarms: dict[str, Latch] = {}
         self.evidence = dict.fromkeys(STREAMS, 0.0)
+        self.traces = {stream: Trace() for stream in STREAMS}
+        # Outcomes, those that survived, and the sum of their probabilities, by tenth of probability.
+        self.outcome_tenths = np.zeros((len(PROBABILITY_BINS), 3))
         self.changed = False
         self.dead_band, self._started, self._seen_before = dead_band, time.monotonic(), dict(self.seen)
         self._ranks = RankDetector(self.reference_counts, rng)
@@ -137,6 +161,7 @@ class Drift:
         for probability, survived in pairs:
             evidence = self._calibration.observe(probability, survived)
             self._latch_first("calibration", np.array([[evidence]]))
+            self.outcome_tenths[probability_bin(probability)] += (1, survived, probability)
             self.changed = True
 
     def acknowledge(self, stream: str, begin: str = "reference") -> None:
@@ -164,6 +189,8 @@ class Drift:
     def _latch_first(self, stream: str, evidence: np.ndarray) -> None:
         """``evidence`` (n, sums) after each of the next n rows of a stream."""
         highest = evidence.max(axis=1)
+        for row, value in enumerate(highest.tolist(), self.seen[stream] + 1):
+            self.traces[stream].note(row, value)
         self.evidence[stream] = float(highest[-1])
         if stream not in self.alarms and highest.max() >= self.run_length:
             row = int(np.argmax(highest >= self.run_length))
@@ -181,7 +208,7 @@ class Drift:
             generator=generator_state(ranks.rng), seen=self.seen, alarms=self.alarms,
             cumulated=ranks.cumulated.tolist(), sums=ranks.sums.tolist(), densities=ranks.densities.tolist(),
             calibration_sums=self._calibration.sums.tolist(), block_rows=self._block_rows, marks=self._marks.tolist(),
-            fine=self._fine,
+            fine=self._fine, outcome_tenths=self.outcome_tenths.tolist(),
         )  # fmt: skip
         self.changed = False
         return msgspec.json.encode(state)
@@ -196,6 +223,9 @@ class Drift:
         densities = array(state.densities, ranks.densities.shape)
         calibration = array(state.calibration_sums, self._calibration.sums.shape)
         marks, fine = array(state.marks, self._marks.shape), array(state.fine, np.shape(self._fine))
+        tenths = self.outcome_tenths
+        if state.outcome_tenths is not None:
+            tenths = array(state.outcome_tenths, tenths.shape)
         if not set(state.alarms) <= set(STREAMS) or set(state.seen) != set(STREAMS):
             raise StateError("it names other streams")
         if (np.diff(cumulated) < 0).any():
@@ -203,6 +233,7 @@ class Drift:
         ranks.rng = restored_generator(state.generator)
         ranks.cumulated, ranks.sums, ranks.densities, self._calibration.sums = cumulated, sums, densities, calibration
         self._marks, self._fine, self._block_rows = marks, fine.tolist(), state.block_rows
+        self.outcome_tenths = tenths
         self.seen, self._seen_before, self.alarms = state.seen, dict(state.seen), state.alarms
         self.evidence["prediction"] = float(ranks.evidence()[0])
         self.evidence["input"] = float(self.field_evidence().max())

@@ -3,18 +3,27 @@
 ServiceError
 ├── MalformedBody   400   not JSON or MessagePack
 ├── BadHeader       400
+├── NotAuthenticated  401
+├── NotPermitted    403
 ├── NotAcceptable   406
 ├── BodyTooSlow     408   and the connection ends
 ├── ReloadRunning   409
 ├── LengthRequired  411
 ├── BodyTooLarge    413
 ├── WrongMediaType, UnknownCoding  415
+├── Misdirected     421   a host name that is not ours
 ├── InvalidBody     422   carries every fault
 ├── InvalidQuery    400
 ├── BundleRefused   422
+<<<<<<< HEAD
 ├── QueueFull       429   carries when to come back
 ├── OutcomesNotKept  404
 ├── PredictionFailed, NotReady, OutOfMemory, StoreUnavailable  503
+=======
+├── QueueFull, RateLimited  429   carry when to come back
+├── OutcomesNotKept, UnknownModel  404
+├── PredictionFailed, NotReady, StoreUnavailable, TooManySubscribers  503
+>>>>>>> main
 ├── ClientLeft      499   nobody reads it, the counters do
 └── DeadlinePassed  504
 """
@@ -22,6 +31,7 @@ ServiceError
 import difflib
 import http
 import logging
+import math
 from typing import Any
 
 import msgspec
@@ -52,6 +62,18 @@ class MalformedBody(ServiceError): ...
 
 
 class BadHeader(ServiceError): ...
+
+
+class NotAuthenticated(ServiceError):
+    def __init__(self) -> None:
+        # Which of the three it is would tell whoever tries keys.
+        super().__init__(
+            "this needs a key, in Authorization: Bearer KEY or X-API-Key: KEY; none was sent, or one that is unknown "
+            "or has expired"
+        )
+
+
+class NotPermitted(ServiceError): ...
 
 
 class NotAcceptable(ServiceError): ...
@@ -95,6 +117,19 @@ class InvalidBody(ServiceError):
 class InvalidQuery(ServiceError): ...
 
 
+class Misdirected(ServiceError):
+    def __init__(self, host: str, accepted: list[str]):
+        super().__init__(
+            f"Host is {_shown(host)}; this service answers to {', '.join(accepted)} only (its setting allowed_hosts)"
+        )
+
+
+class RateLimited(ServiceError):
+    def __init__(self, wait_seconds: float):
+        self.wait_seconds, self.retry_after_seconds = wait_seconds, max(1, math.ceil(wait_seconds))
+        super().__init__(f"the key's rate is used up; there is room again in {self.retry_after_seconds} s")
+
+
 class QueueFull(ServiceError):
     def __init__(self, retry_after_seconds: int):
         super().__init__("more requests are waiting than can be answered in time")
@@ -117,9 +152,17 @@ class StoreUnavailable(ServiceError):
         super().__init__("the store is not usable now, so no outcome was taken; /health/ready says why")
 
 
+class TooManySubscribers(ServiceError):
+    def __init__(self) -> None:
+        super().__init__("as many clients follow the events as this service takes; GET /v1/drift tells the same")
+
+
 class OutcomesNotKept(ServiceError):
     def __init__(self) -> None:
         super().__init__("this service keeps no predictions and takes no outcomes: it was started without a store")
+
+
+class UnknownModel(ServiceError): ...
 
 
 class DeadlinePassed(ServiceError): ...
@@ -133,6 +176,8 @@ class ClientLeft(ServiceError):
 STATUS: dict[type[ServiceError], int] = {
     MalformedBody: 400,
     BadHeader: 400,
+    NotAuthenticated: 401,
+    NotPermitted: 403,
     NotAcceptable: 406,
     BodyTooSlow: 408,
     ReloadRunning: 409,
@@ -141,14 +186,18 @@ STATUS: dict[type[ServiceError], int] = {
     BodyTooLarge: 413,
     WrongMediaType: 415,
     UnknownCoding: 415,
+    Misdirected: 421,
     InvalidBody: 422,
     InvalidQuery: 400,
     QueueFull: 429,
+    RateLimited: 429,
     NotReady: 503,
     PredictionFailed: 503,
     OutOfMemory: 503,
     StoreUnavailable: 503,
+    TooManySubscribers: 503,
     OutcomesNotKept: 404,
+    UnknownModel: 404,
     ClientLeft: CLIENT_LEFT,
     DeadlinePassed: 504,
 }
@@ -164,16 +213,27 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     errors: list[Fault] = []
 
 
+class ProtocolError(Struct, frozen=True):
+    """The form of an error in the Open Inference Protocol, under /v2."""
+
+    error: str
+
+
 def service_problem(_: Request[Any, Any, Any], error: ServiceError) -> Response[bytes]:
     """The response to one of our exceptions."""
     status = STATUS[type(error)]
     headers = {}
-    if isinstance(error, QueueFull):
+    if isinstance(error, QueueFull | RateLimited):
         headers["Retry-After"] = str(error.retry_after_seconds)
     elif status == 503:
         headers["Retry-After"] = "1"
+<<<<<<< HEAD
     if isinstance(error, BodyTooSlow):
         headers["Connection"] = "close"
+=======
+    if isinstance(error, NotAuthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+>>>>>>> main
     if isinstance(error, UnknownCoding):
         headers["Accept-Encoding"] = "zstd, gzip"
     return _respond(status, str(error), error.faults if isinstance(error, InvalidBody) else [], headers)

@@ -17,6 +17,7 @@ from litestar.types import Message, Scope, Send
 from msgspec import Struct
 
 from service import negotiation
+from service.response_headers import ResponseHeaders
 from service.schemas import uuid7
 from service.tracing import Trace
 
@@ -35,7 +36,8 @@ METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"}
 
 
 class Exchange(Struct, kw_only=True):
-    """One request and its response; ``seconds`` is None until the response ends. ``route`` is a template."""
+    """One request and its response; ``seconds`` is None until the response ends. ``route`` is a template,
+    ``key`` the name of the API key used, ``reason`` why the request was refused where its status does not tell."""
 
     request_id: str
     trace: Trace
@@ -44,13 +46,15 @@ class Exchange(Struct, kw_only=True):
     route: str = "unmatched"
     status: int = 0
     seconds: float | None = None
+    key: str | None = None
+    reason: str | None = None
 
 
 class Surface(Litestar):
     """Litestar whose every exchange is numbered, traced, counted and told to ``observe`` when it ends."""
 
-    def __init__(self, *, observe: Callable[[Exchange], None], **settings: Any):
-        self._observe = observe
+    def __init__(self, *, observe: Callable[[Exchange], None], response_headers: ResponseHeaders, **settings: Any):
+        self._observe, self._response_headers = observe, response_headers
         super().__init__(**settings)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -67,7 +71,7 @@ class Surface(Litestar):
         # HEAD is GET without the body: routed as such, and whoever sends leaves the body out.
         inner: Any = {**scope, "method": "GET"} if scope["method"] == "HEAD" else {**scope}
         inner["state"] = {**scope.get("state", {}), "exchange": exchange}
-        responder = _Responder(inner, headers, exchange, send)
+        responder = _Responder(inner, headers, exchange, send, self._response_headers)
         try:
             await super().__call__(inner, receive, responder)
         finally:
@@ -79,8 +83,11 @@ class Surface(Litestar):
 class _Responder:
     """Sends one response on, changed where the request's headers ask for it."""
 
-    def __init__(self, scope: Scope, asked: MutableScopeHeaders, exchange: Exchange, send: Send):
+    def __init__(
+        self, scope: Scope, asked: MutableScopeHeaders, exchange: Exchange, send: Send, completing: ResponseHeaders
+    ):
         self._scope, self._asked, self._exchange, self._send = scope, asked, exchange, send
+        self._completing = completing
         self._start: Message | None = None
 
     async def __call__(self, message: Message) -> None:
@@ -103,6 +110,7 @@ class _Responder:
         headers["traceparent"] = exchange.trace.header
         if "allow" in headers:
             headers["Allow"] = _allowed(headers["allow"])
+        self._completing.complete(start, self._asked, exchange.method)
         if exchange.status == 200 and _unchanged(self._asked.get("if-none-match", ""), headers.get("etag", "")):
             exchange.status = start["status"] = 304
             del headers["content-length"], headers["content-type"]

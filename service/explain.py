@@ -7,19 +7,37 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 from litestar import Response, post
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
 from msgspec import Struct
 
 from models.explanation import METHODS, Contribution, Method, Question, describe_baseline
 from models.logit import sigmoid
 from models.passenger import Passenger
-from service.answering import REFUSALS, AnyRequest, batcher_of, computed, not_ready, respond, take
+from service.answering import (
+    REFUSALS,
+    TIMEOUT,
+    TIMING,
+    AnyRequest,
+    batcher_of,
+    computed,
+    not_ready,
+    respond,
+    take,
+)
+from service.api import ONE
 from service.errors import SHOWN_CHARACTERS, InvalidQuery
 from service.fair_queue import Answer
+from service.openapi import PARAMETERS, TAKES, Negotiated, refusals
 from service.schemas import ModelIdentity
 
 PARAMETER = "method"
+EXPLANATION_REFUSALS = refusals(
+    (
+        "a query parameter or its value that there is not",
+        InvalidQuery(f'{PARAMETER} is "x"; it must be {" or ".join(METHODS)}'),
+    ),
+    beside=REFUSALS,
+)
 
 
 class ExplainedPrediction(Struct, frozen=True):
@@ -53,7 +71,11 @@ class ExplanationResponse(Struct, frozen=True, kw_only=True):
     text: str
 
 
-@post("/v1/explain", status_code=200, responses={200: ResponseSpec(ExplanationResponse), **REFUSALS})
+@post(
+    "/v1/explain", status_code=200, operation_id="explain", summary="What each field adds", tags=["predictions"],
+    opt={TAKES: ONE, PARAMETERS: [TIMEOUT]}, response_headers=[TIMING],
+    responses={200: Negotiated(ExplanationResponse, description="the contributions"), **EXPLANATION_REFUSALS},
+)  # fmt: skip
 async def explain(
     request: AnyRequest,
     method: Annotated[

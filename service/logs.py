@@ -67,4 +67,5 @@ def named(exchange: Exchange) -> dict[str, Any]:
     return {
         "request_id": exchange.request_id, "trace_id": trace.trace_id, "span_id": trace.span_id,
         "parent_id": trace.parent_id, "method": exchange.method, "route": exchange.route,
+        **({} if exchange.key is None else {"key": exchange.key}),
     }  # fmt: skip

@@ -24,14 +24,24 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 SMALLEST_PROBABILITY = 1e-12
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 REASONS = (
+<<<<<<< HEAD
     "malformed", "media_type", "invalid", "too_large", "too_slow", "queue_full", "unavailable", "deadline",
     "client_left", "other",
+=======
+    "malformed", "media_type", "invalid", "too_large", "queue_full", "unavailable", "deadline", "client_left",
+    "unauthenticated", "forbidden", "rate", "host", "other",
+>>>>>>> main
 )  # fmt: skip
 FAILURES = ("not_finite", "error", "lost")
 DROP_REASONS = ("queue_full", "refused", "stopped")
 REASON_OF_STATUS = {
     400: "malformed",
+<<<<<<< HEAD
     408: "too_slow",
+=======
+    401: "unauthenticated",
+    403: "forbidden",
+>>>>>>> main
     413: "too_large",
     415: "media_type",
     422: "invalid",
@@ -129,6 +139,9 @@ class Metrics:
         self._queue_seconds = histogram("queue_seconds", "Wait of a request before its first inference", SECONDS)
         self._inference_seconds = histogram("inference_seconds", "Duration of one inference", SECONDS)
         self._rejected = counter("rejected_total", "Requests refused, by reason", "reason")
+        self._stream_lines = counter(
+            "stream_lines_total", "Lines of streams, by what they were answered with", "result"
+        )
         self._cache_lookups = counter(
             "cache_lookups_total", "Distinct texts of a batch that were looked up in the cache", "result"
         )
@@ -146,6 +159,10 @@ class Metrics:
         self._store_up = gauge("store_up", "1 while the store takes rows")
         # Neither 0 nor 1 while it is not known, and where there is no store: no alert on 0 must fire.
         self._store_up.set(math.nan)
+        self._keys_current = gauge(
+            "keys_current", "0 while the file of API keys is unusable and older keys are in force"
+        )
+        self._keys_current.set(1)
         self._store_rows = gauge("store_rows", "Predictions in the store, about")
         self._store_queue_rows = gauge("store_queue_rows", "Predictions waiting to be written to the store")
         self._store_written = counter("store_written_total", "Predictions written to the store")
@@ -178,6 +195,8 @@ class Metrics:
             self._store_dropped.labels(reason)
         for result in ("hit", "miss"):
             self._cache_lookups.labels(result)
+        for result in ("prediction", "problem"):
+            self._stream_lines.labels(result)
         for reason in REASONS:
             self._rejected.labels(reason)
 
@@ -276,6 +295,9 @@ class Metrics:
     def store_dropped(self, reason: str, rows: int) -> None:
         self._store_dropped.labels(reason).inc(rows)
 
+    def keys_current(self, current: bool) -> None:
+        self._keys_current.set(current)
+
     def queued(self, rows: int) -> None:
         self._queue_rows.set(rows)
 
@@ -286,6 +308,10 @@ class Metrics:
     def looked_up(self, hits: int, misses: int) -> None:
         self._cache_lookups.labels("hit").inc(hits)
         self._cache_lookups.labels("miss").inc(misses)
+
+    def streamed(self, predictions: int, problems: int) -> None:
+        self._stream_lines.labels("prediction").inc(predictions)
+        self._stream_lines.labels("problem").inc(problems)
 
     def waited(self, seconds: float) -> None:
         self._queue_seconds.observe(seconds)
@@ -330,10 +356,12 @@ class Metrics:
             self._http_requests.labels(route, method, str(status))
         self._http_seconds.labels(route, method)
 
-    def responded(self, route: str, method: str, status: int, seconds: float | None) -> None:
-        """Count a response; ``route`` is a template or "unmatched", never a client's path."""
+    def responded(self, route: str, method: str, status: int, seconds: float | None, reason: str | None = None) -> None:
+        """Count a response; ``route`` is a template or "unmatched", never a client's path; ``reason`` is given
+        where the status does not tell it."""
         self._http_requests.labels(route, method, str(status)).inc()
         if seconds is not None:
             self._http_seconds.labels(route, method).observe(seconds)
-        if status >= 400 and route.startswith("/v1/predict"):
-            self._rejected.labels(REASON_OF_STATUS.get(status, "other")).inc()
+        answers = route.startswith("/v1/predict") or route.endswith("/infer")
+        if status >= 400 and (reason is not None or answers):
+            self._rejected.labels(reason or REASON_OF_STATUS.get(status, "other")).inc()

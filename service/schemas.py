@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from models.bundle import Manifest
-from models.confidence import Confidence
+from models.confidence import Confidence, Share
 from models.passenger import Passenger
 from service.estimates import Estimate
 
@@ -16,10 +16,14 @@ MAX_BATCH = 1024
 
 
 class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Passengers to predict."""
+
     passengers: Annotated[list[Passenger], Meta(min_length=1, max_length=MAX_BATCH)]
 
 
 class ModelIdentity(Struct, frozen=True):
+    """The bundle that answered: its name, and the first 12 hex digits of its manifest's sha256."""
+
     name: str
     version: str
 
@@ -27,14 +31,16 @@ class ModelIdentity(Struct, frozen=True):
 class PredictionResponse(Struct, frozen=True, kw_only=True):
     """``id`` is a UUIDv7 of this answer; ``survived`` is probability ≥ ½."""
 
-    id: str
+    id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
     model: ModelIdentity
     survived: bool
-    probability: float
+    probability: Share
     confidence: Confidence
 
 
 class BatchResponse(Struct, frozen=True):
+    """A prediction per passenger, in their order."""
+
     predictions: list[PredictionResponse]
 
 
@@ -46,6 +52,8 @@ class Outcome(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OutcomesRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """What became of passengers that were predicted."""
+
     outcomes: Annotated[list[Outcome], Meta(min_length=1, max_length=MAX_BATCH)]
 
 
@@ -55,8 +63,8 @@ class OutcomesResponse(Struct, frozen=True, kw_only=True):
     ``unknown``: no such prediction is in the store. ``conflicting``: the opposite outcome was known, and stays.
     """
 
-    counted: int
-    repeated: int
+    counted: Annotated[int, Meta(ge=0)]
+    repeated: Annotated[int, Meta(ge=0)]
     unknown: list[str]
     conflicting: list[str]
 
@@ -74,7 +82,8 @@ class ModelDescription(Struct, frozen=True, kw_only=True):
 class StreamReport(Struct, frozen=True, kw_only=True):
     """One drift test. ``since`` (RFC 3339) and ``at`` tell when and at which of its rows it alarmed; ``field`` is the
     input field that spoke most then. It alarms when ``log_evidence`` reaches ``threshold``; ``days_to_false_alarm`` is
-    what the run length means at this process's traffic."""
+    what the run length means at this process's traffic. ``history`` is the course since the process started: (row,
+    highest log evidence since the point before), at most 120 points."""
 
     stream: str
     alarm: bool
@@ -86,6 +95,7 @@ class StreamReport(Struct, frozen=True, kw_only=True):
     seen: int
     days_to_false_alarm: float | None
     summary: str
+    history: list[tuple[int, float]]
 
 
 class CauseReport(Struct, frozen=True):
@@ -115,6 +125,16 @@ class Distribution(Struct, frozen=True, kw_only=True):
     bins: list[BinShares]
 
 
+class OutcomeBin(Struct, frozen=True):
+    """The outcomes of what was predicted in a tenth of probability: how many, how many survived, and the mean
+    probability served for them, null without any."""
+
+    bin: str
+    outcomes: int
+    survived: int
+    probability: float | None
+
+
 class LabelFreeEstimates(Struct, frozen=True, kw_only=True):
     """From the probabilities of the recent rows alone, and right only while these are calibrated.
 
@@ -131,7 +151,7 @@ class LabelFreeEstimates(Struct, frozen=True, kw_only=True):
 
 
 class DriftReport(Struct, frozen=True, kw_only=True):
-    """What has changed since training, in words and numbers."""
+    """What has changed since training, in words and numbers. ``reliability`` is of all outcomes of this version."""
 
     version: str
     run_length: float
@@ -140,6 +160,7 @@ class DriftReport(Struct, frozen=True, kw_only=True):
     causes: list[CauseReport]
     estimates: LabelFreeEstimates | None
     distributions: list[Distribution]
+    reliability: list[OutcomeBin]
 
 
 class Acknowledgement(Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,7 +172,9 @@ class Acknowledgement(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Health(Struct, frozen=True):
-    status: str
+    """A word, and in ``detail`` the reason where there is one."""
+
+    status: Literal["live", "lost", "ready", "not ready"]
     detail: str = ""
 
 

@@ -19,6 +19,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The fields' descriptions are the help texts."""
 
     bundle: Annotated[str, Meta(description="folder of the bundle to serve")] = "artifacts/titanic"
+    require_signature: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="public keys, a PEM file or a folder of them; serve only what one of them signed"),
+    ] = None
     shadow: Annotated[
         Annotated[str, Meta(min_length=1)] | None,
         Meta(description="folder of a second bundle that answers nobody, and has its agreement with the first counted"),
@@ -26,6 +30,43 @@ class Settings(Struct, frozen=True, kw_only=True):
     host: Annotated[str, Meta(description="address to listen on; the default is reached from this machine only")] = (
         "127.0.0.1"
     )
+    keys: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(
+            description="file of API keys, made by python -m service keys; without it no key is needed, which "
+            "only a loopback address may"
+        ),
+    ] = None
+    insecure: Annotated[
+        bool, Meta(description="listen on an address that other machines reach, though there are no keys")
+    ] = False
+    tls_certificate: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="PEM file of the certificate and its chain; the service then speaks HTTPS only"),
+    ] = None
+    tls_key: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="PEM file of the certificate's private key, where it is not in the same file"),
+    ] = None
+    tls_client_ca: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="PEM file of authorities; only clients with a certificate of theirs may connect"),
+    ] = None
+    allowed_hosts: Annotated[
+        str,
+        Meta(
+            description="host names that are answered to, separated by commas, without ports, or *; by default those "
+            "of this machine on loopback without keys, else any"
+        ),
+    ] = ""
+    cors_origins: Annotated[
+        str,
+        Meta(
+            pattern=r"^(https?://[a-z0-9.\[\]:-]+(, *https?://[a-z0-9.\[\]:-]+)*)?\Z",
+            description="origins, as https://example.org or http://localhost:3000, separated by commas, whose scripts "
+            "may read the answers; by default none",
+        ),
+    ] = ""
     port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8000
     max_body_bytes: Annotated[
         int, Meta(ge=1024, le=1 << 30, description="largest request body; 1024 passengers need about half a megabyte")
@@ -183,5 +224,7 @@ def _parser() -> argparse.ArgumentParser:
         described = next(one for one in field.type.__metadata__ if isinstance(one, Meta))
         flag = "--" + field.name.replace("_", "-")
         default = "" if field.default is None else f" (default: {field.default})"
-        parser.add_argument(flag, metavar="VALUE", help=f"{described.description}{default}")
+        # A switch may stand alone.
+        switch: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(field.default, bool) else {}
+        parser.add_argument(flag, metavar="VALUE", help=f"{described.description}{default}", **switch)
     return parser

@@ -36,7 +36,10 @@ class Latch(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The state of `Drift`. Arrays are nested lists; the generator's 128-bit integers are decimal strings."""
+    """The state of `Drift`. Arrays are nested lists; the generator's 128-bit integers are decimal strings.
+
+    States without ``outcome_tenths`` are of a service that did not keep them.
+    """
 
     format: int = STATE_FORMAT
     version: str
@@ -52,6 +55,7 @@ class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     block_rows: int
     marks: list[Any]
     fine: list[Any]
+    outcome_tenths: list[Any] | None = None
 
 
 def read_state(content: bytes, version: str) -> State:

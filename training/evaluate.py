@@ -11,6 +11,7 @@ from models.calibration import CalibrationMap
 from models.logit import sigmoid
 from models.passenger import LABELS, Companions, Passenger
 from training.calibrate import Inverse, MapRule, chosen_map, fit_sets, fit_venn_abers
+from training.calibration_errors import width_bins
 from training.data import Table
 from training.estimates import Estimate, proportion
 from training.peers import WORDS, Peer, compare, held_out
@@ -80,10 +81,18 @@ class PeerScores(Struct, frozen=True, kw_only=True):
     log_loss_difference: Estimate
 
 
+class ReliabilityBin(Struct, frozen=True, kw_only=True):
+    """The rows whose probability is in one tenth: how many, their mean probability, and the share that survived."""
+
+    rows: int
+    probability: float
+    observed: Estimate
+
+
 class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What ``evaluation.json`` holds; what has a default is of the nested evaluation only.
 
-    ``sets`` are at the bundle's coverage, ``sets_at`` at `COVERAGES`.
+    ``sets`` are at the bundle's coverage, ``sets_at`` at `COVERAGES`; ``reliability`` leaves out tenths without rows.
     """
 
     how: str
@@ -94,6 +103,7 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     risk: RiskArea
     interval: IntervalValidity
     subgroups: tuple[Subgroup, ...]
+    reliability: dict[str, tuple[ReliabilityBin, ...]]
     sets_at: tuple[SetCoverage, ...] | None = None
     maps_chosen: tuple[str, ...] | None = None
     logistic_regression: PeerScores | None = None
@@ -108,7 +118,19 @@ def evaluate_answers(answers: Answers, *, how: str, coverage: float, rng: np.ran
         sets=set_coverage(answers.member, y, coverage), interval=_interval(answers.low, answers.high, y),
         risk=RiskArea(area=curve.area, random=curve.random, oracle=curve.oracle),
         subgroups=score_subgroups(answers.groups, y, answers.calibrated, answers.raw, rng),
+        reliability={"calibrated": reliability(answers.calibrated, y), "raw": reliability(answers.raw, y)},
     )  # fmt: skip
+
+
+def reliability(probabilities: np.ndarray, labels: np.ndarray) -> tuple[ReliabilityBin, ...]:
+    """Probabilities (n,) and labels (n,) 0/1 by tenth of probability, those with rows: a reliability diagram's data."""
+    bins = width_bins(probabilities)
+    return tuple(
+        ReliabilityBin(
+            rows=int(held.sum()), probability=float(probabilities[held].mean()), observed=proportion(labels[held] == 1)
+        )
+        for held in (bins == one for one in np.unique(bins))
+    )
 
 
 def nested_evaluation(

@@ -1,5 +1,6 @@
 """The drift streams, their alarms and their saved state; over the 891 passengers with a made-up model of the sexes."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from models.predictor import Prediction
 from models.reference import build_reference
 from service import diagnosis
 from service.app import create_app
-from service.drift import BLOCK_ROWS, STREAMS, Drift
+from service.drift import BLOCK_ROWS, STREAMS, TRACE_POINTS, Drift
 from service.settings import Settings
 from service.state import StateError, StateFile
 from tests.service.test_app import Deterministic, problem, samples
@@ -252,6 +253,40 @@ def base_rate(pool: Pool, prevalence: float) -> Pool:
     p = np.array([answer.probability for _, answer in pool])
     weights = prevalence / p.mean() * p + (1 - prevalence) / (1 - p.mean()) * (1 - p)
     return [pool[one] for one in np.random.default_rng(11).choice(len(pool), 50_000, p=weights / weights.sum())]
+
+
+def test_the_course_of_the_evidence_is_bounded_and_loses_no_peak(bundle: Bundle, pool: Pool) -> None:
+    drift = make(bundle)
+    feed(drift, third_class_men(pool), 300, seed=13)
+    feed(drift, pool, 20_000, seed=14)
+    trace = drift.traces["input"].points
+    rows, values = zip(*trace, strict=True)
+    assert TRACE_POINTS // 2 <= len(trace) <= TRACE_POINTS
+    assert list(rows) == sorted(rows)
+    assert rows[-1] == 20_300
+    assert values[-1] >= drift.evidence["input"]
+    # The alarm was early, and is there still.
+    assert max(values) >= drift.run_length
+    history = diagnosis.report(drift).streams[1].history
+    assert max(value for _, value in history) >= drift.threshold - 1e-3
+
+
+def test_outcomes_are_kept_by_tenth_also_over_a_restart(bundle: Bundle) -> None:
+    drift, twin, old = make(bundle), make(bundle), make(bundle)
+    drift.outcomes([(0.31, True), (0.39, False), (0.35, True), (0.9, True)])
+    content = drift.snapshot()
+    twin.restore(content)
+    for one in (drift, twin):
+        found = {tenth.bin: tenth for tenth in diagnosis.report(one).reliability if tenth.outcomes}
+        assert (found["0.3-0.4"].outcomes, found["0.3-0.4"].survived) == (3, 2)
+        assert found["0.3-0.4"].probability == pytest.approx(0.35)
+        assert list(found) == ["0.3-0.4", "0.9-1.0"]
+    # The state of a service that did not keep them is taken up all the same.
+    state = json.loads(content)
+    del state["outcome_tenths"]
+    old.restore(json.dumps(state).encode())
+    assert old.seen["calibration"] == 4
+    assert all(tenth.probability is None for tenth in diagnosis.report(old).reliability)
 
 
 def test_three_causes_are_told_apart(bundle: Bundle, pool: Pool) -> None:

@@ -318,17 +318,18 @@ def framing() -> Iterator[Case]:
     yield case(
         "HTTP/1.0", b"POST /v1/predict HTTP/1.0\r\n" + JSON + b"\r\nContent-Length: %d\r\n\r\n" % len(GOOD) + GOOD, 200
     )
+    yield case("another's host name", b"GET /v1/model HTTP/1.1\r\nHost: x\r\n\r\n", 421)
     yield case("no host", b"GET /health/live HTTP/1.1\r\n\r\n", 200, 400)
-    yield case("HTTP/9.9", b"GET / HTTP/9.9\r\nHost: x\r\n\r\n", 400, 404, 200)
+    yield case("HTTP/9.9", b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n", 400, 404, 200)
     yield case("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, 404)
     yield case("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64), 400)
     yield case("nonsense", b"\xff\xfe\xfd\r\n\r\n", 400)
-    yield case("line feeds alone", b"GET /health/live HTTP/1.1\nHost: x\n\n", 200, 400)
-    yield case("a header without a colon", b"GET /health/live HTTP/1.1\r\nHost: x\r\nbad\r\n\r\n", 400)
-    yield case("a header folded", b"GET /health/live HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n", 200, 400)
-    yield case("nul in a header", b"GET /health/live HTTP/1.1\r\nHost: x\r\nA: b\0c\r\n\r\n", 400)
-    yield case("an unknown method", b"FOO /v1/model HTTP/1.1\r\nHost: x\r\n\r\n", 400, 405)
-    yield case("OPTIONS *", b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 200, 204, 400, 404)
+    yield case("line feeds alone", b"GET /health/live HTTP/1.1\nHost: localhost\n\n", 200, 400)
+    yield case("a header without a colon", b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nbad\r\n\r\n", 400)
+    yield case("a header folded", b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nA: b\r\n c\r\n\r\n", 200, 400)
+    yield case("nul in a header", b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nA: b\0c\r\n\r\n", 400)
+    yield case("an unknown method", b"FOO /v1/model HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, 405)
+    yield case("OPTIONS *", b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", 200, 204, 400, 404)
 
 
 def answer(port: int, sent: bytes, timeout: float = 30) -> tuple[int, http.client.HTTPMessage, bytes]:

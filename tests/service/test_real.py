@@ -22,7 +22,9 @@ from training.data import Table
 
 def start(*flags: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-W", "error", "-m", "service", *map(str, flags)]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    # Nobody reads the pipe before the end, and a line for each request would fill it.
+    environment = {"EVENKEEL_LOG_REQUESTS": "none", **os.environ}
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def free_port() -> int:
@@ -117,11 +119,13 @@ def test_the_model_route_tells_what_is_served(service: str, bundle_folder: Path)
 @pytest.mark.parametrize(
     "raw",
     [
-        b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9999999\r\n\r\n{}",
-        b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
-        b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-        b"GET /%ff%00/../x HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"BREW /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+        b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 9999999\r\n\r\n{}",
+        b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 2\r\n\r\n{}",
+        b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        b"GET /%ff%00/../x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"BREW /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
         b"nonsense\r\n\r\n",
     ],
 )
@@ -132,6 +136,12 @@ def test_raw_requests_get_a_4xx(service: str, raw: bytes) -> None:
         status = connection.recv(4096).split(b" ")[1]
     assert status.startswith(b"4")
     assert httpx.get(f"{service}/health/ready").status_code == 200
+
+
+def test_a_host_name_that_is_not_this_machines_is_refused(service: str) -> None:
+    port = service.rsplit(":", 1)[1]
+    assert httpx.get(f"{service}/v1/model", headers={"Host": f"localhost:{port}"}).status_code == 200
+    assert httpx.get(f"{service}/v1/model", headers={"Host": f"rebound.example:{port}"}).status_code == 421
 
 
 def test_a_bundle_that_is_missing_or_broken_ends_the_process(bundle_folder: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from models.bundle import Bundle, write_bundle
 from models.passenger import Passenger
 from models.predictor import Predictor
+from service.keys import SCOPES, new_key, write_keys
 from tests.service.test_batcher import wait_until
 from tests.service.test_real import free_port, start, wait_ready
 from tests.tiny import ORIGIN, Contents
@@ -25,6 +27,9 @@ from training.data import Table
 
 RELOADS = int(os.environ.get("EVENKEEL_TEST_RELOADS", "6"))
 SIZES = (1, 1, 7, 64, 300)
+KEY, ENTRY = new_key("tests", SCOPES)
+HEADERS = {"X-API-Key": KEY}
+get, post = partial(httpx.get, headers=HEADERS), partial(httpx.post, headers=HEADERS)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +50,11 @@ def serve(source: Bundle, destination: Path) -> None:
 def service(bundles: tuple[Bundle, Bundle], tmp_path: Path) -> Iterator[tuple[str, Path, subprocess.Popen[str]]]:
     serve(bundles[0], tmp_path / "served")
     port = free_port()
-    process = start("--bundle", tmp_path / "served", "--port", port, "--grace-seconds", 0, "--log-requests", "none")
+    write_keys(tmp_path / "keys.json", [ENTRY])
+    process = start(
+        "--bundle", tmp_path / "served", "--port", port, "--grace-seconds", 0, "--log-requests", "none",
+        "--keys", tmp_path / "keys.json",
+    )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
     wait_ready(url, process)
     yield url, tmp_path / "served", process
@@ -56,7 +65,7 @@ def service(bundles: tuple[Bundle, Bundle], tmp_path: Path) -> Iterator[tuple[st
 
 
 def version(url: str) -> str:
-    return str(httpx.get(f"{url}/v1/model").json()["version"])
+    return str(get(f"{url}/v1/model").json()["version"])
 
 
 def answers(predictor: Predictor, passengers: list[Passenger]) -> list[float]:
@@ -78,7 +87,7 @@ def test_reloads_under_load_fail_no_request_and_mix_no_versions(
     done, faults, seen = threading.Event(), [], {one.version: 0 for one in bundles}
 
     def ask(size: int) -> None:
-        with httpx.Client(timeout=30) as client:
+        with httpx.Client(timeout=30, headers=HEADERS) as client:
             while not done.is_set():
                 response = client.post(
                     f"{url}/v1/predict/batch", content=bodies[size], headers={"Content-Type": "application/json"}
@@ -100,7 +109,7 @@ def test_reloads_under_load_fail_no_request_and_mix_no_versions(
         asking = [pool.submit(ask, size) for size in SIZES]
         for turn in range(RELOADS):
             serve(bundles[(turn + 1) % 2], folder)
-            reloaded = httpx.post(f"{url}/admin/reload", timeout=60, content=b"")
+            reloaded = post(f"{url}/admin/reload", timeout=60, content=b"")
             assert reloaded.json()["version"] == bundles[(turn + 1) % 2].version, reloaded.text
             assert reloaded.json()["previous"] == bundles[turn % 2].version
             time.sleep(0.2)
@@ -120,29 +129,29 @@ def test_sighup_reloads_and_a_bad_bundle_leaves_the_old_one_serving(
 ) -> None:
     url, folder, process = service
     passenger = {"pclass": 3, "sex": "male", "name": "Braund, Mr. Owen Harris", "ticket": "A/5 21171"}
-    assert httpx.post(f"{url}/v1/predict", json=passenger).status_code == 200
+    assert post(f"{url}/v1/predict", json=passenger).status_code == 200
     serve(bundles[1], folder)
     assert version(url) == bundles[0].version
     process.send_signal(signal.SIGHUP)
     wait_until(lambda: version(url) == bundles[1].version)
-    assert httpx.post(f"{url}/v1/predict", json=passenger).json()["model"]["version"] == bundles[1].version
-    drift = httpx.get(f"{url}/v1/drift").json()
+    assert post(f"{url}/v1/predict", json=passenger).json()["model"]["version"] == bundles[1].version
+    drift = get(f"{url}/v1/drift").json()
     assert (drift["version"], drift["streams"][0]["seen"]) == (bundles[1].version, 1)
-    metrics = httpx.get(f"{url}/metrics").text
+    metrics = get(f"{url}/metrics").text
     for one in bundles:
         assert f'evenkeel_predictions_by_probability_total{{bin="0.0-0.1",version="{one.version}"}}' in metrics
     assert f'evenkeel_drift_alarm{{stream="input",version="{bundles[1].version}"}} 0.0' in metrics
 
     (folder / "model.safetensors").write_bytes(b"junk")
-    refused = httpx.post(f"{url}/admin/reload", timeout=60, content=b"")
+    refused = post(f"{url}/admin/reload", timeout=60, content=b"")
     assert refused.status_code == 422
     assert "model.safetensors" in refused.json()["detail"]
     shutil.rmtree(folder)
     process.send_signal(signal.SIGHUP)
-    wait_until(lambda: 'evenkeel_reloads_total{result="refused"} 2.0' in httpx.get(f"{url}/metrics").text)
-    assert httpx.get(f"{url}/health/ready").status_code == 200
-    assert httpx.post(f"{url}/v1/predict", json=passenger).json()["model"]["version"] == bundles[1].version
+    wait_until(lambda: 'evenkeel_reloads_total{result="refused"} 2.0' in get(f"{url}/metrics").text)
+    assert get(f"{url}/health/ready").status_code == 200
+    assert post(f"{url}/v1/predict", json=passenger).json()["model"]["version"] == bundles[1].version
     serve(bundles[0], folder)
-    assert httpx.post(f"{url}/admin/reload", timeout=60, content=b"").json() == {
+    assert post(f"{url}/admin/reload", timeout=60, content=b"").json() == {
         "version": bundles[0].version, "previous": bundles[1].version,
     }  # fmt: skip

@@ -23,6 +23,11 @@ def test_nested_evaluation_judges_every_row_by_a_calibration_without_it(table: T
     for one in evaluation.sets_at or ():
         assert one.overall.value == pytest.approx(one.nominal, abs=0.04)
     assert evaluation.risk.oracle < evaluation.risk.area < evaluation.risk.random
+    for side, scores in (("calibrated", evaluation.calibrated), ("raw", evaluation.raw)):
+        tenths = evaluation.reliability[side]
+        assert sum(one.rows for one in tenths) == len(table)
+        error = sum(one.rows * abs(one.observed.value - one.probability) for one in tenths) / len(table)
+        assert error == pytest.approx(scores.calibration_error.value.value)
     # The labels of a fold do not reach its own calibrated probabilities.
     changed = np.where(folds == 2, 1 - table.labels, table.labels)
     _, again = nested_evaluation(

@@ -1,0 +1,54 @@
+// What each field adds to an answer, in log-odds, from POST /v1/explain; hidden where the service has no such route.
+
+import { ask } from "./api.js";
+import { by, html, svg } from "./elements.js";
+import { FIELDS } from "./passenger.js";
+import { plain, signed } from "./words.js";
+
+const ABOUT = {
+  unknown: "In log-odds, +0.7 doubles the odds: how the answer would move if this one field were known only now. Fields that tell the same share nothing.",
+  shapley: "In log-odds, +0.7 doubles the odds: each field’s fair share (Shapley) of the way from nothing known to this answer. They add up.",
+};
+const SMALLEST_SCALE = 1;
+
+let offered = true, asked = null;
+
+export const method = () => document.querySelector("input[name=method]:checked").value;
+
+// Ask anew for a passenger; what comes too late is dropped.
+export async function explain(passenger) {
+  asked?.abort();
+  if (!offered) return;
+  const mine = asked = new AbortController(), how = method();
+  try {
+    const answer = await ask(how === "shapley" ? "v1/explain?method=shapley" : "v1/explain", passenger, mine.signal);
+    if (mine === asked) show(answer, how);
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    offered = ![404, 405].includes(error.status);
+    by("contributions").hidden = true;
+  }
+}
+
+export function forget() { asked?.abort(); }
+
+function show({ fields, text, method: used }, how) {
+  const most = Math.max(SMALLEST_SCALE, ...fields.map((one) => Math.abs(one.contribution)));
+  const sorted = [...fields].sort((a, b) => Math.abs(b.contribution) - Math.abs(a.contribution));
+  by("contributions-about").textContent = ABOUT[used ?? how] ?? "In log-odds; +0.7 doubles the odds.";
+  by("contributions-rows").replaceChildren(html("div", { role: "list", "aria-label": "Contributions in log-odds, the largest first" },
+    sorted.map(({ field, contribution }) => html("div", { class: "contribution", role: "listitem" },
+      html("span", {}, FIELDS[field]?.name ?? plain(field)), bar(contribution / most),
+      html("span", {}, signed(contribution))))));
+  // The model reads words alone: what is not in them adds nothing.
+  by("contributions-text").hidden = !text;
+  by("contributions-text").textContent = text ? `The model reads: “${text}”.` : "";
+  by("contributions").hidden = false;
+}
+
+function bar(share) {
+  const width = 50 * Math.abs(share);
+  return svg("svg", { viewBox: "0 0 100 16", preserveAspectRatio: "none", "aria-hidden": "true" },
+    svg("rect", { class: share < 0 ? "against" : "towards", x: share < 0 ? 50 - width : 50, y: 3, width, height: 10 }),
+    svg("line", { class: "axis", x1: 50, x2: 50, y1: 0, y2: 16, "vector-effect": "non-scaling-stroke" }));
+}

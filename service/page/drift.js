@@ -1,0 +1,167 @@
+// The drift report, followed by server-sent events while its tab is looked at.
+
+import { ask } from "./api.js";
+import { evidence, reliability, shareBar, shares, wilson } from "./charts.js";
+import { answeredBy, by, drawn, html, speaker, table } from "./elements.js";
+import { FIELDS } from "./passenger.js";
+import { binName, count, minus, percent, range, two } from "./words.js";
+
+const STREAMS = {
+  prediction: ["Predictions", "Do the probabilities look as they did in training?", "predictions"],
+  input: ["Inputs", "Do the passengers look as they did in training?", "predictions"],
+  calibration: ["Outcomes", "Do the outcomes bear out the probabilities?", "outcomes"],
+};
+const CAUSES = { mix: "The mix of passengers", base_rate: "The base rate", calibration: "The calibration" };
+const LONGEST_WAIT_SECONDS = 30;
+// Fewer recent rows than these are too few to call an index large.
+const FEWEST_ROWS = 100;
+
+const say = speaker(by("drift-spoken"));
+let source = null, wanted = false, waitSeconds = 1, retry = 0, cards = null, drawShares, drawOutcomes, onAlarm = () => {};
+
+// `told`: called with whether any test alarms, whenever a report comes.
+export function startDrift(told) {
+  onAlarm = told;
+  drawShares = drawn(by("distribution"), shares);
+  drawOutcomes = drawn(by("outcome-plot"), reliability);
+  cards = Object.fromEntries(Object.entries(STREAMS).map(([stream, words]) => [stream, makeCard(stream, words)]));
+  by("streams").append(...Object.values(cards).map((one) => one.element));
+  document.addEventListener("visibilitychange", follow);
+}
+
+// Follow the events while the tab is open and the page in view: a browser keeps few connections to one host.
+export function openDrift(open) {
+  wanted = open;
+  follow();
+}
+
+function follow() {
+  const now = wanted && !document.hidden;
+  clearTimeout(retry);
+  if (!now) { source?.close(); source = null; link(false, ""); return; }
+  if (source) return;
+  source = new EventSource("v1/drift/events");
+  source.addEventListener("drift", (event) => { waitSeconds = 1; link(true, "live"); show(JSON.parse(event.data)); });
+  source.addEventListener("error", () => {
+    link(false, "reconnecting …");
+    // A browser gives up when it is refused, as by a service that is loading or full; we do not.
+    if (source?.readyState !== EventSource.CLOSED) return;
+    source = null;
+    retry = setTimeout(follow, 1000 * waitSeconds);
+    waitSeconds = Math.min(2 * waitSeconds, LONGEST_WAIT_SECONDS);
+  });
+}
+
+function link(live, text) {
+  by("drift-link").textContent = text;
+  by("drift-link").classList.toggle("live-now", live);
+}
+
+function show(report) {
+  answeredBy(report.version);
+  const seen = Object.fromEntries(report.streams.map((one) => [one.stream, one]));
+  by("drift-body").hidden = false;
+  const nothing = seen.prediction.seen === 0;
+  const summary = nothing ? "Nothing has been predicted yet, so there is nothing to tell." : `${sentence(report.summary)}.`;
+  if (by("drift-summary").textContent !== summary) { by("drift-summary").textContent = summary; say(summary); }
+  by("drift-meaning").textContent = `While nothing changes, a test alarms at most once in ${count(report.run_length)} of its rows on average. The curves are the evidence for a change, on a log scale.`;
+  for (const stream of report.streams) cards[stream.stream].show(stream);
+  by("causes").replaceChildren(...report.causes.map(cause));
+  showDistributions(report.distributions);
+  showOutcomes(report.reliability);
+  showEstimates(report.estimates);
+  onAlarm(report.streams.some((one) => one.alarm));
+}
+
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+function makeCard(stream, [title, question, noun]) {
+  const state = html("span", { class: "state" }), plot = html("div", { class: "plot" }), price = html("p", { class: "fine price" });
+  const mended = html("button", { type: "button", class: "button small" }, stream === "calibration" ? "Acknowledge" : "Mended: compare with training again");
+  const normal = html("button", { type: "button", class: "button small quiet" }, "This is normal now");
+  const actions = html("div", { class: "actions", hidden: "" }, mended, stream === "calibration" ? null : normal);
+  const element = html("section", { class: "card", "aria-label": title, tabindex: -1 },
+    html("header", {}, html("h4", {}, title), state), html("p", { class: "fine" }, question), plot, price, actions);
+  const draw = drawn(plot, evidence);
+  const acknowledge = async (begin) => {
+    try {
+      show(await ask("v1/drift/acknowledge", { stream, begin }));
+      // The button that was pressed is gone; whoever uses a keyboard stays here.
+      element.focus();
+    } catch (error) { price.textContent = `Not acknowledged: ${error.message}.`; }
+  };
+  mended.addEventListener("click", () => acknowledge("reference"));
+  normal.addEventListener("click", () => acknowledge("recent"));
+  return {
+    element,
+    show(report) {
+      element.classList.toggle("alarmed", report.alarm);
+      state.textContent = report.alarm ? "Alarm" : report.seen ? "No alarm" : "Nothing yet";
+      price.textContent = told(report, noun);
+      actions.hidden = !report.alarm;
+      draw({ ...report, noun });
+    },
+  };
+}
+
+function told(report, noun) {
+  const by_ = report.field ? `, by ${FIELDS[report.field]?.name ?? report.field} most of all` : "";
+  if (report.alarm) return `Since ${noun.slice(0, -1)} ${count(report.at)}, ${new Date(report.since).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })}${by_}.`;
+  if (!report.seen) return `No ${noun} yet.`;
+  return `Evidence ${report.log_evidence.toFixed(1)} of ${report.threshold.toFixed(1)}.`;
+}
+
+function cause({ cause: name, found, evidence: why }) {
+  const word = found === null ? "Cannot be told" : found ? "Changed" : "Unchanged";
+  return html("div", {}, html("dt", {}, CAUSES[name]),
+    html("dd", { class: `found ${found === null ? "open" : found ? "yes" : "no"}` }, word), html("dd", { class: "why" }, `${sentence(why)}.`));
+}
+
+function showDistributions([probability, ...fields]) {
+  drawShares(probability);
+  by("recent-rows").textContent = probability.rows ? `the last ${count(probability.rows)} predictions` : "no prediction yet";
+  fill("distribution-table", table("Share of predictions by tenth of probability", ["probability", "live", "reference"],
+    probability.bins.map((one) => [one.bin.replace("-", "–"), two(one.live), two(one.reference)])));
+  by("inputs").replaceChildren(...fields.map(field));
+}
+
+function field({ variable, rows, bins, stability_index: index, expected_stability_index: expected }) {
+  const shown = bins.filter((one) => one.live > 0 || one.reference > 0), most = Math.max(...shown.flatMap((one) => [one.live, one.reference]));
+  const far = rows >= FEWEST_ROWS && index > 0.1 && index > 3 * expected;
+  return html("section", { "aria-label": FIELDS[variable]?.name ?? variable },
+    html("header", {}, html("h4", {}, sentence(FIELDS[variable]?.name ?? variable)),
+      html("span", { class: far ? "fine far" : "fine" }, rows ? `${index.toFixed(3)} (${expected.toFixed(3)})` : "")),
+    html("ul", {}, shown.map((one) => html("li", {}, html("span", {}, binName(variable, one.bin)), shareBar(one, most, rows),
+      html("span", {}, rows ? `${percent(one.live)}%` : "", html("span", { class: "unseen" }, ` live, ${percent(one.reference)}% in training`))))));
+}
+
+function showOutcomes(bins) {
+  const held = bins.filter((one) => one.outcomes > 0);
+  by("outcomes").hidden = !held.length;
+  by("outcomes-none").hidden = held.length > 0;
+  if (!held.length) return;
+  const points = held.map((one) => {
+    const [low, high] = wilson(one.survived, one.outcomes);
+    return { p: one.probability, rate: one.survived / one.outcomes, low, high, rows: one.outcomes };
+  });
+  drawOutcomes({ points, x: "probability served" });
+  fill("outcome-table", table("Outcomes by tenth of probability", ["probability", "outcomes", "survived", "share", "mean probability"],
+    held.map((one) => [one.bin.replace("-", "–"), count(one.outcomes), count(one.survived), two(one.survived / one.outcomes), two(one.probability)])));
+}
+
+// Anew only where it changed: an open table that somebody reads stays where it is.
+function fill(id, content) {
+  if (by(id).textContent !== content.textContent) by(id).replaceChildren(content);
+}
+
+function showEstimates(estimates) {
+  by("estimates-none").hidden = estimates !== null;
+  by("estimates").hidden = estimates === null;
+  if (estimates === null) return;
+  const row = (name, one, more) => html("div", {}, html("dt", {}, name), html("dd", {}, html("b", {}, two(one.value)), `${range(one.interval)}${more ?? ""}`));
+  by("estimates").replaceChildren(
+    row("Right answers to expect", estimates.expected_accuracy),
+    row("Survivors to expect", estimates.expected_prevalence),
+    row("Survivors, if only their share moved", estimates.prior_shift_prevalence,
+      `, served for ${minus(estimates.baseline_prevalence, 2)}; fit: p ${estimates.prior_shift_fit < 0.001 ? "< 0.001" : `= ${estimates.prior_shift_fit.toPrecision(2)}`}`));
+}

@@ -1,0 +1,208 @@
+// A CSV file in, the same rows with their probabilities out: read in pieces, scored in batches, one at a time.
+
+import { ask, pause, Refusal } from "./api.js";
+import { CsvReader, csvLine } from "./csv.js";
+import { by, html, speaker, table } from "./elements.js";
+import { FIELDS, value } from "./passenger.js";
+import { count, percent, plain } from "./words.js";
+
+const BATCH_ROWS = 256, SHOWN_ROWS = 8, MOST_TRIES = 20;
+const REQUIRED = ["pclass", "sex"];
+const ADDED = ["probability", "survived", "interval_low", "interval_high", "prediction_set", "typicality", "warnings", "error"];
+
+const say = speaker(by("file-spoken"), 300);
+let running = null, address = null;
+
+export function startFile() {
+  const drop = by("drop");
+  by("file").addEventListener("change", () => { if (by("file").files.length) begin(by("file").files[0]); by("file").value = ""; });
+  by("file-stop").addEventListener("click", () => running?.abort());
+  // Anywhere on the page: a file that misses the box must not take the page's place.
+  for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());
+  drop.addEventListener("dragover", () => drop.classList.add("over"));
+  drop.addEventListener("dragleave", () => drop.classList.remove("over"));
+  drop.addEventListener("drop", (event) => {
+    drop.classList.remove("over");
+    const [file] = event.dataTransfer.files;
+    if (file) begin(file);
+  });
+}
+
+async function begin(file) {
+  running?.abort();
+  const mine = running = new AbortController();
+  const run = new Run(file);
+  opened(file);
+  try {
+    await run.whole(mine.signal, (share) => { if (mine === running) progress(run, share); });
+    if (mine === running) finished(run, "");
+  } catch (error) {
+    if (mine !== running) return;
+    if (error.name === "AbortError") finished(run, "Stopped. ");
+    else { problem(error.message); finished(run, "Not finished. "); }
+  }
+}
+
+// One file on its way through the service.
+class Run {
+  constructor(file) {
+    this.file = file;
+    this.done = this.bad = 0;
+    this.sum = 0;
+    this.survived = this.abstained = 0;
+    this.columns = null;
+    this.parts = [];
+    this.first = [];
+    this.started = performance.now();
+  }
+
+  // Read, score and keep all of it; throws AbortError, or an Error that says what is wrong.
+  async whole(signal, told) {
+    const reader = new CsvReader(), text = this.file.stream().pipeThrough(new TextDecoderStream()).getReader();
+    let waiting = [], read = 0;
+    try {
+      for (;;) {
+        const { value: piece, done } = await text.read();
+        waiting.push(...(done ? reader.end() : reader.read(piece)));
+        if (!done) read += piece.length;
+        if (this.columns === null && waiting.length) this.#heading(waiting.shift());
+        while (waiting.length >= BATCH_ROWS || (done && waiting.length)) {
+          const batch = waiting.splice(0, BATCH_ROWS), behind = done ? 0 : waiting.length / (this.done + batch.length + waiting.length);
+          await this.#score(batch, signal);
+          told(Math.min(1, (read / Math.max(1, this.file.size)) * (1 - behind)));
+        }
+        if (done) break;
+      }
+    } finally { text.cancel().catch(() => {}); }
+    if (this.columns === null) throw new Error("The file is empty.");
+    if (!this.done) throw new Error("The file has a heading, and no rows.");
+  }
+
+  #heading(cells) {
+    const names = cells.map((one) => one.trim().toLowerCase());
+    const find = (field) => names.findIndex((one) => one === field || one === FIELDS[field].column.toLowerCase());
+    this.columns = Object.fromEntries(Object.keys(FIELDS).map((field) => [field, find(field)]).filter(([, at]) => at >= 0));
+    const missing = REQUIRED.filter((field) => !(field in this.columns)).map((field) => FIELDS[field].column);
+    if (missing.length) {
+      this.columns = null;
+      throw new Error(`The column${missing.length > 1 ? "s" : ""} ${missing.join(" and ")} ${missing.length > 1 ? "are" : "is"} missing. The first line has: ${cells.slice(0, 20).join(", ").slice(0, 300) || "nothing"}.`);
+    }
+    this.width = cells.length;
+    this.parts.push(csvLine([...cells, ...ADDED]));
+    by("file-columns").textContent = `Read from ${Object.keys(this.columns).map((field) => cells[this.columns[field]].trim()).join(", ")}.`;
+  }
+
+  #passenger(row) {
+    const found = {};
+    for (const [field, at] of Object.entries(this.columns)) {
+      const held = value(field, field === "sex" ? row[at].toLowerCase() : row[at]);
+      if (held !== null) found[field] = held;
+    }
+    return found;
+  }
+
+  // Rows that the service refuses are told apart by its faults and left out; the others are asked for again.
+  async #score(rows, signal) {
+    const errors = rows.map((row) => (row.length === this.width ? null : `${row.length} cells instead of ${this.width}`));
+    const answers = rows.map(() => null);
+    for (let left = open(errors); left.length; left = open(errors)) {
+      try {
+        const { predictions } = await patient({ passengers: left.map((at) => this.#passenger(rows[at])) }, signal);
+        left.forEach((at, place) => { answers[at] = predictions[place]; });
+        break;
+      } catch (error) {
+        const named = new Map();
+        for (const { pointer, message } of error.faults ?? []) {
+          const [, , place, field] = pointer.split("/");
+          if (place !== undefined && left[place] !== undefined) {
+            named.set(left[place], [...(named.get(left[place]) ?? []), `${field ?? "row"}: ${message.split("; accepted: {")[0].replaceAll("`", "")}`]);
+          }
+        }
+        if (!named.size) throw error;
+        for (const [at, messages] of named) errors[at] = messages.join("; ");
+      }
+    }
+    this.parts.push(rows.map((row, at) => csvLine([...fitted(row, this.width), ...added(answers[at], errors[at])])).join(""));
+    rows.forEach((row, at) => this.#count(row, answers[at], errors[at]));
+  }
+
+  #count(row, answer, error) {
+    this.done++;
+    if (answer) {
+      this.sum += answer.probability;
+      this.survived += answer.survived;
+      this.abstained += answer.confidence.abstain;
+    } else { this.bad++; }
+    if (this.first.length < SHOWN_ROWS) this.first.push([row[this.columns.name ?? this.columns.pclass] ?? "", answer, error]);
+  }
+}
+
+const open = (errors) => errors.flatMap((error, at) => (error === null ? [at] : []));
+const fitted = (row, width) => (row.length <= width ? [...row, ...Array(width - row.length).fill("")] : row.slice(0, width));
+
+function added(answer, error) {
+  if (!answer) return ["", "", "", "", "", "", "", error];
+  const { interval, prediction_set: set, typicality, warnings } = answer.confidence;
+  return [String(answer.probability), String(answer.survived), String(interval[0]), String(interval[1]), set.join("|"), String(typicality),
+    warnings.map((one) => `${one.field}: ${one.message}`).join("; "), ""];
+}
+
+// Ask until the service has room, as long as it says it will.
+async function patient(body, signal) {
+  for (let tries = 1; ; tries++) {
+    signal.throwIfAborted();
+    try {
+      return await ask("v1/predict/batch", body, signal);
+    } catch (error) {
+      if (!(error instanceof Refusal) || !error.passing || tries >= MOST_TRIES) throw error;
+      by("file-state").textContent = `Waiting: ${error.message}.`;
+      await pause(error.retryAfterSeconds ?? Math.min(tries, 10), signal);
+    }
+  }
+}
+
+function opened(file) {
+  if (address) URL.revokeObjectURL(address);
+  address = null;
+  by("file-name").textContent = file.name;
+  by("file-columns").textContent = by("file-state").textContent = "";
+  by("file-summary").replaceChildren();
+  by("file-problem").hidden = true;
+  by("file-download").hidden = true;
+  by("file-stop").hidden = false;
+  by("file-progress").value = 0;
+  by("file-run").hidden = false;
+}
+
+function progress(run, share) {
+  const rate = run.done / ((performance.now() - run.started) / 1000);
+  by("file-progress").value = share;
+  by("file-state").textContent = `${count(run.done)} rows, ${count(Math.round(rate))} a second.`;
+}
+
+function problem(text) {
+  by("file-problem").textContent = text;
+  by("file-problem").hidden = false;
+}
+
+function finished(run, before) {
+  by("file-stop").hidden = true;
+  by("file-state").textContent = "";
+  if (!run.done) { by("file-run").hidden = true; return; }
+  by("file-progress").value = before ? by("file-progress").value : 1;
+  address = URL.createObjectURL(new Blob(["\uFEFF", ...run.parts], { type: "text/csv" }));
+  const link = by("file-download");
+  link.href = address;
+  link.download = `${run.file.name.replace(/\.[^.]*$/, "")}.scored.csv`;
+  link.hidden = false;
+  const good = run.done - run.bad, errors = run.bad ? ` ${count(run.bad)} could not be; the column error says why.` : "";
+  const text = `${before}${count(good)} rows scored.${errors}`;
+  by("file-state").textContent = text;
+  say(text);
+  if (!good) return;
+  by("file-summary").replaceChildren(
+    html("p", { class: "fine" }, `On average ${percent(run.sum / good)} of 100 are expected to survive; ${count(run.survived)} more likely than not; ${count(run.abstained)} without a single answer.`),
+    table("The first rows", [run.columns.name === undefined ? "class" : "name", "probability", "interval", "set"], run.first.map(([name, answer, error]) => answer
+      ? [name, answer.probability.toFixed(3), answer.confidence.interval.map((one) => one.toFixed(3)).join("–"), answer.confidence.prediction_set.map(plain).join(" or ") || "neither"]
+      : [name, "–", "–", error])));
+}

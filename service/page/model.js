@@ -1,0 +1,109 @@
+// The model's card: what it is, how well it did on rows that it had not seen, and where it did worse.
+
+import { group, groupAxis, reliability } from "./charts.js";
+import { by, drawn, html, table } from "./elements.js";
+import { count, minus, percent, plain, plusMinus, range, signed, two } from "./words.js";
+
+const MAPS = {
+  identity: "none: the model’s own probabilities", temperature: "the logit divided by one number (Guo et al., 2017)",
+  platt: "a line through the logits (Platt, 1999)", beta: "a beta map (Kull et al., 2017)", isotonic: "steps that rise (isotonic regression)",
+  venn_abers: "merged Venn–Abers probabilities", half_venn_abers: "half of the way to the Venn–Abers probability",
+  focal_inverse: "the bend of the loss undone", loss_inverse: "the bend of the loss undone",
+};
+
+export function showModel(model) {
+  const { manifest: { origin, files }, evaluation } = model;
+  by("model-lead").textContent = `${origin.name}, version ${model.version}: a BERT fine-tuned in MLX that reads a passenger as a short text, and a map that straightens its probabilities.`;
+  by("model-body").replaceChildren(
+    html("div", { class: "model-columns" }, ...(evaluation.calibrated ? [diagram(evaluation), scores(evaluation)] : [])),
+    html("div", { class: "model-columns" }, evaluation.subgroups ? groups(evaluation) : null,
+      html("div", {}, evaluation.sets_at ? sets(evaluation.sets_at) : null, evaluation.peers ? peers(evaluation.peers) : null)),
+    html("div", { class: "model-columns" }, origins(model, origin, evaluation), versions(model, origin, files)));
+  by("model-body").hidden = false;
+}
+
+const section = (title, ...content) => html("section", {}, html("h3", {}, title), ...content);
+
+function scores({ how, rows, calibrated, raw }) {
+  const row = (name, pick, digits) => [name, plusMinus(pick(calibrated), digits), plusMinus(pick(raw), digits)];
+  return section("On rows that it had not seen",
+    html("p", { class: "fine" }, `${how}; ${count(rows)} rows, ± one standard error.`),
+    table("Scores, calibrated and raw", ["", "calibrated", "raw"], [
+      row("log loss", (one) => one.log_loss), row("Brier score", (one) => one.brier), row("area under the ROC curve", (one) => one.auc),
+      row("accuracy", (one) => one.accuracy), row("calibration error, ten bins", (one) => one.calibration_error.value),
+      ["… of a perfect model, by chance", calibrated.calibration_error.noise_floor.toFixed(3), raw.calibration_error.noise_floor.toFixed(3)],
+      ["… p-value", p(calibrated.calibration_error.p_value), p(raw.calibration_error.p_value)],
+    ]));
+}
+
+const p = (value) => (value < 0.001 ? "<0.001" : value.toFixed(3));
+
+function diagram({ reliability: held }) {
+  if (!held) return section("Reliability", html("p", { class: "fine" }, "This bundle was made before its evaluation kept the diagram’s data; train it again to see it here."));
+  const points = (rows) => rows.map((one) => ({ p: one.probability, rate: one.observed.value, low: one.observed.low, high: one.observed.high, rows: one.rows }));
+  const plot = html("div", { class: "plot" });
+  drawn(plot, reliability)({ points: points(held.calibrated), beside: points(held.raw), x: "mean probability" });
+  return section("Reliability", plot,
+    html("p", { class: "fine" }, key("full"), "calibrated, with 95 % intervals; larger where there are more passengers. ", key("open"), "raw: what the model says before the map. On the diagonal, what is said is true."),
+    html("details", {}, html("summary", {}, "Figures"), table("Calibrated, by tenth of probability", ["mean probability", "passengers", "survived", "95 %"],
+      held.calibrated.map((one) => [two(one.probability), count(one.rows), two(one.observed.value), range([one.observed.low, one.observed.high])]))));
+}
+
+const key = (kind) => html("span", { class: `key ${kind}`, "aria-hidden": "true" });
+
+function groups({ subgroups }) {
+  const rows = subgroups.flatMap((one) => {
+    const box = html("div", {});
+    drawn(box, group)({ observed: one.observed, expected: one.calibrated.expected });
+    return [html("span", {}, one.group), box];
+  });
+  const axis = html("div", {});
+  drawn(axis, groupAxis)({});
+  return section("Groups", html("div", { class: "groups", "aria-hidden": "true" }, rows, html("span", {}), axis),
+    html("p", { class: "fine" }, key("full"), "the share that survived, with its 95 % interval. ", key("open"), "the mean probability."),
+    html("details", {}, html("summary", {}, "Figures"), table("Groups", ["group", "passengers", "survived", "mean probability", "log loss"],
+      subgroups.map((one) => [one.group, count(one.rows), two(one.observed.value), two(one.calibrated.expected), plusMinus(one.calibrated.log_loss)]))));
+}
+
+function sets(found) {
+  return section("Prediction sets", html("p", { class: "fine" }, "How often a set held the truth, against what it was made for; and how many passengers got no single answer."),
+    table("Prediction sets", ["made for", "held the truth", "abstained", "wrong, if answered"],
+      found.map((one) => [`${percent(one.nominal)} %`, plusMinus(one.overall), `${percent(one.abstained)} %`, plusMinus(one.error_answered)])));
+}
+
+function peers(found) {
+  return section("Beside other models", html("p", { class: "fine" }, "On the same folds. Below 0, this model has the smaller log loss."),
+    table("Peers", ["model", "log loss", "this one minus it"],
+      Object.entries(found).map(([name, one]) => [plain(name), plusMinus(one.log_loss), `${signed(one.log_loss_difference.value, 3)} ± ${one.log_loss_difference.standard_error.toFixed(3)}`])));
+}
+
+function origins(model, { created, seed, base, loss, recipe, data }, { maps_chosen: maps }) {
+  const mapNames = [...new Set(maps ?? [])];
+  return section("How it came to be", list([
+    ["Data", `${count(data.rows)} passengers, ${count(data.survived)} survived (${percent(data.survived / data.rows)} %)`],
+    ["Map", mapNames.length ? mapNames.map((name) => name.split("+").map((part) => MAPS[part] ?? plain(part)).join(", then ")).join("; or ") : "see calibration.json in the bundle"],
+    ["Loss", plain(loss.name) + parameters(loss.parameters)],
+    ["Base", base.name], ["Made", new Date(created).toLocaleDateString(undefined, { dateStyle: "long" })], ["Seed", String(seed)],
+    ["Recipe", Object.entries(recipe).map(([name, value]) => `${plain(name)} ${value}`).join(", ")],
+  ]));
+}
+
+function parameters(held) {
+  const parts = Object.entries(held).map(([name, value]) => `${name} ${value && typeof value === "object"
+    ? Object.entries(value).map(([key_, one]) => `${key_} ${minus(one, 2)}`).join(", ") : value}`);
+  return parts.length ? `: ${parts.join("; ")}` : "";
+}
+
+function versions({ backend, version }, { packages, data }, files) {
+  return section("What computes it", list([
+    ["Version", version], ["Device", backend.device],
+    ["BLAS", `${backend.blas}, ${Math.round(backend.gflops)} GFLOP/s, ${backend.threads} threads`], ["Kernels", backend.compiler],
+    ["Trained with", Object.entries(packages).map(([name, found]) => `${name} ${found}`).join(", ")],
+    ["Data", `sha256 ${data.sha256.slice(0, 12)}…`],
+    ["Weights", files["model.safetensors"] ? `${(files["model.safetensors"].size / 1e6).toFixed(1)} MB, sha256 ${files["model.safetensors"].sha256.slice(0, 12)}…` : "–"],
+  ]));
+}
+
+function list(rows) {
+  return html("dl", { class: "card-list" }, rows.flatMap(([name, text]) => [html("dt", {}, name), html("dd", {}, text)]));
+}

@@ -1,0 +1,33 @@
+// Numbers and names as people read them.
+
+export const two = (value) => value.toFixed(2);
+export const percent = (value) => {
+  const found = 100 * value;
+  return found > 0 && found < 0.5 ? "<1" : found < 100 && found > 99.5 ? ">99" : String(Math.round(found));
+};
+export const count = (value) => value.toLocaleString("en");
+export const signed = (value, digits = 2) => {
+  const text = Math.abs(value).toFixed(digits);
+  return Number(text) === 0 ? text : (value < 0 ? "−" : "+") + text;
+};
+export const range = ([low, high]) => `${two(low)}–${two(high)}`;
+export const plusMinus = (one, digits = 3) =>
+  one?.value == null ? "–" : `${minus(one.value, digits)} ± ${one.standard_error == null ? "?" : one.standard_error.toFixed(digits)}`;
+export const minus = (value, digits = 3) => value.toFixed(digits).replace("-", "−");
+export const plain = (name) => name.replaceAll("_", " ");
+
+// "about 83 of 100", with the ends told apart from never and always.
+export function ofHundred(probability) {
+  const found = percent(probability);
+  return found === "<1" || found === "0" ? "fewer than 1" : found === ">99" || found === "100" ? "more than 99" : `about ${found}`;
+}
+
+const STEPS = {
+  model: "the model alone", loss_inverse: "the loss’s bend undone", focal_inverse: "the loss’s bend undone", temperature: "temperature",
+  platt: "Platt’s line", beta: "beta map", isotonic: "isotonic map", venn_abers: "towards Venn–Abers", prior_shift: "for the population served",
+};
+export const stepName = (step) => STEPS[step] ?? plain(step);
+
+export const BINS = { "unknown": "unknown", "known": "known", S: "Southampton", C: "Cherbourg", Q: "Queenstown" };
+export const binName = (variable, bin) =>
+  variable === "pclass" ? ({ 1: "first", 2: "second", 3: "third" })[bin] ?? bin : BINS[bin] ?? bin.replace("-", "–");
