@@ -7,7 +7,6 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
-from safetensors import safe_open
 
 from models.bert import BertConfig, BertModel, Linear
 
@@ -36,14 +35,8 @@ def load_classifier(config: dict[str, Any], weights: dict[str, np.ndarray]) -> B
     ``weights`` is emptied as they are taken over, so that they are in memory once.
     """
     model = BertClassifier(BertConfig.from_dict(config))
-<<<<<<< HEAD
-    # Not by MLX, whose own reading never returns where it can start no thread.
-    with safe_open(weights, "np") as file:
-        model.load_weights([(name, mx.array(file.get_tensor(name))) for name in file.keys()])  # noqa: SIM118
-=======
     # Before anything is evaluated, or the random weights that a new model has would be drawn.
     model.load_weights([(name, _taken(weights, name)) for name in list(weights)])
->>>>>>> main
     mx.eval(model.parameters())
     model.eval()
     for layer in model.bert.encoder.layer:

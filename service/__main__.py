@@ -20,24 +20,17 @@ from models.predictor import Predictor
 from service import export, keys, listening, logs, outcomes, score
 from service.app import create_app
 from service.batcher import Batcher, PredictorLike
-<<<<<<< HEAD
 from service.connections import Limits, end_late, let_the_last_in, most_connections, protocol
-=======
 from service.keys import KeysError
->>>>>>> main
 from service.metrics import Metrics
 from service.settings import Settings, SettingsError, read_settings
 from service.store import make_store
 
 LOGGER = logging.getLogger("evenkeel")
-<<<<<<< HEAD
 SWEEP_TICKS = 5
 """Of uvicorn's tenths of a second, between two looks for connections whose time is over."""
 
-COMMANDS = {"score": score.main, "outcomes": outcomes.main, "export": export.main}
-=======
 COMMANDS = {"score": score.main, "outcomes": outcomes.main, "export": export.main, "keys": keys.main}
->>>>>>> main
 
 
 class Server(uvicorn.Server):
@@ -136,14 +129,8 @@ def _serve(settings: Settings, tls: dict[str, Any]) -> int:
     )  # fmt: skip
     limits = Limits(settings.read_seconds, settings.idle_seconds, most_connections(settings.max_connections))
     config = uvicorn.Config(
-<<<<<<< HEAD
         app, host=settings.host, port=settings.port, log_level="error", access_log=False, server_header=False,
         http=protocol(limits), timeout_keep_alive=math.ceil(settings.idle_seconds),
-        timeout_graceful_shutdown=int(settings.timeout_seconds) + 1,
-    )  # fmt: skip
-    servers.append(Server(config, app.state.batcher, limits, settings.grace_seconds))
-=======
-        app, host=settings.host, port=settings.port, log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=int(settings.timeout_seconds) + 1, **tls,
     )  # fmt: skip
     try:
@@ -152,8 +139,7 @@ def _serve(settings: Settings, tls: dict[str, Any]) -> int:
         print(f"service: the TLS certificate, key or authorities cannot be used: {error}", file=sys.stderr)
         return 2
     listening.warn(settings)
-    servers.append(Server(config, app.state.batcher, settings.grace_seconds))
->>>>>>> main
+    servers.append(Server(config, app.state.batcher, limits, settings.grace_seconds))
     try:
         servers[0].run()
     except SystemExit:

@@ -17,6 +17,7 @@ from service.drift_keeper import DriftKeeper
 from service.errors import (
     BadHeader,
     BodyTooLarge,
+    BodyTooSlow,
     DeadlinePassed,
     InvalidBody,
     LengthRequired,
@@ -40,16 +41,6 @@ T = TypeVar("T", bound=msgspec.Struct)
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 SHOWN_CHARACTERS = 60
 
-<<<<<<< HEAD
-REFUSALS = {
-    status: ResponseSpec(Problem, description=text, media_type="application/problem+json")
-    for status, text in {
-        400: "malformed body", 406: "neither JSON nor MessagePack is accepted", 408: "body too slow",
-        411: "no body", 413: "body too large",
-        415: "neither JSON nor MessagePack, or an unknown coding", 422: "faults in the body",
-        429: "queue full", 503: "not ready", 504: "deadline passed",
-    }.items()
-=======
 NOT_ACCEPTABLE = refusals(
     (
         "Accept takes neither JSON nor MessagePack",
@@ -61,6 +52,7 @@ READ_REFUSALS = refusals(("not loaded yet", NotReady("the model is being loaded"
 
 BODY_REFUSALS = refusals(
     ("not JSON or MessagePack, or a key stands twice", MalformedBody("the body is not JSON: Input data was truncated")),
+    ("the body did not come within read_seconds", BodyTooSlow(4096)),
     ("neither Content-Length nor Transfer-Encoding", LengthRequired()),
     ("body larger than max_body_bytes", BodyTooLarge(1 << 20)),
     (
@@ -93,7 +85,6 @@ TIMEOUT = {
     "name": TIMEOUT_HEADER, "in": "header", "required": False,
     "schema": {"type": "integer", "minimum": 1, "maximum": 10**12 - 1},
     "description": "How long the client waits, at most timeout_seconds.",
->>>>>>> main
 }  # fmt: skip
 """A parameter of every route that predicts."""
 

@@ -62,9 +62,6 @@ PASSENGER = {
     "pclass": 1, "sex": "female", "name": "Allison, Miss. Helen Loraine", "age": 2, "sibsp": 1, "parch": 2,
     "fare": 151.55, "ticket": "113781", "cabin": "C22 C26", "embarked": "S",
 }  # fmt: skip
-<<<<<<< HEAD
-DRIFT_REFUSALS = {status: REFUSALS[status] for status in (400, 406, 408, 411, 413, 415, 422, 503)}
-=======
 """The passenger of the document's examples."""
 
 ID = "0199c1f2-6a5e-7c3b-9d41-2f0b8c7e5a10"
@@ -120,7 +117,6 @@ TO_OUTCOME = {
         "requestBody": {"outcomes": [{"id": "$response.body#/id", "survived": True}]},
     }
 }
->>>>>>> main
 
 
 @post(

@@ -15,15 +15,9 @@ ServiceError
 ├── InvalidBody     422   carries every fault
 ├── InvalidQuery    400
 ├── BundleRefused   422
-<<<<<<< HEAD
-├── QueueFull       429   carries when to come back
-├── OutcomesNotKept  404
-├── PredictionFailed, NotReady, OutOfMemory, StoreUnavailable  503
-=======
 ├── QueueFull, RateLimited  429   carry when to come back
 ├── OutcomesNotKept, UnknownModel  404
-├── PredictionFailed, NotReady, StoreUnavailable, TooManySubscribers  503
->>>>>>> main
+├── PredictionFailed, NotReady, OutOfMemory, StoreUnavailable, TooManySubscribers  503
 ├── ClientLeft      499   nobody reads it, the counters do
 └── DeadlinePassed  504
 """
@@ -227,13 +221,10 @@ def service_problem(_: Request[Any, Any, Any], error: ServiceError) -> Response[
         headers["Retry-After"] = str(error.retry_after_seconds)
     elif status == 503:
         headers["Retry-After"] = "1"
-<<<<<<< HEAD
     if isinstance(error, BodyTooSlow):
         headers["Connection"] = "close"
-=======
     if isinstance(error, NotAuthenticated):
         headers["WWW-Authenticate"] = "Bearer"
->>>>>>> main
     if isinstance(error, UnknownCoding):
         headers["Accept-Encoding"] = "zstd, gzip"
     return _respond(status, str(error), error.faults if isinstance(error, InvalidBody) else [], headers)

@@ -24,24 +24,16 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 SMALLEST_PROBABILITY = 1e-12
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 REASONS = (
-<<<<<<< HEAD
     "malformed", "media_type", "invalid", "too_large", "too_slow", "queue_full", "unavailable", "deadline",
-    "client_left", "other",
-=======
-    "malformed", "media_type", "invalid", "too_large", "queue_full", "unavailable", "deadline", "client_left",
-    "unauthenticated", "forbidden", "rate", "host", "other",
->>>>>>> main
+    "client_left", "unauthenticated", "forbidden", "rate", "host", "other",
 )  # fmt: skip
 FAILURES = ("not_finite", "error", "lost")
 DROP_REASONS = ("queue_full", "refused", "stopped")
 REASON_OF_STATUS = {
     400: "malformed",
-<<<<<<< HEAD
-    408: "too_slow",
-=======
     401: "unauthenticated",
     403: "forbidden",
->>>>>>> main
+    408: "too_slow",
     413: "too_large",
     415: "media_type",
     422: "invalid",
