@@ -13,11 +13,10 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.response import Stream
 
 from service import diagnosis
-from service.answering import AnyRequest, batcher_of, drift_of
+from service.answering import REFUSALS, AnyRequest, batcher_of, drift_of
 from service.batcher import Batcher
 from service.drift import STREAMS, Drift
 from service.errors import NotReady, TooManySubscribers
-from service.openapi import refusals
 from service.schemas import DriftReport
 
 MAX_SUBSCRIBERS = 64
@@ -96,15 +95,12 @@ def stopping(batcher: Batcher) -> bool:
 
 
 @get(
-    "/v1/drift/events", operation_id="followDrift", summary="What changes since training, as it does", tags=["drift"],
+    "/v1/drift/events",
     responses={
         200: ResponseSpec(DriftReport, media_type=EVENT_STREAM, description="events named drift, without end"),
-        **refusals(
-            ("not loaded yet, or stopping", NotReady("the model is being loaded")),
-            ("as many follow as may", TooManySubscribers()),
-        ),
+        503: REFUSALS[503],
     },
-)  # fmt: skip
+)
 async def drift_events(request: AnyRequest) -> Response[Any]:
     """Server-sent events named ``drift``: the report now, and again, at most once a second, when it has changed."""
     batcher = batcher_of(request)

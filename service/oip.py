@@ -15,33 +15,26 @@ from litestar.params import FromPath
 from msgspec import Struct
 
 from models.bundle import Bundle
-from service.answering import TIMEOUT, TIMEOUT_HEADER, AnyRequest, answered, batcher_of, not_ready
+from service.answering import AnyRequest, answered, batcher_of, not_ready
 from service.bodies import SHOWN_CHARACTERS, shown
-from service.errors import (
-    BadHeader,
-    BodyTooLarge,
-    DeadlinePassed,
-    LengthRequired,
-    MalformedBody,
-    NotReady,
-    PredictionFailed,
-    ProtocolError,
-    QueueFull,
-    UnknownCoding,
-    UnknownModel,
-    WrongMediaType,
-)
+from service.errors import BadHeader, UnknownModel, WrongMediaType
 from service.incoming import read_body
 from service.negotiation import JSON
-from service.oip_inputs import BYTES, FIELDS, WHOLE, InferRequest, read_passengers, read_request
+from service.oip_inputs import BYTES, FIELDS, WHOLE, read_passengers, read_request
 from service.oip_outputs import OUTPUTS, OutputTensor, wanted_outputs, write_output
-from service.openapi import BINARY, PARAMETERS, TAKES, Body, refusals
 
+BINARY = "application/octet-stream"
 HEADER_LENGTH = "Inference-Header-Content-Length"
 BINARY_EXTENSION = "binary_tensor_data"
 
 E = TypeVar("E", bound=Exception)
 Handler = Callable[[Request[Any, Any, Any], E], Response[bytes]]
+
+
+class ProtocolError(Struct, frozen=True):
+    """The protocol's form of an error."""
+
+    error: str
 
 
 class ServerMetadata(Struct, frozen=True):
@@ -90,6 +83,11 @@ class InferResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
     outputs: list[OutputTensor]
 
 
+def refusals(*statuses: int) -> dict[int, ResponseSpec]:
+    """The protocol's errors, for OpenAPI."""
+    return {status: ResponseSpec(ProtocolError, description="error", media_type=JSON) for status in statuses}
+
+
 def in_protocols_form(handle: Handler[E]) -> Handler[E]:
     """An exception handler → one whose responses under /v2 are of the protocol's form, and elsewhere as they were."""
 
@@ -107,59 +105,9 @@ def in_protocols_form(handle: Handler[E]) -> Handler[E]:
     return handled
 
 
-NAMES = {
-    PARAMETERS: [
-        {
-            "name": "name", "in": "path", "required": True, "schema": {"type": "string"}, "example": "titanic",
-            "description": "The model's name, as GET /v1/model tells it.",
-        },
-        {
-            "name": "version", "in": "path", "required": True, "schema": {"type": "string"}, "example": "3f9c0d1e2a4b",
-            "description": "The version that is served.",
-        },
-    ]
-}  # fmt: skip
-MODEL_REFUSALS = refusals(
-    ("another model, or another version of it", UnknownModel('there is no model "x"; this service has titanic')),
-    ("not loaded yet", NotReady("the model is being loaded")),
-)
-INFER_REFUSALS = refusals(
-    ("wrong in any way", MalformedBody("the body is not JSON: Input data was truncated")),
-    (
-        f"{TIMEOUT_HEADER} is not a number of milliseconds",
-        BadHeader(f"{TIMEOUT_HEADER} is soon; it must be a whole number of milliseconds from 1"),
-    ),
-    ("neither Content-Length nor Transfer-Encoding", LengthRequired()),
-    ("body larger than max_body_bytes", BodyTooLarge(1 << 20)),
-    (
-        "another Content-Type",
-        WrongMediaType(f"Content-Type is text/plain; it must be {JSON}, {BINARY} or absent"),
-    ),
-    (
-        "compressed by something else than gzip or zstd",
-        UnknownCoding("Content-Encoding is br; it must be gzip, zstd or absent"),
-    ),
-    ("more requests wait than can be answered in time", QueueFull(1)),
-    ("the model gave no finite number", PredictionFailed("the model gave no valid answer for this request")),
-    ("not answered within the client's or the service's limit", DeadlinePassed("no answer within 30 seconds")),
-    beside=MODEL_REFUSALS,
-)  # fmt: skip
-TENSORS = {
-    "inputs": [
-        {"name": "pclass", "shape": [2], "datatype": "INT64", "data": [1, 3]},
-        {"name": "sex", "shape": [2], "datatype": BYTES, "data": ["female", "male"]},
-        {"name": "fare", "shape": [2], "datatype": "FP64", "data": [151.55, 7.25]},
-    ],
-    "outputs": [{"name": "probability"}],
-}
-
-
-@get(
-    "/v2", operation_id="getServerMetadata", summary="What answers here", tags=["inference protocol"],
-    responses={200: ResponseSpec(ServerMetadata, description="name, version and extensions")},
-)  # fmt: skip
+@get("/v2", responses={200: ResponseSpec(ServerMetadata)})
 async def server() -> ServerMetadata:
-    """The service's name and version, and the extensions of the protocol that it has."""
+    """What answers here."""
     try:
         number = version("evenkeel")
     except PackageNotFoundError:
@@ -167,22 +115,13 @@ async def server() -> ServerMetadata:
     return ServerMetadata("evenkeel", number, [BINARY_EXTENSION])
 
 
-@get(
-    "/v2/health/live", operation_id="getServerLive", summary="Does the process answer?", tags=["inference protocol"],
-    responses={200: ResponseSpec(ServerLive, description="it does")},
-)  # fmt: skip
+@get("/v2/health/live")
 async def live() -> ServerLive:
     """The process runs and answers."""
     return ServerLive(True)
 
 
-@get(
-    "/v2/health/ready", operation_id="getServerReady", summary="Is the model loaded?", tags=["inference protocol"],
-    responses={
-        200: ResponseSpec(ServerReady, description="send requests"),
-        503: ResponseSpec(ServerReady, description="send none"),
-    },
-)  # fmt: skip
+@get("/v2/health/ready", responses={200: ResponseSpec(ServerReady), 503: ResponseSpec(ServerReady)})
 async def ready(request: AnyRequest) -> Response[ServerReady]:
     """The model is loaded and warm, and the process is not stopping."""
     found = _is_ready(request)
@@ -191,27 +130,22 @@ async def ready(request: AnyRequest) -> Response[ServerReady]:
 
 @get(
     ["/v2/models/{name:str}/ready", "/v2/models/{name:str}/versions/{version:str}/ready"],
-    operation_id="getModelReady", summary="Can the model be asked?", tags=["inference protocol"], opt=NAMES,
-    responses={
-        200: ResponseSpec(ModelReady, description="it can"), **MODEL_REFUSALS,
-        503: ResponseSpec(ModelReady | ProtocolError, description="it cannot"),
-    },
-)  # fmt: skip
+    responses={200: ResponseSpec(ModelReady), **refusals(404, 503)},
+)
 async def model_ready(
     request: AnyRequest, name: FromPath[str], version: FromPath[str | None] = None
 ) -> Response[ModelReady]:
-    """Whether the named model is loaded and the process is not stopping."""
+    """The named model can be asked."""
     found = _is_ready(request)
     return Response(ModelReady(_served(request, name, version).name, found), status_code=200 if found else 503)
 
 
 @get(
     ["/v2/models/{name:str}", "/v2/models/{name:str}/versions/{version:str}"],
-    operation_id="getModelMetadata", summary="The model's inputs and outputs", tags=["inference protocol"], opt=NAMES,
-    responses={200: ResponseSpec(ModelMetadata, description="the tensors"), **MODEL_REFUSALS},
-)  # fmt: skip
+    responses={200: ResponseSpec(ModelMetadata), **refusals(404, 503)},
+)
 async def model(request: AnyRequest, name: FromPath[str], version: FromPath[str | None] = None) -> ModelMetadata:
-    """The tensors that the named model takes and gives, with their datatypes."""
+    """The named model's inputs and outputs."""
     bundle = _served(request, name, version)
     inputs = [TensorMetadata(field, sent.datatype, [-1]) for field, sent in FIELDS.items()]
     return ModelMetadata(
@@ -223,11 +157,9 @@ async def model(request: AnyRequest, name: FromPath[str], version: FromPath[str 
 
 @post(
     ["/v2/models/{name:str}/infer", "/v2/models/{name:str}/versions/{version:str}/infer"],
-    status_code=200, operation_id="infer", summary="Predict up to 1024 passengers, as tensors",
-    tags=["inference protocol"],
-    opt={TAKES: Body(InferRequest, TENSORS, media_types=(JSON, BINARY)), PARAMETERS: [*NAMES[PARAMETERS], TIMEOUT]},
-    responses={200: ResponseSpec(InferResponse, description="the tensors asked for"), **INFER_REFUSALS},
-)  # fmt: skip
+    status_code=200,
+    responses={200: ResponseSpec(InferResponse), **refusals(400, 404, 411, 413, 415, 429, 503, 504)},
+)
 async def infer(request: AnyRequest, name: FromPath[str], version: FromPath[str | None] = None) -> Response[bytes]:
     """1 to 1024 passengers, as one tensor per field or as JSON objects in one tensor → one tensor per output."""
     _served(request, name, version)

@@ -22,11 +22,10 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from msgspec import Struct
 
 from models.passenger import Passenger
-from service.answering import TIMEOUT, TIMEOUT_HEADER, AnyRequest, answered, batcher_of, deadline_seconds, not_ready
+from service.answering import REFUSALS, AnyRequest, answered, batcher_of, deadline_seconds, not_ready
 from service.bodies import SHOWN_CHARACTERS, decode_body
 from service.errors import (
     STATUS,
-    BadHeader,
     Fault,
     InvalidBody,
     NotReady,
@@ -38,7 +37,6 @@ from service.errors import (
 )
 from service.metrics import Metrics
 from service.negotiation import JSON
-from service.openapi import PARAMETERS, TAKES, Body, refusals
 from service.schemas import PredictionResponse
 
 LOGGER = logging.getLogger("evenkeel")
@@ -379,28 +377,14 @@ def _check(request: AnyRequest) -> None:
         raise not_ready(batcher)
 
 
-LINES = """{"pclass": 1, "sex": "female", "age": 38}
-{"pclass": 3, "sex": "male"}
-"""
-STREAM_REFUSALS = refusals(
-    (
-        f"{TIMEOUT_HEADER} is not a number of milliseconds",
-        BadHeader(f"{TIMEOUT_HEADER} is soon; it must be a whole number of milliseconds from 1"),
-    ),
-    (
-        "another Content-Type, or a Content-Encoding",
-        WrongMediaType(f"Content-Type is text/plain; it must be {NDJSON} or application/jsonl, in UTF-8"),
-    ),
-    ("not loaded yet, or stopping", NotReady("the model is being loaded")),
-)
-
-
 @post(
-    "/v1/predict/stream", status_code=200, operation_id="predictStream", tags=["predictions"],
-    summary="Predict any number of passengers, line by line",
-    opt={TAKES: Body(Passenger, LINES, media_types=(NDJSON,)), PARAMETERS: [TIMEOUT]},
-    responses={200: ResponseSpec(ANSWER, description="one a line", media_type=NDJSON), **STREAM_REFUSALS},
-)  # fmt: skip
+    "/v1/predict/stream",
+    status_code=200,
+    responses={
+        200: ResponseSpec(ANSWER, description="one a line", media_type=NDJSON),
+        **{status: REFUSALS[status] for status in (400, 415, 503)},
+    },
+)
 async def predict_stream(request: AnyRequest) -> ASGIApp:
     """Any number of passengers, one JSON object a line → a line each, in order, as they are ready.
 
