@@ -13,11 +13,11 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.response import Stream
 
 from service import diagnosis
-from service.answering import REFUSALS, AnyRequest, batcher_of, drift_of
+from service.answering import AnyRequest, batcher_of, drift_of
 from service.batcher import Batcher
 from service.drift import STREAMS, Drift
 from service.errors import NotReady, TooManySubscribers
-from service.schemas import DriftReport
+from service.openapi import refusals
 
 MAX_SUBSCRIBERS = 64
 """Each holds a connection, and no memory that grows: what a slow one has not taken is never queued."""
@@ -95,12 +95,17 @@ def stopping(batcher: Batcher) -> bool:
 
 
 @get(
-    "/v1/drift/events",
+    "/v1/drift/events", operation_id="followDrift", summary="Follow what has changed", tags=["drift"],
     responses={
-        200: ResponseSpec(DriftReport, media_type=EVENT_STREAM, description="events named drift, without end"),
-        503: REFUSALS[503],
+        200: ResponseSpec(
+            str, media_type=EVENT_STREAM, description="events named drift, without end; the data of each is a DriftReport"
+        ),
+        **refusals(
+            ("not loaded yet, or stopping", NotReady("the model is being loaded")),
+            (f"{MAX_SUBSCRIBERS} clients follow already", TooManySubscribers()),
+        ),
     },
-)
+)  # fmt: skip
 async def drift_events(request: AnyRequest) -> Response[Any]:
     """Server-sent events named ``drift``: the report now, and again, at most once a second, when it has changed."""
     batcher = batcher_of(request)
