@@ -17,12 +17,12 @@ from litestar.enums import MediaType
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.params import ParameterKwarg, ParamType
+from litestar.params import ParameterKwarg
 from litestar.routes import BaseRoute, HTTPRoute
 from msgspec import Struct
 
 from models.passenger import MEANINGS
-from service.access import Need, need_of
+from service.access import Need, closed_without_keys, need_of
 from service.bodies import decode_body
 from service.errors import (
     PROBLEM,
@@ -106,7 +106,7 @@ class ErrorForm(Struct, frozen=True):
 
     form: Any
     media_type: str
-    of_detail: Callable[[str], Any]
+    of_problem: Callable[[Any], Any]
 
 
 @dataclass
@@ -211,7 +211,7 @@ def _operation(route: HTTPRoute, handler: HTTPRouteHandler, schema_of: Mapping[A
         **({"requestBody": _request_body(body, schema_of)} if body else {}),
         "responses": {
             str(status): _response(status, spec, handler, body, schema_of)
-            for status, spec in _answers(need, handler).items()
+            for status, spec in _answers(need, route.path_format, handler).items()
         },
         "security": _security(need, route.path_format),
         "x-scope": need,
@@ -223,27 +223,27 @@ def _operation_id(route: HTTPRoute, handler: HTTPRouteHandler) -> str | None:
     return named(handler, next(iter(handler.http_methods)), route.path_components) if callable(named) else named
 
 
-def _answers(need: Need | None, handler: HTTPRouteHandler) -> dict[int, ResponseSpec]:
+def _answers(need: Need | None, path: str, handler: HTTPRouteHandler) -> dict[int, ResponseSpec]:
     """The handler's responses and those before it, in the form of the handler's errors."""
     errors: ErrorForm | None = handler.opt.get(ERRORS)
-    found = refusals(*access_refusals(need), beside=handler.responses or {})
+    found = refusals(*access_refusals(need, path), beside=handler.responses or {})
     return found if errors is None else {status: _in_form(spec, errors) for status, spec in found.items()}
 
 
 def _in_form(spec: ResponseSpec, errors: ErrorForm) -> ResponseSpec:
     if spec.data_container is not Problem:
         return spec
-    examples = [replace(one, value=errors.of_detail(one.value["detail"])) for one in spec.examples or ()]
+    examples = [replace(one, value=errors.of_problem(one.value)) for one in spec.examples or ()]
     return replace(spec, data_container=errors.form, media_type=errors.media_type, examples=examples)
 
 
-def access_refusals(need: Need | None) -> Iterator[tuple[str, ServiceError]]:
+def access_refusals(need: Need | None, path: str) -> Iterator[tuple[str, ServiceError]]:
     """When service/access.py refuses what is asked of a route, and an error that it then raises."""
     if need != "open":
         yield "there are keys, and none was sent, or one that is unknown or has expired", NotAuthenticated()
         yield "the key's rate is used up", RateLimited(1)
     if need not in ("open", "any"):
-        closed = ", or the service was started without keys" if need == "admin" else ""
+        closed = ", or the service was started without keys" if closed_without_keys(path) else ""
         yield f"the key does not have the scope {need}{closed}", NotPermitted(f"the key does not have the scope {need}")
     yield "a host name that is not among allowed_hosts", Misdirected("other.example", ["evenkeel.example"])
 
@@ -258,7 +258,8 @@ def _security(need: Need | None, path: str) -> list[dict[str, list[str]]]:
     if need == "open":
         return []
     # A service may be without keys, and then /admin is closed.
-    return [*({name: []} for name in KEY_SCHEMES), *([] if path.startswith("/admin/") else [{}])]
+    with_key: list[dict[str, list[str]]] = [{name: []} for name in KEY_SCHEMES]
+    return with_key if closed_without_keys(path) else [*with_key, {}]
 
 
 def _parameters(route: HTTPRoute, handler: HTTPRouteHandler) -> Iterator[dict[str, Any]]:
@@ -268,7 +269,7 @@ def _parameters(route: HTTPRoute, handler: HTTPRouteHandler) -> Iterator[dict[st
     for field in handler.parsed_fn_signature.parameters.values():
         told = field.kwarg_definition
         # One of the path that is not in this route is in another of the handler's.
-        if isinstance(told, ParameterKwarg) and told.param_type is not ParamType.PATH:
+        if isinstance(told, ParameterKwarg) and told.param_type.value != "path":
             schema = {**msgspec.json.schema(field.annotation), **(told.schema_extra or {})}
             default = {"default": field.default} if field.has_default else {}
             yield {
@@ -302,11 +303,10 @@ def _response(
     described = {"description": spec.description, "headers": _headers(status, spec, handler)}
     if spec.data_container is not None:
         schema = _schema(spec.data_container, media_type, schema_of)
-        described["content"] = {
-            media_type: {"schema": schema, "examples": examples} if examples else {"schema": schema}
-        }
+        content: dict[str, Any] = {media_type: {"schema": schema, **({"examples": examples} if examples else {})}}
         if isinstance(spec, Negotiated):
-            described["content"][spec.other] = {"schema": schema} if spec.other == MESSAGEPACK else {}
+            content[spec.other] = {"schema": schema} if spec.other == MESSAGEPACK else {}
+        described["content"] = content
     return described | ({"links": links} if links else {})
 
 
