@@ -98,7 +98,8 @@ def stopping(batcher: Batcher) -> bool:
     "/v1/drift/events", operation_id="followDrift", summary="Follow what has changed", tags=["drift"],
     responses={
         200: ResponseSpec(
-            str, media_type=EVENT_STREAM, description="events named drift, without end; the data of each is a DriftReport"
+            str, media_type=EVENT_STREAM,
+            description="events named drift, without end; the data of each is a DriftReport",
         ),
         **refusals(
             ("not loaded yet, or stopping", NotReady("the model is being loaded")),

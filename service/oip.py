@@ -99,7 +99,7 @@ class InferResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
     outputs: list[OutputTensor]
 
 
-PROTOCOL = ErrorForm(ProtocolError, JSON, lambda detail: {"error": detail})
+PROTOCOL = ErrorForm(ProtocolError, JSON, lambda problem: {"error": problem["detail"]})
 TAGGED: dict[str, Any] = {"tags": ["open inference protocol"], "opt": {ERRORS: PROTOCOL}}
 NAMED_REFUSALS = refusals(
     ("another model or version than the one served", UnknownModel('there is no model "x"; this service has titanic')),
@@ -107,6 +107,7 @@ NAMED_REFUSALS = refusals(
 )
 """What every route may refuse that names the model."""
 
+READY_OR_NOT: Any = ModelReady | ProtocolError
 NOT_LOADED = Example(
     id="not_ready", summary="not loaded yet", value=msgspec.to_builtins(ProtocolError("the model is being loaded"))
 )
@@ -216,7 +217,7 @@ async def ready(request: AnyRequest) -> Response[ServerReady]:
     responses={
         200: ResponseSpec(ModelReady, description="it can"), **NAMED_REFUSALS,
         503: ResponseSpec(
-            ModelReady | ProtocolError, description="not loaded yet, or stopping", media_type=JSON, examples=[NOT_LOADED]
+            READY_OR_NOT, description="not loaded yet, or stopping", media_type=JSON, examples=[NOT_LOADED]
         ),
     },
 )  # fmt: skip
