@@ -38,7 +38,7 @@ checks.negative_data_rejection.enabled = false
 include-operation-id = ["oipInfer", "oipInferOfVersion"]
 checks.positive_data_acceptance.enabled = false
 """
-CASES_PER_EXAMPLE = 15
+CASES_PER_EXAMPLE = 25
 """Requests that one example per operation comes to, at least: there are valid and faulty ones, of two media types."""
 
 
@@ -73,7 +73,7 @@ def test_no_request_is_answered_otherwise_than_the_document_says(bundle_folder: 
     report = msgspec.json.decode((tmp_path / "report.json").read_bytes())
     assert report["complete"]
     assert (report["failures"], report["errors"], report["test_cases"]["errored"]) == ([], [], 0)
-    assert report["operations"]["tested"] == report["operations"]["total"]
+    assert report["operations"]["tested"] == report["operations"]["total"] - 1  # all but the endless
     assert {phase["status"] for phase in report["phases"].values()} == {"success"}
     assert report["test_cases"]["generated"] >= cases
     assert "unexpected error" not in stderr
