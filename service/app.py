@@ -102,7 +102,7 @@ def create_app(
         logging_config=None,
         debug=False,
     )  # fmt: skip
-    app.state.documents = schema_pages.documents(app.routes, keyed=settings.keys is not None)
+    app.state.documents = schema_pages.documents(app.routes)
     for route in app.routes:
         if isinstance(route, HTTPRoute) and route.path.startswith(("/v1/", "/v2/")):
             for method in route.methods - {"OPTIONS"}:

@@ -207,12 +207,6 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     errors: list[Fault] = []
 
 
-class ProtocolError(Struct, frozen=True):
-    """The form of an error in the Open Inference Protocol, under /v2."""
-
-    error: str
-
-
 def service_problem(_: Request[Any, Any, Any], error: ServiceError) -> Response[bytes]:
     """The response to one of our exceptions."""
     status = STATUS[type(error)]

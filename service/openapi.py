@@ -7,22 +7,22 @@ a handler reads by itself. A handler says what it is in Litestar's words, ``oper
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import UnionType
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import msgspec
 from litestar.enums import MediaType
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.params import ParameterKwarg, PathParameter
+from litestar.params import ParameterKwarg
 from litestar.routes import BaseRoute, HTTPRoute
 from msgspec import Struct
 
 from models.passenger import MEANINGS
-from service.access import need_of
+from service.access import Need, closed_without_keys, need_of
 from service.bodies import decode_body
 from service.errors import (
     PROBLEM,
@@ -31,7 +31,6 @@ from service.errors import (
     NotAuthenticated,
     NotPermitted,
     Problem,
-    ProtocolError,
     RateLimited,
     ServiceError,
     service_problem,
@@ -39,10 +38,10 @@ from service.errors import (
 from service.negotiation import JSON, MESSAGEPACK
 
 VERSION = "0.1.0"
-TAKES, PARAMETERS, LINKS = "takes", "parameters", "links"
-"""Keys of a handler's ``opt``: the `Body` that it reads, parameters that are not its arguments, links by name."""
+TAKES, PARAMETERS, LINKS, ERRORS = "takes", "parameters", "links", "errors"
+"""Keys of a handler's ``opt``: the `Body` that it reads, parameters that are not its arguments, links by name, and the
+`ErrorForm` of its errors if they are no problem details."""
 
-PARAMETER = re.compile(r"{(\w+)")
 REFERENCE = "#/components/schemas/{name}"
 
 INFO = {
@@ -63,8 +62,8 @@ TAGS = {
     "outcomes": "What became of passengers that were predicted.",
     "model": "What is served.",
     "drift": "Whether the probabilities are still true.",
-    "inference protocol": "The predictions in the Open Inference Protocol, version 2, with its own form of errors.",
     "operations": "For balancers, orchestrators and Prometheus.",
+    "open inference protocol": "For clients of Triton and KServe; errors are of the protocol's own form.",
 }
 """Tags in the order of the document, and what each holds."""
 
@@ -81,19 +80,20 @@ RETRY_AFTER = {
         "schema": {"type": "integer", "minimum": 0},
     }
 }
-AUTHENTICATE = {"WWW-Authenticate": {"description": "How to send a key.", "schema": {"type": "string"}}}
-SECURITY = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "A key, made by python -m service keys."},
-    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
+CHALLENGE = {"WWW-Authenticate": {"description": "How a key is sent.", "schema": {"type": "string"}}}
+
+KEY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key, where the service was started with keys."},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same keys, sent otherwise."},
 }
-BINARY = "application/octet-stream"
+"""The ways to send a key."""
+
+SEQUENCES = ("application/x-ndjson",)
+"""Media types of one JSON value a line. A schema of theirs is of all values as an array, as OpenAPI 3.2 has it."""
 
 
 class Body(Struct, frozen=True):
-    """What a route reads: its form, a body that it takes, and one that it refuses with 422, if it does so.
-
-    Of a stream the form is that of a line, and the example is text.
-    """
+    """What a route reads: its form, a body that it takes, and one of the form's media type that gets 422, if any."""
 
     form: Any
     example: Any
@@ -101,9 +101,19 @@ class Body(Struct, frozen=True):
     media_types: tuple[str, ...] = (JSON, MESSAGEPACK)
 
 
+class ErrorForm(Struct, frozen=True):
+    """The form of a protocol's own errors, from what problem details would say."""
+
+    form: Any
+    media_type: str
+    of_problem: Callable[[Any], Any]
+
+
 @dataclass
 class Negotiated(ResponseSpec):
-    """A response in JSON, or in MessagePack for whoever asks for it."""
+    """A response in JSON, or in another media type for whoever asks for it; in MessagePack it is of the same form."""
+
+    other: str = MESSAGEPACK
 
 
 def refusals(
@@ -133,26 +143,25 @@ def problem_of(error: ServiceError) -> dict[str, Any]:
     return problem
 
 
-def document(routes: Iterable[BaseRoute], keyed: bool = False) -> dict[str, Any]:
-    """The OpenAPI document of the routes that are not left out of it (``include_in_schema``), with keys or without."""
-    operations = [
-        Operation(
-            route.path_format, list(route.path_parameters), handler, _responses(route.path_format, handler, keyed)
-        )
+def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
+    """The OpenAPI document of the routes that are not left out of it (``include_in_schema``)."""
+    handlers = [
+        (route, handler)
         for route in routes
         if isinstance(route, HTTPRoute)
         for handler in route.route_handlers
         if handler.include_in_schema is not False and handler.http_methods != {"OPTIONS"}
     ]
-    forms = list(dict.fromkeys(form for one in operations for form in one.forms()))
+    forms = list(dict.fromkeys(form for _, handler in handlers for form in _forms(handler)))
     schemas, components = msgspec.json.schema_components(forms, ref_template=REFERENCE)
     schema_of = dict(zip(forms, (_repaired(one) for one in schemas), strict=True))
     order = list(TAGS)
     paths: dict[str, Any] = {}
-    for one in sorted(operations, key=lambda one: (order.index((one.handler.tags or order)[0]), one.path)):
-        for method in sorted(one.handler.http_methods - {"HEAD", "OPTIONS"}):
-            paths.setdefault(one.path, {})[method.lower()] = _operation(one, schema_of, keyed)
-    security = {"securitySchemes": SECURITY} if keyed else {}
+    for route, handler in sorted(
+        handlers, key=lambda pair: (order.index((pair[1].tags or order)[0]), pair[0].path_format)
+    ):
+        for method in sorted(handler.http_methods - {"HEAD", "OPTIONS"}):
+            paths.setdefault(route.path_format, {})[method.lower()] = _operation(route, handler, schema_of)
     return {
         "openapi": "3.1.0",
         "info": INFO,
@@ -160,134 +169,145 @@ def document(routes: Iterable[BaseRoute], keyed: bool = False) -> dict[str, Any]
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": _described({name: _repaired(one) for name, one in sorted(components.items())}), **security,
+            "schemas": _described({name: _repaired(one) for name, one in sorted(components.items())}),
+            "securitySchemes": KEY_SCHEMES,
         },
-    }  # fmt: skip
-
-
-class Operation(NamedTuple):
-    """A handler at one of its paths."""
-
-    path: str
-    path_parameters: list[str]
-    handler: HTTPRouteHandler
-    responses: dict[int, ResponseSpec]
-
-    @property
-    def body(self) -> Body | None:
-        """What it reads."""
-        body: Body | None = self.handler.opt.get(TAKES)
-        return body
-
-    @property
-    def id(self) -> str | None:
-        """That of the handler, with the parameters that its shortest path does not have."""
-        shortest = min((PARAMETER.findall(path) for path in self.handler.paths), key=len)
-        added = [name for name in self.path_parameters if name not in shortest]
-        return self.handler.operation_id and "With".join([self.handler.operation_id, *(name.title() for name in added)])
-
-    def forms(self) -> Iterator[Any]:
-        """The types whose schemas it needs."""
-        for form in (self.body and self.body.form, *(spec.data_container for spec in self.responses.values())):
-            yield from _members(form) if form is not None else ()
-
-
-def _members(form: Any) -> tuple[Any, ...]:
-    """The Structs of a union, which msgspec takes none of if they have no tags; else the form itself."""
-    return get_args(form) if isinstance(form, UnionType) else (form,)
-
-
-def _responses(path: str, handler: HTTPRouteHandler, keyed: bool) -> dict[int, ResponseSpec]:
-    """What a route answers, refusals of access among it, and under /v2 errors in that protocol's form."""
-    specs = refusals(*_admission(path, keyed), beside=handler.responses)
-    if not path.startswith("/v2"):
-        return specs
-    return {status: _in_protocols_form(spec) if spec.media_type == PROBLEM else spec for status, spec in specs.items()}
-
-
-def _admission(path: str, keyed: bool) -> Iterator[tuple[str, ServiceError]]:
-    """What `service.access` refuses there."""
-    yield "Host is no name that this service answers to", Misdirected("example.org", ["127.0.0.1", "::1", "localhost"])
-    need = need_of(path)
-    if keyed and need != "open":
-        yield "no key, or none that is known and valid", NotAuthenticated()
-        yield "the key's rate is used up", RateLimited(2)
-        if need != "any":
-            yield "the key does not open this route", NotPermitted(f"the key does not have the scope {need}")
-    elif need == "admin" and path.startswith("/admin/"):
-        yield (
-            "closed to a service without keys",
-            NotPermitted("this needs a key with the scope admin, and the service was started without keys"),
-        )
-
-
-def _in_protocols_form(spec: ResponseSpec) -> ResponseSpec:
-    examples = [replace(one, value={"error": one.value["detail"]}) for one in spec.examples or () if one.value]
-    return replace(spec, data_container=ProtocolError, media_type=JSON, examples=examples)
-
-
-def _operation(one: Operation, schema_of: Mapping[Any, Any], keyed: bool) -> dict[str, Any]:
-    handler, parameters = one.handler, list(_parameters(one))
-    locked = keyed and need_of(one.path) != "open"
-    return {
-        "operationId": one.id,
-        "summary": handler.summary,
-        "description": _prose(handler.description or inspect.getdoc(handler.fn) or ""),
-        "tags": list(handler.tags or ()),
-        **({"parameters": parameters} if parameters else {}),
-        **({"requestBody": _request_body(one.body, schema_of)} if one.body else {}),
-        "responses": {
-            str(status): _response(status, spec, one, schema_of) for status, spec in sorted(one.responses.items())
-        },
-        **({"security": [{name: []} for name in SECURITY]} if locked else {}),
     }
 
 
-def _parameters(one: Operation) -> Iterator[dict[str, Any]]:
+def _forms(handler: HTTPRouteHandler) -> Iterator[Any]:
+    """The types whose schemas an operation needs; Problem, as every operation may be refused."""
+    yield Problem
+    if (body := handler.opt.get(TAKES)) is not None:
+        yield body.form
+    if (errors := handler.opt.get(ERRORS)) is not None:
+        yield errors.form
+    for spec in (handler.responses or {}).values():
+        if spec.data_container is not None:
+            yield from _members(spec.data_container)
+
+
+def _members(form: Any) -> tuple[Any, ...]:
+    """A union's forms, of which msgspec makes no common schema, as it could not tell them apart."""
+    return get_args(form) if isinstance(form, UnionType) else (form,)
+
+
+def _schema(form: Any, media_type: str, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
+    found = [schema_of[one] for one in _members(form)]
+    schema = found[0] if len(found) == 1 else {"oneOf": found}
+    return {"type": "array", "items": schema} if media_type in SEQUENCES else schema
+
+
+def _operation(route: HTTPRoute, handler: HTTPRouteHandler, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
+    body: Body | None = handler.opt.get(TAKES)
+    parameters = list(_parameters(route, handler))
+    need = need_of(route.path_format)
+    return {
+        "operationId": _operation_id(route, handler),
+        "summary": handler.summary,
+        "description": _prose(handler.description or inspect.getdoc(handler.fn) or "") + _told_need(need),
+        "tags": list(handler.tags or ()),
+        **({"parameters": parameters} if parameters else {}),
+        **({"requestBody": _request_body(body, schema_of)} if body else {}),
+        "responses": {
+            str(status): _response(status, spec, handler, body, schema_of)
+            for status, spec in _answers(need, route.path_format, handler).items()
+        },
+        "security": _security(need, route.path_format),
+        "x-scope": need,
+    }
+
+
+def _operation_id(route: HTTPRoute, handler: HTTPRouteHandler) -> str | None:
+    named = handler.operation_id
+    return named(handler, next(iter(handler.http_methods)), route.path_components) if callable(named) else named
+
+
+def _answers(need: Need | None, path: str, handler: HTTPRouteHandler) -> dict[int, ResponseSpec]:
+    """The handler's responses and those before it, in the form of the handler's errors."""
+    errors: ErrorForm | None = handler.opt.get(ERRORS)
+    found = refusals(*access_refusals(need, path), beside=handler.responses or {})
+    return found if errors is None else {status: _in_form(spec, errors) for status, spec in found.items()}
+
+
+def _in_form(spec: ResponseSpec, errors: ErrorForm) -> ResponseSpec:
+    if spec.data_container is not Problem:
+        return spec
+    examples = [replace(one, value=errors.of_problem(one.value)) for one in spec.examples or ()]
+    return replace(spec, data_container=errors.form, media_type=errors.media_type, examples=examples)
+
+
+def access_refusals(need: Need | None, path: str) -> Iterator[tuple[str, ServiceError]]:
+    """When service/access.py refuses what is asked of a route, and an error that it then raises."""
+    if need != "open":
+        yield "there are keys, and none was sent, or one that is unknown or has expired", NotAuthenticated()
+        yield "the key's rate is used up", RateLimited(1)
+    if need not in ("open", "any"):
+        closed = ", or the service was started without keys" if closed_without_keys(path) else ""
+        yield f"the key does not have the scope {need}{closed}", NotPermitted(f"the key does not have the scope {need}")
+    yield "a host name that is not among allowed_hosts", Misdirected("other.example", ["evenkeel.example"])
+
+
+def _told_need(need: Need | None) -> str:
+    if need == "open":
+        return "\n\nNeeds no key."
+    return f"\n\nWhere there are keys, needs {'any' if need == 'any' else f'one with the scope `{need}`'}."
+
+
+def _security(need: Need | None, path: str) -> list[dict[str, list[str]]]:
+    if need == "open":
+        return []
+    # A service may be without keys, and then /admin is closed.
+    with_key: list[dict[str, list[str]]] = [{name: []} for name in KEY_SCHEMES]
+    return with_key if closed_without_keys(path) else [*with_key, {}]
+
+
+def _parameters(route: HTTPRoute, handler: HTTPRouteHandler) -> Iterator[dict[str, Any]]:
     """Those of the path, those among the handler's arguments, and those that it reads by itself."""
-    told = one.handler.opt.get(PARAMETERS, ())
-    of_path = {parameter["name"]: parameter for parameter in told if parameter["in"] == "path"}
-    for name in one.path_parameters:
-        yield of_path.get(name, {"name": name, "in": "path", "required": True, "schema": {"type": "string"}})
-    for field in one.handler.parsed_fn_signature.parameters.values():
-        kind = field.kwarg_definition
-        if isinstance(kind, ParameterKwarg) and not isinstance(kind, PathParameter):
-            schema = {**msgspec.json.schema(field.annotation), **(kind.schema_extra or {})}
+    for name in route.path_parameters:
+        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+    for field in handler.parsed_fn_signature.parameters.values():
+        told = field.kwarg_definition
+        # One of the path that is not in this route is in another of the handler's.
+        if isinstance(told, ParameterKwarg) and told.param_type.value != "path":
+            schema = {**msgspec.json.schema(field.annotation), **(told.schema_extra or {})}
             default = {"default": field.default} if field.has_default else {}
             yield {
-                "name": kind.name or field.name, "in": str(kind.param_type.value), "required": field.is_required,
-                "description": kind.description or "", "schema": _repaired(schema | default),
+                "name": told.name or field.name, "in": str(told.param_type.value), "required": field.is_required,
+                "description": told.description or "", "schema": _repaired(schema | default),
             }  # fmt: skip
-    yield from (parameter for parameter in told if parameter["in"] != "path")
+    yield from handler.opt.get(PARAMETERS, ())
 
 
 def _request_body(body: Body, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    for media_type in body.media_types:
-        if media_type == BINARY:
-            content[media_type] = {"schema": {"type": "string", "format": "binary"}}
-        else:
-            example = {} if media_type == MESSAGEPACK else {"example": body.example}
-            content[media_type] = {"schema": schema_of[body.form], **example}
+    content = {
+        media_type: {
+            "schema": _schema(body.form, media_type, schema_of),
+            **({} if media_type == MESSAGEPACK else {"example": body.example}),
+        }
+        for media_type in body.media_types
+    }
     return {"required": True, "content": content}
 
 
-def _response(status: int, spec: ResponseSpec, one: Operation, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
-    examples = {example.id: {"summary": example.summary, "value": example.value} for example in spec.examples or ()}
-    body, links = one.body, one.handler.opt.get(LINKS)
-    if status == 422 and body is not None and body.refused is not None:
+def _response(
+    status: int, spec: ResponseSpec, handler: HTTPRouteHandler, body: Body | None, schema_of: Mapping[Any, Any]
+) -> dict[str, Any]:
+    examples = {one.id: {"summary": one.summary, "value": one.value} for one in spec.examples or ()}
+    if status == 422 and body is not None and spec.media_type == PROBLEM:
         examples["invalid_body"] = {
             "summary": f"the body was {msgspec.json.encode(body.refused).decode()}", "value": _refusal(body),
         }  # fmt: skip
-    described = {"description": spec.description, "headers": _headers(status, spec, one.handler)}
+    media_type = spec.media_type.value if isinstance(spec.media_type, MediaType) else spec.media_type
+    links = handler.opt.get(LINKS) if status < 300 else None
+    described = {"description": spec.description, "headers": _headers(status, spec, handler)}
     if spec.data_container is not None:
-        schemas = [schema_of[form] for form in _members(spec.data_container)]
-        schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
-        media_type = spec.media_type.value if isinstance(spec.media_type, MediaType) else spec.media_type
-        content = {media_type: {"schema": schema, "examples": examples} if examples else {"schema": schema}}
-        packed = [MESSAGEPACK] if isinstance(spec, Negotiated) else []
-        described["content"] = content | {name: {"schema": schema} for name in packed}
-    return described | ({"links": links} if links and status < 300 else {})
+        schema = _schema(spec.data_container, media_type, schema_of)
+        content: dict[str, Any] = {media_type: {"schema": schema, **({"examples": examples} if examples else {})}}
+        if isinstance(spec, Negotiated):
+            content[spec.other] = {"schema": schema} if spec.other == MESSAGEPACK else {}
+        described["content"] = content
+    return described | ({"links": links} if links else {})
 
 
 def _headers(status: int, spec: ResponseSpec, handler: HTTPRouteHandler) -> dict[str, Any]:
@@ -296,9 +316,9 @@ def _headers(status: int, spec: ResponseSpec, handler: HTTPRouteHandler) -> dict
         for header in handler.response_headers or ()
         if status < 400
     }
-    error = spec.data_container in (Problem, ProtocolError)
-    retry = RETRY_AFTER if status in (429, 503) and error else {}
-    return own | retry | (AUTHENTICATE if status == 401 else {}) | EVERY_RESPONSE
+    refused = spec.examples and status >= 400
+    retry = RETRY_AFTER if status in (429, 503) and refused else {}
+    return own | retry | (CHALLENGE if status == 401 else {}) | EVERY_RESPONSE
 
 
 def _refusal(body: Body) -> dict[str, Any]:

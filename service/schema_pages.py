@@ -39,9 +39,9 @@ class Document(Struct, frozen=True):
     tag: str
 
 
-def documents(routes: Iterable[BaseRoute], keyed: bool = False) -> dict[str, Document]:
-    """What /schema/… serves, by name; ``keyed`` if the service has keys."""
-    described = document(routes, keyed)
+def documents(routes: Iterable[BaseRoute]) -> dict[str, Document]:
+    """What /schema/… serves, by name."""
+    described = document(routes)
     held = {name: _document((FOLDER / name).read_bytes(), media_type) for name, media_type in FILES.items()}
     return held | {
         "openapi.json": _document(msgspec.json.encode(described), "application/json"),

@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from models.passenger import Passenger
 from service.answering import TIMEOUT, TIMEOUT_HEADER, AnyRequest, answered, batcher_of, deadline_seconds, not_ready
+from service.api import MANY
 from service.bodies import SHOWN_CHARACTERS, decode_body
 from service.errors import (
     STATUS,
@@ -379,32 +380,33 @@ def _check(request: AnyRequest) -> None:
         raise not_ready(batcher)
 
 
-LINES = """{"pclass": 1, "sex": "female", "age": 38}
-{"pclass": 3, "sex": "male"}
-"""
 STREAM_REFUSALS = refusals(
     (
         f"{TIMEOUT_HEADER} is not a number of milliseconds",
         BadHeader(f"{TIMEOUT_HEADER} is soon; it must be a whole number of milliseconds from 1"),
     ),
     (
-        "another Content-Type, or a Content-Encoding",
+        "Content-Type is not that of JSON lines, or Content-Encoding is there",
         WrongMediaType(f"Content-Type is text/plain; it must be {NDJSON} or application/jsonl, in UTF-8"),
     ),
     ("not loaded yet, or stopping", NotReady("the model is being loaded")),
 )
+EXAMPLE = "".join(f"{msgspec.json.encode(one).decode()}\n" for one in MANY.example["passengers"])
 
 
 @post(
-    "/v1/predict/stream", status_code=200, operation_id="predictStream", tags=["predictions"],
-    summary="Predict any number of passengers, line by line",
-    opt={TAKES: Body(Passenger, LINES, media_types=(NDJSON,)), PARAMETERS: [TIMEOUT]},
-    responses={200: ResponseSpec(ANSWER, description="one a line", media_type=NDJSON), **STREAM_REFUSALS},
+    "/v1/predict/stream", status_code=200, operation_id="predictStream", summary="Predict any number of passengers",
+    tags=["predictions"], opt={TAKES: Body(Passenger, EXAMPLE, media_types=(NDJSON,)), PARAMETERS: [TIMEOUT]},
+    responses={
+        200: ResponseSpec(ANSWER, description="a line each, in the passengers' order", media_type=NDJSON),
+        **STREAM_REFUSALS,
+    },
 )  # fmt: skip
 async def predict_stream(request: AnyRequest) -> ASGIApp:
     """Any number of passengers, one JSON object a line → a line each, in order, as they are ready.
 
-    A line that cannot be answered gets a problem in its place, with its number, and the stream goes on.
+    A line that cannot be answered gets a problem in its place, with its number, and the stream goes on. The schemas
+    are of all lines together, as an array. ``X-Request-Timeout-Ms`` is for each line.
     """
     _check(request)
     return Stream(request)
