@@ -29,6 +29,9 @@ LOGGER = logging.getLogger("evenkeel")
 WATCHED_AFTER_SECONDS = 0.05
 """From then on it is noticed that a client leaves; to watch costs more than most answers, which are there by then."""
 
+CAUTION = 1.5
+"""Times the expected wait that a request must have, to be let in: those that come later take turns with it."""
+
 RESTARTS = 3
 """Inference threads that may be lost within `RESTARTS_SECONDS`; one more, and the fault is not a passing one."""
 
@@ -73,6 +76,7 @@ class Worker:
         self.thread: threading.Thread | None = None
         self.predictor: PredictorLike | None = None
         self.batch: list[Slice] = []
+        self.free_since = 0.0
 
 
 class Batcher:
@@ -161,8 +165,9 @@ class Batcher:
             if self._queue.rows + rows > self._max_queue_rows:
                 surplus = self._queue.rows + rows - self._max_queue_rows
                 raise QueueFull(max(1, math.ceil(surplus * self._seconds_per_row)))
-            if ahead and wait > timeout_seconds:
-                raise QueueFull(max(1, math.ceil(wait - timeout_seconds)))
+            if ahead and CAUTION * wait > timeout_seconds:
+                raise QueueFull(max(1, math.ceil(wait - timeout_seconds / CAUTION)))
+            entry.until = entry.enqueued + timeout_seconds
             self._queue.add(entry)
             self._observer.queued(self._queue.rows)
             (self._ahead if computing else self._arrived).notify()
@@ -200,6 +205,7 @@ class Batcher:
                 return False
             self._load, self._worker = worker.load, worker
             worker.predictor = self.predictor = predictor
+            worker.free_since = time.perf_counter()
             self._queue.begin_anew()
             self.ready, self.failure = True, None
             self._arrived.notify_all()
@@ -255,9 +261,11 @@ class Batcher:
                 if self._stopping.is_set():
                     return False
                 self._arrived.wait()
+                worker.free_since = time.perf_counter()
             if self._worker is not worker:
                 return False
             now = time.perf_counter()
+            _deliver((late, QueueFull(1)) for late in self._queue.drop_late(now, self._seconds_per_row))
             worker.batch = self._queue.take(self._max_batch_rows)
             for part in worker.batch:
                 if part.start == 0:
@@ -302,8 +310,11 @@ class Batcher:
         except Exception as error:
             self._isolate(worker, batch, error)
             return
-        seconds = time.perf_counter() - start
-        self._seconds_per_row += 0.1 * (seconds / len(passengers) - self._seconds_per_row)
+        now = time.perf_counter()
+        seconds = now - start
+        # With what passed between two batches, which a request waits for too.
+        self._seconds_per_row += 0.1 * ((now - worker.free_since) / len(passengers) - self._seconds_per_row)
+        worker.free_since = now
         self._observer.computed(len(passengers), seconds)
         answered = []
         with self._arrived:

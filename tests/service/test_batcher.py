@@ -164,12 +164,12 @@ def test_a_full_queue_refuses_at_once_and_a_passed_deadline_leaves_it() -> None:
         echo.hold.clear()
         busy = asyncio.create_task(batcher.predict([passenger(0.1)], 5))
         await asyncio.sleep(0.05)
-        late = asyncio.create_task(batcher.predict([passenger(0.2)] * 6, 0.1))
+        late = asyncio.create_task(batcher.predict([passenger(0.2)] * 6, 0.2))
         await asyncio.sleep(0.02)
         with pytest.raises(QueueFull) as refused:
             await batcher.predict([passenger(0.3)] * 5, 5)
         assert refused.value.retry_after_seconds >= 1
-        with pytest.raises(DeadlinePassed, match=r"0\.1 seconds"):
+        with pytest.raises(DeadlinePassed, match=r"0\.2 seconds"):
             await late
         echo.hold.set()
         await busy
