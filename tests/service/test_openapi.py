@@ -1,5 +1,6 @@
 """The OpenAPI document says what the service does: every route, every refusal, every answer's form; and its page."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -424,7 +425,7 @@ class Situations:
             sent.append(message)
 
         scope = {
-            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method.upper(), "scheme": "http",
             "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
             "headers": [(name.lower(), value) for name, value in request.headers.raw],
             "client": ("127.0.0.1", 1), "server": ("localhost", 80),
