@@ -302,7 +302,7 @@ def _tokenizer(rng: random.Random, content: Content) -> tuple[str, Content]:
     elif how == "no template":
         value["post_processor"] = None
     elif how == "unknown":
-        model["unk_token"] = "nowhere"
+        model["unk_token"] = "no such word"
         model["vocab"] = {k: v for k, v in model["vocab"].items() if rng.random() < 0.3}
     elif how == "vocabulary":
         model["vocab"] = {f"{i:x}": i for i in range(rng.choice((1, 10, 1_000_000)))}
