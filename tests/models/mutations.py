@@ -46,7 +46,7 @@ def damage(number: int, clean: Path, folder: Path) -> str:
     if name != MANIFEST and rng.random() < 0.85:
         _record_again(folder, name)
         how += ", recorded"
-    if rng.random() < 0.01:
+    if rng.random() < 0.01 and name != MANIFEST:
         how += ", and " + fill_all(rng, clean, folder)
     return f"{name}: {how}"
 
