@@ -215,7 +215,7 @@ def _fill(rng: random.Random, name: str, value: dict[str, Any], fits: bool = Fal
         return f"{count} tickets", b'{"by_ticket":{' + entries + b"}}"
     if name == "tokenizer.json" and (fits or rng.random() < 0.7):
         own = value["model"]["vocab"]
-        count = 169_000 if fits else rng.choice((169_000, 215_000, size // 15))
+        count = 119_000 if fits else rng.choice((119_000, 160_000, size // 15))
         value["model"]["vocab"] = own | {f"{number:x}": number % len(own) for number in range(count)}
         return f"{count} words", json.dumps(value, separators=(",", ":")).encode()
     if name == "calibration.json" and (fits or rng.random() < 0.7):
