@@ -3,15 +3,18 @@
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from models.calibration import CalibrationMap, Candidate
 from models.passenger import INPUT_BINS, LABELS, Passenger
 from models.reference import MOST_ROWS, InputWarning, Reference, bin_names, bin_numbers
 from models.venn_abers import VennAbers
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+"""A probability, or another number from 0 to 1."""
 
 BLOCK = 1 << 24
 """Comparisons of bins made at once, a byte each."""
@@ -113,7 +116,7 @@ class CalibrationStep(Struct, frozen=True):
     """The probability of survival after one step of the calibration map."""
 
     step: str
-    probability: float
+    probability: Share
 
 
 class Confidence(Struct, frozen=True, kw_only=True):
@@ -132,14 +135,14 @@ class Confidence(Struct, frozen=True, kw_only=True):
     - ``typicality``: at most t for at most a share t of passengers like the training rows (`Typicality`).
     """
 
-    interval: tuple[float, float]
+    interval: tuple[Share, Share]
     prediction_set: tuple[str, ...]
-    coverage: float
-    margin: float
-    entropy_bits: float
-    typicality: float
+    coverage: Share
+    margin: Share
+    entropy_bits: Annotated[float, Meta(ge=0)]
+    typicality: Share
     abstain: bool
-    uncalibrated_probability: float
+    uncalibrated_probability: Share
     calibration: tuple[CalibrationStep, ...]
     warnings: tuple[InputWarning, ...]
 

@@ -45,6 +45,20 @@ COLUMNS = {
 }
 """Field of `Passenger` → its column in the Titanic CSV files."""
 
+MEANINGS = {
+    "pclass": "Ticket class.",
+    "sex": "As the ship's list has it.",
+    "name": "As in the ship's list: surname, title, first names. With the ticket it tells who travelled together.",
+    "age": "Years; a fraction for infants.",
+    "sibsp": "Siblings and spouses aboard.",
+    "parch": "Parents and children aboard.",
+    "fare": "Pounds paid for the ticket, which may be for several passengers.",
+    "ticket": "The ticket's number, with its prefix if it has one.",
+    "cabin": "Deck letter and number; several if the ticket has several.",
+    "embarked": "Port: Southampton, Cherbourg or Queenstown.",
+}
+"""Field of `Passenger` → what it is, for who fills it in."""
+
 
 def parse_passenger(cells: Mapping[str, str]) -> Passenger:
     """Cells of a CSV file by field of `Passenger` → the passenger; an empty cell is unknown.

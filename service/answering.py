@@ -1,12 +1,12 @@
 """What every route does: take a body, have passengers answered, log and count the answers, respond."""
 
+import difflib
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request, Response
-from litestar.datastructures import State
-from litestar.openapi.datastructures import ResponseSpec
+from litestar.datastructures import ResponseHeader, State
 from litestar.types import Receive
 
 from models.passenger import Passenger
@@ -15,35 +15,118 @@ from service.batcher import Batcher
 from service.bodies import decode_body
 from service.drift import Drift
 from service.drift_keeper import DriftKeeper
-from service.errors import BadHeader, NotReady, Problem
+from service.errors import (
+    BadHeader,
+    BodyTooLarge,
+    BodyTooSlow,
+    DeadlinePassed,
+    InvalidBody,
+    InvalidQuery,
+    LengthRequired,
+    MalformedBody,
+    NotAcceptable,
+    NotReady,
+    PredictionFailed,
+    QueueFull,
+    UnknownCoding,
+    WrongMediaType,
+)
 from service.fair_queue import Answer
 from service.incoming import read_body
-from service.negotiation import JSON, media_type
+from service.negotiation import JSON, MESSAGEPACK, media_type
+from service.openapi import refusals
 from service.schemas import ModelIdentity, PredictionResponse, uuid7
 from service.store import Store
 
 AnyRequest = Request[Any, Any, State]
 T = TypeVar("T", bound=msgspec.Struct)
+V = TypeVar("V", bound=str)
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 SHOWN_CHARACTERS = 60
 
-REFUSALS = {
-    status: ResponseSpec(Problem, description=text, media_type="application/problem+json")
-    for status, text in {
-        400: "malformed body", 401: "no key, or not a good one", 403: "the key lacks the scope",
-        406: "neither JSON nor MessagePack is accepted", 411: "no body", 413: "body too large",
-        415: "neither JSON nor MessagePack, or an unknown coding", 422: "faults in the body",
-        429: "queue full, or the key's rate used up", 503: "not ready", 504: "deadline passed",
-    }.items()
+NOT_ACCEPTABLE = refusals(
+    (
+        "Accept takes neither JSON nor MessagePack",
+        NotAcceptable(f"Accept is text/html; this can be had as {JSON} or {MESSAGEPACK}"),
+    ),
+)
+READ_REFUSALS = refusals(("not loaded yet", NotReady("the model is being loaded")), beside=NOT_ACCEPTABLE)
+"""What every route may refuse that reads nothing, and tells of the model."""
+
+BODY_REFUSALS = refusals(
+    ("not JSON or MessagePack, or a key stands twice", MalformedBody("the body is not JSON: Input data was truncated")),
+    ("the body did not come within read_seconds", BodyTooSlow(4096)),
+    ("neither Content-Length nor Transfer-Encoding", LengthRequired()),
+    ("body larger than max_body_bytes", BodyTooLarge(1 << 20)),
+    (
+        "Content-Type is neither JSON nor MessagePack",
+        WrongMediaType(f"Content-Type is text/plain; it must be {JSON} (UTF-8) or {MESSAGEPACK}"),
+    ),
+    (
+        "compressed by something else than gzip or zstd",
+        UnknownCoding("Content-Encoding is br; it must be gzip, zstd or absent"),
+    ),
+    ("a value of a wrong type or out of range, an unknown or a missing field", InvalidBody([])),
+    beside=NOT_ACCEPTABLE,
+)
+"""What every route that reads a body may refuse it with."""
+
+REFUSALS = refusals(
+    (
+        f"{TIMEOUT_HEADER} is not a number of milliseconds",
+        BadHeader(f"{TIMEOUT_HEADER} is soon; it must be a whole number of milliseconds from 1"),
+    ),
+    ("more requests wait than can be answered in time", QueueFull(1)),
+    ("not loaded yet", NotReady("the model is being loaded")),
+    ("the model gave no finite number", PredictionFailed("the model gave no valid answer for this request")),
+    ("not answered within the client's or the service's limit", DeadlinePassed("no answer within 30 seconds")),
+    beside=BODY_REFUSALS,
+)
+"""What every route that predicts may refuse with."""
+
+TIMEOUT = {
+    "name": TIMEOUT_HEADER, "in": "header", "required": False,
+    "schema": {"type": "integer", "minimum": 1, "maximum": 10**12 - 1},
+    "description": "How long the client waits, at most timeout_seconds.",
 }  # fmt: skip
+"""A parameter of every route that predicts."""
+
+TIMING = ResponseHeader(
+    name="Server-Timing", description="Milliseconds waited and computed: queue;dur=…, inference;dur=…",
+    documentation_only=True,
+)  # fmt: skip
 
 
 async def take(request: AnyRequest, form: type[T]) -> T:
     """The body as ``form``; raises the ServiceError of whatever is wrong with it."""
     media_type(request.headers.get("accept", ""))  # Refused before anything is computed.
-    limit = request.app.state.settings.max_body_bytes
-    body = await read_body(request.headers, request.receive, limit)
+    settings = request.app.state.settings
+    body = await read_body(request.headers, request.receive, settings.max_body_bytes, settings.read_seconds)
     return decode_body(body, request.headers.get("content-type", ""), form)
+
+
+def query_value(request: AnyRequest, name: str, accepted: Sequence[V]) -> V:
+    """The query's ``name``, one of ``accepted``, by default their first.
+
+    Raises InvalidQuery for another value, one that is given twice, and any other parameter.
+    """
+    given: list[tuple[str, str]] = list(request.query_params.multi_items())
+    for other, _ in given:
+        if other != name:
+            near = difflib.get_close_matches(other, [name], n=1)
+            hint = f'did you mean "{name}"?' if near else f"the only one is {name}"
+            raise InvalidQuery(f"{_shown(other)} is not a query parameter of this route; {hint}")
+    if len(given) > 1:
+        raise InvalidQuery(f"{name} is given {len(given)} times; it must be given once")
+    wanted = given[0][1] if given else accepted[0]
+    for value in accepted:
+        if wanted == value:
+            return value
+    raise InvalidQuery(f"{name} is {_shown(wanted)}; it must be {' or '.join(accepted)}")
+
+
+def _shown(text: str) -> str:
+    return msgspec.json.encode(text[:SHOWN_CHARACTERS]).decode()
 
 
 async def answered(
@@ -88,12 +171,12 @@ async def computed(request: AnyRequest, passengers: Sequence[Passenger], body_re
     Whoever reads the body still, and so sees for itself that the client leaves, says so by ``body_read``.
     """
     access: Access = request.app.state.access
-    access.rows(request.scope, len(passengers))
     # Who has a key is one client, from wherever.
     client = request.scope["state"]["exchange"].key or (request.client.host if request.client else "")
-    answer = await batcher_of(request).predict(
-        passengers, deadline_seconds(request), client, (lambda: _left(request.receive)) if body_read else None
-    )
+    with access.rows(request.scope, len(passengers)):
+        answer = await batcher_of(request).predict(
+            passengers, deadline_seconds(request), client, (lambda: _left(request.receive)) if body_read else None
+        )
     request.app.state.metrics.waited(answer.queue_seconds)
     return answer
 

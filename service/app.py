@@ -5,12 +5,10 @@ from collections.abc import Callable, Sequence
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
-from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.routes import HTTPRoute
 from prometheus_client import CollectorRegistry
 
-from service import api, explain, oip, stream
+from service import api, explain, oip, schema_pages, stream
 from service.access import make_access
 from service.batcher import Batcher, PredictorLike
 from service.drift_keeper import DriftKeeper
@@ -78,6 +76,7 @@ def create_app(
             api.predict, api.predict_batch, stream.predict_stream, api.take_outcomes, api.model, api.drift,
             api.acknowledge, api.reload, api.live, api.ready, api.metrics, drift_events, explain.explain, page_router(),
             oip.server, oip.live, oip.ready, oip.model, oip.model_ready, oip.infer,
+            schema_pages.page, schema_pages.file,
         ],
         state=State(
             {"settings": settings, "metrics": metrics, "batcher": batcher, "drift": drift, "store": store,
@@ -99,12 +98,11 @@ def create_app(
             Exception: oip.in_protocols_form(unexpected_problem),
         },
         request_max_body_size=None,  # service/incoming.py sees to it.
-        openapi_config=OpenAPIConfig(
-            title="Evenkeel", version="1", path="/schema", render_plugins=[JsonRenderPlugin(path="/openapi.json")]
-        ),
+        openapi_config=None,  # service/openapi.py makes it.
         logging_config=None,
         debug=False,
     )  # fmt: skip
+    app.state.documents = schema_pages.documents(app.routes)
     for route in app.routes:
         if isinstance(route, HTTPRoute) and route.path.startswith(("/v1/", "/v2/")):
             for method in route.methods - {"OPTIONS"}:

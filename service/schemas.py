@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from models.bundle import Manifest
-from models.confidence import Confidence
+from models.confidence import Confidence, Share
 from models.passenger import Passenger
 from service.estimates import Estimate
 
@@ -16,10 +16,14 @@ MAX_BATCH = 1024
 
 
 class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Passengers to predict."""
+
     passengers: Annotated[list[Passenger], Meta(min_length=1, max_length=MAX_BATCH)]
 
 
 class ModelIdentity(Struct, frozen=True):
+    """The bundle that answered: its name, and the first 12 hex digits of its manifest's sha256."""
+
     name: str
     version: str
 
@@ -27,14 +31,16 @@ class ModelIdentity(Struct, frozen=True):
 class PredictionResponse(Struct, frozen=True, kw_only=True):
     """``id`` is a UUIDv7 of this answer; ``survived`` is probability ≥ ½."""
 
-    id: str
+    id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
     model: ModelIdentity
     survived: bool
-    probability: float
+    probability: Share
     confidence: Confidence
 
 
 class BatchResponse(Struct, frozen=True):
+    """A prediction per passenger, in their order."""
+
     predictions: list[PredictionResponse]
 
 
@@ -46,6 +52,8 @@ class Outcome(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OutcomesRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """What became of passengers that were predicted."""
+
     outcomes: Annotated[list[Outcome], Meta(min_length=1, max_length=MAX_BATCH)]
 
 
@@ -55,8 +63,8 @@ class OutcomesResponse(Struct, frozen=True, kw_only=True):
     ``unknown``: no such prediction is in the store. ``conflicting``: the opposite outcome was known, and stays.
     """
 
-    counted: int
-    repeated: int
+    counted: Annotated[int, Meta(ge=0)]
+    repeated: Annotated[int, Meta(ge=0)]
     unknown: list[str]
     conflicting: list[str]
 
@@ -164,7 +172,9 @@ class Acknowledgement(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Health(Struct, frozen=True):
-    status: str
+    """A word, and in ``detail`` the reason where there is one."""
+
+    status: Literal["live", "lost", "ready", "not ready"]
     detail: str = ""
 
 

@@ -22,20 +22,24 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from msgspec import Struct
 
 from models.passenger import Passenger
-from service.answering import REFUSALS, AnyRequest, answered, batcher_of, deadline_seconds, not_ready
+from service.answering import TIMEOUT, TIMEOUT_HEADER, AnyRequest, answered, batcher_of, deadline_seconds, not_ready
+from service.api import MANY
 from service.bodies import SHOWN_CHARACTERS, decode_body
 from service.errors import (
     STATUS,
+    BadHeader,
     Fault,
     InvalidBody,
     NotReady,
     PredictionFailed,
     QueueFull,
+    RateLimited,
     ServiceError,
     WrongMediaType,
 )
 from service.metrics import Metrics
 from service.negotiation import JSON
+from service.openapi import PARAMETERS, TAKES, Body, refusals
 from service.schemas import PredictionResponse
 
 LOGGER = logging.getLogger("evenkeel")
@@ -51,6 +55,8 @@ LINGER_SECONDS, QUIET_SECONDS = 5.0, 0.5
 an unread rest would reset the connection, and with it the last answers."""
 FULL_QUEUE_SECONDS = (0.05, 1.0)
 """First and longest pause before a group is offered again to a full queue."""
+RATE_SECONDS = 1.0
+"""Longest pause before a group is offered again under a key whose rate is used up; a stop is noticed as soon."""
 ENCODER = msgspec.json.Encoder()
 
 
@@ -295,13 +301,23 @@ class Stream:
         if not rows:
             return []
         try:
-            async with self._turns.taken(len(rows)):
-                return [*await self._offer([passenger for _, passenger in rows])]
+            return await self._in_turn([passenger for _, passenger in rows])
         except ServiceError as error:
             if isinstance(error, PredictionFailed) and len(rows) > 1:
                 # One bad row costs nobody else an answer.
                 return [answer for row in rows for answer in await self._predict([row])]
             return [_refusal(line, error) for line, _ in rows]
+
+    async def _in_turn(self, passengers: Sequence[Passenger]) -> list[PredictionResponse | LineProblem]:
+        """Their predictions, as fast as the key's rate lets them; who waits for that leaves the turns to others."""
+        while True:
+            try:
+                async with self._turns.taken(len(passengers)):
+                    return [*await self._offer(passengers)]
+            except RateLimited as error:
+                if self._batcher.draining:
+                    raise
+                await asyncio.sleep(min(error.wait_seconds, RATE_SECONDS))
 
     async def _offer(self, passengers: Sequence[Passenger]) -> list[PredictionResponse]:
         """Their predictions; while the queue is full, wait and offer again: a stream has time, and single requests go
@@ -364,18 +380,33 @@ def _check(request: AnyRequest) -> None:
         raise not_ready(batcher)
 
 
-@post(
-    "/v1/predict/stream",
-    status_code=200,
-    responses={
-        200: ResponseSpec(ANSWER, description="one a line", media_type=NDJSON),
-        **{status: REFUSALS[status] for status in (400, 415, 503)},
-    },
+STREAM_REFUSALS = refusals(
+    (
+        f"{TIMEOUT_HEADER} is not a number of milliseconds",
+        BadHeader(f"{TIMEOUT_HEADER} is soon; it must be a whole number of milliseconds from 1"),
+    ),
+    (
+        "Content-Type is not that of JSON lines, or Content-Encoding is there",
+        WrongMediaType(f"Content-Type is text/plain; it must be {NDJSON} or application/jsonl, in UTF-8"),
+    ),
+    ("not loaded yet, or stopping", NotReady("the model is being loaded")),
 )
+EXAMPLE = "".join(f"{msgspec.json.encode(one).decode()}\n" for one in MANY.example["passengers"])
+
+
+@post(
+    "/v1/predict/stream", status_code=200, operation_id="predictStream", summary="Predict any number of passengers",
+    tags=["predictions"], opt={TAKES: Body(Passenger, EXAMPLE, media_types=(NDJSON,)), PARAMETERS: [TIMEOUT]},
+    responses={
+        200: ResponseSpec(ANSWER, description="a line each, in the passengers' order", media_type=NDJSON),
+        **STREAM_REFUSALS,
+    },
+)  # fmt: skip
 async def predict_stream(request: AnyRequest) -> ASGIApp:
     """Any number of passengers, one JSON object a line → a line each, in order, as they are ready.
 
-    A line that cannot be answered gets a problem in its place, with its number, and the stream goes on.
+    A line that cannot be answered gets a problem in its place, with its number, and the stream goes on. The schemas
+    are of all lines together, as an array. ``X-Request-Timeout-Ms`` is for each line.
     """
     _check(request)
     return Stream(request)

@@ -62,7 +62,7 @@ class Talk:
 
     def __init__(self, port: int, path: str = "/v1/predict/stream", timeout: float = 20, **headers: str):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
-        sent = {"Host": "x", "Content-Type": "application/x-ndjson", "Transfer-Encoding": "chunked"}
+        sent = {"Host": "localhost", "Content-Type": "application/x-ndjson", "Transfer-Encoding": "chunked"}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
         self.socket.sendall(f"POST {path} HTTP/1.1\r\n{head}\r\n".encode())
