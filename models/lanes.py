@@ -4,7 +4,6 @@ MLX computes a graph on one thread per stream, and only its matrix products use 
 over as many streams as there are cores, each with its share of BLAS threads. On a GPU there is one lane.
 """
 
-import threading
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -26,7 +25,7 @@ class Lanes:
     def __init__(self, backend: Backend):
         self._backend = backend
         cores = max(1, backend.threads)
-        self._streams = _streams(cores) if backend.device == "cpu" else []
+        self._streams = [mx.new_stream(mx.cpu) for _ in range(cores)] if backend.device == "cpu" else []
         self.rows = LANE_ROWS * cores if self._streams else GPU_ROWS
         """Rows to compute at once."""
 
@@ -46,17 +45,6 @@ class Lanes:
         # One evaluation of all: MLX holds a second one back until the first is nearly done.
         mx.eval(parts)
         return np.concatenate([np.array(part, np.float64) for part in parts])
-
-
-_HELD = threading.local()
-
-
-def _streams(count: int) -> list[mx.Stream]:
-    """This thread's streams. They are kept: MLX never ends the system's thread that it begins for each."""
-    held: list[mx.Stream] = _HELD.__dict__.setdefault("streams", [])
-    while len(held) < count:
-        held.append(mx.new_stream(mx.cpu))
-    return held[:count]
 
 
 def _trimmed(ids: np.ndarray, mask: np.ndarray) -> tuple[mx.array, mx.array | None]:
