@@ -129,7 +129,10 @@ def _serve(settings: Settings, tls: dict[str, Any]) -> int:
         settings, load, on_ready=ready, on_failure=failed, make_store=lambda *told: make_store(settings, *told),
         load_shadow=load_shadow if settings.shadow else None,
     )  # fmt: skip
-    limits = Limits(settings.read_seconds, settings.idle_seconds, most_connections(settings.max_connections))
+    limits = Limits(
+        settings.read_seconds, settings.idle_seconds, most_connections(settings.max_connections),
+        settings.max_body_bytes,
+    )  # fmt: skip
     config = uvicorn.Config(
         app, host=settings.host, port=settings.port, log_level="error", access_log=False, server_header=False,
         http=protocol(limits), timeout_keep_alive=math.ceil(settings.idle_seconds),

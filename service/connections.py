@@ -36,7 +36,9 @@ MAX_HEAD_BYTES = 1 << 16
 """Of a request line with its headers; past it 431. What comes in one piece with their first byte is not counted."""
 
 MAX_HELD_BYTES = 256 << 20
-"""Of bodies that are not whole and of answers that are not read, of all connections; past it the oldest end."""
+HELD_BODIES = 8
+"""What bodies that are not whole and answers that are not read may hold, of all connections: so many bytes, or bodies
+of the largest size if that is more; past it the oldest end."""
 
 RESERVED_DESCRIPTORS = 40
 """For everything but connections: the bundle, the store, its own sockets, and what libraries hold."""
@@ -55,11 +57,13 @@ BUSY = "503 Service Unavailable"
 
 class Limits(Struct):
     """``read_seconds`` for a request's head, and between an answer and the end of a body that it did not wait for;
-    ``idle_seconds`` between two requests. ``leaving``: a connection takes no request after the one that it has."""
+    ``idle_seconds`` between two requests. ``max_body_bytes`` are kept of a body at most. ``leaving``: a connection
+    takes no request after the one that it has."""
 
     read_seconds: float
     idle_seconds: float
     max_connections: int
+    max_body_bytes: int
     leaving: bool = False
 
 
@@ -85,7 +89,12 @@ class Connection(HttpToolsProtocol):
     def held_bytes(self) -> int:
         """What is kept for it of a body that is not whole and of answers that are not read."""
         unread: int = self.transport.get_write_buffer_size()
-        return self._body_bytes + unread
+        return min(self._body_bytes, self._limits.max_body_bytes) + unread
+
+    @property
+    def most_held_bytes(self) -> int:
+        """What it and all others may hold."""
+        return max(MAX_HELD_BYTES, HELD_BODIES * self._limits.max_body_bytes)
 
     @property
     def _answering(self) -> bool:
@@ -206,19 +215,20 @@ def protocol(limits: Limits) -> Any:
 def end_late(connections: Iterable[Any]) -> None:
     """End the connections whose time is over, and the oldest of those that hold too much; to be called regularly."""
     now = time.monotonic()
-    held, holding = 0, []
+    held, most, holding = 0, 0, []
     for one in _ours(connections):
         one.end_if_late(now)
         if one.held_bytes:
             held += one.held_bytes
+            most = one.most_held_bytes
             holding.append(one)
-    if held <= MAX_HELD_BYTES:
+    if held <= most:
         return
     LOGGER.warning("unfinished requests and unread answers hold %d MiB: the oldest connections end", held >> 20)
     for one in sorted(holding, key=lambda one: one.waits_since or now):
         held -= one.held_bytes
         one.transport.abort()
-        if held <= MAX_HELD_BYTES:
+        if held <= most:
             return
 
 

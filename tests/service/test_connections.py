@@ -191,7 +191,9 @@ def lone() -> Connection:
     async def make() -> Connection:
         async def nothing(scope: Any, receive: Any, send: Any) -> None: ...
 
-        held = Connection(Limits(10, 60, 4), config=uvicorn.Config(nothing), server_state=ServerState(), app_state={})
+        held = Connection(
+            Limits(10, 60, 4, 100), config=uvicorn.Config(nothing), server_state=ServerState(), app_state={}
+        )
         held.connection_made(Transport())
         return held
 
@@ -227,6 +229,12 @@ def test_what_all_hold_together_is_bounded(lone: Connection, monkeypatch: pytest
     transport.unread = 1001
     end_late([lone])
     assert transport.aborted
+
+
+def test_a_stream_holds_no_more_than_a_body(lone: Connection) -> None:
+    lone.on_message_begin()
+    lone._body_bytes = 1 << 40
+    assert lone.held_bytes == 100
 
 
 def test_open_files_are_raised_or_connections_lowered() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from models.bundle import Bundle
+from service.incoming import MIN_BYTES_PER_SECOND
 from tests.service.processes import Service
 from tests.service.test_raw_bytes import CORPUS, GOOD, JSON, request
 
@@ -91,7 +92,8 @@ async def deliver(port: int, rng: random.Random) -> tuple[str, bytes]:
             held = writer.get_extra_info("socket")
             held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.close()
-        await asyncio.wait_for(reading, 60)
+        # As long as a service has patience that waits for the rest of what it was sent.
+        await asyncio.wait_for(reading, 30 + len(sent) / MIN_BYTES_PER_SECOND)
         return manner, bytes(found)
     except (ConnectionResetError, BrokenPipeError):
         return "reset", bytes(found)
