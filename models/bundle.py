@@ -4,34 +4,39 @@ import ctypes
 import hashlib
 import os
 import shutil
-import stat
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import msgspec
-from msgspec import Struct
+import numpy as np
+from msgspec import Meta, Struct
 
 from models.calibration import PriorShift
 from models.confidence import CalibrationRecord
-from models.passenger import LABELS, Companions
+from models.folder import Folder, FolderError
+from models.passenger import INPUT_BINS, LABELS, Companions
 from models.reference import Reference
+from models.signature import MAX_SIGNATURE_BYTES, SIGNATURE, SignatureError, public_keys, verify
 from models.tokenizer import Tokenizer
-from models.weights import WeightsError, check_weights, expected_tensors
+from models.weights import WeightsError, expected_tensors, read_weights
 
 FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
+MANIFEST, WEIGHTS = "manifest.json", "model.safetensors"
 MAX_BYTES = {
-    "config.json": 1 << 20, "model.safetensors": 8 << 30, "tokenizer.json": 64 << 20, "tokenizer_config.json": 1 << 20,
-    "calibration.json": 64 << 20, "companions.json": 64 << 20, "reference.json": 1 << 20, "evaluation.json": 4 << 20,
+    "config.json": 1 << 16, WEIGHTS: 2 << 30, "tokenizer.json": 8 << 20, "tokenizer_config.json": 1 << 16,
+    "calibration.json": 16 << 20, "companions.json": 16 << 20, "reference.json": 1 << 16, "evaluation.json": 2 << 20,
     "README.md": 1 << 20,
 }  # fmt: skip
-"""The files of a bundle besides its manifest, and the largest accepted size of each."""
-OPTIONAL = {"companions.json"}
-MAX_MANIFEST_BYTES = 1 << 20
+"""The files of a bundle that its manifest names, and the largest accepted size of each."""
+OPTIONAL = {"companions.json", SIGNATURE}
+LIMITS = {**MAX_BYTES, MANIFEST: 1 << 18, SIGNATURE: MAX_SIGNATURE_BYTES}
+MOST_VALUES = 500_000
+"""Of a JSON file: a value of two bytes there takes up to a hundred in memory."""
+MOST_LEVELS = 32
 REQUIRED_CONFIG = {
     "architectures": ["BertForSequenceClassification"],
     "model_type": "bert",
@@ -41,7 +46,18 @@ REQUIRED_CONFIG = {
 
 
 class BundleError(Exception):
-    """A bundle that must not be served; the message names the file and what is wrong with it."""
+    """A bundle that must not be served; the message names the file and what is wrong with it.
+
+    It is one printable line of at most 500 characters, whatever the file held.
+    """
+
+    def __init__(self, message: str):
+        told = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in message[:2000])
+        super().__init__(told if len(told) <= 500 else f"{told[:300]} … {told[-190:]}")
+
+
+Count = Annotated[int, Meta(ge=0, le=10**12)]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class FileRecord(Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,7 +73,7 @@ class BaseModel(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LossRecord(Struct, frozen=True, forbid_unknown_fields=True):
-    name: str
+    name: Name
     parameters: dict[str, Any]
 
 
@@ -65,14 +81,14 @@ class DataRecord(Struct, frozen=True, forbid_unknown_fields=True):
     """The training table: sha256 of the file, its rows, and how many of them survived."""
 
     sha256: str
-    rows: int
-    survived: int
+    rows: Count
+    survived: Count
 
 
 class Origin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a bundle came to be: everything in the manifest but the files."""
 
-    name: str
+    name: Name
     created: str
     seed: int
     base: BaseModel
@@ -118,87 +134,112 @@ class Bundle(Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, record=record)
 
 
-def read_bundle(folder: Path) -> Bundle:
-    """Verify every file of a bundle and read all but the weights; raises BundleError.
+class Opened(NamedTuple):
+    """A verified bundle with what was read of its large files, so that nothing is read a second time."""
 
-    Checked: no file is missing or foreign; every size and sha256; the configuration; every tensor's name, shape,
-    dtype, place and finiteness, before MLX sees the file; that calibration and reference are consistent.
+    bundle: Bundle
+    tokenizer: Tokenizer
+    weights: dict[str, np.ndarray]
+
+
+def read_bundle(path: Path, keys: Path | None = None) -> Bundle:
+    """Verify a bundle as `open_bundle` does; raises BundleError."""
+    return open_bundle(path, keys).bundle
+
+
+def open_bundle(path: Path, keys: Path | None = None) -> Opened:
+    """Read a bundle whole, each file once: the bytes that are used are those that were verified.
+
+    Checked: no file is missing, foreign, or other than a regular file of bounded size; every size and sha256; the
+    configuration; the tokenizer's form; every tensor's name, shape, dtype, place and finiteness; that calibration and
+    reference are consistent. With ``keys``, a file or folder of public keys (`models.signature`), also that one of
+    them signed the manifest. Raises BundleError and nothing else, whatever the folder holds.
     """
     try:
-        present = {entry.name: entry.stat(follow_symlinks=False) for entry in os.scandir(folder)}
-    except OSError as error:
-        raise BundleError(f"{folder} is not a readable folder: {error.strerror}") from error
-    for name in (MANIFEST, *MAX_BYTES):
-        if name not in present and name not in OPTIONAL:
-            raise BundleError(f"{folder}: {name} is missing")
-    for name, status in present.items():
-        if name not in MAX_BYTES and name != MANIFEST:
-            raise BundleError(f"{folder}: {name} does not belong to a bundle")
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES.get(name, MAX_MANIFEST_BYTES):
-            raise BundleError(f"{folder}: {name} is not a regular file of an acceptable size")
-    try:
-        return _read_verified(folder, set(present) - {MANIFEST})
-    except OSError as error:
-        raise BundleError(f"{folder}: {error.filename or 'a file'} cannot be read: {error.strerror}") from error
+        return _open(Folder(path, LIMITS, OPTIONAL), keys)
+    except (FolderError, SignatureError) as error:
+        raise BundleError(str(error)) from error
 
 
-def _read_verified(folder: Path, present: set[str]) -> Bundle:
-    content = (folder / MANIFEST).read_bytes()
-    manifest = _decode(MANIFEST, content, Manifest)
+def _open(folder: Folder, keys: Path | None) -> Opened:
+    content = folder.read(MANIFEST)
+    if keys is not None:
+        verify(content, folder.read(SIGNATURE) if SIGNATURE in folder.names else None, public_keys(keys))
+    manifest = _served(MANIFEST, _decode(MANIFEST, content, Manifest))
     if manifest.format_version != FORMAT_VERSION:
         raise BundleError(f"{MANIFEST}: format version {manifest.format_version}; this program reads {FORMAT_VERSION}")
-    if unlike := sorted(set(manifest.files) ^ present):
+    if unlike := sorted(set(manifest.files) ^ (folder.names - {MANIFEST, SIGNATURE})):
         name = unlike[0][:80]
-        raise BundleError(f"{name} is missing" if name not in present else f"{MANIFEST}: files does not name {name}")
-    with ThreadPoolExecutor(2) as pool:
-        weights = pool.submit(_verify, folder, "model.safetensors", manifest)
-        for name in present:
-            if name != "model.safetensors":
-                _verify(folder, name, manifest)
+        missing = name not in folder.names
+        raise BundleError(
+            f"{name} is missing, and {MANIFEST} names it" if missing else f"{MANIFEST}: files does not name {name}"
+        )
+
+    def verified(name: str) -> bytes:
+        return _verified(name, folder.read(name), manifest.files[name])
+
+    config = _config(_decode("config.json", verified("config.json"), dict[str, Any]))
+    with ThreadPoolExecutor(1) as pool:
+        # The weights are nearly all of a bundle, and hashing them leaves Python's lock to the rest.
+        weights = pool.submit(_weights, folder, config, manifest.files[WEIGHTS].sha256)
+        tokenizer = _tokenizer(verified("tokenizer.json"), config)
+        for name in ("tokenizer_config.json", "README.md"):
+            verified(name)
+        companions = "companions.json" in folder.names
         bundle = Bundle(
-            folder=folder, version=hashlib.sha256(content).hexdigest()[:12], manifest=manifest,
-            config=_config(folder), record=_load(folder, "calibration.json", CalibrationRecord),
-            companions=_load(folder, "companions.json", Companions) if "companions.json" in present else Companions(),
-            reference=_load(folder, "reference.json", Reference),
-            evaluation=_load(folder, "evaluation.json", dict[str, Any]),
+            folder=folder.path, version=hashlib.sha256(content).hexdigest()[:12], manifest=manifest, config=config,
+            record=_decode("calibration.json", verified("calibration.json"), CalibrationRecord),
+            companions=_decode("companions.json", verified("companions.json"), Companions) if companions
+            else Companions(),
+            reference=_reference(_decode("reference.json", verified("reference.json"), Reference)),
+            evaluation=_served(
+                "evaluation.json", _decode("evaluation.json", verified("evaluation.json"), dict[str, Any])
+            ),
         )  # fmt: skip
-        _check_tokenizer(folder, bundle.config)
-        weights.result()
-        try:
-            check_weights(folder / "model.safetensors", expected_tensors(bundle.config))
-        except WeightsError as error:
-            raise BundleError(f"model.safetensors: {error}") from error
-    return bundle
+        return Opened(bundle, tokenizer, weights.result())
 
 
-def _verify(folder: Path, name: str, manifest: Manifest) -> None:
-    recorded, path = manifest.files[name], folder / name
-    if path.stat().st_size != recorded.size:
-        raise BundleError(f"{name} has {path.stat().st_size} bytes, the manifest says {recorded.size}")
-    if sha256_of(path) != recorded.sha256:
+def _verified(name: str, content: bytes, recorded: FileRecord) -> bytes:
+    if len(content) != recorded.size:
+        raise BundleError(f"{name} has {len(content)} bytes, the manifest says {recorded.size}")
+    if hashlib.sha256(content).hexdigest() != recorded.sha256:
         raise BundleError(f"{name} was changed: its sha256 is not the manifest's")
-
-
-def _load(folder: Path, name: str, form: Any) -> Any:
-    return _decode(name, (folder / name).read_bytes(), form)
+    return content
 
 
 def _decode(name: str, content: bytes, form: Any) -> Any:
+    if content.count(b",") + content.count(b"[") + content.count(b"{") > MOST_VALUES:
+        raise BundleError(f"{name} holds more than {MOST_VALUES} values")
     try:
         return msgspec.json.decode(content, type=form)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BundleError(f"{name}: {str(error)[:300]}") from error
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    config: dict[str, Any] = _load(folder, "config.json", dict[str, Any])
+def _served(name: str, value: Any) -> Any:
+    """``value``, which the service can tell to its clients in any of its forms."""
+    if not _nested(msgspec.to_builtins(value), MOST_LEVELS):
+        raise BundleError(f"{name} is nested deeper than {MOST_LEVELS} levels")
+    try:
+        msgspec.msgpack.encode(value)
+    except OverflowError as error:
+        raise BundleError(f"{name} holds an integer of more than 64 bits") from error
+    return value
+
+
+def _nested(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_nested(one, levels - 1) for one in inner)
+
+
+def _config(config: dict[str, Any]) -> dict[str, Any]:
     for field, value in REQUIRED_CONFIG.items():
         if config.get(field) != value:
             raise BundleError(f"config.json: {field} is {str(config.get(field))[:80]}, it must be {value}")
-    for field, number in {"layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1}.items():
+    for field, (number, least) in {"layer_norm_eps": (1e-12, 1e-15), "hidden_dropout_prob": (0.1, 0.0)}.items():
         value = config.get(field, number)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
-            raise BundleError(f"config.json: {field} is {str(value)[:80]}, it must be a number in [0, 1)")
+        if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value < 1:
+            raise BundleError(f"config.json: {field} is {str(value)[:80]}, it must be a number in [{least:g}, 1)")
     try:
         expected_tensors(config)
     except WeightsError as error:
@@ -206,13 +247,32 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _check_tokenizer(folder: Path, config: dict[str, Any]) -> None:
+def _tokenizer(content: bytes, config: dict[str, Any]) -> Tokenizer:
     try:
-        largest = Tokenizer.load(folder / "tokenizer.json", config["max_position_embeddings"]).largest_id()
+        tokenizer = Tokenizer(content, config["max_position_embeddings"])
     except ValueError as error:
         raise BundleError(f"tokenizer.json: {str(error)[:300]}") from error
-    if largest >= config["vocab_size"]:
-        raise BundleError(f"tokenizer.json: token id {largest} is outside the vocabulary of {config['vocab_size']}")
+    if tokenizer.largest_id >= config["vocab_size"]:
+        raise BundleError(
+            f"tokenizer.json: token id {tokenizer.largest_id} is outside the vocabulary of {config['vocab_size']}"
+        )
+    return tokenizer
+
+
+def _reference(reference: Reference) -> Reference:
+    if tuple(field.bins for field in reference.inputs) != INPUT_BINS:
+        raise BundleError("reference.json was made with other bins of the inputs: train the bundle again")
+    return reference
+
+
+def _weights(folder: Folder, config: dict[str, Any], sha256: str) -> dict[str, np.ndarray]:
+    try:
+        with folder.open(WEIGHTS) as file:
+            return read_weights(file, expected_tensors(config), sha256)
+    except WeightsError as error:
+        raise BundleError(f"{WEIGHTS}: {error}") from error
+    except OSError as error:
+        raise BundleError(f"{WEIGHTS} cannot be read: {error.strerror}") from error
 
 
 def write_bundle(destination: Path, contents: Mapping[str, bytes | Path], origin: Origin) -> Bundle:
@@ -221,8 +281,9 @@ def write_bundle(destination: Path, contents: Mapping[str, bytes | Path], origin
     A reader sees the old bundle or the new one, never a mixture: everything is written to a sibling folder,
     fsynced, verified, and renamed into place. Raises BundleError; the old bundle is then untouched.
     """
-    if set(contents) | OPTIONAL != set(MAX_BYTES):
-        raise BundleError(f"a bundle holds exactly {', '.join(MAX_BYTES)}, of which it may lack {', '.join(OPTIONAL)}")
+    if not set(MAX_BYTES) - OPTIONAL <= set(contents) <= set(MAX_BYTES):
+        optional = ", ".join(name for name in MAX_BYTES if name in OPTIONAL)
+        raise BundleError(f"a bundle holds exactly {', '.join(MAX_BYTES)}, of which it may lack {optional}")
     destination = destination.absolute()
     destination.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))

@@ -5,13 +5,13 @@ A map is a chain of steps on the logit z = logit_survived − logit_died, float6
 """
 
 from functools import cached_property
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from models.inverse import SATURATED, FocalInverse, LossInverse
-from models.logit import logit, sigmoid
+from models.logit import LARGEST, logit, sigmoid
 from models.venn_abers import MergedVennAbers, VennAbers
 
 __all__ = [
@@ -33,8 +33,8 @@ class Temperature(Struct, frozen=True, tag_field="step", tag="temperature", forb
     temperature: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < np.inf:
-            raise ValueError(f"temperature is {self.temperature}; it must be positive and finite")
+        if not 1 / LARGEST <= self.temperature <= LARGEST:
+            raise ValueError(f"temperature is {self.temperature}; it must be from {1 / LARGEST:g} to {LARGEST:g}")
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         return logits / self.temperature
@@ -47,8 +47,10 @@ class Platt(Struct, frozen=True, kw_only=True, tag_field="step", tag="platt", fo
     offset: float
 
     def __post_init__(self) -> None:
-        if not (0 <= self.slope < np.inf and np.isfinite(self.offset)):
-            raise ValueError(f"slope and offset are {self.slope}, {self.offset}; slope must be at least 0, both finite")
+        if not (0 <= self.slope <= LARGEST and abs(self.offset) <= LARGEST):
+            raise ValueError(
+                f"slope and offset are {self.slope}, {self.offset}; slope must be at least 0, both at most {LARGEST:g}"
+            )
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         return self.slope * logits + self.offset
@@ -66,8 +68,10 @@ class Beta(Struct, frozen=True, kw_only=True, tag_field="step", tag="beta", forb
     c: float
 
     def __post_init__(self) -> None:
-        if not (0 <= self.a < np.inf and 0 <= self.b < np.inf and np.isfinite(self.c)):
-            raise ValueError(f"a, b, c are {self.a}, {self.b}, {self.c}; a and b must be at least 0, all finite")
+        if not (0 <= self.a <= LARGEST and 0 <= self.b <= LARGEST and abs(self.c) <= LARGEST):
+            raise ValueError(
+                f"a, b, c are {self.a}, {self.b}, {self.c}; a and b must be at least 0, all at most {LARGEST:g}"
+            )
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         return np.asarray(self.c - self.a * np.logaddexp(0.0, -logits) + self.b * np.logaddexp(0.0, logits))
@@ -86,8 +90,8 @@ class Isotonic(Struct, frozen=True, dict=True, tag_field="step", tag="isotonic",
 
     def __post_init__(self) -> None:
         x, p = np.array(self.logits), np.array(self.probabilities)
-        if not len(x) or len(x) != len(p) or not np.isfinite(x).all() or (np.diff(x) <= 0).any():
-            raise ValueError("logits must be finite and rising, as many as probabilities, and at least one")
+        if not len(x) or len(x) != len(p) or not (abs(x) <= LARGEST).all() or (np.diff(x) <= 0).any():
+            raise ValueError(f"logits must be within ±{LARGEST:g} and rising, as many as probabilities, at least one")
         if not ((p > 0) & (p < 1)).all() or (np.diff(p) < 0).any():
             raise ValueError("probabilities must be inside (0, 1) and must not fall")
 
@@ -125,7 +129,7 @@ class PriorShift(Struct, frozen=True, kw_only=True, tag_field="step", tag="prior
 
     def probabilities(self, probabilities: np.ndarray) -> np.ndarray:
         """The same on probabilities in [0, 1], where 0 and 1 stay: odds times a factor."""
-        odds = np.exp(self.shift)
+        odds = np.exp(np.clip(self.shift, -700.0, 700.0))
         return np.asarray(probabilities * odds / (1 - probabilities + probabilities * odds))
 
 
@@ -135,9 +139,12 @@ Step = (
 
 
 class CalibrationMap(Struct, frozen=True, forbid_unknown_fields=True):
-    """The chosen steps, in order. None falls in z; a `PriorShift` can only be the last."""
+    """The chosen steps, in order. None falls in z; a `PriorShift` can only be the last.
 
-    steps: tuple[Step, ...]
+    Whatever their parameters, a finite logit stays finite: each is bounded, and so is their number.
+    """
+
+    steps: Annotated[tuple[Step, ...], Meta(max_length=16)]
 
     def __post_init__(self) -> None:
         if any(isinstance(step, PriorShift) for step in self.steps[:-1]):

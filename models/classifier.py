@@ -5,6 +5,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 from mlx.utils import tree_flatten
 
 from models.bert import BertConfig, BertModel, Linear
@@ -28,15 +29,23 @@ class BertClassifier(nn.Module):
         return self.classifier(self.dropout(self.bert.pooled(x, mask, start)))
 
 
-def load_classifier(config: dict[str, Any], weights: Path) -> BertClassifier:
-    """The classifier of a verified bundle, evaluated and in inference mode."""
+def load_classifier(config: dict[str, Any], weights: dict[str, np.ndarray]) -> BertClassifier:
+    """The classifier of a verified bundle (`models.bundle.open_bundle`), evaluated and in inference mode.
+
+    ``weights`` is emptied as they are taken over, so that they are in memory once.
+    """
     model = BertClassifier(BertConfig.from_dict(config))
-    model.load_weights(str(weights))
+    # Before anything is evaluated, or the random weights that a new model has would be drawn.
+    model.load_weights([(name, _taken(weights, name)) for name in list(weights)])
     mx.eval(model.parameters())
     model.eval()
     for layer in model.bert.encoder.layer:
         layer.attention.self.hold()
     return model
+
+
+def _taken(weights: dict[str, np.ndarray], name: str) -> mx.array:
+    return mx.array(weights.pop(name))
 
 
 def from_pretrained(config: dict[str, Any], weights: Path, seed: int) -> BertClassifier:

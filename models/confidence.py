@@ -10,11 +10,14 @@ from msgspec import Meta, Struct
 
 from models.calibration import CalibrationMap, Candidate
 from models.passenger import INPUT_BINS, LABELS, Passenger
-from models.reference import InputWarning, Reference, bin_names, bin_numbers
+from models.reference import MOST_ROWS, InputWarning, Reference, bin_names, bin_numbers
 from models.venn_abers import VennAbers
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 """A probability, or another number from 0 to 1."""
+
+BLOCK = 1 << 24
+"""Comparisons of bins made at once, a byte each."""
 
 
 class ConformalSets(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,8 +59,10 @@ class Typicality(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         sizes = [len(bin_names(bins)) for bins in INPUT_BINS]
-        if not self.patterns or len(self.patterns) != len(self.weights) or min(self.weights) < 1:
-            raise ValueError("patterns and weights must be of equal length, and weights positive")
+        if not self.patterns or len(self.patterns) != len(self.weights):
+            raise ValueError("patterns and weights must be of equal length, and at least one")
+        if not 1 <= min(self.weights) <= max(self.weights) <= MOST_ROWS:
+            raise ValueError(f"weights must be from 1 to {MOST_ROWS}")
         if any(len(row) != len(sizes) for row in self.patterns):
             raise ValueError(f"a pattern must hold {len(sizes)} bin numbers")
         if any(not 0 <= one < size for row in self.patterns for one, size in zip(row, sizes, strict=True)):
@@ -75,6 +80,11 @@ class Typicality(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
 
     def p_values(self, rows: np.ndarray) -> np.ndarray:
         """Bin numbers (B, F) → p-values (B,) in (0, 1]."""
+        at_once = max(1, BLOCK // (len(self.patterns) * rows.shape[1]))
+        blocks = [self._p_values(rows[first : first + at_once]) for first in range(0, len(rows), at_once)]
+        return np.concatenate(blocks) if blocks else np.empty(0)
+
+    def _p_values(self, rows: np.ndarray) -> np.ndarray:
         patterns, weights, counts, log_sums = self._bag
         own = counts[np.arange(rows.shape[1]), rows]
         # A new row adds one to the count of each of its bins, and so to every row of the bag that shares the bin.

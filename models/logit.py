@@ -2,6 +2,10 @@
 
 import numpy as np
 
+LARGEST = 1e6
+"""The largest parameter of a calibration map, and its inverse the least scale: no fit comes near it, and sixteen steps
+with it leave a finite logit finite."""
+
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """1 / (1 + e^−z), strictly inside (0, 1) for any finite z."""

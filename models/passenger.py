@@ -165,6 +165,7 @@ INPUT_BINS = (
 
 TITLE = re.compile(r",\s*(?:the\s+)?([A-Za-z]+)\b\.?")
 CLASSES = {1: "first class", 2: "second class", 3: "third class"}
+DECKS = "ABCDEFG"
 PORTS = {"S": "Southampton", "C": "Cherbourg", "Q": "Queenstown"}
 TITLES = {
     "mr": "Mr", "mrs": "Mrs", "mme": "Mrs", "miss": "Miss", "mlle": "Miss", "ms": "Miss", "master": "Master",
@@ -217,6 +218,16 @@ def describe(passenger: Passenger, companions: Companions = NO_COMPANIONS) -> st
     return ", ".join(word for word in words if word)
 
 
+def every_word() -> list[str]:
+    """Texts that together hold every word of `describe`."""
+    told = [f"{who} {fate}" for who in ("women and children", "men") for fate in ("survived", "divided", "died")]
+    told += [*CLASSES.values(), *TITLES.values(), *PORTS.values(), *(word for _, word in (*AGES, *FARES))]
+    told += ["man", "boy", "woman", "girl", "alone", "small family", "large family", "no cabin", "cabin"]
+    told += [f"deck {deck}" for deck in DECKS]
+    words = list(dict.fromkeys(told))
+    return [", ".join(words[first : first + 8]) for first in range(0, len(words), 8)]
+
+
 def fates(passenger: Passenger, companions: Companions) -> tuple[str | None, str | None]:
     """What became of the women and children, and of the men, on the passenger's ticket; None if none is known."""
     party = companions.party(passenger)
@@ -261,5 +272,5 @@ def _family(passenger: Passenger) -> str:
 
 
 def _cabin(cabin: str | None) -> str:
-    deck = next((letter for letter in (cabin or "").strip().upper()[:1] if letter in "ABCDEFG"), None)
+    deck = next((letter for letter in (cabin or "").strip().upper()[:1] if letter in DECKS), None)
     return f"deck {deck}" if deck else "no cabin" if not cabin else "cabin"

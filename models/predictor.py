@@ -8,12 +8,12 @@ import numpy as np
 from msgspec import Struct
 
 from models.backend import Backend, prepare
-from models.bundle import Bundle, read_bundle
+from models.bundle import WEIGHTS, Bundle, BundleError, open_bundle
 from models.cache import LogitCache
 from models.classifier import BertClassifier, load_classifier
 from models.confidence import Confidence, diagnose
 from models.lanes import Lanes
-from models.passenger import Passenger, check_passengers, describe
+from models.passenger import Passenger, check_passengers, describe, every_word
 from models.tokenizer import Tokenizer
 
 WARM_UP = Passenger(pclass=3, sex="male", name="Braund, Mr. Owen Harris", age=22, sibsp=1, fare=7.25, embarked="S")
@@ -56,19 +56,30 @@ class Predictor:
 
     @classmethod
     def load(
-        cls, folder: Path | str, cache: LogitCache | None = None, target_prevalence: float | None = None
+        cls, folder: Path | str, cache: LogitCache | None = None, target_prevalence: float | None = None,
+        keys: Path | str | None = None,
     ) -> Self:  # fmt: skip
         """Verify and load a bundle; raises BundleError naming the file and the fault. Without ``cache``, none.
 
         ``target_prevalence``: the share of survivors where it serves, if not the bundle's own; see `Bundle.shifted`.
+        ``keys``: public keys of which one must have signed it; see `models.bundle.open_bundle`.
         """
-        backend = prepare()
-        bundle = read_bundle(Path(folder))
+        bundle, tokenizer, weights = open_bundle(Path(folder), None if keys is None else Path(keys))
         if target_prevalence is not None:
             bundle = bundle.shifted(target_prevalence)
-        model = load_classifier(bundle.config, bundle.folder / "model.safetensors")
-        tokenizer = Tokenizer.load(bundle.folder / "tokenizer.json", int(bundle.config["max_position_embeddings"]))
-        return cls(bundle, model, tokenizer, backend, LogitCache(0) if cache is None else cache)
+        # Before MLX computes anything, and for nothing where the bundle is refused.
+        backend = prepare()
+        model = load_classifier(bundle.config, weights)
+        loaded = cls(bundle, model, tokenizer, backend, LogitCache(0) if cache is None else cache)
+        loaded._try()
+        return loaded
+
+    def _try(self) -> None:
+        """Finite weights may still overflow: no word may give a logit that is not finite."""
+        try:
+            self._compute(self._tokenizer.token_ids(every_word()))
+        except PredictionError as error:
+            raise BundleError(f"{WEIGHTS}: {error}") from error
 
     def read(self, passengers: Sequence[Passenger]) -> list[Text]:
         """What the model reads of each passenger; may be called on any thread, ahead of `predict`."""

@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +13,7 @@ from models.passenger import INPUT_BINS, InputBins, Passenger
 
 EDGES = tuple(round(i / 10, 1) for i in range(11))
 PROBABILITY_BINS = tuple(f"{low:.1f}-{high:.1f}" for low, high in pairwise(EDGES))
+MOST_ROWS = 10**9
 UNKNOWN, KNOWN = "unknown", "known"
 
 
@@ -47,8 +48,8 @@ class Reference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if len(self.probability_counts) != len(PROBABILITY_BINS) or min(self.probability_counts) < 0:
             raise ValueError(f"probability_counts must be {len(PROBABILITY_BINS)} counts")
         for counts in (self.probability_counts, *(field.counts.values() for field in self.inputs)):
-            if self.rows < 1 or sum(counts) != self.rows:
-                raise ValueError(f"counts must sum to rows, {self.rows}")
+            if not 1 <= self.rows <= MOST_ROWS or sum(counts) != self.rows:
+                raise ValueError(f"counts must sum to rows, {self.rows}, from 1 to {MOST_ROWS}")
 
     def warnings(self, passenger: Passenger) -> tuple[InputWarning, ...]:
         """What of this passenger lies outside the training rows."""
@@ -100,7 +101,7 @@ def probability_bin(probability: float) -> int:
     return bisect_right(EDGES, probability, 1, len(EDGES) - 1) - 1
 
 
-@cache
+@lru_cache(64)
 def bin_names(bins: InputBins) -> tuple[str, ...]:
     """All bins of a field, ``unknown`` last."""
     spans = tuple(f"{low:g}-{high:g}" for low, high in pairwise(bins.edges))

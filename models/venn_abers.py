@@ -6,6 +6,8 @@ from typing import Self
 import numpy as np
 from msgspec import Struct
 
+from models.logit import LARGEST
+
 
 class VennAbers(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
     """Inductive Venn–Abers predictor (Vovk & Petej, 2014) with both isotonic fits computed beforehand.
@@ -24,13 +26,16 @@ class VennAbers(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         scores = np.array(self.scores)
-        if not len(scores) or not np.isfinite(scores).all() or (np.diff(scores) <= 0).any():
-            raise ValueError("scores must be finite and rising, and at least one")
+        if not len(scores) or not (abs(scores) <= LARGEST).all() or (np.diff(scores) <= 0).any():
+            raise ValueError(f"scores must be within ±{LARGEST:g} and rising, and at least one")
         for name, values in (("p0", np.array(self.p0)), ("p1", np.array(self.p1))):
             if len(values) != 2 * len(scores) + 1 or not ((values >= 0) & (values <= 1)).all():
                 raise ValueError(f"{name} must hold {2 * len(scores) + 1} probabilities")
             if (np.diff(values) < 0).any():
                 raise ValueError(f"{name} must not fall")
+        # But for the rounding of two fits.
+        if (np.array(self.p0) > np.array(self.p1) + 1e-9).any():
+            raise ValueError("p0 must be at most p1")
 
     def interval(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """logits (B,) → p0 (B,), p1 (B,), p0 ≤ p1."""

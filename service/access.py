@@ -5,10 +5,10 @@ take it off. Without keys only the host name is looked at, and /admin is closed.
 """
 
 import logging
-import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import Misdirected, NotAuthenticated, NotPermitted, RateLimited, ServiceError
+from service.errors import Misdirected, NotAuthenticated, NotPermitted, NotReady, QueueFull, RateLimited, ServiceError
 from service.keys import Key, Keys, KeysError, read_keys
 from service.keys import Scope as KeyScope
 from service.settings import Settings
@@ -128,8 +128,13 @@ class Rates:
         paid = max(self._paid.get(key.id, now), now)
         wait = paid - now - (key.burst - ahead) / key.rows_per_second
         if wait > SLACK_SECONDS:
-            raise RateLimited(max(1, math.ceil(wait - SLACK_SECONDS)))
+            raise RateLimited(wait - SLACK_SECONDS)
         self._paid[key.id] = paid + rows / key.rows_per_second
+
+    def refund(self, key: Key, rows: int) -> None:
+        """Take back a charge for rows that were not computed."""
+        if key.rows_per_second is not None and key.id in self._paid:
+            self._paid[key.id] -= rows / key.rows_per_second
 
     def forget_others(self, keys: Keys) -> None:
         """Keep nothing of keys that are gone."""
@@ -161,18 +166,30 @@ class Access:
             state["exchange"].reason = REASONS[type(error)]
             raise
         if key is not None:
-            state["key"], state["exchange"].key = key, key.name
+            state["key"], state["rows_paid"], state["exchange"].key = key, 1, key.name
 
-    def rows(self, scope: Scope, rows: int) -> None:
-        """Charge a request's key for what the request holds beyond the first row; raises RateLimited."""
+    @contextmanager
+    def rows(self, scope: Scope, rows: int) -> Iterator[None]:
+        """Charge a request's key for rows while they are computed, less the one that was charged when the request came;
+        what is refused there is taken back. Raises RateLimited."""
         state: Any = scope["state"]
         key = state.get("key")
-        if key is not None and rows > 1:
-            try:
-                self._rates.charge(key, rows - 1, 0)
-            except RateLimited:
-                state["exchange"].reason = REASONS[RateLimited]
-                raise
+        if key is None:
+            yield
+            return
+        paid, state["rows_paid"] = state["rows_paid"], 0
+        try:
+            if rows > paid:
+                self._rates.charge(key, rows - paid, 0)
+        except RateLimited:
+            state["rows_paid"], state["exchange"].reason = paid, REASONS[RateLimited]
+            raise
+        try:
+            yield
+        except (QueueFull, NotReady):
+            self._rates.refund(key, rows - paid)
+            state["rows_paid"] = paid
+            raise
 
     def _admitted(self, scope: Scope) -> Key | None:
         if self._hosts:

@@ -18,6 +18,7 @@ from service.drift_keeper import DriftKeeper
 from service.errors import (
     BadHeader,
     BodyTooLarge,
+    BodyTooSlow,
     DeadlinePassed,
     InvalidBody,
     InvalidQuery,
@@ -54,6 +55,7 @@ READ_REFUSALS = refusals(("not loaded yet", NotReady("the model is being loaded"
 
 BODY_REFUSALS = refusals(
     ("not JSON or MessagePack, or a key stands twice", MalformedBody("the body is not JSON: Input data was truncated")),
+    ("the body did not come within read_seconds", BodyTooSlow(4096)),
     ("neither Content-Length nor Transfer-Encoding", LengthRequired()),
     ("body larger than max_body_bytes", BodyTooLarge(1 << 20)),
     (
@@ -98,8 +100,8 @@ TIMING = ResponseHeader(
 async def take(request: AnyRequest, form: type[T]) -> T:
     """The body as ``form``; raises the ServiceError of whatever is wrong with it."""
     media_type(request.headers.get("accept", ""))  # Refused before anything is computed.
-    limit = request.app.state.settings.max_body_bytes
-    body = await read_body(request.headers, request.receive, limit)
+    settings = request.app.state.settings
+    body = await read_body(request.headers, request.receive, settings.max_body_bytes, settings.read_seconds)
     return decode_body(body, request.headers.get("content-type", ""), form)
 
 
@@ -169,12 +171,12 @@ async def computed(request: AnyRequest, passengers: Sequence[Passenger], body_re
     Whoever reads the body still, and so sees for itself that the client leaves, says so by ``body_read``.
     """
     access: Access = request.app.state.access
-    access.rows(request.scope, len(passengers))
     # Who has a key is one client, from wherever.
     client = request.scope["state"]["exchange"].key or (request.client.host if request.client else "")
-    answer = await batcher_of(request).predict(
-        passengers, deadline_seconds(request), client, (lambda: _left(request.receive)) if body_read else None
-    )
+    with access.rows(request.scope, len(passengers)):
+        answer = await batcher_of(request).predict(
+            passengers, deadline_seconds(request), client, (lambda: _left(request.receive)) if body_read else None
+        )
     request.app.state.metrics.waited(answer.queue_seconds)
     return answer
 

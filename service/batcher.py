@@ -34,6 +34,9 @@ RESTARTS = 3
 
 RESTARTS_SECONDS = 600.0
 
+LOAD_STALLS = 10
+"""Times ``stall_seconds`` that a bundle may take to load; then it never will."""
+
 
 class PredictorLike(Protocol):
     """What the batcher needs of `models.predictor.Predictor`."""
@@ -65,6 +68,7 @@ class Worker:
 
     def __init__(self, load: Callable[[], PredictorLike], spare: bool = False):
         self.load, self.spare = load, spare
+        self.given_up = False
         self.loaded: concurrent.futures.Future[PredictorLike] = concurrent.futures.Future()
         self.thread: threading.Thread | None = None
         self.predictor: PredictorLike | None = None
@@ -165,6 +169,11 @@ class Batcher:
 
     def _begin(self, worker: Worker) -> None:
         worker.loaded.set_running_or_notify_cancel()  # From here on nobody can cancel it.
+        seconds = LOAD_STALLS * self._stall_seconds
+        late = threading.Timer(seconds, self._not_loaded, (worker, Stalled(f"it did not load within {seconds:g} s")))
+        late.daemon = True
+        late.start()
+        worker.loaded.add_done_callback(lambda _: late.cancel())
         worker.thread = threading.Thread(target=self._run, args=(worker,), name="inference", daemon=True)
         worker.thread.start()
 
@@ -176,23 +185,32 @@ class Batcher:
         except BaseException as error:
             self._not_loaded(worker, error)
             return
-        self._take_over(worker, predictor)
+        if not self._take_over(worker, predictor):
+            return
         try:
             while self._next(worker):
                 self._compute(worker, worker.batch)
         except BaseException as error:
             self._lose(worker, error)
 
-    def _take_over(self, worker: Worker, predictor: PredictorLike) -> None:
+    def _take_over(self, worker: Worker, predictor: PredictorLike) -> bool:
+        """False if it comes too late."""
         with self._arrived:
+            if worker.given_up:
+                return False
             self._load, self._worker = worker.load, worker
             worker.predictor = self.predictor = predictor
             self._queue.begin_anew()
             self.ready, self.failure = True, None
             self._arrived.notify_all()
         worker.loaded.set_result(predictor)
+        return True
 
     def _not_loaded(self, worker: Worker, error: BaseException) -> None:
+        with self._arrived:
+            if worker.given_up or worker.predictor is not None:
+                return
+            worker.given_up = True
         LOGGER.debug("a bundle was not loaded", exc_info=error)
         if not worker.spare:
             self._give_up(str(error) or type(error).__name__)

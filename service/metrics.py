@@ -24,8 +24,8 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 SMALLEST_PROBABILITY = 1e-12
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 REASONS = (
-    "malformed", "media_type", "invalid", "too_large", "queue_full", "unavailable", "deadline", "client_left",
-    "unauthenticated", "forbidden", "rate", "host", "other",
+    "malformed", "media_type", "invalid", "too_large", "too_slow", "queue_full", "unavailable", "deadline",
+    "client_left", "unauthenticated", "forbidden", "rate", "host", "other",
 )  # fmt: skip
 FAILURES = ("not_finite", "error", "lost")
 DROP_REASONS = ("queue_full", "refused", "stopped")
@@ -33,6 +33,7 @@ REASON_OF_STATUS = {
     400: "malformed",
     401: "unauthenticated",
     403: "forbidden",
+    408: "too_slow",
     413: "too_large",
     415: "media_type",
     422: "invalid",
@@ -151,9 +152,9 @@ class Metrics:
         # Neither 0 nor 1 while it is not known, and where there is no store: no alert on 0 must fire.
         self._store_up.set(math.nan)
         self._keys_current = gauge(
-            "keys_current", "1 while the API keys in force are those of the file, NaN without keys"
+            "keys_current", "0 while the file of API keys is unusable and older keys are in force"
         )
-        self._keys_current.set(math.nan)
+        self._keys_current.set(1)
         self._store_rows = gauge("store_rows", "Predictions in the store, about")
         self._store_queue_rows = gauge("store_queue_rows", "Predictions waiting to be written to the store")
         self._store_written = counter("store_written_total", "Predictions written to the store")
@@ -354,5 +355,5 @@ class Metrics:
         if seconds is not None:
             self._http_seconds.labels(route, method).observe(seconds)
         answers = route.startswith("/v1/predict") or route.endswith("/infer")
-        if reason is not None or (status >= 400 and answers):
+        if status >= 400 and (reason is not None or answers):
             self._rejected.labels(reason or REASON_OF_STATUS.get(status, "other")).inc()

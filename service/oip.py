@@ -259,7 +259,8 @@ async def infer(request: AnyRequest, name: FromPath[str], version: FromPath[str 
     """
     _served(request, name, version)
     _check_type(request)
-    body = await read_body(request.headers, request.receive, request.app.state.settings.max_body_bytes)
+    settings = request.app.state.settings
+    body = await read_body(request.headers, request.receive, settings.max_body_bytes, settings.read_seconds)
     asked, binary = read_request(body, _header_length(request, len(body)))
     wanted = wanted_outputs(asked)
     answer, answers = await answered(request, read_passengers(asked, binary))

@@ -41,7 +41,9 @@ def main(arguments: Sequence[str]) -> int:
     """Score a file; 0 every row, 1 failed or some rows rejected, 2 wrong use."""
     options = _parser().parse_args(arguments)
     try:
-        predictor = Predictor.load(options.bundle, LogitCache(options.cache_rows), options.target_prevalence)
+        predictor = Predictor.load(
+            options.bundle, LogitCache(options.cache_rows), options.target_prevalence, options.require_signature
+        )
         scored, rejected = score(options.input, options.output, predictor)
     except (ScoreError, BundleError, PredictionError) as error:
         print(f"score: {error}", file=sys.stderr)
@@ -234,6 +236,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("input", type=Path, metavar="IN.csv")
     parser.add_argument("output", type=Path, metavar="OUT.csv")
     parser.add_argument("--bundle", default="artifacts/titanic", help="default: %(default)s")
+    parser.add_argument(
+        "--require-signature", type=Path, metavar="KEYS",
+        help="public keys, a PEM file or a folder of them; use only a bundle that one of them signed",
+    )  # fmt: skip
     parser.add_argument(
         "--cache-rows",
         type=int,

@@ -19,6 +19,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The fields' descriptions are the help texts."""
 
     bundle: Annotated[str, Meta(description="folder of the bundle to serve")] = "artifacts/titanic"
+    require_signature: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="public keys, a PEM file or a folder of them; serve only what one of them signed"),
+    ] = None
     shadow: Annotated[
         Annotated[str, Meta(min_length=1)] | None,
         Meta(description="folder of a second bundle that answers nobody, and has its agreement with the first counted"),
@@ -84,6 +88,27 @@ class Settings(Struct, frozen=True, kw_only=True):
     timeout_seconds: Annotated[
         float, Meta(gt=0, le=3600, description="a request not answered after this gets 504 and leaves the queue")
     ] = 30.0
+    read_seconds: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=3600,
+            description="for a request's head to come in, and for its body with a second more for each 4 KiB; "
+            "past it 408 and the connection ends",
+        ),
+    ] = 20.0
+    idle_seconds: Annotated[
+        float,
+        Meta(ge=1, le=86_400, description="between two requests of a connection; longer than a balancer keeps its own"),
+    ] = 75.0
+    max_connections: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1 << 20,
+            description="open connections; past it a new one ends the one that has waited longest for a request",
+        ),
+    ] = 4096
     stall_seconds: Annotated[
         float,
         Meta(

@@ -33,6 +33,7 @@ from service.errors import (
     NotReady,
     PredictionFailed,
     QueueFull,
+    RateLimited,
     ServiceError,
     WrongMediaType,
 )
@@ -54,6 +55,8 @@ LINGER_SECONDS, QUIET_SECONDS = 5.0, 0.5
 an unread rest would reset the connection, and with it the last answers."""
 FULL_QUEUE_SECONDS = (0.05, 1.0)
 """First and longest pause before a group is offered again to a full queue."""
+RATE_SECONDS = 1.0
+"""Longest pause before a group is offered again under a key whose rate is used up; a stop is noticed as soon."""
 ENCODER = msgspec.json.Encoder()
 
 
@@ -298,13 +301,23 @@ class Stream:
         if not rows:
             return []
         try:
-            async with self._turns.taken(len(rows)):
-                return [*await self._offer([passenger for _, passenger in rows])]
+            return await self._in_turn([passenger for _, passenger in rows])
         except ServiceError as error:
             if isinstance(error, PredictionFailed) and len(rows) > 1:
                 # One bad row costs nobody else an answer.
                 return [answer for row in rows for answer in await self._predict([row])]
             return [_refusal(line, error) for line, _ in rows]
+
+    async def _in_turn(self, passengers: Sequence[Passenger]) -> list[PredictionResponse | LineProblem]:
+        """Their predictions, as fast as the key's rate lets them; who waits for that leaves the turns to others."""
+        while True:
+            try:
+                async with self._turns.taken(len(passengers)):
+                    return [*await self._offer(passengers)]
+            except RateLimited as error:
+                if self._batcher.draining:
+                    raise
+                await asyncio.sleep(min(error.wait_seconds, RATE_SECONDS))
 
     async def _offer(self, passengers: Sequence[Passenger]) -> list[PredictionResponse]:
         """Their predictions; while the queue is full, wait and offer again: a stream has time, and single requests go

@@ -1,4 +1,4 @@
-"""python -m training fit | evaluate | compare-losses"""
+"""python -m training fit | evaluate | compare-losses | keygen | sign"""
 
 import argparse
 import sys
@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from models.backend import prepare
-from models.bundle import BundleError
+from models.bundle import BundleError, read_bundle
 from models.files import write_whole
+from models.signature import SignatureError, make_keys, public_path, sign
 from training.finetune import Recipe
 from training.losses import LOSSES, PRESETS, LossChoice, LossError
 
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run: Any = options.run
         return int(run(options))
-    except (BundleError, ValueError, OSError) as error:
+    except (BundleError, SignatureError, ValueError, OSError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -99,6 +100,18 @@ def _compare(options: argparse.Namespace) -> int:
         write_whole(options.markdown, page_with(page_part(report), options.markdown))
     if not options.quiet:
         print_comparison(report, Console(width=None if sys.stdout.isatty() else 120))
+    return 0
+
+
+def _keygen(options: argparse.Namespace) -> int:
+    public = public_path(options.out)
+    print(f"key {make_keys(options.out, public)}: {options.out} signs, {public} is for --require-signature")
+    return 0
+
+
+def _sign(options: argparse.Namespace) -> int:
+    bundle = read_bundle(options.bundle)
+    print(f"{options.bundle}: version {bundle.version} signed by key {sign(options.bundle, options.key)}")
     return 0
 
 
@@ -197,6 +210,15 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--report", type=Path, metavar="FILE.html", help="write pictures and tables as one page")
     judge.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
     _add_compare(commands)
+    keygen = commands.add_parser("keygen", help="make a pair of keys to sign bundles with and to check them")
+    keygen.set_defaults(run=_keygen)
+    keygen.add_argument(
+        "--out", type=Path, required=True, metavar="KEY.pem", help="the private key; the public one is KEY.pub.pem"
+    )
+    vouch = commands.add_parser("sign", help="verify a bundle and sign it, for services with --require-signature")
+    vouch.set_defaults(run=_sign)
+    vouch.add_argument("bundle", type=Path, metavar="BUNDLE")
+    vouch.add_argument("--key", type=Path, required=True, metavar="KEY.pem", help="an Ed25519 private key")
     return parser
 
 

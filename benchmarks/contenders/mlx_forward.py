@@ -8,11 +8,10 @@ import numpy as np
 
 from benchmarks.contenders.forward import Forward
 from models.backend import Backend, prepare, usable_cores
-from models.bundle import read_bundle
+from models.bundle import open_bundle, read_bundle
 from models.cache import LogitCache
 from models.classifier import load_classifier
 from models.predictor import Predictor
-from models.tokenizer import Tokenizer
 
 
 def evenkeel(bundle: Path, _: int | None) -> tuple[str, Forward]:
@@ -27,8 +26,8 @@ def evenkeel(bundle: Path, _: int | None) -> tuple[str, Forward]:
 
 def wheel(bundle: Path, _: int | None) -> tuple[str, Forward]:
     """The same code without the tuned BLAS and the kept memory of models/backend.py."""
-    read = read_bundle(bundle)
-    model = load_classifier(read.config, bundle / "model.safetensors")
+    opened = open_bundle(bundle)
+    model = load_classifier(opened.bundle.config, opened.weights)
     return "the same code on the BLAS in MLX's wheel", _predictor(bundle, model, _untuned()).logits
 
 
@@ -46,9 +45,8 @@ def products(bundle: Path, _: int | None) -> tuple[str, Forward]:
 
 
 def _predictor(bundle: Path, model: Any, backend: Backend) -> Predictor:
-    read = read_bundle(bundle)
-    tokenizer = Tokenizer.load(bundle / "tokenizer.json", int(read.config["max_position_embeddings"]))
-    return Predictor(read, model, tokenizer, backend, LogitCache(0))
+    opened = open_bundle(bundle)
+    return Predictor(opened.bundle, model, opened.tokenizer, backend, LogitCache(0))
 
 
 class Products:

@@ -191,7 +191,7 @@ def test_a_shift_takes_the_place_of_another() -> None:
         ({"step": "isotonic", "logits": [0, 1], "probabilities": [0.5, 0.4]}, "must not fall"),
         ({"step": "isotonic", "logits": [1, 1], "probabilities": [0.4, 0.5]}, "rising"),
         ({"step": "isotonic", "logits": [0, 1], "probabilities": [0.4]}, "as many"),
-        ({"step": "loss_inverse", "logits": [0, 1], "values": [0, 0]}, "values must be finite and rising"),
+        ({"step": "loss_inverse", "logits": [0, 1], "values": [0, 0]}, "values must be within ±1e.06 and rising"),
         ({"step": "loss_inverse", "logits": [0, 1], "values": [0, 1, 2]}, "equal length"),
         ({"step": "prior_shift", "training": 0.4, "target": 1}, "target prevalence is 1.0"),
         ({"step": "prior_shift", "training": 0, "target": 0.5}, "training prevalence is 0.0"),

@@ -27,10 +27,12 @@ from models.bundle import Bundle
 from service import access, keys, listening
 from service.access import Keyring, Rates
 from service.app import create_app
-from service.errors import RateLimited
+from service.errors import QueueFull, RateLimited
+from service.exchange import Exchange
 from service.keys import SCOPES, Key, KeysError, new_key, read_keys, write_keys
 from service.logs import JsonFormatter
 from service.settings import Settings, SettingsError, read_settings
+from service.tracing import Trace
 from tests.service.test_app import ALLISON, Deterministic, problem, samples
 from tests.service.test_batcher import wait_until
 from tests.service.test_real import free_port, start
@@ -511,6 +513,39 @@ def test_many_large_requests_at_once_do_not_all_overdraw() -> None:
         with pytest.raises(RateLimited) as refused:
             rates.charge(key, 1023, 0)
         assert refused.value.retry_after_seconds == 1023
+
+
+def admitted(key: Key) -> tuple[access.Access, Any]:
+    """Access that has let a request of the key in, and the request's scope."""
+    rates = Rates(Clock())
+    rates.charge(key, 1, 1)
+    exchange = Exchange(request_id="1", trace=Trace.of(""), method="POST", begun=0)
+    return access.Access(None, frozenset(), rates), {"state": {"key": key, "rows_paid": 1, "exchange": exchange}}
+
+
+def test_rows_that_come_one_by_one_are_charged_each() -> None:
+    guard, scope = admitted(slow(1, 3))
+
+    def taken() -> bool:
+        with guard.rows(scope, 1):
+            return True
+
+    assert [taken() for _ in range(4)] == [True] * 4  # The burst, and one that overdraws it.
+    with pytest.raises(RateLimited):
+        taken()
+    assert scope["state"]["exchange"].reason == "rate"
+
+
+def test_rows_that_found_no_room_in_the_queue_are_not_charged() -> None:
+    guard, scope = admitted(slow(1, 3))
+    for _ in range(20):
+        with pytest.raises(QueueFull), guard.rows(scope, 10):
+            raise QueueFull(1)
+    with guard.rows(scope, 10):
+        pass
+    with pytest.raises(RateLimited) as refused, guard.rows(scope, 1):
+        pass
+    assert refused.value.retry_after_seconds == 7
 
 
 def test_rates_of_keys_that_are_gone_are_forgotten() -> None:

@@ -38,7 +38,7 @@ checks.negative_data_rejection.enabled = false
 include-operation-id = ["oipInfer", "oipInferOfVersion"]
 checks.positive_data_acceptance.enabled = false
 """
-CASES_PER_EXAMPLE = 25
+CASES_PER_EXAMPLE = 10
 """Requests that one example per operation comes to, at least: there are valid and faulty ones, of two media types."""
 
 

@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -26,6 +27,7 @@ from models.passenger import Passenger
 from models.predictor import Prediction, Text
 from service.app import create_app
 from service.batcher import WATCHED_AFTER_SECONDS
+from service.keys import new_key, write_keys
 from service.settings import Settings
 from service.stream import GROUPS, MAX_LINE_BYTES, NDJSON, Line, Lines
 from tests.service.serving import Served, Talk, serving
@@ -541,3 +543,30 @@ def check_memory(port: int, process: subprocess.Popen[str], rows: int) -> None:
     grown = peak_megabytes() - before
     print(f"peak of memory grew by {grown:.1f} MB from {before:.0f} MB")
     assert grown < 20
+
+
+def test_a_stream_waits_for_its_keys_rate_and_keeps_no_other_waiting(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    made = {
+        "limited": new_key("limited", ["predict"], rows_per_second=50, burst_rows=ROWS),
+        "free": new_key("free", ["predict", "metrics"]),
+    }
+    write_keys(tmp_path / "keys.json", [entry for _, entry in made.values()])
+    with serving(make(tiny_bundle, keys=str(tmp_path / "keys.json"))) as served, ExitStack() as stack:
+        address = f"http://127.0.0.1:{served.port}"
+        headers = {name: {"X-API-Key": key, "Content-Type": NDJSON} for name, (key, _) in made.items()}
+        body = b"".join(line(at) for at in range(5 * ROWS))
+        client = stack.enter_context(httpx.Client(timeout=20))
+        begun = time.monotonic()
+        limited = stack.enter_context(
+            client.stream("POST", f"{address}/v1/predict/stream", content=body, headers=headers["limited"])
+        )
+        for _ in range(20):
+            answer = httpx.post(f"{address}/v1/predict/stream", content=body, headers=headers["free"])
+            assert [number(json.loads(one)) for one in answer.text.splitlines()] == list(range(5 * ROWS))
+        found = [json.loads(one) for one in limited.iter_lines()]
+        took = time.monotonic() - begun
+        metrics = httpx.get(f"{address}/metrics", headers=headers["free"]).text
+    assert [number(one) for one in found] == list(range(5 * ROWS))
+    # A burst at once, and a group that overdraws it; the rest at the rate. It cannot be sooner.
+    assert took >= (5 * ROWS - 2 * ROWS) / 50 - 0.1
+    assert 'evenkeel_rejected_total{reason="rate"} 0.0' in metrics
