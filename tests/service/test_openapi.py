@@ -367,6 +367,8 @@ class Situations:
             return self._client.send(request)
         if name == "unknown_coding":
             return self._client.request(method, path, content=b"{}", headers={**json_body, "Content-Encoding": "br"})
+        if name == "body_too_slow":
+            return self._stopping_halfway(method, path)
         if name == "body_too_large":
             return self._client.request(method, path, content=b" " * (1 << 20 | 1), headers=json_body)
         if name == "wrong_media_type":
@@ -405,6 +407,32 @@ class Situations:
         client = self._serve(lambda _: predictor or Deterministic(self._bundle), store, **options)
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         return client
+
+    def _stopping_halfway(self, method: str, path: str) -> httpx.Response:
+        """The response to a body of which the first half comes and nothing more, which no client here would send."""
+        if "halfway" not in self._made:
+            self._made["halfway"] = self._ready(read_seconds=0.05)
+        client = self._made["halfway"]
+        request = client.build_request(method, path, content=b" " * 8192, headers={"Content-Type": JSON})
+        sent: list[Any] = []
+        pieces = iter([{"type": "http.request", "body": b" " * 4096, "more_body": True}])
+
+        async def receive() -> Any:
+            return next(pieces, None) or await asyncio.sleep(30)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
+            "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
+            "headers": [(name.lower(), value) for name, value in request.headers.raw],
+            "client": ("127.0.0.1", 1), "server": ("localhost", 80),
+        }  # fmt: skip
+        client.blocking_portal.call(client.app, scope, receive, send)
+        body = b"".join(one.get("body", b"") for one in sent)
+        headers = [(name.decode(), value.decode()) for name, value in sent[0]["headers"]]
+        return httpx.Response(sent[0]["status"], headers=headers, content=body)
 
     def _loading(self) -> TestClient[Any]:
         loaded = threading.Event()
