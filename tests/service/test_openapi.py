@@ -178,7 +178,7 @@ def body_refusals(path: str) -> set[str]:
     """By nature: a stream has no length to refuse and tells of each line by itself, /v2 has its own negotiation."""
     if path == "/v1/predict/stream":
         return {"400", "415"}
-    return {"400", "411", "413", "415"} | (set() if path.startswith("/v2") else {"406", "422"})
+    return {"400", "408", "411", "413", "415"} | (set() if path.startswith("/v2") else {"406", "422"})
 
 
 def access_refusals(operation: dict[str, Any]) -> set[str]:
@@ -412,7 +412,8 @@ class Situations:
     def _stopping_halfway(self, method: str, path: str) -> httpx.Response:
         """The response to a body of which the first half comes and nothing more, which no client here would send."""
         if "halfway" not in self._made:
-            self._made["halfway"] = self._ready(read_seconds=0.05)
+            settings = Settings(store=str(self._folder / "halfway.sqlite"))
+            self._made["halfway"] = self._ready(lambda *told: make_store(settings, *told), read_seconds=0.05)
         client = self._made["halfway"]
         request = client.build_request(method, path, content=b" " * 8192, headers={"Content-Type": JSON})
         sent: list[Any] = []
@@ -425,8 +426,8 @@ class Situations:
             sent.append(message)
 
         scope = {
-            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method.upper(), "scheme": "http",
-            "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method.upper(),
+            "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
             "headers": [(name.lower(), value) for name, value in request.headers.raw],
             "client": ("127.0.0.1", 1), "server": ("localhost", 80),
         }  # fmt: skip
