@@ -1,0 +1,126 @@
+"""What is asked, how often, and how that changes during a run."""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from msgspec import Struct
+
+BATCH_SIZES = {1: 10, 2: 24, 8: 30, 32: 24, 128: 8, 512: 3, 1024: 1}
+"""Rows of a batch → how often, in per cent: most are small, and the mean is 47."""
+
+SMALL_BATCHES = {2: 40, 8: 40, 32: 20}
+
+SINGLES = {"predict": 1}
+MIXED = {"predict": 78, "batch": 3, "outcomes": 6, "invalid": 6, "page": 5, "metrics": 2}
+"""Kinds of request → weights."""
+
+
+class Stage(Struct, frozen=True):
+    """From second ``start`` to second ``stop`` requests were due at this rate."""
+
+    start: float
+    stop: float
+    rate: float
+    fitted: bool = True
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """``rate`` is in requests per second; ``course`` is the factor on it, by share of the time that has passed."""
+
+    name: str
+    says: str
+    seconds: float
+    rate: float
+    weights: dict[str, int] = field(default_factory=lambda: dict(SINGLES))
+    sizes: dict[int, int] = field(default_factory=lambda: dict(SMALL_BATCHES))
+    course: Callable[[float], float] = lambda _: 1.0
+    texts: int = 2048
+    service: tuple[str, ...] = ()
+    timeout_ms: int | None = None
+
+
+def _spike(passed: float) -> float:
+    return 6.0 if 0.4 <= passed < 0.5 else 1.0
+
+
+SCENARIOS = {
+    one.name: one
+    for one in (
+        Scenario(
+            "smoke", "a little of everything, to see that it works", 10, 10, texts=256,
+            weights={"predict": 60, "batch": 15, "outcomes": 10, "invalid": 8, "page": 4, "metrics": 3},
+        ),
+        Scenario("steady", "single passengers at a constant rate", 60, 40),
+        Scenario("ramp", "faster and faster until it no longer keeps up; fits the capacity model", 240, 8),
+        Scenario("spike", "six times the rate for a tenth of the time", 60, 15, course=_spike),
+        Scenario("soak", "a little of everything for long; does memory grow?", 1800, 20, dict(MIXED)),
+        Scenario(
+            "overload", "batches, many times what it can carry: refused at once, and nobody gets a wrong answer", 30,
+            60, {"predict": 40, "batch": 60}, {64: 100},
+            service=("--max-queue-rows", "1024"), timeout_ms=2000,
+        ),
+        Scenario("drift", "from the middle on another mix of passengers: do the drift tests notice?", 60, 20,
+                 {"predict": 90, "batch": 10}),
+        Scenario("reload", "other bundles take over during the run: no request fails, no answer mixes two", 60, 20,
+                 {"predict": 90, "batch": 10}, texts=512),
+        Scenario("mixed", "a little of everything, batches up to 1024", 60, 10, dict(MIXED), dict(BATCH_SIZES)),
+    )
+}  # fmt: skip
+
+
+def arrivals(
+    rate: Callable[[float], float], seconds: float, rng: random.Random, *, poisson: bool = True
+) -> Iterator[float]:
+    """Seconds since the start at which requests are due: a Poisson process of the rate at each time, or evenly
+    spaced. They depend on the clock alone, never on the answers: this is what makes the model open."""
+    due = 0.0
+    while True:
+        now = max(rate(due), 1e-9)
+        due += rng.expovariate(now) if poisson else 1 / now
+        if due >= seconds:
+            return
+        yield due
+
+
+class Ramp:
+    """Chooses the rate of each stage from how the one before went; finds the knee, then tries rates that the capacity
+    model was not fitted to.
+
+    The knee is the fastest rate that was kept up with: at least ``KEPT`` of the requests due were answered in time, and
+    a median request waited no more than ``SLOWER`` times as long as at the first rate.
+    """
+
+    FACTOR = 1.3
+    KEPT = 0.95
+    SLOWER = 8.0
+    UNSEEN = (0.45, 0.65, 0.85)
+    """Shares of the knee; the model predicts them and is told of none."""
+
+    def __init__(self, first: float, stage_seconds: float = 10.0):
+        self.rate, self.stage_seconds = first, stage_seconds
+        self.knee: float | None = None
+        self._median: float | None = None
+        self._unseen = list(self.UNSEEN)
+
+    def next(self, stage: Stage, answered_share: float, median_ms: float) -> Stage | None:
+        """The stage after this one, of which so many were answered; None when all is known."""
+        if self.knee is None:
+            if self._median is None:
+                self._median = median_ms
+            kept = answered_share >= self.KEPT and median_ms <= self.SLOWER * self._median
+            if kept:
+                self.rate = stage.rate * self.FACTOR
+                return self._stage(stage.stop, self.rate, True)
+            self.knee = stage.rate / self.FACTOR
+        if not self._unseen:
+            return None
+        return self._stage(stage.stop, self._unseen.pop(0) * self.knee, False)
+
+    def _stage(self, start: float, rate: float, fitted: bool) -> Stage:
+        # The stages that judge the model are longer: their p99 has to be measured, not guessed.
+        return Stage(start, start + self.stage_seconds * (1 if fitted else 3), rate, fitted)
+
+    def first(self) -> Stage:
+        return self._stage(0.0, self.rate, True)
