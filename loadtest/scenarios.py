@@ -84,43 +84,43 @@ def arrivals(
         yield due
 
 
-class Ramp:
-    """Chooses the rate of each stage from how the one before went; finds the knee, then tries rates that the capacity
-    model was not fitted to.
+class Step(Struct, frozen=True):
+    """What a ramp wants to try next."""
 
-    The knee is the fastest rate that was kept up with: at least ``KEPT`` of the requests due were answered in time, and
-    a median request waited no more than ``SLOWER`` times as long as at the first rate.
+    rate: float
+    seconds: int
+    fitted: bool
+
+
+class Ramp:
+    """Chooses each rate from how the one before went: faster and faster up to the knee, then rates that the capacity
+    model is not fitted to.
+
+    The knee is the fastest rate that was kept up with: at least ``KEPT`` of the requests due in the step were answered
+    in it, and the median latency was no more than ``SLOWER`` times that of the first step.
     """
 
     FACTOR = 1.3
     KEPT = 0.95
     SLOWER = 8.0
-    UNSEEN = (0.45, 0.65, 0.85)
-    """Shares of the knee; the model predicts them and is told of none."""
+    UNSEEN = (0.45, 0.65, 0.85, 2.0)
+    """In knees. Of the last one, past what is carried, only the throughput can be told."""
 
-    def __init__(self, first: float, stage_seconds: float = 10.0):
-        self.rate, self.stage_seconds = first, stage_seconds
+    def __init__(self, first_rate: float, step_seconds: int = 8):
+        self.first = Step(first_rate, step_seconds, True)
         self.knee: float | None = None
-        self._median: float | None = None
+        self._median_ms: float | None = None
         self._unseen = list(self.UNSEEN)
 
-    def next(self, stage: Stage, answered_share: float, median_ms: float) -> Stage | None:
-        """The stage after this one, of which so many were answered; None when all is known."""
+    def next(self, step: Step, answered_share: float, median_ms: float) -> Step | None:
+        """The step after this one, of which so many were answered; None when all is known."""
         if self.knee is None:
-            if self._median is None:
-                self._median = median_ms
-            kept = answered_share >= self.KEPT and median_ms <= self.SLOWER * self._median
-            if kept:
-                self.rate = stage.rate * self.FACTOR
-                return self._stage(stage.stop, self.rate, True)
-            self.knee = stage.rate / self.FACTOR
+            self._median_ms = self._median_ms or median_ms
+            if answered_share >= self.KEPT and median_ms <= self.SLOWER * self._median_ms:
+                return Step(step.rate * self.FACTOR, step.seconds, True)
+            self.knee = step.rate / self.FACTOR
         if not self._unseen:
             return None
-        return self._stage(stage.stop, self._unseen.pop(0) * self.knee, False)
-
-    def _stage(self, start: float, rate: float, fitted: bool) -> Stage:
-        # The stages that judge the model are longer: their p99 has to be measured, not guessed.
-        return Stage(start, start + self.stage_seconds * (1 if fitted else 3), rate, fitted)
-
-    def first(self) -> Stage:
-        return self._stage(0.0, self.rate, True)
+        share = self._unseen.pop(0)
+        # A 99th percentile needs many requests; past the knee every second makes the queue longer.
+        return Step(share * self.knee, self.first.seconds * (4 if share < 1 else 1), False)

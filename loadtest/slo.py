@@ -11,7 +11,7 @@ from msgspec import Struct
 
 LIMITS = Path(__file__).with_name("slo.toml")
 
-AT_LEAST = ("answered_per_second", "knee_rate", "versions_seen")
+AT_LEAST = ("answered_per_second", "knee_rate", "versions_seen", "alarms_after_shift")
 """Limits that are not to be fallen short of; all others are not to be exceeded."""
 
 Milliseconds = float
@@ -37,6 +37,8 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     answered_per_second: float | None = None
     knee_rate: float | None = None
     versions_seen: int | None = None
+    alarms_before_shift: int | None = None
+    alarms_after_shift: int | None = None
     predict: Percentiles | None = None
     batch: Percentiles | None = None
     outcomes: Percentiles | None = None
