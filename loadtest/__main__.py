@@ -105,10 +105,10 @@ def locust_command(
     closed = options.users is not None and options.rate is None
     users = options.users or max(CONNECTIONS, options.workers * CONNECTIONS // 2)
     command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", options.host, "--scenario", scenario]
-    command += ["--users", str(users), "--spawn-rate", "1000", "--stop-timeout", "2"]
+    command += ["--users", str(users), "--spawn-rate", "100", "--stop-timeout", "2"]
     command += [part for one in bundles for part in ("--bundle", str(one))]
     if not options.web:
-        command += ["--headless", "--only-summary"]
+        command += ["--headless", "--only-summary", "--loglevel", "WARNING"]
     else:
         command += ["--web-host", "127.0.0.1"]
     command += ["--closed"] if closed else ["--rate", str(options.rate)] if options.rate else []
@@ -197,7 +197,7 @@ def _service_flags(scenario: Any, options: argparse.Namespace, rest: Sequence[st
 
 
 def _value(flags: Sequence[str], name: str, default: str) -> str:
-    for flag, after in zip(flags, [*flags[1:], ""], strict=True):
+    for flag, after in zip(flags, [*flags[1:], ""], strict=False):
         if flag == name:
             return after
         if flag.startswith(name + "="):

@@ -271,6 +271,10 @@ def set_up(environment: Environment, **_: Any) -> None:
     environment.evenkeel_seconds = options.run_time
     environment.evenkeel_run = None
     options.run_time = None
+    if options.headless:
+        # Its tables come every two seconds and at the end; ours is the verdict.
+        logging.getLogger("locust.stats_logger").setLevel(logging.WARNING)
+        LOGGER.setLevel(logging.INFO)
     environment.host = environment.host or options.host or Passengers.host
     runner = environment.runner
     if isinstance(runner, WorkerRunner):
@@ -348,7 +352,7 @@ def check_host(environment: Environment, deck: Deck) -> None:
 
 @events.report_to_master.add_listener
 def report(client_id: str, data: dict[str, Any]) -> None:
-    run = Passengers.run()
+    run = Passengers.current()
     if run is not None:
         sent, run.recording = run.recording, Recording()
         data["evenkeel"] = sent.encode()
@@ -356,7 +360,7 @@ def report(client_id: str, data: dict[str, Any]) -> None:
 
 @events.worker_report.add_listener
 def receive(client_id: str, data: dict[str, Any]) -> None:
-    run = Passengers.run()
+    run = Passengers.current()
     if run is not None and "evenkeel" in data:
         run.recording.merge(Recording.decode(data["evenkeel"]))
 
@@ -389,7 +393,7 @@ class Passengers(FastHttpUser):
     environment_of_all: Environment | None = None
 
     @classmethod
-    def run(cls) -> Any:
+    def current(cls) -> Any:
         return getattr(cls.environment_of_all, "evenkeel_run", None)
 
     @task
