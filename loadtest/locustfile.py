@@ -217,7 +217,8 @@ class Run:
             stage = Stage(begin, begin + step.seconds, step.rate, step.fitted)
             self.stages.append(stage)
             cell = self.recording.between(stage.start, stage.stop)
-            done = self.recording.rate(begin, begin + step.seconds) * step.seconds
+            # Those due last may take a second more; a queue that grew takes longer.
+            done = self.recording.rate(begin, begin + step.seconds + 1) * (step.seconds + 1)
             share = done / cell.requests if cell.requests else 0.0
             median = cell.latency_ms.percentile(0.5)
             LOGGER.info("%.1f requests/s: %.0f %% answered, median %.1f ms, p99 %.1f ms", step.rate, 100 * share,
