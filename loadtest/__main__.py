@@ -1,12 +1,12 @@
 """./run load: load on a service, every answer checked, a verdict by exit code.
 
-    ./run load                                  smoke: ten seconds of everything, at a service started for it
-    ./run load --scenario ramp                  how much one replica carries, and a model of it
-    ./run load capacity --target-rate 500 --p99 100
-                                                how many replicas, by the last ramp (or --model its summary.json)
-    ./run load --scenario steady --rate 100 --time 2m --host http://127.0.0.1:8000
-    ./run load --users 32                       closed model: each asks again when it has its answer
-    ./run load --web                            locust's page on 127.0.0.1:8089
+./run load                                  smoke: ten seconds of everything, at a service started for it
+./run load --scenario ramp                  how much one replica carries, and a model of it
+./run load capacity --target-rate 500 --p99 100
+                                            how many replicas, by the last ramp (or --model its summary.json)
+./run load --scenario steady --rate 100 --time 2m --host http://127.0.0.1:8000
+./run load --users 32                       closed model: each asks again when it has its answer
+./run load --web                            locust's page on 127.0.0.1:8089
 """
 
 import argparse
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, rest = parser.parse_known_args(given)
     if options.help_locust:
         return subprocess.call([sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--help"])
-    if options.users is not None and options.users < 1 or options.workers < 0:
+    if (options.users is not None and options.users < 1) or options.workers < 0:
         parser.error("--users and --workers are numbers above 0")
     try:
         return load(options, rest)
@@ -74,7 +74,9 @@ def load(options: argparse.Namespace, rest: list[str]) -> int:
         print(f"load: {bundle} is no bundle, and it tells the right answers; ./run serve makes one", file=sys.stderr)
         return 2
     if scenario.name == "reload" and options.host:
-        print("load: the reload scenario puts bundles in place, so it needs the service that it starts", file=sys.stderr)
+        print(
+            "load: the reload scenario puts bundles in place, so it needs the service that it starts", file=sys.stderr
+        )
         return 2
     with ExitStack() as stack:
         bundles = [bundle]
@@ -190,7 +192,7 @@ class _reloading:  # noqa: N801
 def _service_flags(scenario: Any, options: argparse.Namespace, rest: Sequence[str]) -> list[str]:
     flags = list(scenario.service)
     if scenario.name != "drift":
-        # A cache that holds half of the deck holds none of the cards when they come again, and all that were just dealt.
+        # A cache of half the deck holds none of the cards when they come again, and all that were just dealt.
         texts = int(_value(rest, "--texts", "0")) or scenario.texts
         flags += ["--cache-rows", str(max(texts // 2, 64))]
     return flags + shlex.split(options.service)

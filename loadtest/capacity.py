@@ -98,8 +98,10 @@ def fit(windows: Sequence[Window], inference_ms: Histogram, rest_ms: Histogram, 
     a = mean_ms - b * mean_rows
     if a < 0:
         # Through the origin.
-        a, b = 0.0, sum(w * one.batch_rows * one.inference_ms for w, one in zip(weights, seen, strict=True)) / sum(
-            w * one.batch_rows**2 for w, one in zip(weights, seen, strict=True)
+        a, b = (
+            0.0,
+            sum(w * one.batch_rows * one.inference_ms for w, one in zip(weights, seen, strict=True))
+            / sum(w * one.batch_rows**2 for w, one in zip(weights, seen, strict=True)),
         )
     noise = Sample.of(inference_ms)
     mean = sum(v * w for v, w in zip(noise.values, noise.weights, strict=True)) / sum(noise.weights)
@@ -139,6 +141,7 @@ def replicas(model: Model, target_rate: float, p99_ms: float, rng: random.Random
 
     A balancer that sends each request to any of them at random leaves every one a Poisson process.
     """
+
     def kept(count: int) -> Predicted | None:
         found = predict(model, target_rate / count, rng)
         return found if found.p99_ms <= p99_ms else None

@@ -61,12 +61,11 @@ def bar(title: str, shares: Mapping[str, float]) -> str:
         width = WIDTH * share / total
         parts.append(f"<rect x='{x:.1f}' y='4' width='{width:.1f}' height='26' fill='{COLOURS[place % 5]}'/>")
         parts.append(f"<rect x='0' y='{42 + 20 * place}' width='12' height='12' fill='{COLOURS[place % 5]}'/>")
-        parts.append(
-            f"<text x='18' y='{52 + 20 * place}'>{escape(name)}: {share:.2f} ms, {share / total:.0%}</text>"
-        )
+        parts.append(f"<text x='18' y='{52 + 20 * place}'>{escape(name)}: {share:.2f} ms, {share / total:.0%}</text>")
         x += width
     height = 44 + 20 * len(shares)
-    return f"<svg viewBox='0 0 {WIDTH} {height}' role='img' aria-label='{escape(title, quote=True)}'>{''.join(parts)}</svg>"
+    label = escape(title, quote=True)
+    return f"<svg viewBox='0 0 {WIDTH} {height}' role='img' aria-label='{label}'>{''.join(parts)}</svg>"
 
 
 def _path(points: Points, at: object, logarithmic: bool) -> str:

@@ -100,11 +100,7 @@ def build(bundles: Sequence[Path], texts: int, shift: str | None = None) -> Deck
     labelled, rng = read_labelled(), random.Random(SEED)
     if shift:
         before = labelled
-        after = [
-            (one, survived)
-            for passenger, survived in labelled
-            for one in SHIFTS[shift]([passenger])
-        ]
+        after = [(one, survived) for passenger, survived in labelled for one in SHIFTS[shift]([passenger])]
     else:
         before, after = [], []
         seen: set[str] = set()

@@ -15,6 +15,7 @@ import time
 import urllib.request
 from argparse import ArgumentParser
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,7 +33,7 @@ from loadtest.drifting import DriftWatch
 from loadtest.measured import Summary
 from loadtest.mixes import SHIFTS
 from loadtest.recording import Recording
-from loadtest.scenarios import SCENARIOS, Ramp, Stage, arrivals
+from loadtest.scenarios import SCENARIOS, Ramp, Stage, Step, arrivals, constant, parse_sizes, parse_weights
 from loadtest.server_side import Scrape, parse
 
 LOGGER = logging.getLogger("evenkeel")
@@ -68,6 +69,8 @@ def add_flags(parser: ArgumentParser) -> None:
     add("--arrivals", choices=("poisson", "constant"), default="poisson", help="open model: how requests are spaced")
     add("--repeats", type=float, default=0.0, help="share of passengers that were sent a moment ago")
     add("--texts", type=int, default=0, help="distinct passengers before any comes again; 0: the scenario's")
+    add("--kinds", default="", help="kinds of request and weights, as predict=9,batch=1, instead of the scenario's")
+    add("--sizes", default="", help="rows of batches, as 8,64, instead of the scenario's")
     add("--bundle", action="append", help="folder of what is served; given twice, either may answer")
     add("--shift", choices=sorted(SHIFTS), default="third-class-men", help="drift: what the mix changes to")
     add("--shift-after", type=float, metavar="SECONDS", help="drift: when; at half of the time if it is not given")
@@ -84,7 +87,11 @@ class Run:
     def __init__(self, environment: Environment):
         self.environment, self.options = environment, environment.parsed_options
         self.scenario = SCENARIOS[self.options.scenario]
-        self.seconds = float(environment.evenkeel_seconds or self.scenario.seconds)  # type: ignore[attr-defined]
+        if self.options.kinds:
+            self.scenario = replace(self.scenario, weights=parse_weights(self.options.kinds))
+        if self.options.sizes:
+            self.scenario = replace(self.scenario, sizes=parse_sizes(self.options.sizes))
+        self.seconds = float(environment.evenkeel_seconds or self.scenario.seconds)
         self.rate = self.options.rate or self.scenario.rate
         self.open = not self.options.closed
         self.recording, self.scrapes, self.stages = Recording(), list[Scrape](), list[Stage]()
@@ -146,7 +153,7 @@ class Run:
                 gevent.sleep(0.02)
                 continue
             rate, begun = self.ramp_rate / self.parts, self.now()
-            for due in arrivals(lambda _, rate=rate: rate, 3600, self.rng, poisson=self.options.arrivals == "poisson"):
+            for due in arrivals(constant(rate), 3600, self.rng, poisson=self.options.arrivals == "poisson"):
                 while self.ramp_rate and begun + due > self.now() + 0.05:
                     gevent.sleep(min(0.05, begun + due - self.now()))
                 if self.ramp_rate / self.parts != rate or not self._put(begun + due):
@@ -206,7 +213,7 @@ class Run:
 
     def _climb(self) -> None:
         ramp = Ramp(self.rate)
-        step = ramp.first
+        step: Step | None = ramp.first
         while step is not None and self.now() < 20 * self.scenario.seconds:
             begin = math.ceil(self.now() + 0.2)
             gevent.sleep(begin - self.now())
@@ -279,18 +286,20 @@ def set_up(environment: Environment, **_: Any) -> None:
     environment.host = environment.host or options.host or Passengers.host
     runner = environment.runner
     if isinstance(runner, WorkerRunner):
-        runner.register_message("evenkeel_rate", lambda msg, **_: setattr(environment.evenkeel_run, "ramp_rate", msg.data))
+        runner.register_message(
+            "evenkeel_rate", lambda msg, **_: setattr(environment.evenkeel_run, "ramp_rate", msg.data)
+        )
         runner.register_message("evenkeel_part", lambda msg, **_: begin(environment, *msg.data))
 
 
 @events.test_start.add_listener
 def start(environment: Environment, **_: Any) -> None:
     """Refuse what must not be loaded; then begin."""
-    run = environment.evenkeel_run = Run(environment)
     runner = environment.runner
-    if isinstance(runner, WorkerRunner):
-        return
     try:
+        run = environment.evenkeel_run = Run(environment)
+        if isinstance(runner, WorkerRunner):
+            return
         deck = the_deck(environment)
         check_host(environment, deck)
         if run.scenario.name == "drift":
@@ -298,7 +307,8 @@ def start(environment: Environment, **_: Any) -> None:
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         LOGGER.error("%s", error)
         environment.process_exit_code = 2
-        run.finished = run.stopped = True
+        if environment.evenkeel_run is not None:
+            environment.evenkeel_run.finished = environment.evenkeel_run.stopped = True
         runner.quit()
         return
     if isinstance(runner, MasterRunner):
@@ -342,7 +352,9 @@ def check_host(environment: Environment, deck: Deck) -> None:
     if name not in LOOPBACK and not environment.parsed_options.allow_remote:
         raise ValueError(f"{environment.host} is not this machine; --allow-remote says that you mean it")
     if name not in LOOPBACK and environment.parsed_options.scenario == "drift":
-        raise ValueError(f"the drift scenario raises alarms: for a service on this machine only, not {environment.host}")
+        raise ValueError(
+            f"the drift scenario raises alarms: for a service on this machine only, not {environment.host}"
+        )
     version = msgspec.json.decode(fetch(environment, "/v1/model"))["version"]
     if version not in deck.versions:
         raise ValueError(
@@ -427,7 +439,7 @@ class Passengers(FastHttpUser):
         self._exchange(run, due, "batch", "/v1/predict/batch", cards=cards)
 
     def _outcomes(self, run: Run, due: float) -> None:
-        ready = []
+        ready: list[tuple[float, str, bool]] = []
         while run.answered and run.answered[0][0] < run.now() - OUTCOME_SECONDS and len(ready) < 16:
             ready.append(run.answered.popleft())
         if not ready:

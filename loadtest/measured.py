@@ -49,7 +49,7 @@ class Checked(Struct, frozen=True):
 
     @property
     def throughput_error(self) -> float:
-        return self.predicted.throughput / self.throughput - 1
+        return self.predicted.throughput / self.throughput - 1 if self.throughput else math.nan
 
     @property
     def p99_error(self) -> float:
@@ -176,12 +176,11 @@ def fit_capacity(
     for stage in stages:
         if not stage.fitted:
             latency = recording.between(stage.start, stage.stop, ["predict"]).latency_ms
-            checks.append(
-                Checked(
-                    stage.rate, capacity.predict(model, latency.count / (stage.stop - stage.start), rng),
-                    recording.rate(int(stage.start), int(stage.stop)), latency.percentile(0.5), latency.percentile(0.99),
-                )
-            )  # fmt: skip
+            # A queue that fills answers nothing at first.
+            begin = int(stage.start) + (2 if stage.rate > knee else 0)
+            predicted = capacity.predict(model, latency.count / (stage.stop - stage.start), rng)
+            throughput = recording.rate(begin, int(stage.stop))
+            checks.append(Checked(stage.rate, predicted, throughput, latency.percentile(0.5), latency.percentile(0.99)))
     return model, checks
 
 

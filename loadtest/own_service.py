@@ -71,7 +71,9 @@ class OwnService:
         assert self.process is not None
         found = read_bundle(bundle)
         files: dict[str, bytes | Path] = {
-            one.name: one for one in bundle.iterdir() if one.is_file() and one.name not in ("manifest.json", "signature")
+            one.name: one
+            for one in bundle.iterdir()
+            if one.is_file() and one.name not in ("manifest.json", "signature")
         }
         write_bundle(self.bundle, files, found.manifest.origin)
         self.process.send_signal(signal.SIGHUP)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import Self
+from typing import Self, TypeVar
 
 import msgspec
 from msgspec import Struct, field
@@ -11,6 +11,9 @@ STEPS = 50
 """Bins of a histogram per factor e: each is 2 % wide, so a percentile is right to 1 %."""
 
 MAX_FAULTS = 20
+
+
+Key = TypeVar("Key", int, str)
 
 
 class Histogram(Struct):
@@ -27,8 +30,7 @@ class Histogram(Struct):
         self.count += 1
 
     def merge(self, other: "Histogram") -> None:
-        for place, count in other.bins.items():
-            self.bins[place] = self.bins.get(place, 0) + count
+        _add(self.bins, other.bins)
         self.total += other.total
         self.count += other.count
 
@@ -61,10 +63,8 @@ class Cell(Struct):
     rest_ms: Histogram = field(default_factory=Histogram)
 
     def merge(self, other: "Cell") -> None:
-        for verdict, count in other.verdicts.items():
-            self.verdicts[verdict] = self.verdicts.get(verdict, 0) + count
-        for status, count in other.statuses.items():
-            self.statuses[status] = self.statuses.get(status, 0) + count
+        _add(self.verdicts, other.verdicts)
+        _add(self.statuses, other.statuses)
         self.rows += other.rows
         for name in ("latency_ms", "waited_ms", "queue_ms", "inference_ms", "rest_ms"):
             getattr(self, name).merge(getattr(other, name))
@@ -122,11 +122,9 @@ class Recording(Struct):
         for second, kinds in other.cells.items():
             for kind, cell in kinds.items():
                 self.cells.setdefault(second, {}).setdefault(kind, Cell()).merge(cell)
-        for mine, theirs in (
-            (self.done, other.done), (self.done_rows, other.done_rows), (self.versions, other.versions),
-        ):  # fmt: skip
-            for key, count in theirs.items():
-                mine[key] = mine.get(key, 0) + count  # type: ignore[index,attr-defined]
+        _add(self.done, other.done)
+        _add(self.done_rows, other.done_rows)
+        _add(self.versions, other.versions)
         self.faults = (self.faults + other.faults)[:MAX_FAULTS]
         self.late_ms.merge(other.late_ms)
         for process, shares in other.cpu.items():
@@ -163,3 +161,8 @@ class Recording(Struct):
     @classmethod
     def decode(cls, data: bytes) -> Self:
         return msgspec.msgpack.decode(data, type=cls)
+
+
+def _add(mine: dict[Key, int], theirs: dict[Key, int]) -> None:
+    for key, count in theirs.items():
+        mine[key] = mine.get(key, 0) + count

@@ -11,6 +11,8 @@ BATCH_SIZES = {1: 10, 2: 24, 8: 30, 32: 24, 128: 8, 512: 3, 1024: 1}
 
 SMALL_BATCHES = {2: 40, 8: 40, 32: 20}
 
+KINDS = ("predict", "batch", "outcomes", "invalid", "page", "metrics")
+
 SINGLES = {"predict": 1}
 MIXED = {"predict": 78, "batch": 3, "outcomes": 6, "invalid": 6, "page": 5, "metrics": 2}
 """Kinds of request → weights."""
@@ -39,6 +41,34 @@ class Scenario:
     texts: int = 2048
     service: tuple[str, ...] = ()
     timeout_ms: int | None = None
+
+
+def parse_weights(text: str) -> dict[str, int]:
+    """``predict=9,batch=1``: kinds of request and their weights; raises ValueError naming what is neither."""
+    weights = {}
+    for part in text.split(","):
+        kind, _, weight = part.strip().partition("=")
+        if kind not in KINDS or not (weight or "1").isdigit():
+            raise ValueError(
+                f"{part!r} is no kind of request with a weight, as in predict=9; kinds: {', '.join(KINDS)}"
+            )
+        weights[kind] = int(weight or 1)
+    return weights
+
+
+def parse_sizes(text: str) -> dict[int, int]:
+    """``8,64``: rows of batches, each as often; raises ValueError for what is not 1 to 1024."""
+    sizes = {}
+    for part in text.split(","):
+        if not part.strip().isdigit() or not 1 <= int(part) <= 1024:
+            raise ValueError(f"{part!r} is no number of rows, 1 to 1024")
+        sizes[int(part)] = 1
+    return sizes
+
+
+def constant(value: float) -> Callable[[float], float]:
+    """The same at all times."""
+    return lambda _: value
 
 
 def _spike(passed: float) -> float:
@@ -103,6 +133,9 @@ class Ramp:
     FACTOR = 1.3
     KEPT = 0.95
     SLOWER = 8.0
+    PAST = 2.5
+    """In knees: the last rate that the model is fitted to, where batches are full."""
+
     UNSEEN = (0.45, 0.65, 0.85, 2.0)
     """In knees. Of the last one, past what is carried, only the throughput can be told."""
 
@@ -119,6 +152,7 @@ class Ramp:
             if answered_share >= self.KEPT and median_ms <= self.SLOWER * self._median_ms:
                 return Step(step.rate * self.FACTOR, step.seconds, True)
             self.knee = step.rate / self.FACTOR
+            return Step(self.PAST * self.knee, step.seconds, True)
         if not self._unseen:
             return None
         share = self._unseen.pop(0)

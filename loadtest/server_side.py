@@ -3,10 +3,11 @@
 import math
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from msgspec import Struct
 
-_SAMPLE = re.compile(r'^([a-z_]+)(?:\{(.*)\})? (\S+)$', re.MULTILINE)
+_SAMPLE = re.compile(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 
 
 class Scrape(Struct):
@@ -85,7 +86,7 @@ def windows(scrapes: Sequence[Scrape]) -> list[Window]:
     """What happened between each two scrapes of one service; a restart, when sums go back, is left out."""
     return [
         window(before, after)
-        for before, after in zip(scrapes, scrapes[1:], strict=False)
+        for before, after in pairwise(scrapes)
         if after.second > before.second and after.inferences >= before.inferences
     ]
 

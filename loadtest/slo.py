@@ -93,9 +93,8 @@ def table(rows: Sequence[Row]) -> str:
     lines = [f"{'':{width}}  {'limit':>10}  {'measured':>10}  verdict"]
     for row in rows:
         sign = "≥" if row.name in AT_LEAST else "≤"
-        lines.append(
-            f"{row.name:{width}}  {sign + f'{row.limit:g}':>10}  {row.measured:>10.4g}  {'kept' if row.kept else 'FAILED'}"
-        )
+        limit, said = f"{sign}{row.limit:g}", "kept" if row.kept else "FAILED"
+        lines.append(f"{row.name:{width}}  {limit:>10}  {row.measured:>10.4g}  {said}")
     return "\n".join(lines)
 
 
@@ -104,7 +103,9 @@ def _flat(limits: Limits) -> dict[str, float]:
     for name in limits.__struct_fields__:
         value = getattr(limits, name)
         if isinstance(value, Percentiles):
-            flat |= {f"{name}.{one}": limit for one in value.__struct_fields__ if (limit := getattr(value, one)) is not None}
+            flat |= {
+                f"{name}.{one}": limit for one in value.__struct_fields__ if (limit := getattr(value, one)) is not None
+            }
         elif value is not None:
             flat[name] = value
     return flat

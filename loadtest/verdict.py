@@ -12,6 +12,7 @@ from msgspec import Struct
 from loadtest import report
 from loadtest.deck import RESULTS
 from loadtest.measured import (
+    Checked,
     Summary,
     fit_capacity,
     generator,
@@ -72,7 +73,7 @@ def summarise(said: Said, recording: Recording, scrapes: list[Scrape]) -> Summar
     whole, measured = recording.between(), measure(recording, scrapes)
     if said.spike:
         measured["recovery_seconds"] = recovery_seconds(recording, int(said.spike[0]), math.ceil(said.spike[1]))
-    model, checks = None, []
+    model, checks = None, list[Checked]()
     if said.knee is not None:
         measured["knee_rate"] = said.knee
         try:

@@ -27,7 +27,9 @@ def histogram(*values: float) -> Histogram:
 
 def test_a_line_is_recovered_from_noisy_means() -> None:
     rng = random.Random(2)
-    seen = [window(n, 40, (4 + 2.5 * n) * rng.gauss(1, 0.03)) for n in (1, 1.1, 1.5, 2, 4, 9, 20, 40, 64) for _ in range(4)]
+    seen = [
+        window(n, 40, (4 + 2.5 * n) * rng.gauss(1, 0.03)) for n in (1, 1.1, 1.5, 2, 4, 9, 20, 40, 64) for _ in range(4)
+    ]
     model = fit(seen, histogram(6, 6.5, 7), histogram(1, 2), 64)
     assert model.a_ms == pytest.approx(4, rel=0.1)
     assert model.b_ms == pytest.approx(2.5, rel=0.05)

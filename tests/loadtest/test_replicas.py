@@ -1,4 +1,4 @@
-"""Several replicas behind a real HAProxy: one service to its clients, one sum to Prometheus, and none that is missed."""
+"""Several replicas behind a real HAProxy: one service to its clients, one sum to Prometheus, none that is missed."""
 
 import contextlib
 import random

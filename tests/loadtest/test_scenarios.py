@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from loadtest.scenarios import BATCH_SIZES, SCENARIOS, Ramp, arrivals
+from loadtest.scenarios import BATCH_SIZES, SCENARIOS, Ramp, arrivals, parse_sizes, parse_weights
 
 
 def test_poisson_arrivals_have_the_rate_and_the_spread_of_a_poisson_process() -> None:
@@ -43,6 +43,7 @@ def test_a_ramp_finds_the_knee_within_its_step_and_then_tries_other_rates(capaci
     unseen = [one for one in tried if not one.fitted]
     assert [one.rate / ramp.knee for one in unseen] == pytest.approx(list(Ramp.UNSEEN))
     assert not {one.rate for one in unseen} & {one.rate for one in tried if one.fitted}
+    assert [one.rate for one in tried if one.fitted][-1] > 2 * capacity / Ramp.FACTOR
 
 
 def test_a_ramp_ends_where_latency_tells_before_throughput_does() -> None:
@@ -51,4 +52,13 @@ def test_a_ramp_ends_where_latency_tells_before_throughput_does() -> None:
     following = ramp.next(ramp.first, 1.0, 100.0)
     assert ramp.knee == pytest.approx(10.0 / Ramp.FACTOR)
     assert following is not None
-    assert not following.fitted
+    assert following.rate == pytest.approx(Ramp.PAST * ramp.knee)
+
+
+def test_a_mix_of_ones_own() -> None:
+    assert parse_weights("predict=9, batch") == {"predict": 9, "batch": 1}
+    assert parse_sizes("8,1024") == {8: 1, 1024: 1}
+    with pytest.raises(ValueError, match="'bach=1' is no kind"):
+        parse_weights("predict=9,bach=1")
+    with pytest.raises(ValueError, match="'1025' is no number of rows"):
+        parse_sizes("1025")
