@@ -13,6 +13,7 @@ import argparse
 import os
 import random
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -59,10 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return subprocess.call([sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--help"])
     if (options.users is not None and options.users < 1) or options.workers < 0:
         parser.error("--users and --workers are numbers above 0")
+    # So that whatever was started is stopped too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         return load(options, rest)
     except OSError as error:
         print(f"load: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("load: stopped", file=sys.stderr)
         return 1
 
 
@@ -96,8 +102,11 @@ def load(options: argparse.Namespace, rest: list[str]) -> int:
         process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
         try:
             return process.wait()
-        except KeyboardInterrupt:
-            return process.wait(30)
+        except BaseException:
+            # Ctrl-C reached locust too, and it says what it has seen; any other end has to be passed on.
+            process.terminate()
+            process.wait(60)
+            raise
 
 
 def locust_command(
@@ -117,7 +126,8 @@ def locust_command(
     command += ["--run-time", options.time] if options.time else []
     if options.workers:
         command += ["--processes", str(options.workers), "--master-bind-host", "127.0.0.1"]
-        command += ["--master-bind-port", str(free_port())]
+        port = str(free_port())
+        command += ["--master-bind-port", port, "--master-host", "127.0.0.1", "--master-port", port]
     return command + list(rest)
 
 

@@ -195,8 +195,13 @@ class Run:
             gevent.sleep(self.seconds)
         self._drain(DRAIN_SECONDS)
         runner = self.environment.runner
+        workers = len(runner.clients) if isinstance(runner, MasterRunner) else 0
         runner.stop()
         if self.options.headless:
+            # Workers that stopped come back, and only those are told to quit.
+            deadline = self.now() + 10
+            while workers and len(runner.clients) < workers and self.now() < deadline:
+                gevent.sleep(0.1)
             runner.quit()
 
     def _drain(self, seconds: float) -> None:
@@ -257,7 +262,7 @@ class Run:
             else f"closed model, {self.options.num_users} users",
             load_average=(self.load_before, os.getloadavg()[0]), stages=self.stages, knee=self.knee,
             spike=(0.4 * self.seconds, 0.5 * self.seconds) if self.scenario.name == "spike" else None,
-            alarms=self.drift.verdict() if self.drift else None,
+            alarms=self.drift.verdict() if self.drift else None, kinds=list(self.scenario.weights),
         )  # fmt: skip
         return verdict.conclude(
             said, self.recording, self.scrapes, limits=Path(self.options.limits), baseline=self.options.baseline,
@@ -289,7 +294,8 @@ def set_up(environment: Environment, **_: Any) -> None:
         runner.register_message(
             "evenkeel_rate", lambda msg, **_: setattr(environment.evenkeel_run, "ramp_rate", msg.data)
         )
-        runner.register_message("evenkeel_part", lambda msg, **_: begin(environment, *msg.data))
+        # It waits for the run to begin, which another message brings.
+        runner.register_message("evenkeel_part", lambda msg, **_: gevent.spawn(begin, environment, *msg.data))
 
 
 @events.test_start.add_listener
@@ -313,20 +319,20 @@ def start(environment: Environment, **_: Any) -> None:
         return
     if isinstance(runner, MasterRunner):
         for index, client in enumerate(runner.clients):
-            runner.send_message("evenkeel_part", (index, len(runner.clients)), client)
-        run.open = not run.options.closed
+            runner.send_message("evenkeel_part", (index, len(runner.clients), run.seconds), client)
     else:
         run.prepare(deck)
         run.work()
     gevent.spawn(run.conduct)
 
 
-def begin(environment: Environment, index: int, parts: int) -> None:
+def begin(environment: Environment, index: int, parts: int, seconds: float) -> None:
     """A worker learns its part."""
     while environment.evenkeel_run is None or environment.evenkeel_run.finished:
         gevent.sleep(0.02)
     run = environment.evenkeel_run
-    run.index, run.parts = index, parts
+    # How long a run takes is told to the master only.
+    run.index, run.parts, run.seconds = index, parts, seconds
     run.prepare(the_deck(environment))
     run.work()
 
@@ -382,7 +388,7 @@ def receive(client_id: str, data: dict[str, Any]) -> None:
 def stop_asking(environment: Environment, **_: Any) -> None:
     run = environment.evenkeel_run
     if run is not None and isinstance(environment.runner, WorkerRunner):
-        run.stopped = True
+        run.stopped = run.finished = True
         run.recording.unanswered += run.unanswered()
 
 
