@@ -15,6 +15,7 @@ from typing import Any
 import uvicorn
 from prometheus_client import disable_created_metrics
 
+from models.backend import bound_arenas
 from models.cache import LogitCache
 from models.predictor import Predictor
 from service import export, keys, listening, logs, outcomes, score
@@ -78,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         print(f"service: {error}", file=sys.stderr)
         return 2
+    bound_arenas()
     logs.configure(settings.log_level, settings.log_format)
     # A library that is out of memory may take the process with it; then it is told at least where.
     faulthandler.enable()

@@ -23,6 +23,7 @@ from service.bodies import SHOWN_CHARACTERS, shown
 from service.errors import (
     BadHeader,
     BodyTooLarge,
+    BodyTooSlow,
     DeadlinePassed,
     LengthRequired,
     MalformedBody,
@@ -134,6 +135,7 @@ INFER_REFUSALS = refusals(
         f"{TIMEOUT_HEADER} is not a number of milliseconds",
         BadHeader(f"{TIMEOUT_HEADER} is soon; it must be a whole number of milliseconds from 1"),
     ),
+    ("the body did not come within read_seconds", BodyTooSlow(4096)),
     ("neither Content-Length nor Transfer-Encoding", LengthRequired()),
     ("body larger than max_body_bytes", BodyTooLarge(1 << 20)),
     (

@@ -333,8 +333,8 @@ def _refusal(body: Body) -> dict[str, Any]:
 def _repaired(schema: Any) -> Any:
     """msgspec's schema, the same but for what readers of it stumble over.
 
-    Docstrings become Markdown, an enumeration names its type, and a tuple of one type is an array of that length:
-    makers of clients do not know ``prefixItems`` with ``"items": false``.
+    Docstrings become Markdown, an enumeration names its type, and a tuple is an array of its length whose items are of
+    any of its types: makers of clients do not know ``prefixItems`` with ``"items": false``.
     """
     if isinstance(schema, list):
         return [_repaired(one) for one in schema]
@@ -343,8 +343,10 @@ def _repaired(schema: Any) -> Any:
     found = {key: _repaired(value) for key, value in schema.items()}
     if isinstance(found.get("description"), str):
         found["description"] = _prose(found["description"])
-    if found.get("items") is False and found["prefixItems"].count(found["prefixItems"][0]) == found["maxItems"]:
-        found["items"] = found.pop("prefixItems")[0]
+    if found.get("items") is False:
+        kinds_of_items = found.pop("prefixItems")
+        unlike = [one for place, one in enumerate(kinds_of_items) if one not in kinds_of_items[:place]]
+        found["items"] = unlike[0] if len(unlike) == 1 else {"anyOf": unlike}
     if isinstance(found.get("enum"), list) and "type" not in found:
         kinds = sorted({_kind(one) for one in found["enum"]})
         found = {"type": kinds[0] if len(kinds) == 1 else kinds, **found}

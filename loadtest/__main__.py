@@ -1,0 +1,238 @@
+"""./run load: load on a service, every answer checked, a verdict by exit code.
+
+./run load                                  smoke: ten seconds of everything, at a service started for it
+./run load --scenario ramp                  how much one replica carries, and a model of it
+./run load capacity --target-rate 500 --p99 100
+                                            how many replicas, by the last ramp (or --model its summary.json)
+./run load --scenario steady --rate 100 --time 2m --host http://127.0.0.1:8000
+./run load --users 32                       closed model: each asks again when it has its answer
+./run load --web                            locust's page on 127.0.0.1:8089
+"""
+
+import argparse
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from loadtest import capacity
+from loadtest.deck import RESULTS, deck_path
+from loadtest.own_service import OwnService, free_port, other_bundle
+from loadtest.scenarios import SCENARIOS
+
+ROOT = Path(__file__).parents[1]
+LOCUSTFILE = Path(__file__).with_name("locustfile.py")
+CONNECTIONS = 128
+"""Of the open model, at least; a service that keeps up needs few of them."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: every limit was kept; 1: one was not; 2: wrong use."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["capacity"]:
+        return plan(given[1:])
+    parser = argparse.ArgumentParser(prog="./run load", formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     description=__doc__, epilog="scenarios:\n" + _scenarios()
+                                     + "\nOther flags go to locust: ./run load --help-locust")  # fmt: skip
+    add = parser.add_argument
+    add("--scenario", choices=sorted(SCENARIOS), default=None, metavar="NAME", help="(default: smoke)")
+    add("--host", help="what to load; by default a service is started, and stopped afterwards")
+    add("--users", "-u", type=int, help="closed model, so many clients; with --rate: most connections")
+    add("--rate", type=float, help="open model, so many requests per second (default: the scenario's)")
+    add("--time", "--run-time", "-t", metavar="T", help="how long, as 90s or 5m (default: the scenario's)")
+    add("--workers", type=int, default=0, metavar="N", help="locust processes on this machine (default: one for all)")
+    add("--bundle", default=str(ROOT / "artifacts" / "titanic"), help="what is served, to know the right answers")
+    add("--service", default="", metavar="FLAGS", help="flags of the service that is started, as one word")
+    add("--web", action="store_true", help="locust's page instead of a run at once")
+    add("--help-locust", action="store_true", help="the flags that go on to locust")
+    options, rest = parser.parse_known_args(given)
+    if options.help_locust:
+        return subprocess.call([sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--help"])
+    if (options.users is not None and options.users < 1) or options.workers < 0:
+        parser.error("--users and --workers are numbers above 0")
+    # So that whatever was started is stopped too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        return load(options, rest)
+    except OSError as error:
+        print(f"load: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("load: stopped", file=sys.stderr)
+        return 1
+
+
+def load(options: argparse.Namespace, rest: list[str]) -> int:
+    """Start what is not there, run locust, stop what was started."""
+    scenario = SCENARIOS[options.scenario or "smoke"]
+    bundle = Path(options.bundle)
+    if not (bundle / "manifest.json").exists():
+        print(f"load: {bundle} is no bundle, and it tells the right answers; ./run serve makes one", file=sys.stderr)
+        return 2
+    if scenario.name == "reload" and options.host:
+        print(
+            "load: the reload scenario puts bundles in place, so it needs the service that it starts", file=sys.stderr
+        )
+        return 2
+    with ExitStack() as stack:
+        bundles = [bundle]
+        if scenario.name == "reload":
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evenkeel-load-")))
+            bundles.append(other_bundle(bundle, folder / "other"))
+        if options.host is None:
+            # Before the service starts: both want all cores.
+            make_deck(bundles, scenario.name, rest)
+            service = stack.enter_context(OwnService(bundle, _service_flags(scenario, options, rest)))
+            options.host = service.url
+            print(f"load: {service.url} serves {bundle.name} for this run", file=sys.stderr)
+            if scenario.name == "reload":
+                seconds = _seconds(options.time) or scenario.seconds
+                stack.enter_context(_reloading(service, bundles, seconds))
+        command = locust_command(scenario.name, options, bundles, rest)
+        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        try:
+            return process.wait()
+        except BaseException:
+            # Ctrl-C reached locust too, and it says what it has seen; any other end has to be passed on.
+            process.terminate()
+            process.wait(60)
+            raise
+
+
+def locust_command(
+    scenario: str, options: argparse.Namespace, bundles: Sequence[Path], rest: Sequence[str]
+) -> list[str]:
+    """What runs the load."""
+    closed = options.users is not None and options.rate is None
+    users = options.users or max(CONNECTIONS, options.workers * CONNECTIONS // 2)
+    command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", options.host, "--scenario", scenario]
+    command += ["--users", str(users), "--spawn-rate", "100", "--stop-timeout", "2"]
+    command += [part for one in bundles for part in ("--bundle", str(one))]
+    if not options.web:
+        command += ["--headless", "--only-summary", "--loglevel", "WARNING"]
+    else:
+        command += ["--web-host", "127.0.0.1"]
+    command += ["--closed"] if closed else ["--rate", str(options.rate)] if options.rate else []
+    command += ["--run-time", options.time] if options.time else []
+    if options.workers:
+        command += ["--processes", str(options.workers), "--master-bind-host", "127.0.0.1"]
+        port = str(free_port())
+        command += ["--master-bind-port", port, "--master-host", "127.0.0.1", "--master-port", port]
+    return command + list(rest)
+
+
+def make_deck(bundles: Sequence[Path], scenario: str, rest: Sequence[str]) -> None:
+    """Ask the model for the right answers, if they are not known yet."""
+    shift = _value(rest, "--shift", "third-class-men") if scenario == "drift" else None
+    texts = int(_value(rest, "--texts", "0")) or SCENARIOS[scenario].texts
+    path = deck_path(bundles, texts, shift)
+    if path.exists():
+        return
+    print(f"load: asking the model for its answers to {'the' if shift else texts} passengers", file=sys.stderr)
+    command = [sys.executable, "-m", "loadtest.deck", "--texts", str(texts), "--out", str(path)]
+    command += [part for one in bundles for part in ("--bundle", str(one))]
+    if subprocess.call(command + (["--shift", shift] if shift else []), cwd=ROOT):
+        raise OSError("the right answers could not be computed; see above")
+
+
+def plan(arguments: Sequence[str]) -> int:
+    """How many replicas a rate needs."""
+    parser = argparse.ArgumentParser(prog="./run load capacity", description="How many replicas a rate needs.")
+    parser.add_argument("--target-rate", type=float, required=True, metavar="R", help="single predictions per second")
+    parser.add_argument("--p99", type=float, required=True, metavar="MS", help="99th percentile that clients may see")
+    parser.add_argument("--model", type=Path, help="summary.json of a ramp (default: the last one's)")
+    options = parser.parse_args(arguments)
+    if options.target_rate <= 0 or options.p99 <= 0:
+        parser.error("--target-rate and --p99 are numbers above 0")
+    ramps = sorted(RESULTS.glob("*-ramp/summary.json"))
+    path = options.model or (ramps[-1] if ramps else None)
+    found: Any = msgspec.json.decode(path.read_bytes()).get("model") if path and path.exists() else None
+    if found is None:
+        print(f"load: {path or RESULTS} holds no capacity model; ./run load --scenario ramp makes one", file=sys.stderr)
+        return 2
+    model = msgspec.convert(found, capacity.Model)
+    print(f"by {path}: an inference takes {model.a_ms:.2f} ms and {model.b_ms:.2f} ms a row")
+    answer = capacity.replicas(model, options.target_rate, options.p99, random.Random(1))
+    if answer is None:
+        idle = capacity.predict(model, 0.01 * model.most, random.Random(1))
+        print(f"no number of replicas: one that is idle has a p99 of {idle.p99_ms:.0f} ms already")
+        return 1
+    count, each = answer
+    print(
+        f"{count} replica{'s' if count > 1 else ''}: each {each.rate:.1f} requests/s, {each.busy_share:.0%} busy, "
+        f"batches of {each.batch_rows:.1f}, p50 {each.p50_ms:.0f} ms, p99 {each.p99_ms:.0f} ms"
+    )
+    return 0
+
+
+class _reloading:  # noqa: N801
+    """Puts the other bundle in place, and the first one back, three times in a run."""
+
+    def __init__(self, service: OwnService, bundles: Sequence[Path], seconds: float):
+        self._service, self._bundles, self._pause = service, bundles, seconds / 4
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._reload, daemon=True)
+
+    def __enter__(self) -> "_reloading":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join(60)
+
+    def _reload(self) -> None:
+        turn = 0
+        while not self._done.wait(self._pause):
+            turn += 1
+            print(f"load: reload {turn}", file=sys.stderr)
+            self._service.take(self._bundles[turn % 2])
+
+
+def _service_flags(scenario: Any, options: argparse.Namespace, rest: Sequence[str]) -> list[str]:
+    flags = list(scenario.service)
+    if scenario.name != "drift":
+        # A cache of half the deck holds none of the cards when they come again, and all that were just dealt.
+        texts = int(_value(rest, "--texts", "0")) or scenario.texts
+        flags += ["--cache-rows", str(max(texts // 2, 64))]
+    return flags + shlex.split(options.service)
+
+
+def _value(flags: Sequence[str], name: str, default: str) -> str:
+    for flag, after in zip(flags, [*flags[1:], ""], strict=False):
+        if flag == name:
+            return after
+        if flag.startswith(name + "="):
+            return flag.partition("=")[2]
+    return default
+
+
+def _seconds(text: str | None) -> float | None:
+    if not text:
+        return None
+    units = {"s": 1, "m": 60, "h": 3600}
+    total, number = 0.0, ""
+    for letter in text:
+        if letter in units:
+            total, number = total + float(number or 0) * units[letter], ""
+        else:
+            number += letter
+    return total + float(number or 0)
+
+
+def _scenarios() -> str:
+    return "".join(f"  {one.name:9} {one.says} ({one.seconds:g} s)\n" for one in SCENARIOS.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""./run load from end to end, in the load environment: a service of its own, a verdict that is right both ways."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+LIMITS = "[default]\nerror_rate = 0.0\nrefused_share = 0.0\nwrong_answers = 0\n"
+
+
+def python() -> Path:
+    found = ROOT / ".venv-load" / "bin" / "python"
+    if not found.exists():
+        reason = "locust is not installed: ./run setup load installs it"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+def load(folder: Path, *flags: object) -> tuple[subprocess.CompletedProcess[str], Any]:
+    """Runs it without limits on time, which are the machine's; its outcome, and its summary."""
+    (folder / "slo.toml").write_text(LIMITS)
+    command = [python(), "-m", "loadtest", "--limits", folder / "slo.toml", "--results", folder / "results"]
+    done = subprocess.run(
+        [str(one) for one in (*command, *flags)], cwd=ROOT, capture_output=True, text=True, timeout=180,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    )  # fmt: skip
+    path = folder / "results" / "summary.json"
+    return done, json.loads(path.read_text()) if path.exists() else None
+
+
+@pytest.mark.slow
+def test_a_smoke_run_starts_a_service_checks_every_answer_and_passes(bundle_folder: Path, tmp_path: Path) -> None:
+    done, summary = load(tmp_path, "--bundle", bundle_folder, "--texts", 64, "--time", "6s", "--workers", 2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "PASSED" in done.stdout
+    assert summary["passed"]
+    assert summary["answers_checked"] > 20
+    assert summary["generator"]["processes"] == 2
+    page = (tmp_path / "results" / "report.html").read_text()
+    assert "Where the time of a single prediction went" in page
+
+
+@pytest.mark.slow
+def test_a_service_with_other_probabilities_fails_the_run(bundle_folder: Path, tmp_path: Path) -> None:
+    flags = ("--bundle", bundle_folder, "--texts", 64, "--time", "3s", "--service", "--target-prevalence 0.1")
+    done, summary = load(tmp_path, *flags, "--users", 2, "--think", "0.2")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert summary["measured"]["wrong_answers"] > 0
+    assert "but this passenger's is" in done.stdout
+
+
+@pytest.mark.slow
+def test_reloads_during_a_run_are_seen_and_fail_nothing(bundle_folder: Path, tmp_path: Path) -> None:
+    done, summary = load(tmp_path, "--scenario", "reload", "--bundle", bundle_folder, "--texts", 64, "--time", "12s")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(summary["versions"]) == 2
+
+
+def test_what_cannot_be_done_is_told(tmp_path: Path) -> None:
+    done, _ = load(tmp_path, "--bundle", tmp_path / "none")
+    assert done.returncode == 2
+    assert "is no bundle" in done.stderr
+    done = subprocess.run(
+        [python(), "-m", "loadtest", "capacity", "--target-rate", "10", "--p99", "50", "--model", tmp_path / "none"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "./run load --scenario ramp makes one" in done.stderr
