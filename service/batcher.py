@@ -33,6 +33,9 @@ WATCHED_AFTER_SECONDS = 0.05
 CAUTION = 1.5
 """Times the expected wait that a request must have, to be let in: those that come later take turns with it."""
 
+SETTLED_AT_ONCE = 8
+"""Answers of a batch that are written before the event loop looks at what else has come, a refusal perhaps."""
+
 RESTARTS = 3
 """Inference threads that may be lost within `RESTARTS_SECONDS`; one more, and the fault is not a passing one."""
 
@@ -428,10 +431,12 @@ def _deliver(results: Iterable[tuple[Entry, Answer | Exception]]) -> None:
 
 
 def _settle(results: Sequence[tuple[Entry, Answer | Exception]]) -> None:
-    for entry, result in results:
+    for entry, result in results[:SETTLED_AT_ONCE]:
         if entry.future.done():
             continue
         if isinstance(result, Answer):
             entry.future.set_result(result)
         else:
             entry.future.set_exception(result)
+    if rest := results[SETTLED_AT_ONCE:]:
+        rest[0][0].future.get_loop().call_soon(_settle, rest)
