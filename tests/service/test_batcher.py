@@ -392,6 +392,24 @@ def test_a_predictor_that_does_not_load_is_told() -> None:
         asyncio.run(batcher.predict([passenger(0.1)], 1))
 
 
+def test_a_predictor_that_never_ends_loading_is_given_up() -> None:
+    asked, told = threading.Event(), list[str]()
+
+    def load() -> Echo:
+        asked.wait(30)
+        return Echo()
+
+    batcher = Batcher(load, Silent(), max_batch_rows=8, max_queue_rows=10, stall_seconds=0.01, on_failure=told.append)
+    batcher.start()
+    wait_until(lambda: bool(told))
+    assert told == ["it did not load within 0.1 s"]
+    asked.set()
+    with pytest.raises(NotReady, match="did not load"):
+        asyncio.run(batcher.predict([passenger(0.1)], 1))
+    batcher.stop(5)
+    assert not batcher.ready
+
+
 def test_stopping_answers_what_waits() -> None:
     async def scenario(batcher: Batcher, echo: Echo) -> None:
         echo.hold.clear()
