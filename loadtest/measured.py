@@ -127,7 +127,7 @@ def where_time_went(recording: Recording, scrapes: Sequence[Scrape]) -> dict[str
     queue, inference = cell.queue_ms.mean, cell.inference_ms.mean
     rest = cell.rest_ms.mean
     inside = window(scrapes[0], scrapes[-1]).http_ms - queue - inference if len(scrapes) > 1 else math.nan
-    places = {"waiting for a free connection": cell.waited_ms.mean, "queue": queue, "inference": inference}
+    places = {"waiting to be sent": cell.waited_ms.mean, "queue": queue, "inference": inference}
     if 0 <= inside <= rest:
         return places | {"service's event loop": inside, "network, and generator's event loop": rest - inside}
     return places | {"network and event loops": rest}
