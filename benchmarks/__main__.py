@@ -1,7 +1,7 @@
 """All benchmarks, then docs/benchmarks.md.
 
-./run bench            about half an hour
-./run bench --quick    under two minutes: whether they run; the report stays in artifacts/benchmarks/
+./run bench            about an hour and a quarter
+./run bench --quick    about four minutes: whether they run; the report stays in artifacts/benchmarks/
 """
 
 import sys

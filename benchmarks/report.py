@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import offline, outcomes, serving, startup, training_step
+from benchmarks import offline, outcomes, resilience, serving, startup, training_step
 from benchmarks.harness.command import Result, kept, parse
 from benchmarks.harness.machine import ROOT, SLOWING
 from benchmarks.harness.tables import bullets, table
@@ -20,6 +20,7 @@ SECTIONS = {
     "outcomes": ("Outcomes and the prediction log", outcomes),
     "training_step": ("A step of training", training_step),
     "startup": ("Start, memory, files", startup),
+    "resilience": ("Overload, crowds, endurance", resilience),
 }
 HEAD = """\
 # Benchmarks

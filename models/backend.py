@@ -26,6 +26,7 @@ JUMP_SLOTS = {"x86_64": (6, 7), "aarch64": (1025, 1026)}
 
 MALLOC_OPTIONS = {-3: 1 << 30, -1: 1 << 30, -2: 64 << 20}
 """glibc's mallopt: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD, in bytes."""
+M_ARENA_MAX, ARENAS = -8, 4
 PT_DYNAMIC = 2
 DT_PLTRELSZ, DT_STRTAB, DT_SYMTAB, DT_RELA, DT_RELASZ, DT_JMPREL = 2, 5, 6, 7, 8, 23
 SLOW_GFLOPS = 20.0
@@ -124,6 +125,22 @@ def _keep_freed_memory() -> None:
     if mallopt is not None:
         for option, value in MALLOC_OPTIONS.items():
             mallopt(option, value)
+
+
+def bound_arenas() -> None:
+    """Have the C library share few arenas among all threads; call it before there are any, in a process that loads one
+    model after the other. With one for each thread every model would leave its memory in others."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_ARENA_MAX, ARENAS)
+
+
+def return_memory() -> None:
+    """Give the system back what is free, of all threads: a model that is gone leaves its memory with the threads that
+    loaded it, and the next one is loaded by others. Where the library has no malloc_trim, nothing changes."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)
 
 
 def _slots(library: str, symbol: str) -> Iterator[int]:

@@ -34,7 +34,7 @@ MAX_BYTES = {
 """The files of a bundle that its manifest names, and the largest accepted size of each."""
 OPTIONAL = {"companions.json", SIGNATURE}
 LIMITS = {**MAX_BYTES, MANIFEST: 1 << 18, SIGNATURE: MAX_SIGNATURE_BYTES}
-MOST_VALUES = 500_000
+MOST_VALUES = 300_000
 """Of a JSON file: a value of two bytes there takes up to a hundred in memory."""
 MOST_LEVELS = 32
 REQUIRED_CONFIG = {

@@ -4,6 +4,7 @@ MLX computes a graph on one thread per stream, and only its matrix products use 
 over as many streams as there are cores, each with its share of BLAS threads. On a GPU there is one lane.
 """
 
+import threading
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -17,6 +18,7 @@ LANE_ROWS = 32
 LEAST_ROWS = 6
 """Below this a lane's products are too small, and the cores do better on one product together."""
 GPU_ROWS = 64
+STREAMS = threading.local()
 
 
 class Lanes:
@@ -25,7 +27,7 @@ class Lanes:
     def __init__(self, backend: Backend):
         self._backend = backend
         cores = max(1, backend.threads)
-        self._streams = [mx.new_stream(mx.cpu) for _ in range(cores)] if backend.device == "cpu" else []
+        self._streams = _streams(cores) if backend.device == "cpu" else []
         self.rows = LANE_ROWS * cores if self._streams else GPU_ROWS
         """Rows to compute at once."""
 
@@ -45,6 +47,14 @@ class Lanes:
         # One evaluation of all: MLX holds a second one back until the first is nearly done.
         mx.eval(parts)
         return np.concatenate([np.array(part, np.float64) for part in parts])
+
+
+def _streams(count: int) -> list[mx.Stream]:
+    """The calling thread's streams: made once, since MLX ends neither a stream nor its thread, nor lets go of what the
+    BLAS library holds for that."""
+    held: list[mx.Stream] = STREAMS.__dict__.setdefault("held", [])
+    held += [mx.new_stream(mx.cpu) for _ in range(count - len(held))]
+    return held[:count]
 
 
 def _trimmed(ids: np.ndarray, mask: np.ndarray) -> tuple[mx.array, mx.array | None]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-MOST_WORDS = 200_000
+MOST_WORDS = 150_000
 """More than the multilingual BERT's 119,547: the library holds half a kilobyte for each."""
 
 Id = Annotated[int, Meta(ge=0, lt=2 * MOST_WORDS)]
@@ -112,7 +112,7 @@ class TokenizerFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 def read_tokenizer_file(content: bytes) -> TokenizerFile:
     """Raises ValueError naming what is not BERT's."""
-    if content.count(b",") > MOST_WORDS + 50_000:
+    if content.count(b",") > MOST_WORDS + 30_000:
         # Before they take memory.
         raise ValueError(f"it holds more than {MOST_WORDS} words and tokens")
     try:

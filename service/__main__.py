@@ -1,8 +1,11 @@
 """python -m service: serve a bundle; score a file; import outcomes; export predictions; keep API keys."""
 
+import faulthandler
 import logging
+import math
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Sequence
@@ -12,32 +15,49 @@ from typing import Any
 import uvicorn
 from prometheus_client import disable_created_metrics
 
+from models.backend import bound_arenas
 from models.cache import LogitCache
 from models.predictor import Predictor
 from service import export, keys, listening, logs, outcomes, score
 from service.app import create_app
 from service.batcher import Batcher, PredictorLike
+from service.connections import Limits, end_late, let_the_last_in, most_connections, protocol
 from service.keys import KeysError
 from service.metrics import Metrics
 from service.settings import Settings, SettingsError, read_settings
 from service.store import make_store
 
 LOGGER = logging.getLogger("evenkeel")
+SWEEP_TICKS = 5
+"""Of uvicorn's tenths of a second, between two looks for connections whose time is over."""
+
 COMMANDS = {"score": score.main, "outcomes": outcomes.main, "export": export.main, "keys": keys.main}
 
 
 class Server(uvicorn.Server):
-    """uvicorn that turns readiness red and waits before it stops, so that a balancer takes the replica out first."""
+    """uvicorn that turns readiness red and waits before it stops, so that a balancer takes the replica out first.
 
-    def __init__(self, config: uvicorn.Config, batcher: Batcher, grace_seconds: float):
+    Meanwhile clients are told with every answer to come back on another connection, so that none is closed under one.
+    """
+
+    def __init__(self, config: uvicorn.Config, batcher: Batcher, limits: Limits, grace_seconds: float):
         super().__init__(config)
-        self._batcher, self._grace_seconds = batcher, grace_seconds
+        self._batcher, self._limits, self._grace_seconds = batcher, limits, grace_seconds
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % SWEEP_TICKS == 0:
+            end_late(self.server_state.connections)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await let_the_last_in(one for server in self.servers for one in server.sockets)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._batcher.draining or sig == signal.SIGINT:
             self._stop()
             return
-        self._batcher.draining = True
+        self._batcher.draining = self._limits.leaving = True
         LOGGER.info("draining for %g s", self._grace_seconds)
         timer = threading.Timer(self._grace_seconds, self._stop)
         timer.daemon = True
@@ -59,7 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         print(f"service: {error}", file=sys.stderr)
         return 2
+    bound_arenas()
     logs.configure(settings.log_level, settings.log_format)
+    # A library that is out of memory may take the process with it; then it is told at least where.
+    faulthandler.enable()
     # Twice the series, for timestamps that nothing here reads.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
@@ -106,8 +129,13 @@ def _serve(settings: Settings, tls: dict[str, Any]) -> int:
         settings, load, on_ready=ready, on_failure=failed, make_store=lambda *told: make_store(settings, *told),
         load_shadow=load_shadow if settings.shadow else None,
     )  # fmt: skip
+    limits = Limits(
+        settings.read_seconds, settings.idle_seconds, most_connections(settings.max_connections),
+        settings.max_body_bytes,
+    )  # fmt: skip
     config = uvicorn.Config(
-        app, host=settings.host, port=settings.port, log_level="warning", access_log=False, server_header=False,
+        app, host=settings.host, port=settings.port, log_level="error", access_log=False, server_header=False,
+        http=protocol(limits), timeout_keep_alive=math.ceil(settings.idle_seconds),
         timeout_graceful_shutdown=int(settings.timeout_seconds) + 1, **tls,
     )  # fmt: skip
     try:
@@ -116,7 +144,7 @@ def _serve(settings: Settings, tls: dict[str, Any]) -> int:
         print(f"service: the TLS certificate, key or authorities cannot be used: {error}", file=sys.stderr)
         return 2
     listening.warn(settings)
-    servers.append(Server(config, app.state.batcher, settings.grace_seconds))
+    servers.append(Server(config, app.state.batcher, limits, settings.grace_seconds))
     try:
         servers[0].run()
     except SystemExit:

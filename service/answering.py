@@ -1,5 +1,6 @@
 """What every route does: take a body, have passengers answered, log and count the answers, respond."""
 
+import difflib
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -17,8 +18,10 @@ from service.drift_keeper import DriftKeeper
 from service.errors import (
     BadHeader,
     BodyTooLarge,
+    BodyTooSlow,
     DeadlinePassed,
     InvalidBody,
+    InvalidQuery,
     LengthRequired,
     MalformedBody,
     NotAcceptable,
@@ -37,6 +40,7 @@ from service.store import Store
 
 AnyRequest = Request[Any, Any, State]
 T = TypeVar("T", bound=msgspec.Struct)
+V = TypeVar("V", bound=str)
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 SHOWN_CHARACTERS = 60
 
@@ -51,6 +55,7 @@ READ_REFUSALS = refusals(("not loaded yet", NotReady("the model is being loaded"
 
 BODY_REFUSALS = refusals(
     ("not JSON or MessagePack, or a key stands twice", MalformedBody("the body is not JSON: Input data was truncated")),
+    ("the body did not come within read_seconds", BodyTooSlow(4096)),
     ("neither Content-Length nor Transfer-Encoding", LengthRequired()),
     ("body larger than max_body_bytes", BodyTooLarge(1 << 20)),
     (
@@ -95,9 +100,33 @@ TIMING = ResponseHeader(
 async def take(request: AnyRequest, form: type[T]) -> T:
     """The body as ``form``; raises the ServiceError of whatever is wrong with it."""
     media_type(request.headers.get("accept", ""))  # Refused before anything is computed.
-    limit = request.app.state.settings.max_body_bytes
-    body = await read_body(request.headers, request.receive, limit)
+    settings = request.app.state.settings
+    body = await read_body(request.headers, request.receive, settings.max_body_bytes, settings.read_seconds)
     return decode_body(body, request.headers.get("content-type", ""), form)
+
+
+def query_value(request: AnyRequest, name: str, accepted: Sequence[V]) -> V:
+    """The query's ``name``, one of ``accepted``, by default their first.
+
+    Raises InvalidQuery for another value, one that is given twice, and any other parameter.
+    """
+    given: list[tuple[str, str]] = list(request.query_params.multi_items())
+    for other, _ in given:
+        if other != name:
+            near = difflib.get_close_matches(other, [name], n=1)
+            hint = f'did you mean "{name}"?' if near else f"the only one is {name}"
+            raise InvalidQuery(f"{_shown(other)} is not a query parameter of this route; {hint}")
+    if len(given) > 1:
+        raise InvalidQuery(f"{name} is given {len(given)} times; it must be given once")
+    wanted = given[0][1] if given else accepted[0]
+    for value in accepted:
+        if wanted == value:
+            return value
+    raise InvalidQuery(f"{name} is {_shown(wanted)}; it must be {' or '.join(accepted)}")
+
+
+def _shown(text: str) -> str:
+    return msgspec.json.encode(text[:SHOWN_CHARACTERS]).decode()
 
 
 async def answered(

@@ -1,14 +1,12 @@
 """The /v1 routes, health and metrics."""
 
 import hashlib
-from typing import Annotated
 
 import msgspec
 from litestar import Response, get, post
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.params import QueryParameter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from models.passenger import Passenger
@@ -24,6 +22,7 @@ from service.answering import (
     batcher_of,
     drift_of,
     not_ready,
+    query_value,
     respond,
     take,
 )
@@ -31,6 +30,7 @@ from service.drift import STREAMS
 from service.errors import (
     BundleRefused,
     DeadlinePassed,
+    InvalidQuery,
     NotReady,
     OutcomesNotKept,
     QueueFull,
@@ -54,9 +54,15 @@ from service.schemas import (
 )
 from service.store import Store
 
-Trial = Annotated[
-    bool, QueryParameter(description="answer without counting it as traffic: not in metrics, drift tests or log")
-]
+TRIAL = "trial"
+TRIAL_PARAMETER = {
+    "name": TRIAL, "in": "query", "required": False, "schema": {"type": "boolean", "default": False},
+    "description": "Answer without counting it as traffic: not in metrics, drift tests or log.",
+}  # fmt: skip
+TRIAL_REFUSALS = refusals(
+    ("a query parameter or its value that there is not", InvalidQuery('trial is "x"; it must be false or true')),
+    beside=REFUSALS,
+)
 
 PASSENGER = {
     "pclass": 1, "sex": "female", "name": "Allison, Miss. Helen Loraine", "age": 2, "sibsp": 1, "parch": 2,
@@ -121,10 +127,10 @@ TO_OUTCOME = {
 
 @post(
     "/v1/predict", status_code=200, operation_id="predict", summary="Predict one passenger", tags=["predictions"],
-    opt={TAKES: ONE, PARAMETERS: [TIMEOUT], LINKS: TO_OUTCOME}, response_headers=[TIMING],
-    responses={200: Negotiated(PredictionResponse, description="the prediction", examples=[ANSWER]), **REFUSALS},
+    opt={TAKES: ONE, PARAMETERS: [TRIAL_PARAMETER, TIMEOUT], LINKS: TO_OUTCOME}, response_headers=[TIMING],
+    responses={200: Negotiated(PredictionResponse, description="the prediction", examples=[ANSWER]), **TRIAL_REFUSALS},
 )  # fmt: skip
-async def predict(request: AnyRequest, trial: Trial = False) -> Response[bytes]:
+async def predict(request: AnyRequest) -> Response[bytes]:
     """One passenger → one prediction: the calibrated probability of survival, and how far to trust it.
 
     Unknown fields may be left out or null, but for ``pclass`` and ``sex``. The answer's ``id`` is that under which an
@@ -132,6 +138,7 @@ async def predict(request: AnyRequest, trial: Trial = False) -> Response[bytes]:
 
     A ``trial`` is not counted as traffic: not by metrics, drift tests, or log.
     """
+    trial = query_value(request, TRIAL, ("false", "true")) == "true"
     passenger = await take(request, Passenger)
     answer, predictions = await answered(request, [passenger], trial)
     return respond(request, predictions[0], answer)

@@ -11,13 +11,14 @@ import asyncio
 import concurrent.futures
 import logging
 import math
+import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any, Protocol
 
-from models.backend import Backend
+from models.backend import Backend, return_memory
 from models.bundle import Bundle
 from models.passenger import Passenger
 from models.predictor import Prediction, PredictionError, Text
@@ -33,6 +34,9 @@ RESTARTS = 3
 """Inference threads that may be lost within `RESTARTS_SECONDS`; one more, and the fault is not a passing one."""
 
 RESTARTS_SECONDS = 600.0
+
+LOAD_STALLS = 10
+"""Times ``stall_seconds`` that a bundle may take to load; then it never will."""
 
 
 class PredictorLike(Protocol):
@@ -60,13 +64,30 @@ class Observer(Protocol):
     def thread_lost(self) -> None: ...
 
 
+class Seat:
+    """A thread that inference runs on. It outlives its predictors: what MLX and malloc keep for a thread stays."""
+
+    def __init__(self) -> None:
+        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name="inference", daemon=True).start()
+
+    def take(self, work: Callable[[], None]) -> None:
+        """Run it after what was taken before."""
+        self._work.put(work)
+
+    def _run(self) -> None:
+        while True:
+            self._work.get()()
+
+
 class Worker:
-    """An inference thread: its predictor, and the batch that it computes. A spare one may fail to load."""
+    """The work of an inference thread: its predictor, and the batch that it computes. A spare one may fail to load."""
 
     def __init__(self, load: Callable[[], PredictorLike], spare: bool = False):
         self.load, self.spare = load, spare
-        self.loaded: concurrent.futures.Future[PredictorLike] = concurrent.futures.Future()
-        self.thread: threading.Thread | None = None
+        self.given_up = False
+        self.loaded: concurrent.futures.Future[Bundle] = concurrent.futures.Future()
+        self.ended = threading.Event()
         self.predictor: PredictorLike | None = None
         self.batch: list[Slice] = []
 
@@ -93,6 +114,7 @@ class Batcher:
         self._stopping = threading.Event()
         self._seconds_per_row = 0.01
         self._worker: Worker | None = None
+        self._seats: list[Seat] = []
         self._losses: list[float] = []
         self._reader = threading.Thread(target=self._read_ahead, name="reading", daemon=True)
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -112,11 +134,11 @@ class Batcher:
             self._stopping.set()
             self._arrived.notify_all()
             self._ahead.notify_all()
-            thread = self._worker.thread if self._worker else None
-        if thread is not None:
-            thread.join(timeout_seconds)
+            worker = self._worker
+        if worker is not None:
+            worker.ended.wait(timeout_seconds)
 
-    async def replace(self, load: Callable[[], PredictorLike]) -> PredictorLike:
+    async def replace(self, load: Callable[[], PredictorLike]) -> Bundle:
         """Load another predictor beside the one that serves, and have it take over between two batches.
 
         Requests that were begun are computed anew, so that no answer mixes models. Raises what ``load`` raises, and
@@ -165,8 +187,23 @@ class Batcher:
 
     def _begin(self, worker: Worker) -> None:
         worker.loaded.set_running_or_notify_cancel()  # From here on nobody can cancel it.
-        worker.thread = threading.Thread(target=self._run, args=(worker,), name="inference", daemon=True)
-        worker.thread.start()
+        seconds = LOAD_STALLS * self._stall_seconds
+        late = threading.Timer(seconds, self._not_loaded, (worker, Stalled(f"it did not load within {seconds:g} s")))
+        late.daemon = True
+        late.start()
+        worker.loaded.add_done_callback(lambda _: late.cancel())
+        with self._arrived:
+            seat = self._seats.pop() if self._seats else Seat()
+        seat.take(lambda: self._work(worker, seat))
+
+    def _work(self, worker: Worker, seat: Seat) -> None:
+        """On the seat's thread: a worker's whole life, and then the seat is free for another. One that hangs is not."""
+        self._run(worker)
+        worker.predictor = None
+        worker.ended.set()
+        return_memory()
+        with self._arrived:
+            self._seats.append(seat)
 
     def _run(self, worker: Worker) -> None:
         try:
@@ -176,23 +213,33 @@ class Batcher:
         except BaseException as error:
             self._not_loaded(worker, error)
             return
-        self._take_over(worker, predictor)
+        if not self._take_over(worker, predictor):
+            return
         try:
             while self._next(worker):
                 self._compute(worker, worker.batch)
         except BaseException as error:
             self._lose(worker, error)
 
-    def _take_over(self, worker: Worker, predictor: PredictorLike) -> None:
+    def _take_over(self, worker: Worker, predictor: PredictorLike) -> bool:
+        """False if it comes too late."""
         with self._arrived:
+            if worker.given_up:
+                return False
             self._load, self._worker = worker.load, worker
             worker.predictor = self.predictor = predictor
             self._queue.begin_anew()
             self.ready, self.failure = True, None
             self._arrived.notify_all()
-        worker.loaded.set_result(predictor)
+        # Not the predictor: futures are long-lived garbage, and would keep its weights.
+        worker.loaded.set_result(predictor.bundle)
+        return True
 
     def _not_loaded(self, worker: Worker, error: BaseException) -> None:
+        with self._arrived:
+            if worker.given_up or worker.predictor is not None:
+                return
+            worker.given_up = True
         LOGGER.debug("a bundle was not loaded", exc_info=error)
         if not worker.spare:
             self._give_up(str(error) or type(error).__name__)

@@ -3,6 +3,7 @@
 import difflib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from types import UnionType
@@ -78,9 +79,9 @@ def _repeated_key(body: bytes, value: Any, name: str) -> Any:
     found: list[Any] = []
 
     def pairs(items: list[tuple[Any, Any]]) -> None:
-        names = [key for key, _ in items]
-        if len(names) != len(set(names)):
-            found.append(next(key for place, key in enumerate(names) if key in names[:place]))
+        # A tally, and no search among the keys before: a body may hold a hundred thousand.
+        if len({key for key, _ in items}) != len(items):
+            found.append(Counter(key for key, _ in items).most_common(1)[0][0])
 
     if name == "JSON":
         json.loads(body, object_pairs_hook=pairs)

@@ -6,6 +6,7 @@ ServiceError
 ├── NotAuthenticated  401
 ├── NotPermitted    403
 ├── NotAcceptable   406
+├── BodyTooSlow     408   and the connection ends
 ├── ReloadRunning   409
 ├── LengthRequired  411
 ├── BodyTooLarge    413
@@ -16,7 +17,7 @@ ServiceError
 ├── BundleRefused   422
 ├── QueueFull, RateLimited  429   carry when to come back
 ├── OutcomesNotKept, UnknownModel  404
-├── PredictionFailed, NotReady, StoreUnavailable, TooManySubscribers  503
+├── PredictionFailed, NotReady, OutOfMemory, StoreUnavailable, TooManySubscribers  503
 ├── ClientLeft      499   nobody reads it, the counters do
 └── DeadlinePassed  504
 """
@@ -90,6 +91,11 @@ class BodyTooLarge(ServiceError):
         super().__init__(f"the body is larger than {limit} bytes{' when decompressed' if decompressed else ''}")
 
 
+class BodyTooSlow(ServiceError):
+    def __init__(self, size: int):
+        super().__init__(f"the body did not come in time: after {size} bytes too little followed")
+
+
 class WrongMediaType(ServiceError): ...
 
 
@@ -130,6 +136,11 @@ class NotReady(ServiceError): ...
 class PredictionFailed(ServiceError): ...
 
 
+class OutOfMemory(ServiceError):
+    def __init__(self) -> None:
+        super().__init__("the service had too little memory for this request")
+
+
 class StoreUnavailable(ServiceError):
     def __init__(self) -> None:
         super().__init__("the store is not usable now, so no outcome was taken; /health/ready says why")
@@ -162,6 +173,7 @@ STATUS: dict[type[ServiceError], int] = {
     NotAuthenticated: 401,
     NotPermitted: 403,
     NotAcceptable: 406,
+    BodyTooSlow: 408,
     ReloadRunning: 409,
     BundleRefused: 422,
     LengthRequired: 411,
@@ -175,6 +187,7 @@ STATUS: dict[type[ServiceError], int] = {
     RateLimited: 429,
     NotReady: 503,
     PredictionFailed: 503,
+    OutOfMemory: 503,
     StoreUnavailable: 503,
     TooManySubscribers: 503,
     OutcomesNotKept: 404,
@@ -202,6 +215,8 @@ def service_problem(_: Request[Any, Any, Any], error: ServiceError) -> Response[
         headers["Retry-After"] = str(error.retry_after_seconds)
     elif status == 503:
         headers["Retry-After"] = "1"
+    if isinstance(error, BodyTooSlow):
+        headers["Connection"] = "close"
     if isinstance(error, NotAuthenticated):
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, UnknownCoding):
@@ -233,6 +248,9 @@ def _shown(text: str) -> str:
 def unexpected_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The response to a fault of ours; logged with the request's id, and nothing of it is told."""
     exchange = request.scope["state"].get("exchange")
+    if isinstance(error, MemoryError):
+        LOGGER.error("too little memory for a request")
+        return service_problem(request, OutOfMemory())
     LOGGER.error("unexpected error", exc_info=error, extra={"fields": {"request_id": exchange and exchange.request_id}})
     return _respond(500, "an unexpected error; it has been logged", [], {})
 

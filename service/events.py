@@ -4,20 +4,21 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Hashable
-from typing import Any
+from typing import Annotated, Any, Literal
 from weakref import WeakSet
 
 import msgspec
 from litestar import Response, get
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.response import Stream
+from msgspec import Meta, Struct
 
 from service import diagnosis
-from service.answering import REFUSALS, AnyRequest, batcher_of, drift_of
+from service.answering import AnyRequest, batcher_of, drift_of
 from service.batcher import Batcher
 from service.drift import STREAMS, Drift
 from service.errors import NotReady, TooManySubscribers
-from service.schemas import DriftReport
+from service.openapi import refusals
 
 MAX_SUBSCRIBERS = 64
 """Each holds a connection, and no memory that grows: what a slow one has not taken is never queued."""
@@ -30,6 +31,21 @@ KEEP_ALIVE_SECONDS = 15.0
 RETRY = b"retry: 2000\n\n"
 EVENT_STREAM = "text/event-stream"
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+class DriftEvent(Struct, frozen=True):
+    """A server-sent event; its data are a DriftReport."""
+
+    event: Literal["drift"]
+    id: str
+    data: Annotated[
+        str,
+        Meta(
+            extra_json_schema={
+                "contentMediaType": "application/json", "contentSchema": {"$ref": "#/components/schemas/DriftReport"},
+            }
+        ),
+    ]  # fmt: skip
 
 
 class Subscriber:
@@ -95,12 +111,15 @@ def stopping(batcher: Batcher) -> bool:
 
 
 @get(
-    "/v1/drift/events",
+    "/v1/drift/events", operation_id="followDrift", summary="Follow what has changed", tags=["drift"],
     responses={
-        200: ResponseSpec(DriftReport, media_type=EVENT_STREAM, description="events named drift, without end"),
-        503: REFUSALS[503],
+        200: ResponseSpec(DriftEvent, media_type=EVENT_STREAM, description="without end; the schema is of each event"),
+        **refusals(
+            ("not loaded yet, or stopping", NotReady("the model is being loaded")),
+            (f"{MAX_SUBSCRIBERS} clients follow already", TooManySubscribers()),
+        ),
     },
-)
+)  # fmt: skip
 async def drift_events(request: AnyRequest) -> Response[Any]:
     """Server-sent events named ``drift``: the report now, and again, at most once a second, when it has changed."""
     batcher = batcher_of(request)

@@ -1,10 +1,8 @@
 """POST /v1/explain: what each field of a passenger adds to its prediction."""
 
 import asyncio
-import difflib
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import numpy as np
 from litestar import Response, post
 from litestar.params import QueryParameter
@@ -21,11 +19,12 @@ from service.answering import (
     batcher_of,
     computed,
     not_ready,
+    query_value,
     respond,
     take,
 )
 from service.api import ONE
-from service.errors import SHOWN_CHARACTERS, InvalidQuery
+from service.errors import InvalidQuery
 from service.fair_queue import Answer
 from service.openapi import PARAMETERS, TAKES, Negotiated, refusals
 from service.schemas import ModelIdentity
@@ -87,7 +86,7 @@ async def explain(
     ] = METHODS[0],
 ) -> Response[bytes]:  # fmt: skip
     """One passenger → what each field adds to its prediction. No prediction is counted, logged or tested for drift."""
-    chosen = asked_method(request)
+    chosen = query_value(request, PARAMETER, METHODS)
     passenger = await take(request, Passenger)
     question, answer = await ask(request, passenger, chosen)
     bundle, first = answer.bundle, answer.predictions[0]
@@ -117,24 +116,3 @@ async def ask(request: AnyRequest, passenger: Passenger, method: Method) -> tupl
         if answer.bundle.version == predictor.bundle.version:
             return question, answer
         # Another bundle took over, whose companions may give the same passengers other texts: it is asked anew.
-
-
-def asked_method(request: AnyRequest) -> Method:
-    """The method asked for; raises InvalidQuery for one that does not exist and for any other parameter."""
-    given: list[tuple[str, Any]] = list(request.query_params.multi_items())
-    for name, _ in given:
-        if name != PARAMETER:
-            near = difflib.get_close_matches(name, [PARAMETER], n=1)
-            hint = f'did you mean "{PARAMETER}"?' if near else f"the only one is {PARAMETER}"
-            raise InvalidQuery(f"{_shown(name)} is not a query parameter of this route; {hint}")
-    if len(given) > 1:
-        raise InvalidQuery(f"{PARAMETER} is given {len(given)} times; it must be given once")
-    wanted = given[0][1] if given else METHODS[0]
-    for method in METHODS:
-        if wanted == method:
-            return method
-    raise InvalidQuery(f"{PARAMETER} is {_shown(wanted)}; it must be {' or '.join(METHODS)}")
-
-
-def _shown(text: str) -> str:
-    return msgspec.json.encode(text[:SHOWN_CHARACTERS]).decode()

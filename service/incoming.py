@@ -1,5 +1,6 @@
 """A request's body off the wire: its announced length, its size, its content coding. Nothing is read in vain."""
 
+import asyncio
 import io
 import zlib
 from collections.abc import Callable
@@ -9,16 +10,19 @@ import zstandard
 from litestar.datastructures import Headers
 from litestar.types import Receive
 
-from service.errors import BodyTooLarge, ClientLeft, LengthRequired, MalformedBody, UnknownCoding
+from service.errors import BodyTooLarge, BodyTooSlow, ClientLeft, LengthRequired, MalformedBody, UnknownCoding
 
 SHOWN_CHARACTERS = 60
+MIN_BYTES_PER_SECOND = 1 << 12
+"""Of a body, and of an answer that is read, once the seconds that every one has are over."""
 
 
-async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
+async def read_body(headers: Headers, receive: Receive, limit: int, read_seconds: float = 20.0) -> bytes:
     """The body, decompressed; neither what is sent nor what comes of it is longer than ``limit`` bytes.
 
-    Raises LengthRequired without Content-Length and chunks, UnknownCoding, BodyTooLarge (before anything is read if
-    the length is announced), MalformedBody for bytes that are not what Content-Encoding says, and ClientLeft.
+    It has ``read_seconds`` and what `MIN_BYTES_PER_SECOND` allows its bytes. Raises LengthRequired without
+    Content-Length and chunks, UnknownCoding, BodyTooLarge (before anything is read if the length is announced),
+    BodyTooSlow, MalformedBody for bytes that are not what Content-Encoding says, and ClientLeft.
     """
     announced = headers.get("content-length")
     if announced is None and headers.get("transfer-encoding") is None:
@@ -28,16 +32,22 @@ async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
         raise BodyTooLarge(limit)
     chunks: list[bytes] = []
     size, more = 0, True
-    while more:
-        message: Any = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientLeft
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            raise BodyTooLarge(limit)
-        chunks.append(chunk)
-        more = message.get("more_body", False)
+    try:
+        async with asyncio.timeout(read_seconds) as patience:
+            while more:
+                message: Any = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientLeft
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if size > limit:
+                    raise BodyTooLarge(limit)
+                chunks.append(chunk)
+                more = message.get("more_body", False)
+                if more:
+                    patience.reschedule((patience.when() or 0) + len(chunk) / MIN_BYTES_PER_SECOND)
+    except TimeoutError:
+        raise BodyTooSlow(size) from None
     return decompress(b"".join(chunks), limit)
 
 

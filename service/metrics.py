@@ -24,8 +24,8 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 SMALLEST_PROBABILITY = 1e-12
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 REASONS = (
-    "malformed", "media_type", "invalid", "too_large", "queue_full", "unavailable", "deadline", "client_left",
-    "unauthenticated", "forbidden", "rate", "host", "other",
+    "malformed", "media_type", "invalid", "too_large", "too_slow", "queue_full", "unavailable", "deadline",
+    "client_left", "unauthenticated", "forbidden", "rate", "host", "other",
 )  # fmt: skip
 FAILURES = ("not_finite", "error", "lost")
 DROP_REASONS = ("queue_full", "refused", "stopped")
@@ -33,6 +33,7 @@ REASON_OF_STATUS = {
     400: "malformed",
     401: "unauthenticated",
     403: "forbidden",
+    408: "too_slow",
     413: "too_large",
     415: "media_type",
     422: "invalid",

@@ -10,18 +10,35 @@ from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request, Response, get, post
+from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from litestar.params import FromPath
+from litestar.types import OperationIDCreator
 from msgspec import Struct
 
 from models.bundle import Bundle
-from service.answering import AnyRequest, answered, batcher_of, not_ready
+from service.answering import TIMEOUT, TIMEOUT_HEADER, AnyRequest, answered, batcher_of, not_ready
 from service.bodies import SHOWN_CHARACTERS, shown
-from service.errors import BadHeader, UnknownModel, WrongMediaType
+from service.errors import (
+    BadHeader,
+    BodyTooLarge,
+    BodyTooSlow,
+    DeadlinePassed,
+    LengthRequired,
+    MalformedBody,
+    NotReady,
+    PredictionFailed,
+    QueueFull,
+    UnknownCoding,
+    UnknownModel,
+    WrongMediaType,
+)
 from service.incoming import read_body
 from service.negotiation import JSON
-from service.oip_inputs import BYTES, FIELDS, WHOLE, read_passengers, read_request
+from service.oip_inputs import BYTES, FIELDS, WHOLE, InferRequest, read_passengers, read_request
 from service.oip_outputs import OUTPUTS, OutputTensor, wanted_outputs, write_output
+from service.openapi import ERRORS, PARAMETERS, TAKES, Body, ErrorForm, Negotiated, refusals
 
 BINARY = "application/octet-stream"
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -83,9 +100,65 @@ class InferResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
     outputs: list[OutputTensor]
 
 
-def refusals(*statuses: int) -> dict[int, ResponseSpec]:
-    """The protocol's errors, for OpenAPI."""
-    return {status: ResponseSpec(ProtocolError, description="error", media_type=JSON) for status in statuses}
+PROTOCOL = ErrorForm(ProtocolError, JSON, lambda problem: {"error": problem["detail"]})
+TAGGED: dict[str, Any] = {"tags": ["open inference protocol"], "opt": {ERRORS: PROTOCOL}}
+NAMED_REFUSALS = refusals(
+    ("another model or version than the one served", UnknownModel('there is no model "x"; this service has titanic')),
+    ("not loaded yet", NotReady("the model is being loaded")),
+)
+"""What every route may refuse that names the model."""
+
+READY_OR_NOT: Any = ModelReady | ProtocolError
+NOT_LOADED = Example(
+    id="not_ready", summary="not loaded yet", value=msgspec.to_builtins(ProtocolError("the model is being loaded"))
+)
+
+ASKED = Body(
+    InferRequest,
+    {
+        "inputs": [
+            {"name": "pclass", "shape": [2], "datatype": "INT64", "data": [1, 3]},
+            {"name": "sex", "shape": [2], "datatype": "BYTES", "data": ["female", "male"]},
+            {"name": "fare", "shape": [2], "datatype": "FP64", "data": [151.55, None]},
+        ],
+        "outputs": [{"name": "probability"}, {"name": "interval"}],
+    },
+    media_types=(JSON,),
+)
+
+INFER_REFUSALS = refusals(
+    (
+        "not a request of the protocol, or not passengers",
+        MalformedBody("the body is not JSON: Input data was truncated"),
+    ),
+    (
+        f"{TIMEOUT_HEADER} is not a number of milliseconds",
+        BadHeader(f"{TIMEOUT_HEADER} is soon; it must be a whole number of milliseconds from 1"),
+    ),
+    ("the body did not come within read_seconds", BodyTooSlow(4096)),
+    ("neither Content-Length nor Transfer-Encoding", LengthRequired()),
+    ("body larger than max_body_bytes", BodyTooLarge(1 << 20)),
+    (
+        "Content-Type is none that the protocol's clients send",
+        WrongMediaType(f"Content-Type is text/plain; it must be {JSON}, {BINARY} or absent"),
+    ),
+    (
+        "compressed by something else than gzip or zstd",
+        UnknownCoding("Content-Encoding is br; it must be gzip, zstd or absent"),
+    ),
+    ("more requests wait than can be answered in time", QueueFull(1)),
+    ("the model gave no finite number", PredictionFailed("the model gave no valid answer for this request")),
+    ("not answered within the client's or the service's limit", DeadlinePassed("no answer within 30 seconds")),
+    beside=NAMED_REFUSALS,
+)
+JSON_LENGTH = ResponseHeader(
+    name=HEADER_LENGTH, description="Where binary data begin, if outputs are asked for so.", documentation_only=True
+)
+
+
+def operation_id(name: str) -> OperationIDCreator:
+    """An operation's id by its path, of those with a version another."""
+    return lambda _, __, path: f"{name}OfVersion" if "versions" in path else name
 
 
 def in_protocols_form(handle: Handler[E]) -> Handler[E]:
@@ -105,9 +178,12 @@ def in_protocols_form(handle: Handler[E]) -> Handler[E]:
     return handled
 
 
-@get("/v2", responses={200: ResponseSpec(ServerMetadata)})
+@get(
+    "/v2", operation_id="oipServer", summary="What answers", **TAGGED,
+    responses={200: ResponseSpec(ServerMetadata, description="name, version and extensions")},
+)  # fmt: skip
 async def server() -> ServerMetadata:
-    """What answers here."""
+    """The server's name and version, and the extensions of the protocol that it has."""
     try:
         number = version("evenkeel")
     except PackageNotFoundError:
@@ -115,13 +191,22 @@ async def server() -> ServerMetadata:
     return ServerMetadata("evenkeel", number, [BINARY_EXTENSION])
 
 
-@get("/v2/health/live")
+@get(
+    "/v2/health/live", operation_id="oipLive", summary="Does the process answer?", **TAGGED,
+    responses={200: ResponseSpec(ServerLive, description="it does")},
+)  # fmt: skip
 async def live() -> ServerLive:
     """The process runs and answers."""
     return ServerLive(True)
 
 
-@get("/v2/health/ready", responses={200: ResponseSpec(ServerReady), 503: ResponseSpec(ServerReady)})
+@get(
+    "/v2/health/ready", operation_id="oipReady", summary="Is the model loaded?", **TAGGED,
+    responses={
+        200: ResponseSpec(ServerReady, description="send requests"),
+        503: ResponseSpec(ServerReady, description="send none"),
+    },
+)  # fmt: skip
 async def ready(request: AnyRequest) -> Response[ServerReady]:
     """The model is loaded and warm, and the process is not stopping."""
     found = _is_ready(request)
@@ -130,22 +215,29 @@ async def ready(request: AnyRequest) -> Response[ServerReady]:
 
 @get(
     ["/v2/models/{name:str}/ready", "/v2/models/{name:str}/versions/{version:str}/ready"],
-    responses={200: ResponseSpec(ModelReady), **refusals(404, 503)},
-)
+    operation_id=operation_id("oipModelReady"), summary="Can the named model be asked?", **TAGGED,
+    responses={
+        200: ResponseSpec(ModelReady, description="it can"), **NAMED_REFUSALS,
+        503: ResponseSpec(
+            READY_OR_NOT, description="not loaded yet, or stopping", media_type=JSON, examples=[NOT_LOADED]
+        ),
+    },
+)  # fmt: skip
 async def model_ready(
     request: AnyRequest, name: FromPath[str], version: FromPath[str | None] = None
 ) -> Response[ModelReady]:
-    """The named model can be asked."""
+    """The named model is loaded and warm, and the process is not stopping."""
     found = _is_ready(request)
     return Response(ModelReady(_served(request, name, version).name, found), status_code=200 if found else 503)
 
 
 @get(
     ["/v2/models/{name:str}", "/v2/models/{name:str}/versions/{version:str}"],
-    responses={200: ResponseSpec(ModelMetadata), **refusals(404, 503)},
-)
+    operation_id=operation_id("oipModel"), summary="The named model's inputs and outputs", **TAGGED,
+    responses={200: ResponseSpec(ModelMetadata, description="names, datatypes and shapes"), **NAMED_REFUSALS},
+)  # fmt: skip
 async def model(request: AnyRequest, name: FromPath[str], version: FromPath[str | None] = None) -> ModelMetadata:
-    """The named model's inputs and outputs."""
+    """The named model's inputs and outputs, each a column with a row per passenger."""
     bundle = _served(request, name, version)
     inputs = [TensorMetadata(field, sent.datatype, [-1]) for field, sent in FIELDS.items()]
     return ModelMetadata(
@@ -157,14 +249,20 @@ async def model(request: AnyRequest, name: FromPath[str], version: FromPath[str 
 
 @post(
     ["/v2/models/{name:str}/infer", "/v2/models/{name:str}/versions/{version:str}/infer"],
-    status_code=200,
-    responses={200: ResponseSpec(InferResponse), **refusals(400, 404, 411, 413, 415, 429, 503, 504)},
-)
+    status_code=200, operation_id=operation_id("oipInfer"), summary="Predict 1 to 1024 passengers",
+    tags=TAGGED["tags"], opt={ERRORS: PROTOCOL, TAKES: ASKED, PARAMETERS: [TIMEOUT]}, response_headers=[JSON_LENGTH],
+    responses={200: Negotiated(InferResponse, description="the outputs", other=BINARY), **INFER_REFUSALS},
+)  # fmt: skip
 async def infer(request: AnyRequest, name: FromPath[str], version: FromPath[str | None] = None) -> Response[bytes]:
-    """1 to 1024 passengers, as one tensor per field or as JSON objects in one tensor → one tensor per output."""
+    """1 to 1024 passengers, as one tensor per field or as JSON objects in one tensor → one tensor per output.
+
+    By the extension ``binary_tensor_data`` tensors may be sent and asked for as bytes behind the JSON, whose length is
+    then told by the header ``Inference-Header-Content-Length``; such a body is not described here.
+    """
     _served(request, name, version)
     _check_type(request)
-    body = await read_body(request.headers, request.receive, request.app.state.settings.max_body_bytes)
+    settings = request.app.state.settings
+    body = await read_body(request.headers, request.receive, settings.max_body_bytes, settings.read_seconds)
     asked, binary = read_request(body, _header_length(request, len(body)))
     wanted = wanted_outputs(asked)
     answer, answers = await answered(request, read_passengers(asked, binary))

@@ -56,15 +56,15 @@ class Reloader:
             raise ReloadRunning
         self._busy = True
         try:
-            predictor = await self._batcher.replace(self._load)
+            bundle = await self._batcher.replace(self._load)
         except Exception as error:
             LOGGER.error("the bundle is not taken, version %s goes on: %s", old.bundle.version, error)
             self._metrics.reloaded("refused")
             raise BundleRefused(str(error) or type(error).__name__) from error
         finally:
             self._busy = False
-        if predictor.bundle.version != old.bundle.version:
-            self._metrics.drift_begun(await self._drift.renew(predictor.bundle))
+        if bundle.version != old.bundle.version:
+            self._metrics.drift_begun(await self._drift.renew(bundle))
         self._metrics.reloaded("done")
-        LOGGER.info("version %s serves in place of %s", predictor.bundle.version, old.bundle.version)
-        return Reloaded(predictor.bundle.version, old.bundle.version)
+        LOGGER.info("version %s serves in place of %s", bundle.version, old.bundle.version)
+        return Reloaded(bundle.version, old.bundle.version)

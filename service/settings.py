@@ -88,6 +88,27 @@ class Settings(Struct, frozen=True, kw_only=True):
     timeout_seconds: Annotated[
         float, Meta(gt=0, le=3600, description="a request not answered after this gets 504 and leaves the queue")
     ] = 30.0
+    read_seconds: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=3600,
+            description="for a request's head to come in, and for its body with a second more for each 4 KiB; "
+            "past it 408 and the connection ends",
+        ),
+    ] = 20.0
+    idle_seconds: Annotated[
+        float,
+        Meta(ge=1, le=86_400, description="between two requests of a connection; longer than a balancer keeps its own"),
+    ] = 75.0
+    max_connections: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1 << 20,
+            description="open connections; past it a new one ends the one that has waited longest for a request",
+        ),
+    ] = 4096
     stall_seconds: Annotated[
         float,
         Meta(

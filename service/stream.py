@@ -22,10 +22,12 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from msgspec import Struct
 
 from models.passenger import Passenger
-from service.answering import REFUSALS, AnyRequest, answered, batcher_of, deadline_seconds, not_ready
+from service.answering import TIMEOUT, TIMEOUT_HEADER, AnyRequest, answered, batcher_of, deadline_seconds, not_ready
+from service.api import MANY
 from service.bodies import SHOWN_CHARACTERS, decode_body
 from service.errors import (
     STATUS,
+    BadHeader,
     Fault,
     InvalidBody,
     NotReady,
@@ -37,6 +39,7 @@ from service.errors import (
 )
 from service.metrics import Metrics
 from service.negotiation import JSON
+from service.openapi import PARAMETERS, TAKES, Body, refusals
 from service.schemas import PredictionResponse
 
 LOGGER = logging.getLogger("evenkeel")
@@ -377,18 +380,33 @@ def _check(request: AnyRequest) -> None:
         raise not_ready(batcher)
 
 
-@post(
-    "/v1/predict/stream",
-    status_code=200,
-    responses={
-        200: ResponseSpec(ANSWER, description="one a line", media_type=NDJSON),
-        **{status: REFUSALS[status] for status in (400, 415, 503)},
-    },
+STREAM_REFUSALS = refusals(
+    (
+        f"{TIMEOUT_HEADER} is not a number of milliseconds",
+        BadHeader(f"{TIMEOUT_HEADER} is soon; it must be a whole number of milliseconds from 1"),
+    ),
+    (
+        "Content-Type is not that of JSON lines, or Content-Encoding is there",
+        WrongMediaType(f"Content-Type is text/plain; it must be {NDJSON} or application/jsonl, in UTF-8"),
+    ),
+    ("not loaded yet, or stopping", NotReady("the model is being loaded")),
 )
+EXAMPLE = "".join(f"{msgspec.json.encode(one).decode()}\n" for one in MANY.example["passengers"])
+
+
+@post(
+    "/v1/predict/stream", status_code=200, operation_id="predictStream", summary="Predict any number of passengers",
+    tags=["predictions"], opt={TAKES: Body(Passenger, EXAMPLE, media_types=(NDJSON,)), PARAMETERS: [TIMEOUT]},
+    responses={
+        200: ResponseSpec(ANSWER, description="a line each, in the passengers' order", media_type=NDJSON),
+        **STREAM_REFUSALS,
+    },
+)  # fmt: skip
 async def predict_stream(request: AnyRequest) -> ASGIApp:
     """Any number of passengers, one JSON object a line → a line each, in order, as they are ready.
 
-    A line that cannot be answered gets a problem in its place, with its number, and the stream goes on.
+    A line that cannot be answered gets a problem in its place, with its number, and the stream goes on. The schemas
+    are of all lines together, as an array. ``X-Request-Timeout-Ms`` is for each line.
     """
     _check(request)
     return Stream(request)

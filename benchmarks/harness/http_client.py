@@ -116,13 +116,13 @@ class Turn:
 def drive(port: int, requests: Sequence[bytes], clients: int, seconds: float, warm_seconds: float) -> Turn:
     """Keep ``clients`` requests in flight, cycling through ``requests``, and measure after the warm-up."""
     load = Load(itertools.cycle(requests))
-    return _run(_timed(port, load, clients, seconds, warm_seconds))
+    return on_the_loop(_timed(port, load, clients, seconds, warm_seconds))
 
 
 def send(port: int, requests: Sequence[bytes], clients: int) -> Load:
     """Send each request once, ``clients`` at a time."""
     load = Load(iter(requests), limit=len(requests))
-    _run(_all(port, load, clients, None))
+    on_the_loop(_all(port, load, clients, None))
     return load
 
 
@@ -150,7 +150,7 @@ async def _all(port: int, load: Load, clients: int, timeout: float | None) -> No
             transport.close()
 
 
-def _run(work):  # type: ignore[no-untyped-def]
+def on_the_loop(work):  # type: ignore[no-untyped-def]
     """On uvloop where it is there: half the client's cost."""
     factory = None
     with contextlib.suppress(ImportError):

@@ -46,7 +46,7 @@ def damage(number: int, clean: Path, folder: Path) -> str:
     if name != MANIFEST and rng.random() < 0.85:
         _record_again(folder, name)
         how += ", recorded"
-    if rng.random() < 0.01:
+    if rng.random() < 0.01 and name != MANIFEST:
         how += ", and " + fill_all(rng, clean, folder)
     return f"{name}: {how}"
 
@@ -215,7 +215,7 @@ def _fill(rng: random.Random, name: str, value: dict[str, Any], fits: bool = Fal
         return f"{count} tickets", b'{"by_ticket":{' + entries + b"}}"
     if name == "tokenizer.json" and (fits or rng.random() < 0.7):
         own = value["model"]["vocab"]
-        count = 169_000 if fits else rng.choice((169_000, 215_000, size // 15))
+        count = 119_000 if fits else rng.choice((119_000, 160_000, size // 15))
         value["model"]["vocab"] = own | {f"{number:x}": number % len(own) for number in range(count)}
         return f"{count} words", json.dumps(value, separators=(",", ":")).encode()
     if name == "calibration.json" and (fits or rng.random() < 0.7):
@@ -302,7 +302,7 @@ def _tokenizer(rng: random.Random, content: Content) -> tuple[str, Content]:
     elif how == "no template":
         value["post_processor"] = None
     elif how == "unknown":
-        model["unk_token"] = "nowhere"
+        model["unk_token"] = "no such word"
         model["vocab"] = {k: v for k, v in model["vocab"].items() if rng.random() < 0.3}
     elif how == "vocabulary":
         model["vocab"] = {f"{i:x}": i for i in range(rng.choice((1, 10, 1_000_000)))}

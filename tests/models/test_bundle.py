@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import re
 import shutil
 import struct
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 from models.bundle import MANIFEST, MAX_BYTES, Bundle, BundleError, read_bundle, sha256_of, write_bundle
 from models.calibration import PriorShift
 from models.passenger import Companions
+from models.predictor import Predictor
 from tests.tiny import CONFIG, ORIGIN, Contents
 
 
@@ -250,6 +253,98 @@ def test_files_of_another_form_are_named(copy: Path, name: str, content: bytes) 
     record_again(copy)
     with pytest.raises(BundleError, match=name):
         read_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        (("normalizer",), {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""}, "normalizer"),
+        (("pre_tokenizer",), {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated"}, "Split"),
+        (("decoder",), {"type": "Replace", "pattern": {"Regex": "(a{1000}){1000}"}, "content": ""}, "Replace"),
+        (("model", "type"), "BPE", "BPE"),
+        (("model", "unk_token"), "no such word", "unknown words is not in the vocabulary"),
+        (("model", "vocab"), {str(number): number for number in range(300_000)}, "more than 150000 words"),
+        (("post_processor",), None, "post_processor"),
+        (("post_processor", "single"), [], "must hold that text once"),
+        (("post_processor", "single"), [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}] * 1000, "length <= 8"),
+        (("post_processor", "special_tokens", "[CLS]", "ids"), [2**32 - 1], "ids"),
+        (("post_processor", "special_tokens", "[CLS]", "ids"), [30522], "token id 30522 is outside the vocabulary"),
+    ],
+)
+def test_a_tokenizer_that_is_not_berts_is_refused(
+    copy: Path, part: tuple[str, ...], value: object, message: str
+) -> None:
+    whole = json.loads((copy / "tokenizer.json").read_bytes())
+    place = whole
+    for key in part[:-1]:
+        place = place[key]
+    place[part[-1]] = value
+    (copy / "tokenizer.json").write_text(json.dumps(whole))
+    record_again(copy)
+    with pytest.raises(BundleError, match=rf"tokenizer\.json: .*{message}"):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"rows": 1000000000000000000000000000000}', "holds an integer of more than 64 bits"),
+        (b'{"rows": ' + b"[" * 40 + b"]" * 40 + b"}", "nested deeper than 32 levels"),
+        (b'{"rows": [' + b"0," * 300_000 + b"0]}", "more than 300000 values"),
+    ],
+)
+def test_an_evaluation_that_could_not_be_told_is_refused(copy: Path, content: bytes, message: str) -> None:
+    (copy / "evaluation.json").write_bytes(content)
+    record_again(copy)
+    with pytest.raises(BundleError, match=rf"evaluation\.json.* {message}"):
+        read_bundle(copy)
+
+
+def test_a_reference_of_other_bins_is_refused(copy: Path) -> None:
+    reference = json.loads((copy / "reference.json").read_bytes())
+    reference["inputs"][0]["bins"]["field"] = "__class__"
+    (copy / "reference.json").write_text(json.dumps(reference))
+    record_again(copy)
+    with pytest.raises(BundleError, match=r"reference\.json was made with other bins"):
+        read_bundle(copy)
+
+
+def test_a_name_that_would_forge_a_log_line_is_refused(copy: Path) -> None:
+    manifest = json.loads((copy / MANIFEST).read_bytes())
+    manifest["origin"]["name"] = "titanic\nready: all is well"
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"manifest\.json: .*origin\.name"):
+        read_bundle(copy)
+
+
+def test_a_refusal_is_one_printable_line_of_bounded_length(copy: Path) -> None:
+    told = str(BundleError("config.json: \x1b[2J\n" + "x" * 10_000_000 + "\u202e"))
+    assert told.startswith("config.json: \\x1b[2J\\n")
+    assert told.isprintable()
+    assert len(told) <= 500
+    Path(os.fsdecode(os.fsencode(copy) + b"/\xff\n")).touch()
+    with pytest.raises(BundleError, match=r"\\udcff\\n does not belong"):
+        read_bundle(copy)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_a_pipe_is_refused_and_not_waited_for(copy: Path) -> None:
+    for name in (MANIFEST, "model.safetensors", "README.md"):
+        (copy / name).rename(copy.parent / name)
+        os.mkfifo(copy / name)
+        with pytest.raises(BundleError, match=rf"{re.escape(name)} is not a regular file"):
+            read_bundle(copy)
+        (copy / name).unlink()
+        (copy.parent / name).rename(copy / name)
+
+
+def test_finite_weights_that_overflow_are_refused(copy: Path) -> None:
+    tensors = load_file(copy / "model.safetensors")
+    tensors["bert.encoder.layer.1.intermediate.dense.weight"][:] = 3e38
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    record_again(copy)
+    with pytest.raises(BundleError, match=r"model\.safetensors: the model's logits are not finite"):
+        Predictor.load(copy)
 
 
 def test_a_new_bundle_replaces_the_old_whole(tiny_contents: Contents, tmp_path: Path) -> None:

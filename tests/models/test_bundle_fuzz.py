@@ -22,7 +22,7 @@ from tests.models.mutations import damage
 EXTRA_BYTES = 200 << 20
 SECONDS = 20.0
 MUTATIONS = int(os.environ.get("EVENKEEL_TEST_MUTATIONS", "1000"))
-LOADS = 500
+LOADS = 200
 """Of one process, before the next one takes over."""
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.passenger import COLUMNS, INPUT_BINS, Companions, Passenger, describe
+from models.passenger import COLUMNS, INPUT_BINS, Companions, Passenger, describe, every_word
 from training.data import Table
 
 TEXT = st.none() | st.text(max_size=50)
@@ -88,6 +88,18 @@ def test_a_passenger_among_the_known_is_described_as_if_absent(
         passenger, known
     )
     assert msgspec.json.decode(msgspec.json.encode(known), type=Companions) == known
+
+
+@given(PASSENGERS)
+def test_every_word_of_any_text_is_listed(passenger: Passenger) -> None:
+    assert set(describe(passenger).replace(",", "").split()) <= set(" ".join(every_word()).replace(",", "").split())
+
+
+def test_every_word_of_the_tables_texts_is_listed(table: Table) -> None:
+    known = Companions.of(table.passengers, table.labels.tolist())
+    told = {word for one in table.passengers for word in describe(one, known).replace(",", "").split()}
+    assert told <= set(" ".join(every_word()).replace(",", "").split())
+    assert {"divided", "noble", "deck"} <= told
 
 
 def test_every_field_has_a_column_and_bins() -> None:

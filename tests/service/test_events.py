@@ -82,7 +82,7 @@ def test_subscribers_are_bounded_and_those_who_left_make_room(service: str) -> N
     with ExitStack() as open_streams:
         for _ in range(MAX_SUBSCRIBERS):
             one = open_streams.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
-            one.sendall(b"GET /v1/drift/events HTTP/1.1\r\nHost: x\r\n\r\n")
+            one.sendall(b"GET /v1/drift/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert one.recv(4096).startswith(b"HTTP/1.1 200")
         refused = httpx.get(f"{service}/v1/drift/events")
         problem(refused, 503)

@@ -156,7 +156,7 @@ def test_a_bundle_that_is_missing_or_broken_ends_the_process(bundle_folder: Path
     process = start("--bundle", broken, "--port", free_port())
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "model.safetensors was changed" in stderr.splitlines()[-1]
+    assert "model.safetensors: the file was changed" in stderr.splitlines()[-1]
 
 
 def test_a_taken_port_and_a_bad_flag_end_the_process(service: str, bundle_folder: Path) -> None:
