@@ -90,6 +90,7 @@ def measure(recording: Recording, scrapes: Sequence[Scrape]) -> dict[str, float]
     total = whole.requests + recording.unanswered
     if total:
         answers["error_rate"] = (whole.count("error") + recording.unanswered) / total
+        answers["late_share"] = whole.count("late") / total
         answers["refused_share"] = whole.count("refused") / total
         answers["answered_per_second"] = recording.rate(0, recording.seconds)
         answers["versions_seen"] = float(len(recording.versions))
