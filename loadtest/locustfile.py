@@ -487,7 +487,7 @@ class Passengers(FastHttpUser):
             else:
                 response.failure(judged.fault or "429")
         run.recording.add(
-            "refused" if judged.verdict == "refused" else kind, due, answered, judged.verdict,
+            judged.verdict if judged.verdict in ("refused", "late") else kind, due, answered, judged.verdict,
             status=response.status_code, rows=len(cards or ()), fault=judged.fault, version=judged.version, sent=begun,
             timing=timing,
         )  # fmt: skip
