@@ -16,8 +16,8 @@ Verdict = Literal["ok", "refused", "late", "error", "wrong"]
 
 
 class Judged(NamedTuple):
-    """``refused``: a proper 429. ``late``: a proper 504, past what the client waits. ``error``: no answer, or a status that the request does not deserve.
-    ``wrong``: an answer that is not the right one."""
+    """``refused``: a proper 429. ``late``: a proper 504, past what the client waits. ``error``: no answer, or a status
+    that the request does not deserve. ``wrong``: an answer that is not the right one."""
 
     verdict: Verdict
     fault: str = ""
