@@ -92,6 +92,9 @@ class Run:
         if self.options.sizes:
             self.scenario = replace(self.scenario, sizes=parse_sizes(self.options.sizes))
         self.seconds = float(environment.evenkeel_seconds or self.scenario.seconds)
+        if self.options.run_time:
+            # Locust's page ends the run by its own clock; the last answers are to be there by then.
+            self.seconds = max(self.options.run_time - 2.0, 1.0)
         self.rate = self.options.rate or self.scenario.rate
         self.open = not self.options.closed
         self.recording, self.scrapes, self.stages = Recording(), list[Scrape](), list[Stage]()
