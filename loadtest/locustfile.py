@@ -117,10 +117,15 @@ class Run:
         told |= {"index": self.index, "workers": self.parts}
         self.dealer = Dealer(deck.cards, self.rng, **told)
         self.shifted = Dealer(deck.after, self.rng, **told) if deck.after else None
-        after = self.options.shift_after if self.options.shift_after is not None else self.seconds / 2
-        self.shift_at = after if deck.after else math.inf
         weights = self.scenario.weights
         self.kinds, self.weights = list(weights), list(weights.values())
+
+    @property
+    def shift_at(self) -> float:
+        """The second at which the mix of passengers changes."""
+        if self.scenario.name != "drift":
+            return math.inf
+        return self.options.shift_after if self.options.shift_after is not None else self.seconds / 2
 
     def now(self) -> float:
         return time.perf_counter() - self.start
