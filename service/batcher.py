@@ -297,7 +297,8 @@ class Batcher:
             if self._worker is not worker:
                 return False
             now = time.perf_counter()
-            _deliver((late, QueueFull(1)) for late in self._queue.drop_late(now, self._seconds_per_row))
+            late = self._queue.drop_late(now, self._max_batch_rows, self._seconds_per_row)
+            _deliver((one, QueueFull(1)) for one in late)
             worker.batch = self._queue.take(self._max_batch_rows)
             for part in worker.batch:
                 if part.start == 0:

@@ -121,9 +121,15 @@ class FairQueue:
         self.rows = 0
         return entries
 
-    def drop_late(self, now: float, seconds_per_row: float) -> list[Entry]:
-        """Take out, where others wait too, those that cannot be computed in their time any more."""
-        late = [one for one in self if now + one.left * seconds_per_row > one.until and one.left < self.rows]
+    def drop_late(self, now: float, room: int, seconds_per_row: float) -> list[Entry]:
+        """Take out, where others wait too, those whose last rows the next batch has ``room`` for, and not the time.
+
+        What is longer is left in: over many rows, what a row takes lately is too weak a reason to give up.
+        """
+        late = [
+            one for one in self
+            if one.left <= room and one.left < self.rows and now + one.left * seconds_per_row > one.until
+        ]  # fmt: skip
         for one in late:
             self.remove(one)
         return late
