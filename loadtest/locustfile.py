@@ -319,11 +319,14 @@ def start(environment: Environment, **_: Any) -> None:
         if run.scenario.name == "drift":
             run.drift = DriftWatch(lambda: msgspec.json.decode(fetch(environment, "/v1/drift")))
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        LOGGER.error("%s", error)
+        away = isinstance(error, OSError)
+        LOGGER.error("%s%s", f"{environment.host} does not answer: " if away else "", error)
         environment.process_exit_code = 2
         if environment.evenkeel_run is not None:
             environment.evenkeel_run.finished = environment.evenkeel_run.stopped = True
-        runner.quit()
+        # Not from in here: the runner is still starting, and would go on to.
+        headless = environment.parsed_options.headless
+        gevent.spawn_later(0.5, runner.quit if headless else runner.stop)
         return
     if isinstance(runner, MasterRunner):
         for index, client in enumerate(runner.clients):
