@@ -21,9 +21,6 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from models.bundle import Bundle, write_bundle
-from models.passenger import Passenger, describe
-from models.predictor import WARM_UP
-from models.tokenizer import Tokenizer
 from tests.service.processes import JSON, Service
 from tests.service.test_store import rows
 from tests.tiny import ORIGIN, Contents
@@ -178,7 +175,8 @@ def test_with_few_open_files_it_serves_on_and_saves_on(tiny_bundle: Bundle, tmp_
             status, outcomes = service.post("/v1/outcomes", {"outcomes": [{"id": answer["id"], "survived": True}]})
             assert (status, outcomes["counted"]) == (200, 1)
             # Another bundle needs files of its own.
-            assert service.post("/admin/reload", {})[0] == 200
+            service.process.send_signal(signal.SIGHUP)
+            service.until(lambda: service.value("reloads_total", result="done") == 1)
 
 
 @pytest.mark.parametrize("mebibytes", [600, 1200])
@@ -196,21 +194,6 @@ def test_with_little_memory_it_starts_or_says_why_not(tiny_bundle: Bundle, tmp_p
             time.sleep(0.1)
         assert service.process.returncode not in (None, 0)
         assert service.said.strip()
-
-
-@pytest.fixture
-def with_nan(tiny_contents: Contents, tmp_path: Path) -> Bundle:
-    """A bundle whose weights are finite, and whose logits are not for a woman in second class."""
-    content = tiny_contents["tokenizer.json"]
-    assert isinstance(content, bytes)
-    (tmp_path / "tokenizer.json").write_bytes(content)
-    tokenizer = Tokenizer.load(tmp_path / "tokenizer.json", 16)
-    there, others = (
-        {token for one in passengers for token in tokenizer.token_ids([describe(one)])[0]}
-        for passengers in ([Passenger(**POISONOUS)], [WARM_UP, Passenger(**OWEN)])
-    )
-    embeddings = large(tiny_contents, "token_type", "word", rows=sorted(there - others))
-    return written_bundle(tmp_path / "nan", tiny_contents, embeddings)
 
 
 def large(contents: Contents, *kinds: str, rows: list[int]) -> dict[str, np.ndarray]:
@@ -231,22 +214,6 @@ def written_bundle(folder: Path, contents: Contents, changed: dict[str, np.ndarr
     file = folder.with_suffix(".safetensors")
     save_file({**load_file(weights), **changed}, file)
     return write_bundle(folder, {**contents, "model.safetensors": file}, ORIGIN)
-
-
-def test_a_number_that_is_not_finite_is_a_503_for_who_brings_it_alone(with_nan: Bundle, tmp_path: Path) -> None:
-    with contextlib.closing(Service(with_nan.folder, tmp_path)) as service:
-        service.wait_ready()
-        with Clients(service.port, (1, 7, 64)) as clients:
-            for number in range(1, 11):
-                status, problem = service.post("/v1/predict", POISONOUS)
-                assert (status, problem["status"]) == (503, 503)
-                assert "probability" not in problem
-                assert service.value("prediction_failures_total", reason="not_finite") == number
-        assert (set(clients.answered), clients.lost) == ({200}, [])
-        mixed = {"passengers": [OWEN, POISONOUS]}
-        assert service.post("/v1/predict/batch", mixed)[0] == 503
-        assert service.value("inference_threads_lost_total") == 0
-        assert service.get("/health/ready")[0] == service.post("/v1/predict", OWEN)[0] == 200
 
 
 def test_a_bundle_that_gives_no_finite_number_at_all_is_not_served(tiny_contents: Contents, tmp_path: Path) -> None:
