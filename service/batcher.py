@@ -119,7 +119,8 @@ class Batcher:
         lock = threading.RLock()
         self._arrived, self._ahead = threading.Condition(lock), threading.Condition(lock)
         self._stopping = threading.Event()
-        self._seconds_per_row = 0.01
+        # Not known before the first batch: until then nobody is refused for a wait that was guessed.
+        self._seconds_per_row = 0.0
         self._worker: Worker | None = None
         self._seats: list[Seat] = []
         self._losses: list[float] = []
@@ -346,7 +347,8 @@ class Batcher:
         now = time.perf_counter()
         seconds = now - start
         # With what passed between two batches, which a request waits for too.
-        self._seconds_per_row += 0.1 * ((now - worker.free_since) / len(passengers) - self._seconds_per_row)
+        share = 0.1 if self._seconds_per_row else 1.0
+        self._seconds_per_row += share * ((now - worker.free_since) / len(passengers) - self._seconds_per_row)
         worker.free_since = now
         self._observer.computed(len(passengers), seconds)
         answered = []
