@@ -13,7 +13,7 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from models.bundle import Bundle, write_bundle
+from models.passenger import Passenger, describe
+from models.predictor import WARM_UP
+from models.tokenizer import Tokenizer
 from tests.service.processes import JSON, Service
 from tests.service.test_store import rows
 from tests.tiny import ORIGIN, Contents
@@ -30,7 +33,7 @@ KILLS = int(os.environ.get("EVENKEEL_TEST_SIGKILLS", "2"))
 SIZES = (1, 1, 1, 7, 64, 300)
 """Rows of a request, for each client."""
 OWEN = {"pclass": 3, "sex": "male", "name": "Braund, Mr. Owen Harris", "age": 22.0, "embarked": "S"}
-POISONOUS = {"pclass": 2, "sex": "female"}
+POISONOUS = {**OWEN, "embarked": "Q"}
 
 
 class Clients:
@@ -196,15 +199,31 @@ def test_with_little_memory_it_starts_or_says_why_not(tiny_bundle: Bundle, tmp_p
         assert service.said.strip()
 
 
-def large(contents: Contents, *kinds: str, rows: list[int]) -> dict[str, np.ndarray]:
-    """Embeddings that are finite each, and whose sum for these words is not; other kinds are large in all rows."""
+@pytest.fixture
+def with_nan(tiny_contents: Contents, tmp_path: Path) -> Bundle:
+    """A bundle whose weights are finite, and whose logits are not for who embarked at Queenstown."""
+    content = tiny_contents["tokenizer.json"]
+    assert isinstance(content, bytes)
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    tokenizer = Tokenizer.load(tmp_path / "tokenizer.json", 16)
+    there, others = (
+        {token for one in passengers for token in tokenizer.token_ids([describe(one)])[0]}
+        for passengers in ([Passenger(**POISONOUS)], [WARM_UP, Passenger(**OWEN)])
+    )
+    # Where the word stands when a bundle is tried, its logit is finite; further behind it is not.
+    embeddings = large(tiny_contents, word=sorted(there - others), position=range(12, 16))
+    return written_bundle(tmp_path / "nan", tiny_contents, embeddings)
+
+
+def large(contents: Contents, **rows: Sequence[int]) -> dict[str, np.ndarray]:
+    """Embeddings that are finite each, and whose sum is not where all of these rows meet."""
     weights = contents["model.safetensors"]
     assert isinstance(weights, Path)
     changed = {}
-    for kind in kinds:
+    for kind, chosen in rows.items():
         name = f"bert.embeddings.{kind}_embeddings.weight"
         changed[name] = load_file(weights)[name].copy()
-        changed[name][rows if kind == "word" else ...] = 2e38
+        changed[name][list(chosen)] = 2e38
     return changed
 
 
@@ -216,8 +235,26 @@ def written_bundle(folder: Path, contents: Contents, changed: dict[str, np.ndarr
     return write_bundle(folder, {**contents, "model.safetensors": file}, ORIGIN)
 
 
+def test_a_number_that_is_not_finite_is_a_503_for_who_brings_it_alone(with_nan: Bundle, tmp_path: Path) -> None:
+    with contextlib.closing(Service(with_nan.folder, tmp_path)) as service:
+        service.wait_ready()
+        with Clients(service.port, (1, 7, 64)) as clients:
+            for number in range(1, 11):
+                status, problem = service.post("/v1/predict", POISONOUS)
+                assert (status, problem["status"]) == (503, 503)
+                assert "probability" not in problem
+                assert service.value("prediction_failures_total", reason="not_finite") == number
+        assert (set(clients.answered), clients.lost) == ({200}, [])
+        mixed = {"passengers": [OWEN, POISONOUS]}
+        assert service.post("/v1/predict/batch", mixed)[0] == 503
+        assert service.value("inference_threads_lost_total") == 0
+        assert service.get("/health/ready")[0] == service.post("/v1/predict", OWEN)[0] == 200
+
+
 def test_a_bundle_that_gives_no_finite_number_at_all_is_not_served(tiny_contents: Contents, tmp_path: Path) -> None:
-    bundle = written_bundle(tmp_path / "inf", tiny_contents, large(tiny_contents, "token_type", "position", rows=[]))
+    bundle = written_bundle(
+        tmp_path / "inf", tiny_contents, large(tiny_contents, token_type=range(2), position=range(16))
+    )
     service = Service(bundle.folder, tmp_path)
     with contextlib.closing(service):
         assert service.process.wait(60) == 1, service.said
