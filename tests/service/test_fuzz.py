@@ -19,7 +19,7 @@ from service.incoming import MIN_BYTES_PER_SECOND
 from tests.service.processes import Service
 from tests.service.test_raw_bytes import CORPUS, GOOD, JSON, request
 
-CASES = int(os.environ.get("EVENKEEL_TEST_FUZZ", "1000"))
+CASES = int(os.environ.get("EVENKEEL_TEST_FUZZ", "300"))
 SEED = int(os.environ.get("EVENKEEL_TEST_SEED", "0"))
 AT_ONCE = 24
 LONG = 20_000
