@@ -25,7 +25,7 @@ from benchmarks.harness.spread import number, ratio, spread
 from benchmarks.harness.tables import table
 from benchmarks.harness.texts import body, one_per_text
 
-OVERLOADS = ((1, 2), (32, 2), (32, 10))
+OVERLOADS = ((1, 2), (1, 10), (32, 2), (32, 10))
 """Rows of a request, times the capacity."""
 DEADLINE_MS = 2000
 SECONDS = 60.0
@@ -44,9 +44,8 @@ TICKS = os.sysconf("SC_CLK_TCK")
 REPORT = """\
 {overload}
 The capacity is what a closed loop reached just before and after; goodput counts rows that were answered with 200. Every
-request said `X-Request-Timeout-Ms: {deadline}`. The generator takes its time from the same {cores} cores. A single row
-that is refused costs the service about {refusal} ms of a core, which is why single rows stop at twice the capacity: at
-ten times, refusals alone would take what the model needs.
+request said `X-Request-Timeout-Ms: {deadline}`. The generator takes its time from the same {cores} cores, and so do
+refusals: at ten times the capacity in single rows, thousands a second, both are missing to the model.
 
 A client of single requests, one after the other, beside {idle} idle connections and {slow} that send a byte a second,
 in turns with none; milliseconds:
@@ -140,10 +139,19 @@ def _soak(server: Server, options: Options) -> dict[str, Any]:
 
 def _sample(pid: int) -> dict[str, float]:
     fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    opened = [_opened(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    sockets = sum(one.startswith("socket:") for one in opened)
     return {
         "seconds": time.monotonic(), "mib": int(fields["VmRSS"].split()[0]) / 1024, "threads": int(fields["Threads"]),
-        "descriptors": len(os.listdir(f"/proc/{pid}/fd")),
+        "sockets": sockets, "descriptors": len(opened) - sockets,
     }  # fmt: skip
+
+
+def _opened(descriptor: Path) -> str:
+    try:
+        return os.readlink(descriptor)
+    except OSError:  # It was closed meanwhile.
+        return "socket:"
 
 
 def _cpu_seconds(server: Server) -> float:
@@ -160,7 +168,7 @@ def report(result: Result) -> str:
     crowd, soak = result["crowd"], result["soak"]
     return REPORT.format(
         overload=_overload_table(result["overload"]), deadline=DEADLINE_MS, cores=result["machine"]["cores"],
-        refusal=_refusal(result["overload"]), idle=f"{IDLE:,}", slow=SLOW, crowd=_crowd_table(crowd),
+        idle=f"{IDLE:,}", slow=SLOW, crowd=_crowd_table(crowd),
         soak_seconds=soak["seconds"] / 60, share=SOAK_SHARE, soak_rate=number(soak["rate"]), soak=_soak_table(soak),
     )  # fmt: skip
 
@@ -185,18 +193,6 @@ def _overload_row(one: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def _refusal(runs: list[dict[str, Any]]) -> str:
-    """Milliseconds of a core that the service took for each refusal of a single row, beyond what rows cost it.
-
-    The rows' own cost is taken from the 32-row run at the same load, which refuses few requests.
-    """
-    single = next(one for one in runs if one["rows"] == 1)
-    many = next(one for one in runs if one["rows"] > 1 and one["times"] == single["times"])
-    per_row = many["service_cores"] / max(many["goodput"], 1)
-    refused = single["statuses"].get("429", 0) / single["seconds"]
-    return number(1e3 * max(0.0, single["service_cores"] - per_row * single["goodput"]) / max(refused, 1e-9))
-
-
 def _crowd_table(crowd: dict[str, Any]) -> str:
     rows = []
     for name in ("p50", "p99"):
@@ -213,7 +209,8 @@ def _soak_table(soak: dict[str, Any]) -> str:
     settled = max(1, int(SETTLED * len(samples)))
     samples = samples[settled:]
     rows = []
-    for name, key in (("resident memory, MiB", "mib"), ("threads", "threads"), ("open descriptors", "descriptors")):
+    for name, key in (("resident memory, MiB", "mib"), ("threads", "threads"), ("open files", "descriptors"),
+                      ("sockets, as many as the generator opens", "sockets")):  # fmt: skip
         values = np.array([one[key] for one in samples])
         first, last = float(values[:settled].mean()), float(values[-settled:].mean())
         hours = np.array([one["seconds"] for one in samples]) / 3600

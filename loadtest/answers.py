@@ -12,13 +12,12 @@ from loadtest.deck import Card
 TOLERANCE = 1e-4
 """In probability: who shares a batch moves a row by 1e-5 at most, another model by far more."""
 
-Verdict = Literal["ok", "refused", "error", "wrong"]
-VERDICTS: tuple[Verdict, ...] = ("ok", "refused", "error", "wrong")
+Verdict = Literal["ok", "refused", "late", "error", "wrong"]
 
 
 class Judged(NamedTuple):
-    """``refused``: a proper 429. ``error``: no answer, or a status that the request does not deserve.
-    ``wrong``: an answer that is not the right one."""
+    """``refused``: a proper 429. ``late``: a proper 504, past what the client waits. ``error``: no answer, or a status
+    that the request does not deserve. ``wrong``: an answer that is not the right one."""
 
     verdict: Verdict
     fault: str = ""
@@ -76,6 +75,8 @@ def judge(status: int, body: bytes, cards: Sequence[Card], retry_after: str | No
     """An answer to a prediction: of one passenger, or of a batch."""
     if status == 429:
         return _judge_refusal(body, retry_after)
+    if status == 504 and _problem(body) is not None:
+        return Judged("late", "status 504")
     if status != 200:
         return Judged("error", f"status {status}")
     try:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 WIDTH, HEIGHT = 720, 240
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 30, 40
+LEFT, RIGHT, TOP, BOTTOM = 56, 24, 30, 40
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#555555")
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "")
 

@@ -23,7 +23,7 @@ class DriftWatch:
 
     def note_shift(self, run: Any) -> None:
         """Wait for the time when the mix changes, and keep it."""
-        time.sleep(max(run.shift_at - run.now(), 0) if run.shift_at < run.seconds else run.seconds / 2)
+        time.sleep(max(run.shift_at - run.now(), 0))
         # The service tells the time of an alarm in whole seconds.
         self._shift = datetime.now(UTC).replace(microsecond=0)
         LOGGER.info("the mix changes")

@@ -92,6 +92,9 @@ class Run:
         if self.options.sizes:
             self.scenario = replace(self.scenario, sizes=parse_sizes(self.options.sizes))
         self.seconds = float(environment.evenkeel_seconds or self.scenario.seconds)
+        if self.options.run_time:
+            # Locust's page ends the run by its own clock; the last answers are to be there by then.
+            self.seconds = max(self.options.run_time - 2.0, 1.0)
         self.rate = self.options.rate or self.scenario.rate
         self.open = not self.options.closed
         self.recording, self.scrapes, self.stages = Recording(), list[Scrape](), list[Stage]()
@@ -114,10 +117,15 @@ class Run:
         told |= {"index": self.index, "workers": self.parts}
         self.dealer = Dealer(deck.cards, self.rng, **told)
         self.shifted = Dealer(deck.after, self.rng, **told) if deck.after else None
-        after = self.options.shift_after if self.options.shift_after is not None else self.seconds / 2
-        self.shift_at = after if deck.after else math.inf
         weights = self.scenario.weights
         self.kinds, self.weights = list(weights), list(weights.values())
+
+    @property
+    def shift_at(self) -> float:
+        """The second at which the mix of passengers changes."""
+        if self.scenario.name != "drift":
+            return math.inf
+        return self.options.shift_after if self.options.shift_after is not None else self.seconds / 2
 
     def now(self) -> float:
         return time.perf_counter() - self.start
@@ -311,11 +319,14 @@ def start(environment: Environment, **_: Any) -> None:
         if run.scenario.name == "drift":
             run.drift = DriftWatch(lambda: msgspec.json.decode(fetch(environment, "/v1/drift")))
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        LOGGER.error("%s", error)
+        away = isinstance(error, OSError)
+        LOGGER.error("%s%s", f"{environment.host} does not answer: " if away else "", error)
         environment.process_exit_code = 2
         if environment.evenkeel_run is not None:
             environment.evenkeel_run.finished = environment.evenkeel_run.stopped = True
-        runner.quit()
+        # Not from in here: the runner is still starting, and would go on to.
+        headless = environment.parsed_options.headless
+        gevent.spawn_later(0.5, runner.quit if headless else runner.stop)
         return
     if isinstance(runner, MasterRunner):
         for index, client in enumerate(runner.clients):
@@ -487,7 +498,7 @@ class Passengers(FastHttpUser):
             else:
                 response.failure(judged.fault or "429")
         run.recording.add(
-            "refused" if judged.verdict == "refused" else kind, due, answered, judged.verdict,
+            judged.verdict if judged.verdict in ("refused", "late") else kind, due, answered, judged.verdict,
             status=response.status_code, rows=len(cards or ()), fault=judged.fault, version=judged.version, sent=begun,
             timing=timing,
         )  # fmt: skip

@@ -90,6 +90,7 @@ def measure(recording: Recording, scrapes: Sequence[Scrape]) -> dict[str, float]
     total = whole.requests + recording.unanswered
     if total:
         answers["error_rate"] = (whole.count("error") + recording.unanswered) / total
+        answers["late_share"] = whole.count("late") / total
         answers["refused_share"] = whole.count("refused") / total
         answers["answered_per_second"] = recording.rate(0, recording.seconds)
         answers["versions_seen"] = float(len(recording.versions))
@@ -127,7 +128,7 @@ def where_time_went(recording: Recording, scrapes: Sequence[Scrape]) -> dict[str
     queue, inference = cell.queue_ms.mean, cell.inference_ms.mean
     rest = cell.rest_ms.mean
     inside = window(scrapes[0], scrapes[-1]).http_ms - queue - inference if len(scrapes) > 1 else math.nan
-    places = {"waiting for a free connection": cell.waited_ms.mean, "queue": queue, "inference": inference}
+    places = {"waiting to be sent": cell.waited_ms.mean, "queue": queue, "inference": inference}
     if 0 <= inside <= rest:
         return places | {"service's event loop": inside, "network, and generator's event loop": rest - inside}
     return places | {"network and event loops": rest}

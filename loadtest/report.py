@@ -151,8 +151,9 @@ def _percentiles(recording: Recording) -> str:
 def _generator(summary: Summary) -> str:
     made = summary.generator
     said = f"It was the bottleneck: {made.bottleneck}." if made.bottleneck else "It was not the bottleneck."
+    processes = f"{made.processes} process" + ("es" if made.processes != 1 else "")
     return (
-        f"<h2>The generator</h2><p>{made.processes} processes used {made.cpu_cores:.2f} cores at "
+        f"<h2>The generator</h2><p>{processes} used {made.cpu_cores:.2f} cores at "
         f"{made.requests_per_second:.0f} requests/s, {made.cpu_ms_per_request:.2f} ms each; it was late by "
         f"{made.late_p99_ms:.1f} ms (99th percentile). {escape(said)}</p>"
     )

@@ -143,6 +143,7 @@ class Ramp:
         self.first = Step(first_rate, step_seconds, True)
         self.knee: float | None = None
         self._median_ms: float | None = None
+        self._tried_again = False
         self._unseen = list(self.UNSEEN)
 
     def next(self, step: Step, answered_share: float, median_ms: float) -> Step | None:
@@ -150,7 +151,12 @@ class Ramp:
         if self.knee is None:
             self._median_ms = self._median_ms or median_ms
             if answered_share >= self.KEPT and median_ms <= self.SLOWER * self._median_ms:
+                self._tried_again = False
                 return Step(step.rate * self.FACTOR, step.seconds, True)
+            if not self._tried_again:
+                # A bad moment of the machine is no knee.
+                self._tried_again = True
+                return step
             self.knee = step.rate / self.FACTOR
             return Step(self.PAST * self.knee, step.seconds, True)
         if not self._unseen:

@@ -30,6 +30,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 
     error_rate: float | None = None
     refused_share: float | None = None
+    late_share: float | None = None
     wrong_answers: int | None = None
     refused_p95_ms: float | None = None
     recovery_seconds: float | None = None

@@ -1,5 +1,6 @@
 """python -m service: serve a bundle; score a file; import outcomes; export predictions; keep API keys."""
 
+import contextlib
 import faulthandler
 import logging
 import math
@@ -82,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bound_arenas()
     logs.configure(settings.log_level, settings.log_format)
     # A library that is out of memory may take the process with it; then it is told at least where.
-    faulthandler.enable()
+    with contextlib.suppress(OSError, ValueError):  # Where standard error is no file.
+        faulthandler.enable()
     # Twice the series, for timestamps that nothing here reads.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     try:

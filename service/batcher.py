@@ -30,6 +30,12 @@ LOGGER = logging.getLogger("evenkeel")
 WATCHED_AFTER_SECONDS = 0.05
 """From then on it is noticed that a client leaves; to watch costs more than most answers, which are there by then."""
 
+CAUTION = 1.5
+"""Times the expected wait that a request must have, to be let in: those that come later take turns with it."""
+
+SETTLED_AT_ONCE = 8
+"""Answers of a batch that are written before the event loop looks at what else has come, a refusal perhaps."""
+
 RESTARTS = 3
 """Inference threads that may be lost within `RESTARTS_SECONDS`; one more, and the fault is not a passing one."""
 
@@ -90,6 +96,7 @@ class Worker:
         self.ended = threading.Event()
         self.predictor: PredictorLike | None = None
         self.batch: list[Slice] = []
+        self.free_since = 0.0
 
 
 class Batcher:
@@ -112,7 +119,8 @@ class Batcher:
         lock = threading.RLock()
         self._arrived, self._ahead = threading.Condition(lock), threading.Condition(lock)
         self._stopping = threading.Event()
-        self._seconds_per_row = 0.01
+        # Not known before the first batch: until then nobody is refused for a wait that was guessed.
+        self._seconds_per_row = 0.0
         self._worker: Worker | None = None
         self._seats: list[Seat] = []
         self._losses: list[float] = []
@@ -179,8 +187,9 @@ class Batcher:
             if self._queue.rows + rows > self._max_queue_rows:
                 surplus = self._queue.rows + rows - self._max_queue_rows
                 raise QueueFull(max(1, math.ceil(surplus * self._seconds_per_row)))
-            if ahead and wait > timeout_seconds:
-                raise QueueFull(max(1, math.ceil(wait - timeout_seconds)))
+            if ahead and CAUTION * wait > timeout_seconds:
+                raise QueueFull(max(1, math.ceil(wait - timeout_seconds / CAUTION)))
+            entry.until = entry.enqueued + timeout_seconds
             self._queue.add(entry)
             self._observer.queued(self._queue.rows)
             (self._ahead if computing else self._arrived).notify()
@@ -228,6 +237,7 @@ class Batcher:
                 return False
             self._load, self._worker = worker.load, worker
             worker.predictor = self.predictor = predictor
+            worker.free_since = time.perf_counter()
             self._queue.begin_anew()
             self.ready, self.failure = True, None
             self._arrived.notify_all()
@@ -284,9 +294,12 @@ class Batcher:
                 if self._stopping.is_set():
                     return False
                 self._arrived.wait()
+                worker.free_since = time.perf_counter()
             if self._worker is not worker:
                 return False
             now = time.perf_counter()
+            late = self._queue.drop_late(now, self._max_batch_rows, self._seconds_per_row)
+            _deliver((one, QueueFull(1)) for one in late)
             worker.batch = self._queue.take(self._max_batch_rows)
             for part in worker.batch:
                 if part.start == 0:
@@ -331,8 +344,12 @@ class Batcher:
         except Exception as error:
             self._isolate(worker, batch, error)
             return
-        seconds = time.perf_counter() - start
-        self._seconds_per_row += 0.1 * (seconds / len(passengers) - self._seconds_per_row)
+        now = time.perf_counter()
+        seconds = now - start
+        # With what passed between two batches, which a request waits for too.
+        share = 0.1 if self._seconds_per_row else 1.0
+        self._seconds_per_row += share * ((now - worker.free_since) / len(passengers) - self._seconds_per_row)
+        worker.free_since = now
         self._observer.computed(len(passengers), seconds)
         answered = []
         with self._arrived:
@@ -417,10 +434,12 @@ def _deliver(results: Iterable[tuple[Entry, Answer | Exception]]) -> None:
 
 
 def _settle(results: Sequence[tuple[Entry, Answer | Exception]]) -> None:
-    for entry, result in results:
+    for entry, result in results[:SETTLED_AT_ONCE]:
         if entry.future.done():
             continue
         if isinstance(result, Answer):
             entry.future.set_result(result)
         else:
             entry.future.set_exception(result)
+    if rest := results[SETTLED_AT_ONCE:]:
+        rest[0][0].future.get_loop().call_soon(_settle, rest)

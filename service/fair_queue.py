@@ -6,6 +6,7 @@ neither threads nor predictors.
 """
 
 import asyncio
+import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
@@ -24,13 +25,15 @@ QUANTUM = 8
 class Entry:
     """A waiting request: its rows, those read ahead, and those computed.
 
-    ``epoch`` counts how often it has begun anew, because another model took over.
+    Nobody waits for it after ``until`` (`time.perf_counter`). ``epoch`` counts how often it has begun anew, because
+    another model took over.
     """
 
     passengers: Sequence[Passenger]
     client: str = ""
     future: "asyncio.Future[Answer]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     enqueued: float = field(default_factory=time.perf_counter)
+    until: float = math.inf
     epoch: int = 0
     texts: list[Text] = field(default_factory=list)
     taken: int = 0
@@ -117,6 +120,19 @@ class FairQueue:
         self._clients.clear()
         self.rows = 0
         return entries
+
+    def drop_late(self, now: float, room: int, seconds_per_row: float) -> list[Entry]:
+        """Take out, where others wait too, those whose last rows the next batch has ``room`` for, and not the time.
+
+        What is longer is left in: over many rows, what a row takes lately is too weak a reason to give up.
+        """
+        late = [
+            one for one in self
+            if one.left <= room and one.left < self.rows and now + one.left * seconds_per_row > one.until
+        ]  # fmt: skip
+        for one in late:
+            self.remove(one)
+        return late
 
     def begin_anew(self) -> None:
         """Have every entry computed from its first row again."""

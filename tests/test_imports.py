@@ -33,6 +33,13 @@ def test_imports_run_one_way(path: Path) -> None:
         assert "mlx" not in names
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "loadtest").glob("*.py")), ids=lambda path: path.name)
+def test_the_load_test_knows_the_service_by_http_and_the_model_by_its_package(path: Path) -> None:
+    names = imported(path)
+    assert not names & {"service", "training", "tests", "benchmarks", "mlx"}
+    assert path.name == "locustfile.py" or not names & {"locust", "gevent"}
+
+
 def run(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

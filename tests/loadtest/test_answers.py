@@ -78,6 +78,8 @@ def test_refusals_must_say_when_to_come_back() -> None:
     assert judge(429, PROBLEM, CARDS, "2", batch=True).verdict == "refused"
     assert judge(429, PROBLEM, CARDS, None, batch=True).verdict == "wrong"
     assert judge(429, b"busy", CARDS, "2", batch=True).verdict == "wrong"
+    assert judge(504, PROBLEM, CARDS, None, batch=True).verdict == "late"
+    assert judge(504, b"gateway", CARDS, None, batch=True).verdict == "error"
     assert judge(500, PROBLEM, CARDS, None, batch=True).verdict == "error"
     assert judge(200, b"<html>", CARDS, None, batch=True).verdict == "wrong"
 

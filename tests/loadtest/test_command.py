@@ -73,3 +73,11 @@ def test_what_cannot_be_done_is_told(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 2
     assert "./run load --scenario ramp makes one" in done.stderr
+
+
+@pytest.mark.slow
+def test_another_machine_and_a_host_that_is_away_are_refused(bundle_folder: Path, tmp_path: Path) -> None:
+    for host, reason in (("http://192.0.2.1:80", "is not this machine"), ("http://127.0.0.1:1", "does not answer")):
+        done, summary = load(tmp_path, "--bundle", bundle_folder, "--texts", 64, "--host", host)
+        assert (done.returncode, summary) == (2, None)
+        assert reason in done.stderr

@@ -49,6 +49,9 @@ def test_a_ramp_finds_the_knee_within_its_step_and_then_tries_other_rates(capaci
 def test_a_ramp_ends_where_latency_tells_before_throughput_does() -> None:
     ramp = Ramp(10.0)
     assert ramp.next(ramp.first, 1.0, 5.0) is not None
+    # A bad moment is tried again, and only a second one is the knee.
+    assert ramp.next(ramp.first, 1.0, 100.0) == ramp.first
+    assert ramp.knee is None
     following = ramp.next(ramp.first, 1.0, 100.0)
     assert ramp.knee == pytest.approx(10.0 / Ramp.FACTOR)
     assert following is not None

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from models.bundle import Bundle
 from models.confidence import diagnose
 from models.passenger import COLUMNS, INPUT_BINS, Passenger
-from models.predictor import Prediction, Text
+from models.predictor import Prediction, PredictionError, Text
 from models.reference import PROBABILITY_BINS, bin_names
 from service.app import create_app
 from service.batcher import RESTARTS
@@ -214,6 +214,25 @@ def test_a_failed_prediction_is_503_and_never_a_probability(client: TestClient[A
     assert "probability" not in problem(response, 503)
     assert response.headers["Retry-After"]
     assert client.post("/v1/predict", json=ALLISON).status_code == 200
+
+
+def test_a_number_that_is_not_finite_is_a_503_for_who_brings_it_alone(tiny_bundle: Bundle) -> None:
+    class Overflowing(Deterministic):
+        def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+            if any(one.fare == 998 for one in passengers):
+                raise PredictionError("the model's logits are not finite")
+            return super().predict(passengers, texts)
+
+    with TestClient(
+        create_app(Settings(), lambda _: Overflowing(tiny_bundle)), raise_server_exceptions=False
+    ) as client:
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+        for number in range(1, 4):
+            assert "probability" not in problem(client.post("/v1/predict", json={**ALLISON, "fare": 998}), 503)
+            assert client.post("/v1/predict", json=ALLISON).status_code == 200
+            labels = frozenset({("reason", "not_finite")})
+            assert samples(client)["evenkeel_prediction_failures_total", labels] == number
+        assert samples(client)["evenkeel_inference_threads_lost_total", frozenset()] == 0
 
 
 def test_health_and_model(client: TestClient[Any], tiny_bundle: Bundle) -> None:

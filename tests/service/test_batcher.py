@@ -164,12 +164,12 @@ def test_a_full_queue_refuses_at_once_and_a_passed_deadline_leaves_it() -> None:
         echo.hold.clear()
         busy = asyncio.create_task(batcher.predict([passenger(0.1)], 5))
         await asyncio.sleep(0.05)
-        late = asyncio.create_task(batcher.predict([passenger(0.2)] * 6, 0.1))
+        late = asyncio.create_task(batcher.predict([passenger(0.2)] * 6, 0.2))
         await asyncio.sleep(0.02)
         with pytest.raises(QueueFull) as refused:
             await batcher.predict([passenger(0.3)] * 5, 5)
         assert refused.value.retry_after_seconds >= 1
-        with pytest.raises(DeadlinePassed, match=r"0\.1 seconds"):
+        with pytest.raises(DeadlinePassed, match=r"0\.2 seconds"):
             await late
         echo.hold.set()
         await busy
@@ -390,6 +390,24 @@ def test_a_predictor_that_does_not_load_is_told() -> None:
     assert batcher.failure == told[0] == "model.safetensors is missing"
     with pytest.raises(NotReady, match="missing"):
         asyncio.run(batcher.predict([passenger(0.1)], 1))
+
+
+def test_a_predictor_that_never_ends_loading_is_given_up() -> None:
+    asked, told = threading.Event(), list[str]()
+
+    def load() -> Echo:
+        asked.wait(30)
+        return Echo()
+
+    batcher = Batcher(load, Silent(), max_batch_rows=8, max_queue_rows=10, stall_seconds=0.01, on_failure=told.append)
+    batcher.start()
+    wait_until(lambda: bool(told))
+    assert told == ["it did not load within 0.1 s"]
+    asked.set()
+    with pytest.raises(NotReady, match="did not load"):
+        asyncio.run(batcher.predict([passenger(0.1)], 1))
+    batcher.stop(5)
+    assert not batcher.ready
 
 
 def test_stopping_answers_what_waits() -> None:

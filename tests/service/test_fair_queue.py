@@ -83,6 +83,19 @@ def test_about_as_many_rows_come_first_as_were_foretold(
     assert before <= foretold
 
 
+def test_only_those_that_can_still_be_in_time_stay_where_others_wait() -> None:
+    queue, late, early = FairQueue(), entry(20, "a"), entry(1, "a")
+    late.until, early.until = 10.0, 10.0
+    queue.add(late)
+    # Alone it costs nobody anything.
+    assert queue.drop_late(9.0, 64, 0.1) == []
+    queue.add(early)
+    assert queue.drop_late(7.9, 64, 0.1) == []
+    assert queue.drop_late(8.1, 19, 0.1) == []
+    assert queue.drop_late(8.1, 20, 0.1) == [late]
+    assert (queue.rows, queue.drop_late(20.0, 64, 0.1)) == (1, [])
+
+
 def test_beginning_anew_forgets_what_was_computed() -> None:
     queue, one = FairQueue(), entry(20, "a")
     queue.add(one)

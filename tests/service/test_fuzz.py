@@ -148,6 +148,7 @@ def test_whatever_is_sent_gets_no_5xx_and_leaves_nothing_behind(tiny_bundle: Bun
     store = tmp_path / "predictions.sqlite"
     with Service(tiny_bundle.folder, tmp_path, store=store, read_seconds=1, idle_seconds=5) as service:
         assert service.post("/v1/predict", {"pclass": 3, "sex": "male"})[0] == 200
+        service.until(lambda: service.value("store_written_total") == 1)
         before = service.descriptors()
         seen, wrong = asyncio.run(fuzz(service.port))
         print(f"{CASES} fuzzed requests, seed {SEED}: {dict(sorted(seen.items()))}")

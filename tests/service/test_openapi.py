@@ -453,7 +453,7 @@ class Situations:
 
     def _stalled(self, **options: Any) -> TestClient[Any]:
         predictor = Held(self._bundle)
-        client = self._ready(predictor=predictor, timeout_seconds=0.2, **options)
+        client = self._ready(predictor=predictor, timeout_seconds=0.5, **options)
         self._stack.callback(predictor.hold.set)
         predictor.hold.clear()
         return client

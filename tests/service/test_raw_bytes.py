@@ -79,6 +79,7 @@ MALFORMED = {
     "bad escape": b'{"name":"\\x41"}',
     "repeated key": b'{"stream":"all","stream":"input"}',
     "repeated key, escaped": b'{"sex":"male","s\\u0065x":"male"}',
+    "many keys, one of them twice": b"{" + b"".join(b'"%x":0,' % one for one in range(40_000)) + b'"0":0}',
     "python": b"None",
     "form": b"pclass=3&sex=male",
     "xml": b"<a/>",
