@@ -47,13 +47,13 @@ class Victim:
         self._process.stdin.write(json.dumps(str(folder)) + "\n")
         self._process.stdin.flush()
         if not select.select([self._process.stdout], [], [], seconds)[0]:
+            said = self._stderr()
             self.stop()
-            return {"outcome": "hang", "said": f"no answer in {seconds:g} s"}
+            return {"outcome": "hang", "said": f"no answer in {seconds:g} s: {said}"}
         line = self._process.stdout.readline()
         if not line:
             self._process.wait(SECONDS)
-            self._errors.seek(0)
-            said = self._errors.read()[-1000:].decode(errors="replace")
+            said = self._stderr()
             self.stop()
             return {"outcome": "crash", "said": f"exit {self._process.returncode}: {said}"}
         answer: dict[str, Any] = json.loads(line)
@@ -65,6 +65,10 @@ class Victim:
                 "said": f"{extra >> 20} MiB more than the clean bundle; {answer['said'][:300]}",
             }
         return {**answer, "extra": extra}
+
+    def _stderr(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read()[-1500:].decode(errors="replace")
 
     @property
     def alive(self) -> bool:
@@ -107,7 +111,7 @@ def wrong(answer: dict[str, Any]) -> str | None:
     if answer["outcome"] == "refused":
         named = any(name in said for name in (MANIFEST, *MAX_BYTES)) or "does not belong" in said
         return None if named and said.isprintable() and len(said) <= 500 else f"a refusal that says: {said[:600]!r}"
-    return f"{answer['outcome']}: {said[-1500:]}"
+    return f"{answer['outcome']}: {said[-2000:]}"
 
 
 def run(count: int, clean: Path, work: Path) -> None:

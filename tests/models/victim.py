@@ -1,6 +1,7 @@
 """Loads the bundles that it is named on stdin, one a line, and says on stdout what came of each, as JSON."""
 
 import contextlib
+import faulthandler
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from models.predictor import PredictionError, Predictor
 
 ADDRESS_SPACE = 6 << 30
 """Beyond the clean load's, so that an attack on memory ends here and not with the machine."""
+PATIENCE = 15.0
 PASSENGERS = (
     Passenger(pclass=3, sex="male"),
     Passenger(pclass=1, sex="female", name="Allen, Miss. Elisabeth", age=29, fare=211.3, ticket="24160", cabin="B5"),
@@ -68,7 +70,10 @@ def main() -> None:
     for line in sys.stdin:
         begun = time.monotonic()
         forget_peak()
+        # Where it was, should it take so long that it is taken for hung.
+        faulthandler.dump_traceback_later(PATIENCE)
         outcome, said = attempt(json.loads(line))
+        faulthandler.cancel_dump_traceback_later()
         peak = peak_bytes()
         seconds = time.monotonic() - begun
         print(json.dumps({"outcome": outcome, "said": said, "seconds": seconds, "peak": peak}), flush=True)
