@@ -209,3 +209,133 @@ def test_venn_abers_refuses_nonsense() -> None:
         VennAbers((1.0, 0.5), (0.0,) * 5, (1.0,) * 5)
     with pytest.raises(ValueError, match="p1 must not fall"):
         VennAbers((0.5,), (0.0, 0.1, 0.2), (1.0, 0.5, 1.0))
+
+
+# Identities, for any parameters
+
+LOGITS = st.floats(-30, 30)
+SCALES = st.floats(0.05, 20)
+SHARES = st.floats(0.01, 0.99)
+RISING = st.lists(st.floats(-50, 50), min_size=2, max_size=8, unique_by=lambda x: round(x, 3)).map(sorted)
+INVERSES = st.builds(
+    FocalInverse,
+    gamma=st.floats(0, 3),
+    smoothing=st.just(0.0) | st.floats(0, 0.9),
+    alpha_died=SCALES,
+    alpha_survived=SCALES,
+)
+VENN_ABERS = st.lists(st.tuples(LOGITS, st.booleans()), min_size=2, max_size=25).map(
+    lambda rows: fit_venn_abers(np.array([z for z, _ in rows]), np.array([int(y) for _, y in rows]))
+)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> LossInverse:
+    logits = draw(RISING)
+    values = draw(
+        st.lists(st.floats(-50, 50), min_size=len(logits), max_size=len(logits), unique_by=lambda x: round(x, 3))
+    )
+    return LossInverse(tuple(logits), tuple(sorted(values)))
+
+
+@st.composite
+def isotonic(draw: st.DrawFn) -> Isotonic:
+    logits = draw(RISING)
+    return Isotonic(tuple(logits), tuple(sorted(draw(st.lists(SHARES, min_size=len(logits), max_size=len(logits))))))
+
+
+ANY_STEP = st.one_of(
+    st.just(Identity()), INVERSES, tables(), isotonic(), st.builds(Temperature, SCALES),
+    st.builds(Platt, slope=st.floats(0, 20), offset=LOGITS), st.builds(Beta, a=SCALES, b=SCALES, c=LOGITS),
+    st.builds(MergedVennAbers, VENN_ABERS, SHARES | st.just(1.0)),
+)  # fmt: skip
+MAPS = st.builds(
+    lambda steps, shift: CalibrationMap((*steps, *shift)),
+    st.lists(ANY_STEP, max_size=4), st.lists(st.builds(PriorShift, training=SHARES, target=SHARES), max_size=1),
+)  # fmt: skip
+
+
+@given(MAPS, st.lists(st.floats(-1e300, 1e300) | LOGITS, min_size=1, max_size=30))
+def test_any_chain_of_steps_is_finite_rises_and_survives_json(chain: CalibrationMap, logits: list[float]) -> None:
+    z = np.sort(np.array(logits))
+    p = chain.probabilities(z)
+    assert ((p > 0) & (p < 1)).all()
+    assert (np.diff(p) >= -1e-12).all()
+    again = msgspec.json.decode(msgspec.json.encode(chain), type=CalibrationMap)
+    assert again == chain
+    assert again.probabilities(z).tolist() == p.tolist()
+    # Row by row: no probability depends on another's.
+    assert [float(chain.probabilities(one)[0]) for one in z.reshape(-1, 1)] == pytest.approx(p.tolist(), abs=1e-12)
+    assert len(chain.trace(z)) == len(chain.steps) + 1
+
+
+@given(LOGITS, SHARES)
+def test_logit_and_sigmoid_undo_each_other(z: float, p: float) -> None:
+    assert logit(sigmoid(np.array(z))) == pytest.approx(z, abs=1e-3, rel=1e-9)
+    assert sigmoid(logit(np.array(p))) == pytest.approx(p)
+    assert sigmoid(np.array(z)) + sigmoid(np.array(-z)) == pytest.approx(1)
+
+
+@given(st.lists(LOGITS, min_size=1, max_size=9), SCALES, LOGITS, SHARES, SHARES)
+def test_steps_that_undo_each_other(logits: list[float], scale: float, offset: float, one: float, other: float) -> None:
+    z = np.array(logits)
+    assert Temperature(scale)(Temperature(1 / scale)(z)) == pytest.approx(z)
+    there, back = Platt(slope=scale, offset=offset), Platt(slope=1 / scale, offset=-offset / scale)
+    assert back(there(z)) == pytest.approx(z, abs=1e-9)
+    assert Beta(a=scale, b=scale, c=offset)(z) == pytest.approx(there(z), abs=1e-9)
+    shift, unshift = PriorShift(training=one, target=other), PriorShift(training=other, target=one)
+    assert unshift(shift(z)) == pytest.approx(z, abs=1e-9)
+    p = sigmoid(z)
+    assert shift.probabilities(p) == pytest.approx(sigmoid(shift(z)), abs=1e-12)
+    assert unshift.probabilities(shift.probabilities(p)) == pytest.approx(p, abs=1e-6)
+
+
+@given(tables(), st.lists(st.floats(-200, 200), min_size=1, max_size=9))
+def test_a_table_read_backwards_undoes_itself(table: LossInverse, logits: list[float]) -> None:
+    z = np.array(logits)
+    assert LossInverse(table.values, table.logits)(table(z)) == pytest.approx(z, abs=1e-6)
+
+
+@given(INVERSES, st.floats(-8, 8))
+def test_the_inverse_is_where_the_expected_loss_is_stationary(inverse: FocalInverse, z: float) -> None:
+    eta = float(sigmoid(inverse(np.array(z))))
+    alphas = (inverse.alpha_died, inverse.alpha_survived)
+    unweighted = float(sigmoid(inverse(np.array(z)) + np.log(alphas[1] / alphas[0])))
+    if not 1 - SATURATED < unweighted < SATURATED:
+        return
+    step = 1e-4
+
+    def loss(x: float) -> float:
+        return expected_loss(float(sigmoid(np.array(x))), eta, inverse.gamma, inverse.smoothing, *alphas)
+
+    slope, bend = (
+        (loss(z + step) - loss(z - step)) / (2 * step),
+        (loss(z + step) - 2 * loss(z) + loss(z - step)) / step**2,
+    )
+    # The minimum is within a hundredth of a logit.
+    assert abs(slope) <= 0.01 * abs(bend) + 1e-7
+
+
+@given(INVERSES, st.floats(-60, 60))
+def test_the_inverse_knows_no_difference_between_the_classes(inverse: FocalInverse, z: float) -> None:
+    mirrored = FocalInverse(
+        gamma=inverse.gamma,
+        smoothing=inverse.smoothing,
+        alpha_died=inverse.alpha_survived,
+        alpha_survived=inverse.alpha_died,
+    )
+    assert mirrored(np.array(-z)) == pytest.approx(-inverse(np.array(z)), abs=1e-6)
+    assert inverse.bends == (inverse(np.array([-3.0, 0.5, 3.0])) != pytest.approx([-3.0, 0.5, 3.0], abs=1e-12))
+
+
+@given(VENN_ABERS, st.lists(LOGITS, min_size=1, max_size=20), SHARES)
+def test_the_merged_probability_lies_between_the_two_and_a_weight_goes_part_of_the_way(
+    predictor: VennAbers, logits: list[float], weight: float
+) -> None:
+    z = np.array(logits)
+    p0, p1 = predictor.interval(z)
+    whole, part = MergedVennAbers(predictor), MergedVennAbers(predictor, weight)
+    merged = sigmoid(whole(z))
+    assert merged == pytest.approx(p1 / (1 - p0 + p1), abs=1e-12)
+    assert ((p0 - 1e-12 <= merged) & (merged <= p1 + 1e-12)).all()
+    assert part(z) == pytest.approx((1 - weight) * z + weight * whole(z), abs=1e-9)

@@ -163,3 +163,45 @@ def test_over_and_under_confidence_are_seen_though_the_mean_is_right() -> None:
             survived = bool(rng.random() < (truth if high else 1 - truth))
             evidence = max(evidence, detector.observe(served if high else 1 - served, survived))
         assert evidence > 1e7
+
+
+OUTCOMES = st.lists(st.tuples(st.floats(0.001, 0.999), st.booleans()), max_size=40)
+
+
+@given(OUTCOMES, st.floats(0, 0.3))
+def test_the_outcomes_test_knows_no_difference_between_the_classes(
+    outcomes: list[tuple[float, bool]], band: float
+) -> None:
+    one, mirrored = CalibrationDetector(band), CalibrationDetector(band)
+    for p, survived in outcomes:
+        evidence = one.observe(p, survived)
+        assert np.isfinite(evidence)
+        assert evidence >= 0
+        # At ½ itself, and at the middle's edges, a probability belongs to one of two sides.
+        if min(abs(p - 0.5), abs(p - 0.2), abs(p - 0.8)) > 1e-9:
+            assert mirrored.observe(1 - p, not survived) == pytest.approx(evidence, rel=1e-6)
+        else:
+            return
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=60),
+    st.lists(st.integers(0, 30), min_size=4, max_size=4),
+    st.integers(0, 2**32 - 1),
+)
+def test_ranks_lie_in_their_bins_and_the_bags_take_in_every_row(bins: list[int], counts: list[int], seed: int) -> None:
+    detector = RankDetector(np.array([counts], float), np.random.default_rng(seed))
+    bag = np.array(counts, float)
+    for one in bins:
+        bag[one] += 1
+        (rank,) = detector.ranks(np.array([[one]]))[0]
+        assert bag[:one].sum() / bag.sum() <= rank <= bag[: one + 1].sum() / bag.sum()
+        assert detector.counts[0].tolist() == bag.tolist()
+    evidence = detector.observe(np.array(bins)[:, None])
+    assert np.isfinite(evidence).all()
+    assert (evidence >= 0).all()
+    assert detector.evidence() == pytest.approx(evidence[-1])
+    detector.begin(slice(None), np.array([counts], float))
+    assert detector.evidence().tolist() == [0]
+    assert detector.counts[0].tolist() == counts
