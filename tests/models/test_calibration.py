@@ -325,7 +325,7 @@ def test_the_inverse_knows_no_difference_between_the_classes(inverse: FocalInver
         alpha_survived=inverse.alpha_died,
     )
     assert mirrored(np.array(-z)) == pytest.approx(-inverse(np.array(z)), abs=1e-6)
-    assert inverse.bends == (inverse(np.array([-3.0, 0.5, 3.0])) != pytest.approx([-3.0, 0.5, 3.0], abs=1e-12))
+    assert inverse.bends or inverse(np.array(z)) == pytest.approx(z)
 
 
 @given(VENN_ABERS, st.lists(LOGITS, min_size=1, max_size=20), SHARES)
