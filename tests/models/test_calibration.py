@@ -1,5 +1,8 @@
 """Calibration maps against independent references: the loss's own stationarity, scikit-learn, recovered truths."""
 
+import re
+from collections.abc import Callable, Sequence
+
 import msgspec
 import numpy as np
 import pytest
@@ -25,6 +28,7 @@ from models.calibration import (
     logit,
     sigmoid,
 )  # fmt: skip
+from models.logit import LARGEST
 from training.calibrate import fit_venn_abers
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 3.0)
@@ -177,6 +181,9 @@ def test_a_shift_takes_the_place_of_another() -> None:
     assert plain.shifted(first).prior_shift == first
     assert plain.shifted(first).shifted(second) == CalibrationMap((Temperature(2.0), second))
     assert plain.shifted(first).shifted(None) == plain
+    two = CalibrationMap((Temperature(2.0), Identity(), Platt(slope=1, offset=0)))
+    assert two.shifted(first).shifted(None) == two
+    assert two.shifted(None) == two
     with pytest.raises(ValueError, match="last step"):
         CalibrationMap((first, Temperature(2.0)))
 
@@ -204,11 +211,98 @@ def test_nonsense_is_refused_on_reading(step: dict[str, object], message: str) -
         msgspec.json.decode(msgspec.json.encode({"steps": [step]}), type=CalibrationMap)
 
 
-def test_venn_abers_refuses_nonsense() -> None:
-    with pytest.raises(ValueError, match="rising"):
-        VennAbers((1.0, 0.5), (0.0,) * 5, (1.0,) * 5)
-    with pytest.raises(ValueError, match="p1 must not fall"):
-        VennAbers((0.5,), (0.0, 0.1, 0.2), (1.0, 0.5, 1.0))
+MOST = LARGEST
+"""The largest parameter of any step."""
+WIDE = (-MOST, MOST)
+
+
+def venn_abers(
+    scores: Sequence[float] = (0.5,), p0: Sequence[float] = (0.0, 0.1, 0.2), p1: Sequence[float] = (0.3, 0.4, 1.0)
+) -> VennAbers:
+    return VennAbers(tuple(scores), tuple(p0), tuple(p1))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Temperature(MOST), lambda: Temperature(1 / MOST), lambda: Platt(slope=0, offset=MOST),
+        lambda: Platt(slope=MOST, offset=-MOST), lambda: Beta(a=0, b=0, c=MOST), lambda: Beta(a=MOST, b=MOST, c=-MOST),
+        lambda: Isotonic(WIDE, (1e-300, 1 - 1e-16)), lambda: Isotonic((0.0,), (0.5,)), lambda: LossInverse(WIDE, WIDE),
+        lambda: FocalInverse(gamma=0, smoothing=0.99, alpha_died=1 / MOST, alpha_survived=MOST),
+        lambda: FocalInverse(gamma=3, smoothing=0, alpha_died=MOST, alpha_survived=1 / MOST),
+        lambda: MergedVennAbers(venn_abers(WIDE, (0, 0, 0, 0, 0.9), (1e-9, 1, 1, 1, 1)), 1e-9),
+        lambda: venn_abers(p0=(0, 0, 1), p1=(0, 1, 1)),
+        lambda: venn_abers(p0=(0.5, 0.5, 0.5 + 9e-10), p1=(0.5, 0.5, 0.5)),
+    ],
+)  # fmt: skip
+def test_a_bound_itself_is_accepted(make: Callable[[], object]) -> None:
+    assert make() is not None
+
+
+BEYOND = MOST * (1 + 1e-9)
+FOCAL = {"gamma": 2.0, "smoothing": 0.1, "alpha_died": 0.4, "alpha_survived": 0.6}
+PLATT, BETA = "slope must be at least 0, both at most 1e+06", "a and b must be at least 0, all at most 1e+06"
+KNOTS = "logits must be within ±1e+06 and rising, as many as probabilities, at least one"
+INSIDE = "probabilities must be inside (0, 1) and must not fall"
+VALUES = "values must be within ±1e+06 and rising, and at least two"
+LOGITS_OF_TABLE = VALUES.replace("values", "logits")
+SHIFT = PriorShift(training=0.4, target=0.5)
+MONOTONE, BOTH = "the inverse is monotone from 0 to 3 only", "both must be from 1e-06 to 1e+06"
+SHARE = "it must be above 0 and below 1"
+SCORES = "scores must be within ±1e+06 and rising, and at least one"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Temperature(BEYOND), "temperature is 1000000.001; it must be from 1e-06 to 1e+06"),
+        (lambda: Temperature(0.9e-6), "temperature is 9e-07; it must be from 1e-06 to 1e+06"),
+        (lambda: Temperature(float("nan")), "temperature is nan; it must be from 1e-06 to 1e+06"),
+        (lambda: Platt(slope=BEYOND, offset=0.5), f"slope and offset are 1000000.001, 0.5; {PLATT}"),
+        (lambda: Platt(slope=-1e-9, offset=0), f"slope and offset are -1e-09, 0; {PLATT}"),
+        (lambda: Platt(slope=1, offset=-BEYOND), f"slope and offset are 1, -1000000.001; {PLATT}"),
+        (lambda: Beta(a=-1e-9, b=1, c=2), f"a, b, c are -1e-09, 1, 2; {BETA}"),
+        (lambda: Beta(a=BEYOND, b=1, c=2), f"a, b, c are 1000000.001, 1, 2; {BETA}"),
+        (lambda: Beta(a=1, b=-1e-9, c=2), f"a, b, c are 1, -1e-09, 2; {BETA}"),
+        (lambda: Beta(a=1, b=BEYOND, c=2), f"a, b, c are 1, 1000000.001, 2; {BETA}"),
+        (lambda: Beta(a=1, b=2, c=-BEYOND), f"a, b, c are 1, 2, -1000000.001; {BETA}"),
+        (lambda: Isotonic((), ()), KNOTS), (lambda: Isotonic((0.0, BEYOND), (0.1, 0.2)), KNOTS),
+        (lambda: Isotonic((0.0, 1.0), (0.1,)), KNOTS), (lambda: Isotonic((1.0, 1.0), (0.1, 0.2)), KNOTS),
+        (lambda: Isotonic((0.0, 1.0), (0.0, 0.2)), INSIDE), (lambda: Isotonic((0.0, 1.0), (0.1, 1.0)), INSIDE),
+        (lambda: Isotonic((0.0, 1.0), (0.2, 0.1)), INSIDE),
+        (lambda: LossInverse((0.0,), (0.0,)), LOGITS_OF_TABLE),
+        (lambda: LossInverse((0.0, BEYOND), (0.0, 1.0)), LOGITS_OF_TABLE),
+        (lambda: LossInverse((1.0, 1.0), (0.0, 1.0)), LOGITS_OF_TABLE),
+        (lambda: LossInverse((0.0, 1.0), (-BEYOND, 1.0)), VALUES), (lambda: LossInverse((0.0, 1.0), (1.0,)), VALUES),
+        (lambda: LossInverse((0.0, 1.0), (1.0, 1.0)), VALUES),
+        (lambda: LossInverse((0.0, 1.0), (0.0, 1.0, 2.0)), "logits and values must be of equal length"),
+        (lambda: FocalInverse(**{**FOCAL, "gamma": 3.001}), f"gamma is 3.001; {MONOTONE}"),
+        (lambda: FocalInverse(**{**FOCAL, "gamma": -0.001}), f"gamma is -0.001; {MONOTONE}"),
+        (lambda: FocalInverse(**{**FOCAL, "smoothing": -0.001}), "smoothing is -0.001; it must be from 0 to 0.99"),
+        (lambda: FocalInverse(**{**FOCAL, "smoothing": 0.991}), "smoothing is 0.991; it must be from 0 to 0.99"),
+        (lambda: FocalInverse(**{**FOCAL, "alpha_died": 9e-7}), f"alpha is 9e-07; {BOTH}"),
+        (lambda: FocalInverse(**{**FOCAL, "alpha_survived": 2e6}), f"alpha is 2000000.0; {BOTH}"),
+        (lambda: CalibrationMap((SHIFT, Identity())), "prior_shift must be the last step"),
+        (lambda: PriorShift(training=0.4, target=0.0), f"the target prevalence is 0.0; {SHARE}"),
+        (lambda: PriorShift(training=1.0, target=0.5), f"the training prevalence is 1.0; {SHARE}"),
+        (lambda: venn_abers((), (0.0,), (1.0,)), SCORES), (lambda: venn_abers((BEYOND,)), SCORES),
+        (lambda: venn_abers((1.0, 1.0), (0,) * 5, (1,) * 5), SCORES),
+        (lambda: venn_abers(p0=(0, 0)), "p0 must hold 3 probabilities"),
+        (lambda: venn_abers(p0=(-0.1, 0, 0)), "p0 must hold 3 probabilities"),
+        (lambda: venn_abers(p1=(0.5, 1, 1.1)), "p1 must hold 3 probabilities"),
+        (lambda: venn_abers(p1=(0.5, 0.5, 1, 1)), "p1 must hold 3 probabilities"),
+        (lambda: venn_abers(p0=(0.1, 0, 0)), "p0 must not fall"),
+        (lambda: venn_abers(p1=(0.9, 0.8, 1)), "p1 must not fall"),
+        (lambda: venn_abers(p0=(0.3 + 2e-9, 0.4, 0.5)), "p0 must be at most p1"),
+        (lambda: MergedVennAbers(venn_abers(), 0.0), "weight is 0.0; it must be above 0 and at most 1"),
+        (lambda: MergedVennAbers(venn_abers(), 1.001), "weight is 1.001; it must be above 0 and at most 1"),
+        (lambda: MergedVennAbers(venn_abers(p1=(0, 1, 1))), "p1 must stay above 0 and p0 below 1"),
+        (lambda: MergedVennAbers(venn_abers(p0=(0, 0, 1))), "p1 must stay above 0 and p0 below 1"),
+    ],
+)  # fmt: skip
+def test_what_is_beyond_a_bound_is_refused_in_words(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        make()
 
 
 # Identities, for any parameters

@@ -89,7 +89,7 @@ def enter(page: Page, key: str) -> None:
 def test_a_key_is_asked_for_and_opens_everything(visit: Visit, locked: Locked) -> None:
     sent: list[Request] = []
     with visit() as page:
-        page.on("request", sent.append)
+        page.on("request", lambda request: sent.append(request))
         field = page.get_by_label("Key", exact=False)
         expect(field).to_be_focused()
         expect(page.locator("#answer")).to_be_hidden()
