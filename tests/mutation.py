@@ -1,28 +1,66 @@
 """./run mutate [GROUP…]: changes the code, one expression at a time, and sees whether a test fails (mutmut).
 
-A change that no test notices has survived: a test is missing, or the change means nothing. What is changed, by which
-tests, stands in pyproject.toml; results of functions that did not change since are kept in mutants/.
+A change that no test notices has survived: a test is missing, or the change means nothing. Each group of modules is
+copied into a folder of its own and tried with its own tests alone. What is known of functions and tests that did not
+change since is kept there, so a run that was stopped goes on.
 """
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from mutmut.stats import status_by_exit_code
 
 ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "mutants"
+COPIED = ("models", "training", "service", "tests", "data")
+
+
+class Group(NamedTuple):
+    """Modules, and the tests of what they do."""
+
+    modules: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
 GROUPS = {
-    "calibration": ("models.calibration", "models.inverse", "models.logit", "models.venn_abers"),
-    "confidence": ("models.confidence",),
-    "drift": ("service.detectors", "service.drift", "service.estimates", "service.diagnosis"),
-    "batcher": ("service.batcher", "service.fair_queue"),
-}
+    "calibration": Group(
+        ("models/calibration.py", "models/inverse.py", "models/logit.py", "models/venn_abers.py"),
+        ("tests/models/test_calibration.py",),
+    ),
+    "confidence": Group(("models/confidence.py",), ("tests/models/test_confidence.py",)),
+    "drift": Group(
+        ("service/detectors.py", "service/estimates.py", "service/drift.py", "service/diagnosis.py"),
+        (
+            "tests/service/test_detectors.py", "tests/service/test_estimates.py", "tests/service/test_diagnosis.py",
+            "tests/service/test_drift.py",
+        ),
+    ),
+    "batcher": Group(
+        ("service/batcher.py", "service/fair_queue.py"),
+        ("tests/service/test_fair_queue.py", "tests/service/test_batcher.py", "tests/service/test_batcher_random.py"),
+    ),
+}  # fmt: skip
 LEAST_SHARE = 0.85
 """Of the changes of a group that are to be noticed."""
+
+CONFIGURATION = {
+    "source_paths": ["models", "training", "service"],
+    # What is logged is for people, and no test reads all of it.
+    "do_not_mutate_patterns": [r"LOGGER\."],
+    "also_copy": ["data"],
+    "pytest_add_cli_args": ["-m", "not slow", "-p", "no:cacheprovider", "--hypothesis-profile=mutation"],
+    # Forked from a process that has imported all and started no thread.
+    "process_isolation": "forkserver",
+    "timeout_constant": 20.0,
+    "use_git_change_detection": False,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,41 +70,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", action="store_true", help="only tell what is known already")
     parser.add_argument("--processes", type=int, default=2, metavar="N", help="changes tried at once (default: 2)")
     options = parser.parse_args(arguments)
-    unknown = [one for one in options.groups if one not in GROUPS]
-    if unknown or options.processes < 1:
-        parser.error(f"there is no group {unknown[0]}; there are {', '.join(GROUPS)}" if unknown else "--processes")
-    groups = options.groups or list(GROUPS)
-    if not options.report:
-        mutmut = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", str(options.processes)]
-        patterns = [f"{module}.*" for group in groups for module in GROUPS[group]]
-        if subprocess.call([*mutmut, *patterns], cwd=ROOT):
+    for name in options.groups:
+        if name not in GROUPS:
+            parser.error(f"there is no group {name!r}; there are {', '.join(GROUPS)}")
+    if options.processes < 1:
+        parser.error(f"--processes is {options.processes}; it must be at least 1")
+    names = options.groups or list(GROUPS)
+    for name in names if not options.report else ():
+        prepare(name)
+        mutmut = Path(sys.executable).with_name("mutmut")
+        if subprocess.call([mutmut, "run", "--max-children", str(options.processes)], cwd=FOLDER / name):
             return 1
-    shares = [report(group) for group in groups]
-    return 0 if min(shares) >= LEAST_SHARE else 1
+    return 0 if min([report(name) for name in names]) >= LEAST_SHARE else 1
 
 
-def report(group: str) -> float:
-    """Print what became of a group's changes; the share that was noticed, those that end in no time among them."""
+def prepare(name: str) -> None:
+    """A copy of what a group's tests need, and mutmut's configuration for it."""
+    folder, group = FOLDER / name, GROUPS[name]
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in COPIED:
+        shutil.rmtree(folder / one, ignore_errors=True)
+        shutil.copytree(ROOT / one, folder / one, ignore=shutil.ignore_patterns("__pycache__"))
+    values = {
+        **CONFIGURATION, "only_mutate": list(group.modules), "pytest_add_cli_args_test_selection": list(group.tests)
+    }  # fmt: skip
+    # JSON's strings, numbers, lists and booleans are TOML's.
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    text = (ROOT / "pyproject.toml").read_text()
+    (folder / "pyproject.toml").write_text("\n".join([text, "[tool.mutmut]", *lines, ""]))
+
+
+def report(name: str) -> float:
+    """Print what became of a group's changes; the share that was noticed, those that never end among them."""
     total, left = Counter[str](), list[str]()
-    print(f"{group:24} changes  noticed  survived  no end  other")
-    for module in GROUPS[group]:
-        found = outcomes(module)
+    print(f"{name:24} changes  noticed  survived  no end  other")
+    for module in GROUPS[name].modules:
+        found = outcomes(name, module)
         counts = Counter(found.values())
         total += counts
-        left += [f"  {name}: {status}" for name, status in found.items() if status != "killed"]
+        left += [f"  {change}: {status}" for change, status in found.items() if status != "killed"]
         line(module, counts)
     share = (total["killed"] + total["timeout"]) / max(total.total(), 1)
     line("all", total)
-    print(f"  noticed: {share:.1%}; mutmut show NAME tells a change")
+    print(f"  noticed: {share:.1%}; in mutants/{name}, mutmut show NAME tells a change")
     print("\n".join(left))
     return share
 
 
-def outcomes(module: str) -> dict[str, str]:
+def outcomes(name: str, module: str) -> dict[str, str]:
     """Name of each change to a module → what became of it."""
-    path = ROOT / "mutants" / (module.replace(".", "/") + ".py.meta")
+    path = FOLDER / name / "mutants" / f"{module}.meta"
     known = json.loads(path.read_text())["exit_code_by_key"] if path.exists() else {}
-    return {name: status_by_exit_code[code] for name, code in known.items()}
+    return {change: status_by_exit_code[code] for change, code in known.items()}
 
 
 def line(name: str, counts: Counter[str]) -> None:
