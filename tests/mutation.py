@@ -44,7 +44,10 @@ GROUPS = {
     ),
     "batcher": Group(
         ("service/batcher.py", "service/fair_queue.py"),
-        ("tests/service/test_fair_queue.py", "tests/service/test_batcher.py", "tests/service/test_batcher_random.py"),
+        (
+            "tests/service/test_fair_queue.py", "tests/service/test_batcher.py",
+            "tests/service/test_batcher_times.py", "tests/service/test_batcher_random.py",
+        ),
     ),
 }  # fmt: skip
 LEAST_SHARE = 0.85
