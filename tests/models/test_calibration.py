@@ -90,6 +90,22 @@ def test_the_inverse_is_finite_and_keeps_the_order(
     assert ((p > 0) & (p < 1)).all()
 
 
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 3.0])
+def test_without_smoothing_the_formula_holds_to_the_ends(gamma: float) -> None:
+    """h(v) = v/φ(v) of the paper, written out; where that can no longer be computed, the order of logits is kept."""
+    inverse = FocalInverse(gamma=gamma, smoothing=0, alpha_died=1, alpha_survived=1)
+
+    def h(v: np.ndarray) -> np.ndarray:
+        return v / ((1 - v) ** gamma - gamma * (1 - v) ** (gamma - 1) * v * np.log(v))
+
+    z = np.linspace(-14, 14, 57)
+    p = 1 / (1 + np.exp(-z))
+    assert inverse(z) == pytest.approx(np.log(h(p) / h(1 - p)), abs=1e-6)
+    far = np.array([-1e300, -1e4, -800.0, 800.0, 1e4, 1e300])
+    assert np.isfinite(inverse(far)).all()
+    assert (np.diff(inverse(far)) > 0).all()
+
+
 def test_beyond_saturation_it_goes_on_with_slope_one() -> None:
     inverse = FocalInverse(gamma=2, smoothing=0.1, alpha_died=1, alpha_survived=1)
     far = inverse(np.array([5.0, 6.0]))
@@ -153,6 +169,7 @@ def test_every_step_survives_json_and_never_falls(step: Step) -> None:
 
 def test_steps_by_hand() -> None:
     z = np.array([-2.0, 0.0, 3.0])
+    assert Temperature(2.0)(z).tolist() == [-1.0, 0.0, 1.5]
     assert Platt(slope=0.5, offset=1.0)(z) == pytest.approx([0.0, 1.0, 2.5])
     s = sigmoid(z)
     assert Beta(a=0.5, b=2.0, c=0.3)(z) == pytest.approx(0.3 + 0.5 * np.log(s) - 2 * np.log(1 - s))
@@ -172,6 +189,10 @@ def test_prior_shift_by_bayes_rule() -> None:
     assert shift.probabilities(np.array([0.0, 1.0])).tolist() == [0.0, 1.0]
     assert sigmoid(shift(logit(np.array(0.384)))) == pytest.approx(0.1), "who is as the average stays so"
     assert PriorShift(training=0.3, target=0.3)(p) == pytest.approx(p)
+    # So far that the odds' factor is no number any more.
+    far, back = PriorShift(training=1e-320, target=1 - 1e-16), PriorShift(training=1 - 1e-16, target=1e-320)
+    assert far.probabilities(np.array([0.0, 0.5, 1.0])).tolist() == [0.0, 1.0, 1.0]
+    assert back.probabilities(np.array([0.0, 0.5, 1.0])) == pytest.approx([0.0, 0.0, 1.0], abs=1e-300)
 
 
 def test_a_shift_takes_the_place_of_another() -> None:
@@ -231,7 +252,7 @@ def venn_abers(
         lambda: FocalInverse(gamma=0, smoothing=0.99, alpha_died=1 / MOST, alpha_survived=MOST),
         lambda: FocalInverse(gamma=3, smoothing=0, alpha_died=MOST, alpha_survived=1 / MOST),
         lambda: MergedVennAbers(venn_abers(WIDE, (0, 0, 0, 0, 0.9), (1e-9, 1, 1, 1, 1)), 1e-9),
-        lambda: venn_abers(p0=(0, 0, 1), p1=(0, 1, 1)),
+        lambda: venn_abers(p0=(0, 0, 1), p1=(0, 1, 1)), lambda: venn_abers(p0=(1e-9, 0.1, 0.2), p1=(0, 0.4, 1)),
         lambda: venn_abers(p0=(0.5, 0.5, 0.5 + 9e-10), p1=(0.5, 0.5, 0.5)),
     ],
 )  # fmt: skip
@@ -433,3 +454,10 @@ def test_the_merged_probability_lies_between_the_two_and_a_weight_goes_part_of_t
     assert merged == pytest.approx(p1 / (1 - p0 + p1), abs=1e-12)
     assert ((p0 - 1e-12 <= merged) & (merged <= p1 + 1e-12)).all()
     assert part(z) == pytest.approx((1 - weight) * z + weight * whole(z), abs=1e-9)
+
+
+def test_the_rounding_of_fits_is_taken_out() -> None:
+    rounded = np.array([-1e-17, 0.5, 0.5 - 1e-16, 0.7, 1 + 3e-16])
+    found = VennAbers.checked(np.array([0.0, 1.0]), rounded, rounded)
+    assert found.scores == (0.0, 1.0)
+    assert found.p0 == found.p1 == (0.0, 0.5, 0.5, 0.7, 1.0)
