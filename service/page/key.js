@@ -9,7 +9,6 @@ let key = stored(), waiting = [];
 export function startKey() {
   form.addEventListener("submit", (event) => { event.preventDefault(); take(input.value.trim()); });
   forget.addEventListener("click", () => change(""));
-  forget.hidden = !key;
 }
 
 // fetch with the key. A request that is refused for want of one waits until there is another key, and is then sent again.
@@ -31,6 +30,7 @@ function another(refused, signal) {
   note.textContent = refused ? "The service does not accept this key: it is mistyped, revoked or expired." : "";
   input.toggleAttribute("aria-invalid", false);
   if (refused) input.setAttribute("aria-invalid", "true");
+  forget.hidden = true;
   if (form.hidden) {
     form.hidden = false;
     // Whoever is typing elsewhere goes on.
@@ -56,7 +56,6 @@ function change(other) {
     if (key) sessionStorage.setItem(STORED, key);
     else sessionStorage.removeItem(STORED);
   } catch { /* A browser that keeps nothing asks again after a reload. */ }
-  forget.hidden = !key;
   const asked = waiting;
   waiting = [];
   for (const again of asked) again();
@@ -65,11 +64,12 @@ function change(other) {
 }
 
 function accepted() {
+  forget.hidden = !key;
   if (form.hidden) return;
   const inside = form.contains(document.activeElement);
   form.hidden = true;
   input.value = note.textContent = "";
-  if (inside) document.querySelector("[role=tabpanel]:not([hidden])").focus();
+  if (inside) document.querySelector("[role=tab][aria-selected=true]").focus();
 }
 
 function stored() {

@@ -102,7 +102,7 @@ def test_a_key_is_asked_for_and_opens_everything(visit: Visit, locked: Locked) -
         expect(page.locator("#key-form")).to_be_hidden()
         expect(page.locator("#served")).to_contain_text("titanic")
         expect(page.locator("#contributions")).to_be_visible()
-        expect(page.get_by_role("tabpanel")).to_be_focused()
+        expect(page.get_by_role("tab", name="Predict")).to_be_focused()
         page.get_by_role("tab", name="Drift").click()
         expect(page.locator("#drift-link")).to_have_text("live")
         answers = httpx.post(
