@@ -220,3 +220,16 @@ def test_outcomes_that_agree_are_counted(bundle: Bundle) -> None:
     assert report.causes[2].found is False
     found = {one.bin: (one.outcomes, one.survived) for one in report.reliability if one.outcomes}
     assert found == {"0.0-0.1": (1, 0), "0.1-0.2": (2, 1), "0.9-1.0": (1, 1)}
+
+
+def test_what_a_snapshot_lacks_is_known(bundle: Bundle, pool: Pool) -> None:
+    drift = make(bundle)
+    assert drift.changed is False
+    for change in (
+        lambda: drift.outcomes([(0.5, True)]), lambda: feed(drift, pool, 3, seed=1), lambda: drift.acknowledge("input"),
+        lambda: drift.acknowledge("calibration"),
+    ):  # fmt: skip
+        change()
+        assert drift.changed is True
+        drift.snapshot()
+        assert drift.changed is False
