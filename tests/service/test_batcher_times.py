@@ -149,6 +149,8 @@ def test_who_could_not_be_in_time_is_told_when_to_come_back(clock: Clock) -> Non
 def test_a_lone_request_is_let_in_however_long_it_takes(clock: Clock) -> None:
     async def scenario(batcher: Batcher, echo: Priced, _: Notes) -> None:
         await batcher.predict([passenger(0.5)], PATIENT)
+        # The answer comes a moment before the thread is free.
+        await asyncio.sleep(0.1)
         echo.hold.clear()
         lone = ask(batcher, 8, seconds=20.0)
         await asyncio.sleep(0.05)
