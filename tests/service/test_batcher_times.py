@@ -314,6 +314,7 @@ def test_who_waits_for_a_batcher_that_gives_up_is_told_why(clock: Clock) -> None
         assert [(type(one), str(one)) for one in waiting] == [(NotReady, "ValueError")] * 2
 
     asyncio.run(scenario())
+    wait_until(lambda: bool(told))
     assert (told, batcher.failure, batcher.ready, batcher.lost) == (["ValueError"], "ValueError", False, False)
     assert notes.rows[-1] == 0
     with pytest.raises(NotReady, match=r"^ValueError$"):
