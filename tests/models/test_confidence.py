@@ -132,6 +132,14 @@ def test_diagnose_is_consistent(record: CalibrationRecord, table: Table) -> None
         assert one.entropy_bits == pytest.approx(-p * np.log2(p) - (1 - p) * np.log2(1 - p))
         assert one.abstain == (len(one.prediction_set) != 1)
         assert one.coverage == 0.9
+        (p0,), (p1,) = record.venn_abers.interval(z[row : row + 1])
+        assert one.interval == (min(p0, p), max(p1, p))
+        assert one.typicality == record.typicality.p_values(input_bins(passengers[row : row + 1]))[0]
+        held = record.conformal.sets(probabilities[row : row + 1])[0]
+        assert one.prediction_set == tuple(
+            name for name, inside in zip(("died", "survived"), held, strict=True) if inside
+        )
+        assert one.warnings == reference.warnings(passengers[row])
     alone = diagnose(record, reference, z[7:8], passengers[7:8])
     assert alone[1][0] == confidences[7]
 
