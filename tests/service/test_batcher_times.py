@@ -8,7 +8,7 @@ import pytest
 
 from models.passenger import Passenger
 from models.predictor import Prediction, PredictionError, Text
-from service.batcher import Batcher
+from service.batcher import RESTARTS, Batcher
 from service.errors import ClientLeft, DeadlinePassed, NotReady, PredictionFailed, QueueFull
 from service.fair_queue import Answer
 from tests.service.test_batcher import Echo, passenger, wait_until
@@ -342,3 +342,35 @@ def test_a_predictor_is_told_of_before_it_serves_and_is_the_one_that_answers(clo
     assert time.monotonic() - begun < 20
     with pytest.raises(NotReady, match=r"^stopping$"):
         asyncio.run(batcher.predict([passenger(0.5)], 1))
+
+
+def test_a_spare_that_ends_the_thread_is_told_as_an_error(clock: Clock) -> None:
+    def ending() -> Priced:
+        raise SystemExit("no device is left")
+
+    async def scenario(batcher: Batcher, echo: Priced, notes: Notes) -> None:
+        with pytest.raises(RuntimeError, match=r"^no device is left$"):
+            await batcher.replace(ending)
+        assert len((await batcher.predict([passenger(0.5)], PATIENT)).predictions) == 1
+        assert (notes.lost, batcher.ready, batcher.failure) == (0, True, None)
+
+    play(scenario, clock)
+
+
+class Mute(Echo):
+    """Ends its thread without a word."""
+
+    def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+        raise KeyboardInterrupt
+
+
+def test_a_thread_that_ends_without_a_word_is_told_by_the_kind_of_its_end() -> None:
+    batcher = Batcher(Mute, Notes(), max_batch_rows=8, max_queue_rows=100)
+    batcher.start()
+    for _ in range(RESTARTS + 1):
+        wait_until(lambda: batcher.ready)
+        with pytest.raises(PredictionFailed):
+            asyncio.run(batcher.predict([passenger(0.5)], PATIENT))
+    wait_until(lambda: batcher.lost and not batcher.ready)
+    assert batcher.failure == "KeyboardInterrupt"
+    batcher.stop(5)

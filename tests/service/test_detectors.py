@@ -253,7 +253,7 @@ def test_the_sums_of_ranks_are_those_written_out() -> None:
 
 
 @pytest.mark.parametrize("band", [0.0, 0.05])
-@pytest.mark.parametrize("p", [0.03, 0.1, 0.2, 0.4, 0.5, 0.6, 0.79, 0.8, 0.97])
+@pytest.mark.parametrize("p", [0.03, 0.05, 0.1, 0.2, 0.4, 0.5, 0.6, 0.79, 0.8, 0.95, 0.97])
 def test_the_bets_on_outcomes_are_likelihood_ratios(p: float, band: float) -> None:
     def ratios(m: float, sign: int, survived: bool) -> list[float]:
         if not 0 < m < 1:

@@ -106,6 +106,8 @@ def test_a_moved_mix_is_told_with_the_fields_that_are_farthest(bundle: Bundle, p
     feed(drift, third_class_men(pool), 300, seed=2)
     report = diagnosis.report(drift)
     first, second, third = report.streams
+    assert np.log1p(drift.field_evidence().max()) == pytest.approx(second.log_evidence)
+    assert drift.field_evidence().shape == (len(INPUT_BINS),)
     assert first.summary.startswith(f"alarm since prediction {first.at} at {first.since}; one false alarm in about ")
     for stream in (first, second):
         assert stream.alarm

@@ -123,3 +123,14 @@ def test_a_slice_is_current_for_one_beginning_alone() -> None:
     assert [part.epoch for part in slices] == [0, 1, 2, 3]
     assert not any(part.current for part in slices)
     assert queue.take(9)[0].current
+
+
+def test_a_cleared_queue_is_empty_and_takes_others() -> None:
+    queue, first, second = FairQueue(), entry(9, "a"), entry(4, "b")
+    queue.add(first)
+    queue.add(second)
+    queue.take(2)
+    assert queue.clear() == [first, second]
+    assert (queue.rows, list(queue), queue.take(8)) == (0, [], [])
+    queue.add(second)
+    assert (queue.rows, list(queue)) == (4, [second])
