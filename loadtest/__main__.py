@@ -27,6 +27,7 @@ import msgspec
 
 from loadtest import capacity
 from loadtest.deck import RESULTS, deck_path
+from loadtest.key import key_headers
 from loadtest.own_service import OwnService, free_port, other_bundle
 from loadtest.scenarios import SCENARIOS
 
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--time", "--run-time", "-t", metavar="T", help="how long, as 90s or 5m (default: the scenario's)")
     add("--workers", type=int, default=0, metavar="N", help="locust processes on this machine (default: one for all)")
     add("--bundle", default=str(ROOT / "artifacts" / "titanic"), help="what is served, to know the right answers")
+    add("--key-file", default="", metavar="FILE", help="file of the API key, where the service needs one")
     add("--service", default="", metavar="FLAGS", help="flags of the service that is started, as one word")
     add("--web", action="store_true", help="locust's page instead of a run at once")
     add("--help-locust", action="store_true", help="the flags that go on to locust")
@@ -83,6 +85,11 @@ def load(options: argparse.Namespace, rest: list[str]) -> int:
         print(
             "load: the reload scenario puts bundles in place, so it needs the service that it starts", file=sys.stderr
         )
+        return 2
+    try:
+        key_headers(options.key_file)
+    except ValueError as error:
+        print(f"load: {error}", file=sys.stderr)
         return 2
     with ExitStack() as stack:
         bundles = [bundle]
@@ -124,6 +131,7 @@ def locust_command(
         command += ["--web-host", "127.0.0.1"]
     command += ["--closed"] if closed else ["--rate", str(options.rate)] if options.rate else []
     command += ["--run-time", options.time] if options.time else []
+    command += ["--key-file", str(Path(options.key_file).resolve())] if options.key_file else []
     if options.workers:
         command += ["--processes", str(options.workers), "--master-bind-host", "127.0.0.1"]
         port = str(free_port())

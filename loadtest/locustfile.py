@@ -12,6 +12,7 @@ import random
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from argparse import ArgumentParser
 from collections import deque
@@ -30,6 +31,7 @@ from locust.runners import MasterRunner, WorkerRunner
 from loadtest import answers, verdict
 from loadtest.deck import Dealer, Deck, deck_path
 from loadtest.drifting import DriftWatch
+from loadtest.key import key_headers
 from loadtest.measured import Summary
 from loadtest.mixes import SHIFTS
 from loadtest.recording import Recording
@@ -78,6 +80,7 @@ def add_flags(parser: ArgumentParser) -> None:
     add("--baseline", default="", help="summary.json of an earlier run, to compare latencies with")
     add("--baseline-ratio", type=float, default=1.5, help="how many times the baseline's a latency may be")
     add("--results", default="", help="folder for the report; by default one of loadtest/results/")
+    add("--key-file", default="", help="file of the API key, where the service needs one")
     add("--allow-remote", action="store_true", help="put load on a host that is not this machine")
 
 
@@ -86,6 +89,7 @@ class Run:
 
     def __init__(self, environment: Environment):
         self.environment, self.options = environment, environment.parsed_options
+        self.headers = key_headers(self.options.key_file)
         self.scenario = SCENARIOS[self.options.scenario]
         if self.options.kinds:
             self.scenario = replace(self.scenario, weights=parse_weights(self.options.kinds))
@@ -280,7 +284,8 @@ class Run:
 
 def fetch(environment: Environment, path: str) -> bytes:
     """A GET that is none of the load."""
-    with urllib.request.urlopen(f"{environment.host}{path}", timeout=10) as answer:
+    request = urllib.request.Request(f"{environment.host}{path}", headers=environment.evenkeel_run.headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:
         body: bytes = answer.read()
         return body
 
@@ -372,7 +377,14 @@ def check_host(environment: Environment, deck: Deck) -> None:
         raise ValueError(
             f"the drift scenario raises alarms: for a service on this machine only, not {environment.host}"
         )
-    version = msgspec.json.decode(fetch(environment, "/v1/model"))["version"]
+    try:
+        version = msgspec.json.decode(fetch(environment, "/v1/model"))["version"]
+    except urllib.error.HTTPError as error:
+        if error.code != 401:
+            raise
+        given = environment.parsed_options.key_file
+        fault = f"does not accept the key in {given}" if given else "needs an API key: --key-file names a file of one"
+        raise ValueError(f"{environment.host} {fault}") from error
     if version not in deck.versions:
         raise ValueError(
             f"{environment.host} serves version {version}, the bundle given here is {' or '.join(deck.versions)}: "
@@ -479,11 +491,11 @@ class Passengers(FastHttpUser):
         self, run: Run, due: float, kind: str, path: str, *, cards: list[Any] | None = None, body: bytes | None = None,
         expected: tuple[int, ...] = (), sent: int = 0,
     ) -> None:  # fmt: skip
-        headers = JSON
+        headers = JSON | run.headers
         if cards is not None:
             body = cards[0].body if kind == "predict" else _batch_body(cards)
             if run.scenario.timeout_ms:
-                headers = JSON | {"X-Request-Timeout-Ms": str(run.scenario.timeout_ms)}
+                headers |= {"X-Request-Timeout-Ms": str(run.scenario.timeout_ms)}
         begun = run.now()
         method = "GET" if body is None else "POST"
         with self.client.request(method, path, data=body, headers=headers, name=kind, catch_response=True) as response:

@@ -32,7 +32,7 @@ class Entry:
     passengers: Sequence[Passenger]
     client: str = ""
     future: "asyncio.Future[Answer]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    enqueued: float = field(default_factory=time.perf_counter)
+    enqueued: float = field(default_factory=lambda: time.perf_counter())
     until: float = math.inf
     epoch: int = 0
     texts: list[Text] = field(default_factory=list)

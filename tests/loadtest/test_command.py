@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from service.keys import new_key, write_keys
 from tests.conftest import ROOT
 
 LIMITS = "[default]\nerror_rate = 0.0\nrefused_share = 0.0\nwrong_answers = 0\n"
@@ -61,6 +62,28 @@ def test_reloads_during_a_run_are_seen_and_fail_nothing(bundle_folder: Path, tmp
     done, summary = load(tmp_path, "--scenario", "reload", "--bundle", bundle_folder, "--texts", 64, "--time", "12s")
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(summary["versions"]) == 2
+
+
+@pytest.mark.slow
+def test_a_service_with_keys_is_loaded_with_one_from_a_file(bundle_folder: Path, tmp_path: Path) -> None:
+    key, entry = new_key("load", ["predict", "outcomes", "metrics"])
+    write_keys(tmp_path / "keys.json", [entry])
+    (tmp_path / "load.key").write_text(f"{key}\n")
+    (tmp_path / "wrong.key").write_text("ek_01234567_wrong")
+    flags = ("--bundle", bundle_folder, "--texts", 64, "--time", "4s", "--service", f"--keys {tmp_path / 'keys.json'}")
+    done, summary = load(tmp_path, *flags, "--key-file", tmp_path / "load.key", "--workers", 2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert summary["answers_checked"] > 20
+    for path in (tmp_path / "results").iterdir():
+        assert key not in path.read_text()
+    assert key not in done.stdout + done.stderr
+    for file, reason in ((None, "needs an API key: --key-file"), ("wrong.key", "does not accept the key in")):
+        done, _ = load(tmp_path, *flags, *(("--key-file", tmp_path / file) if file else ()))
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert reason in done.stderr
+    done, _ = load(tmp_path, "--bundle", bundle_folder, "--key-file", tmp_path / "none.key")
+    assert done.returncode == 2
+    assert "none.key of the key cannot be read" in done.stderr
 
 
 def test_what_cannot_be_done_is_told(tmp_path: Path) -> None:

@@ -106,3 +106,31 @@ def test_beginning_anew_forgets_what_was_computed() -> None:
     (again,) = queue.take(64)
     assert (again.start, again.stop, again.current, queue.rows) == (0, 20, True, 0)
     assert queue.clear() == []
+
+
+def test_a_slice_is_current_for_one_beginning_alone() -> None:
+    queue, one = FairQueue(), entry(9, "a")
+    queue.add(one)
+    slices = []
+    for _ in range(4):
+        slices += queue.take(9)
+        one.inference_seconds = 1.0
+        queue.add(one)
+        queue.begin_anew()
+        assert (one.left, one.inference_seconds, one.predictions, one.texts) == (9, 0.0, [], [])
+        queue.remove(one)
+        queue.add(one)
+    assert [part.epoch for part in slices] == [0, 1, 2, 3]
+    assert not any(part.current for part in slices)
+    assert queue.take(9)[0].current
+
+
+def test_a_cleared_queue_is_empty_and_takes_others() -> None:
+    queue, first, second = FairQueue(), entry(9, "a"), entry(4, "b")
+    queue.add(first)
+    queue.add(second)
+    queue.take(2)
+    assert queue.clear() == [first, second]
+    assert (queue.rows, list(queue), queue.take(8)) == (0, [], [])
+    queue.add(second)
+    assert (queue.rows, list(queue)) == (4, [second])
