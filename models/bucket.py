@@ -240,7 +240,10 @@ def _plainly(place: Place) -> Iterator[None]:
 def _missing(told: str) -> str:
     if "NoSuchBucket" in told:
         return "there is no such bucket"
-    return "there is no such bundle: nothing was pushed here, or not with this version"
+    found = re.search(r"at location (?:\S*/)?(\S+) not found", told)
+    if found is None or found[1] in (CURRENT, MANIFEST):
+        return "there is no such bundle: nothing was pushed here, or not with this version"
+    return f"{found[1]} is missing"
 
 
 def _reason(error: BaseException) -> str:
@@ -249,7 +252,7 @@ def _reason(error: BaseException) -> str:
         return "the client failed; AWS_ENDPOINT_URL must be a URL, as https://s3.example.org"
     if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError"):
         return "access is denied to these credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN)"
-    if "169.254.169.254" in told:
+    if "/latest/api/token" in told or "Missing AccessKeyId" in told or "Missing SecretAccessKey" in told:
         return "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     if "error sending request" in told:
         return "the server cannot be reached; AWS_ENDPOINT_URL names it, if it is not Amazon's"

@@ -19,7 +19,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The fields' descriptions are the help texts."""
 
     bundle: Annotated[
-        str, Meta(description="folder of the bundle to serve, or s3://BUCKET/PREFIX, with @VERSION for another than the last")
+        str,
+        Meta(
+            description="folder of the bundle to serve, or s3://BUCKET/PREFIX, with @VERSION for another than the last"
+        ),
     ] = "artifacts/titanic"
     bundles: Annotated[
         str, Meta(min_length=1, description="folder where bundles from s3:// are kept, the four used last")
@@ -30,7 +33,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = None
     shadow: Annotated[
         Annotated[str, Meta(min_length=1)] | None,
-        Meta(description="a second bundle, named alike, that answers nobody, and has its agreement with the first counted"),
+        Meta(description="a second bundle, that answers nobody, and has its agreement with the first counted"),
     ] = None
     host: Annotated[str, Meta(description="address to listen on; the default is reached from this machine only")] = (
         "127.0.0.1"

@@ -10,12 +10,12 @@ import pytest
 
 from models.bundle import Bundle, write_bundle
 from models.logit import sigmoid
-from training.data import DataError, Table
-from training.promotion import Criterion, Limits, Trial, judge, promotion, promotion_path, unseen
-from training.promotion_table import verdict
 from tests.conftest import TITANIC
 from tests.tiny import ORIGIN, Contents
 from tests.training.commands import run
+from training.data import DataError, Table
+from training.promotion import Criterion, Limits, Trial, judge, promotion, promotion_path, unseen
+from training.promotion_table import verdict
 
 ROWS = 900
 LIMITS = Limits()
@@ -140,7 +140,12 @@ def test_the_command_decides_and_writes_it_beside_the_candidate(pair: tuple[Path
     assert kept["rows"] == 300
     assert kept["candidate"] != kept["current"]
     # The bundle itself is as it was.
-    assert sorted(one.name for one in pair[0].parent.iterdir()) == ["current", "next", "next.promotion.json", "rows.csv"]
+    assert sorted(one.name for one in pair[0].parent.iterdir()) == [
+        "current",
+        "next",
+        "next.promotion.json",
+        "rows.csv",
+    ]
     refused = promote(pair, "--log-loss", 0, "--out", pair[0].parent / "refused.json")
     assert refused.returncode == 1
     assert "Log loss is not shown to be below 0: the bound is 0.0000" in refused.stdout
