@@ -20,7 +20,8 @@ REPLICA = Replica(rate=500, cores=2, mib=512, scrape_bytes=60_000, scrape_series
 def test_ten_thousand_requests_by_hand() -> None:
     assert plan(10_000, REPLICA, 15) == Plan(
         rate=10_000, replicas=20, cores=40, gib=10, core_seconds_per_million=4000, series=12_000,
-        samples_per_second=800, scrape_bytes_per_second=80_000, log_rows_per_day=864_000_000, replica_rows_per_day=43_200_000,
+        samples_per_second=800, scrape_bytes_per_second=80_000, log_rows_per_day=864_000_000,
+        replica_rows_per_day=43_200_000,
     )  # fmt: skip
     assert plan(10_001, REPLICA, 15).replicas == 21
     assert plan(1, REPLICA, 15).replicas == 1
