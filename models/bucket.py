@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from tempfile import mkdtemp
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 import msgspec
 from msgspec import Meta
 
-from models.bundle import LIMITS, MANIFEST, MAX_BYTES, BundleError, Manifest, read_bundle
+from models.bundle import LIMITS, MANIFEST, MAX_BYTES, BundleError, Manifest, read_bundle, sha256_of
 from models.signature import SIGNATURE
 
 if TYPE_CHECKING:
@@ -83,9 +83,12 @@ def fetch(reference: str, kept: Path, keys: Path | None = None) -> Path:
     """Fetch a bundle into ``kept``/SHA256 of its manifest, verified as `read_bundle` does, and return that folder.
 
     It appears there whole or not at all, whoever else fetches it meanwhile. No file is read past the size that the
-    manifest names, nor past the bundle's bounds. The `KEPT` used last stay. Raises BundleError.
+    manifest names, nor past the bundle's bounds. The `KEPT` used last stay. A version that is there already needs no
+    bucket. Raises BundleError.
     """
     place = Place.of(reference)
+    if place.digits and (known := _known(kept, place.digits, keys)):
+        return known
     with _plainly(place):
         store = _store(place)
         digits = place.digits or _current(store)
@@ -142,14 +145,25 @@ def _current(store: "S3Store") -> str:
         raise _Fault(f"{CURRENT} does not hold a sha256") from error
 
 
+def _known(kept: Path, digits: str, keys: Path | None) -> Path | None:
+    """The bundle fetched before whose manifest's sha256 begins so, if there is one and it is usable."""
+    found = [one for one in kept.glob(f"{digits}*") if _usable(one, keys)]
+    if len(found) != 1:
+        return None
+    os.utime(found[0])
+    return found[0]
+
+
 def _usable(folder: Path, keys: Path | None) -> bool:
-    """Whether a bundle fetched before is whole still, and signed as is asked now."""
+    """Whether a bundle fetched before is whole still, the one that it is named after, and signed as is asked now."""
     try:
         read_bundle(folder, keys)
+        if sha256_of(folder / MANIFEST) == folder.name:
+            return True
     except BundleError:
-        shutil.rmtree(folder, ignore_errors=True)
-        return False
-    return True
+        pass
+    shutil.rmtree(folder, ignore_errors=True)
+    return False
 
 
 def _download(place: Place, store: "S3Store", manifest: bytes, folder: Path, keys: Path | None) -> None:
@@ -216,8 +230,10 @@ def _put(temporary: Path, folder: Path) -> None:
 
 def _tidy(kept: Path) -> None:
     fetched = [one for one in kept.iterdir() if re.fullmatch("[0-9a-f]{64}", one.name)]
-    for old in sorted(fetched, key=lambda one: one.stat().st_mtime, reverse=True)[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+    # Another process may tidy too.
+    with suppress(FileNotFoundError):
+        for old in sorted(fetched, key=lambda one: one.stat().st_mtime, reverse=True)[KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

@@ -86,6 +86,22 @@ def test_the_last_one_pushed_is_current_and_a_version_stays_what_it_is(
     assert read_bundle(fetch(place, kept)).version == first.version
 
 
+def test_a_version_that_is_there_already_needs_no_server(
+    server: BucketServer, place: str, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = push(tiny_bundle.folder, place)
+    found = fetch(f"{place}@{digest}", tmp_path)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    assert fetch(f"{place}@{tiny_bundle.version}", tmp_path) == found
+    # Under the name of another it is not taken for it.
+    other = found.rename(tmp_path / ("0" * 64))
+    with pytest.raises(BucketError, match="cannot be reached"):
+        fetch(f"{place}@{'0' * 64}", tmp_path)
+    assert not other.exists()
+    with pytest.raises(BucketError, match="cannot be reached"):
+        fetch(place, tmp_path)
+
+
 def test_a_folder_is_itself(tmp_path: Path) -> None:
     assert bundle_folder(str(tmp_path / "b"), tmp_path / "kept") == tmp_path / "b"
     assert list(tmp_path.iterdir()) == []
