@@ -1,6 +1,6 @@
 """The bounds hold as often as they say, whatever the shape of the differences and however parties are tied."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -52,13 +52,18 @@ def at_the_limit(name: str, margin: float) -> Model:
     return make(low)
 
 
-def share_passed(model: Model, rows: int, margin: float, samples: int) -> float:
-    """How often the bound lies below the margin."""
-    passed = 0
+def tables(rows: int, samples: int) -> Iterator[tuple[np.random.Generator, np.ndarray, np.ndarray]]:
+    """Labelled tables: generator, true logits (rows,), labels (rows,)."""
     for seed in range(samples):
         rng = np.random.default_rng(seed)
         z = truths(rows, rng)
-        labels = (rng.random(rows) < sigmoid(z)).astype(int)
+        yield rng, z, (rng.random(rows) < sigmoid(z)).astype(int)
+
+
+def share_passed(model: Model, rows: int, margin: float, samples: int) -> float:
+    """How often the bound of the log loss lies below the margin."""
+    passed = 0
+    for rng, z, labels in tables(rows, samples):
         differences = log_losses(model(z, rng), labels) - log_losses(current(z, rng), labels)
         passed += mean_bound(differences, np.arange(rows), RISK).upper < margin
     return passed / samples
@@ -120,13 +125,10 @@ def test_parties_are_tickets() -> None:
 
 
 def share_calibrated(model: Model, rows: int, limit: float, samples: int) -> float:
+    """How often the bound of the calibration error lies below the limit."""
     passed = 0
-    for seed in range(samples):
-        rng = np.random.default_rng(seed)
-        z = truths(rows, rng)
-        labels = (rng.random(rows) < sigmoid(z)).astype(int)
-        bound = calibration_bound(model(z, rng), labels, np.arange(rows), RISK, rng)
-        passed += bound.upper < limit**2
+    for rng, z, labels in tables(rows, samples):
+        passed += calibration_bound(model(z, rng), labels, np.arange(rows), RISK, rng).upper < limit**2
     return passed / samples
 
 

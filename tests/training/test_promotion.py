@@ -135,7 +135,8 @@ def test_the_command_decides_and_writes_it_beside_the_candidate(pair: tuple[Path
     assert "PROMOTED" in done.stdout
     kept = json.loads(promotion_path(pair[0]).read_text())
     assert kept["promoted"]
-    assert kept["limits"]["log_loss"] == 0.02
+    # The defaults of the flags are those of the limits.
+    assert kept["limits"] == msgspec.to_builtins(Limits(calibration=0.49, slower=99))
     assert kept["criteria"][0]["difference"] == 0
     assert kept["rows"] == 300
     assert kept["candidate"] != kept["current"]
