@@ -46,7 +46,7 @@ def _add_promote(commands: Any) -> None:
         ("--risk", "P", 0.05, _number(0, 0.5), "chance to promote one that is past a limit, all criteria together"),
         ("--log-loss", "NATS", 0.02, _number(0, 1, True), "it may be higher by; 0 asks for a lower one"),
         ("--subgroup-log-loss", "NATS", 0.1, _number(0, 1, True), "the same in each subgroup of 50 rows or more"),
-        ("--calibration", "P", 0.1, _number(0, 0.5), "its calibration error, root mean square over tenths of the rows"),
+        ("--calibration", "P", 0.1, _number(0, 0.5), "its calibration error may be larger by, root mean square"),
         ("--slower", "RATIO", 1.25, _number(1, 100, True), "its time over the current one's"),
     ):  # fmt: skip
         add(flag, type=accepted, metavar=metavar, default=default, help=f"{text} (default: %(default)s)")

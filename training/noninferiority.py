@@ -72,27 +72,38 @@ def _bent_back(x: float, bend: float) -> float:
 
 
 def calibration_bound(
-    probabilities: np.ndarray, labels: np.ndarray, parties: np.ndarray, risk: float, rng: np.random.Generator
-) -> Bound:
+    probabilities: np.ndarray, labels: np.ndarray, parties: np.ndarray, risk: float, rng: np.random.Generator,
+    over: np.ndarray | None = None,
+) -> Bound:  # fmt: skip
     """The squared calibration error of probabilities (n,) against labels (n,): Σ_b (n_b/n) (ȳ_b − p̄_b)².
 
-    Over ten bins of equal count. Chance alone makes it too large; the jackknife over blocks of whole parties takes that
-    bias out, whatever ties a party together, and gives the standard error s (Shao & Tu, 1995, sections 1.3 and 2.3).
-    The estimate may be below 0. A square varies the more the larger it truly is: by about 4 (u − estimate) V more at u,
-    with V the variance of the mean residual. ``upper`` is the u at which the estimate is q deviations of u's own below
-    it, as Wilson's bound of a proportion is: estimate + 2q²V + √((2q²V)² + (qs)²).
+    Over ten bins of equal count; with ``over`` (n,), its excess over the error of those probabilities on the same rows.
+    Chance alone makes an error too large; the jackknife over blocks of whole parties takes that bias out, whatever ties
+    a party together, and gives the standard error s (Shao & Tu, 1995, sections 1.3 and 2.3). The estimate may be below
+    0. A square varies the more the larger it truly is: by about 4 (u − estimate) V more at u, with V the variance of
+    the mean residual. ``upper`` is the u at which the estimate is q deviations of u's own below it, as Wilson's bound
+    of a proportion is: estimate + 2q²V + √((2q²V)² + (qs)²).
     """
-    order = np.argsort(probabilities, kind="stable")
-    p, y = probabilities[order], labels[order].astype(float)[None]
-    member = _blocks(parties, rng)[order] == np.arange(min(MOST_BLOCKS, len(np.unique(parties))))[:, None]
-    whole = float(debiased_squared_error(p, y, np.ones((1, len(p))))[1][0])
-    left = debiased_squared_error(p, y, 1.0 - member)[1]
+    blocks = _blocks(parties, rng)
+    whole, left = _squared_errors(probabilities, labels, blocks)
+    if over is not None:
+        other, other_left = _squared_errors(over, labels, blocks)
+        whole, left = whole - other, left - other_left
     count = len(left)
     value = count * whole - (count - 1) * float(left.mean())
     error = float(np.sqrt((count - 1) / count * ((left - left.mean()) ** 2).sum()))
     q = -float(t.ppf(risk, count - 1))
     shift = 2 * (q * mean_bound(labels - probabilities, parties, risk).standard_error) ** 2
     return Bound(value=value, standard_error=error, upper=value + shift + float(np.hypot(shift, q * error)))
+
+
+def _squared_errors(p: np.ndarray, labels: np.ndarray, blocks: np.ndarray) -> tuple[float, np.ndarray]:
+    """Of all rows, and of those that are left without each block (K,)."""
+    order = np.argsort(p, kind="stable")
+    y = labels[order].astype(float)[None]
+    kept = np.vstack([np.ones(len(p)), blocks[order] != np.arange(blocks.max() + 1)[:, None]])
+    squared = debiased_squared_error(p[order], y, kept)[1]
+    return float(squared[0]), squared[1:]
 
 
 def _blocks(parties: np.ndarray, rng: np.random.Generator) -> np.ndarray:

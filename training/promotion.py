@@ -39,8 +39,8 @@ Verdict = Literal["passed", "not shown", "worse", "too few rows"]
 class Limits(Struct, frozen=True, kw_only=True):
     """What a candidate may be worse by, and the chance of promoting one that is worse than that.
 
-    ``log_loss`` and ``subgroup_log_loss`` in nats over the current bundle's, ``calibration`` the candidate's own error
-    in probability, ``slower`` the ratio of the times per row.
+    ``log_loss`` and ``subgroup_log_loss`` in nats over the current bundle's; ``calibration`` in probability: squared
+    calibration errors differ by less than its square; ``slower`` the ratio of the times per row.
     """
 
     risk: Annotated[float, Meta(gt=0, lt=0.5)] = 0.05
@@ -53,9 +53,9 @@ class Limits(Struct, frozen=True, kw_only=True):
 class Criterion(Struct, frozen=True, kw_only=True):
     """One figure of both bundles; it passes where ``bound``, at the level of the risk, is below ``limit``.
 
-    ``difference`` is candidate less current, or their ratio for the time. ``bound`` is of the difference, and for the
-    calibration error of the candidate's own. ``rows_needed``: how many rows like these would show what is not shown, if
-    the estimate stayed as it is; None where more rows would not help.
+    ``difference`` is candidate less current, or their ratio for the time, and ``bound`` the upper bound of it.
+    ``rows_needed``: how many rows like these would show what is not shown, if the estimate stayed as it is; None where
+    more rows would not help.
     """
 
     name: str
@@ -153,7 +153,7 @@ def judge(trial: Trial, limits: Limits, seed: int) -> tuple[Criterion, ...]:
     losses = [log_losses(p, trial.labels) for p in (trial.candidate, trial.current)]
     everybody = np.arange(len(trial.labels))
     chosen = {"log loss": (everybody, limits.log_loss)} | {
-        f"log loss, {attribute} {group}": (rows, limits.subgroup_log_loss)
+        f"log loss, {_called(attribute, group)}": (rows, limits.subgroup_log_loss)
         for (attribute, group), rows in trial.groups.items()
     }
     bounds = {
@@ -170,6 +170,11 @@ def judge(trial: Trial, limits: Limits, seed: int) -> tuple[Criterion, ...]:
     return (found[0], _calibration(trial, limits, seed), *found[1:], _pace(trial, limits))
 
 
+def _called(attribute: str, group: str) -> str:
+    """A subgroup as it stands alone: female, first class, age 25 to 34, age unknown."""
+    return f"age {group}" if attribute == "age" and not group.startswith("age") else group
+
+
 def _of_mean(name: str, means: list[float], bound: Bound, limit: float, rows: int, worse: bool) -> Criterion:
     verdict: Verdict = "passed" if bound.upper < limit else "worse" if worse else "not shown"
     if rows < LEAST_GROUP_ROWS:
@@ -184,20 +189,24 @@ def _of_mean(name: str, means: list[float], bound: Bound, limit: float, rows: in
 
 
 def _calibration(trial: Trial, limits: Limits, seed: int) -> Criterion:
-    """The candidate's root mean square calibration error; the current bundle's stands beside it and decides nothing.
+    """Root mean square calibration errors. ``difference`` is the root of the squares' difference, with its sign.
 
-    The bound is of its square, which near 0 has a standard error where the root has none.
+    The bound is of squares, which near 0 have a standard error where roots have none.
     """
-    ours, theirs = (
-        calibration_bound(p, trial.labels, trial.parties, limits.risk, np.random.default_rng(seed))
-        for p in (trial.candidate, trial.current)
+    ours, theirs, excess = (
+        calibration_bound(p, trial.labels, trial.parties, limits.risk, np.random.default_rng(seed), over)
+        for p, over in ((trial.candidate, None), (trial.current, None), (trial.candidate, trial.current))
     )
-    candidate, current, bound = (float(np.sqrt(max(one, 0.0))) for one in (ours.value, theirs.value, ours.upper))
+    bound = _root(excess.upper)
     return Criterion(
-        name="calibration error", rows=len(trial.labels), candidate=candidate, current=current,
-        difference=candidate - current, standard_error=float("nan"), bound=bound, limit=limits.calibration,
-        verdict="passed" if bound < limits.calibration else "not shown",
+        name="calibration error", rows=len(trial.labels), candidate=max(_root(ours.value), 0.0),
+        current=max(_root(theirs.value), 0.0), difference=_root(excess.value), standard_error=float("nan"), bound=bound,
+        limit=limits.calibration, verdict="passed" if bound < limits.calibration else "not shown",
     )  # fmt: skip
+
+
+def _root(square: float) -> float:
+    return float(np.sign(square) * np.sqrt(abs(square)))
 
 
 def _pace(trial: Trial, limits: Limits) -> Criterion:

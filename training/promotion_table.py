@@ -21,8 +21,8 @@ def print_promotion(promotion: Promotion, console: Console) -> None:
         table.add_row(*_cells(one))
     console.print(table)
     lines = [
-        f"{promotion.rows} rows in {promotion.parties} parties. Risk: {promotion.risk}. bound is of the difference (of "
-        "the candidate's own calibration error, of the ratio of times); a criterion passes where it is below limit.",
+        f"{promotion.rows} rows in {promotion.parties} parties. Risk: {promotion.risk}. A "
+        "criterion passes where the upper bound of its difference is below its limit.",
         *(f"Not known: {doubt}." for doubt in promotion.doubts),
         verdict(promotion),
     ]

@@ -124,30 +124,40 @@ def test_parties_are_tickets() -> None:
     assert len(set(found.tolist())) == 4
 
 
-def share_calibrated(model: Model, rows: int, limit: float, samples: int) -> float:
-    """How often the bound of the calibration error lies below the limit."""
+def share_calibrated(model: Model, rows: int, limit: float, samples: int, over: Model | None = None) -> float:
+    """How often the bound of the calibration error, or of its excess over another's, lies below the limit."""
     passed = 0
     for rng, z, labels in tables(rows, samples):
-        passed += calibration_bound(model(z, rng), labels, np.arange(rows), RISK, rng).upper < limit**2
+        other = over(z, rng) if over else None
+        passed += calibration_bound(model(z, rng), labels, np.arange(rows), RISK, rng, other).upper < limit**2
     return passed / samples
 
 
-@pytest.mark.parametrize("shift", [-1.0, 1.0])
-def test_a_calibration_error_at_the_limit_passes_no_more_often_than_the_risk(shift: float) -> None:
-    rng, limit = np.random.default_rng(3), 0.1
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_a_calibration_error_at_the_limit_passes_no_more_often_than_the_risk(sign: float) -> None:
+    rng, limit, samples = np.random.default_rng(3), 0.1, 400
     z = truths(200_000, rng)
 
     def error(size: float) -> float:
-        """Root mean square over tenths of the rows."""
-        served = sigmoid(z + shift * size)
+        """Of logits that are off by ``size``: root mean square over tenths of the rows."""
+        served = sigmoid(z + size)
         residual = (sigmoid(z) - served)[np.argsort(served)].reshape(10, -1).mean(axis=1)
         return float(np.sqrt((residual**2).mean()))
 
     low, high = 0.0, 3.0
     for _ in range(20):
         middle = (low + high) / 2
-        low, high = (middle, high) if error(middle) < limit else (low, middle)
-    assert share_calibrated(lambda z, _: sigmoid(z + shift * low), 300, limit, 600) <= allowed(600)
+        low, high = (middle, high) if error(sign * middle) < limit else (low, middle)
+
+    def off(size: float) -> Model:
+        return lambda z, _: sigmoid(z + size)
+
+    assert share_calibrated(off(sign * low), 300, limit, samples) <= allowed(samples)
+    # So it is over a current model that knows the true rates, and over one that is off to the other side.
+    assert share_calibrated(off(sign * low), 300, limit, samples, off(0.0)) <= allowed(samples)
+    other = -sign * low / 2
+    excess = float(np.sqrt(limit**2 - error(other) ** 2))
+    assert share_calibrated(off(sign * low), 300, excess, samples, off(other)) <= allowed(samples)
 
 
 def test_true_probabilities_are_seen_to_be_calibrated() -> None:
