@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ import msgspec
 
 from loadtest import capacity, plan
 from loadtest.deck import RESULTS, deck_path
+from loadtest.key import key_headers
 from loadtest.own_service import OwnService, free_port, other_bundle
 from loadtest.scenarios import SCENARIOS
 
@@ -36,6 +37,9 @@ ROOT = Path(__file__).parents[1]
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 CONNECTIONS = 128
 """Of the open model, at least; a service that keeps up needs few of them."""
+
+LAST_WORDS_SECONDS = 10.0
+"""After Ctrl-C, for the report of what was seen."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--time", "--run-time", "-t", metavar="T", help="how long, as 90s or 5m (default: the scenario's)")
     add("--workers", type=int, default=0, metavar="N", help="locust processes on this machine (default: one for all)")
     add("--bundle", default=str(ROOT / "artifacts" / "titanic"), help="what is served, to know the right answers")
+    add("--key-file", default="", metavar="FILE", help="file of the API key, where the service needs one")
     add("--service", default="", metavar="FLAGS", help="flags of the service that is started, as one word")
     add("--web", action="store_true", help="locust's page instead of a run at once")
     add("--help-locust", action="store_true", help="the flags that go on to locust")
@@ -88,6 +93,11 @@ def load(options: argparse.Namespace, rest: list[str]) -> int:
             "load: the reload scenario puts bundles in place, so it needs the service that it starts", file=sys.stderr
         )
         return 2
+    try:
+        key_headers(options.key_file)
+    except ValueError as error:
+        print(f"load: {error}", file=sys.stderr)
+        return 2
     with ExitStack() as stack:
         bundles = [bundle]
         if scenario.name == "reload":
@@ -106,11 +116,15 @@ def load(options: argparse.Namespace, rest: list[str]) -> int:
         process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
         try:
             return process.wait()
-        except BaseException:
-            # Ctrl-C reached locust too, and it says what it has seen; any other end has to be passed on.
-            process.terminate()
-            process.wait(60)
+        except KeyboardInterrupt:
+            # It reached locust too, which says what it has seen.
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(LAST_WORDS_SECONDS)
             raise
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(60)
 
 
 def locust_command(
@@ -128,6 +142,7 @@ def locust_command(
         command += ["--web-host", "127.0.0.1"]
     command += ["--closed"] if closed else ["--rate", str(options.rate)] if options.rate else []
     command += ["--run-time", options.time] if options.time else []
+    command += ["--key-file", str(Path(options.key_file).resolve())] if options.key_file else []
     if options.workers:
         command += ["--processes", str(options.workers), "--master-bind-host", "127.0.0.1"]
         port = str(free_port())

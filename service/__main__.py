@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return COMMANDS[arguments[0]](arguments[1:])
     try:
         settings = listening.checked(read_settings(os.environ, arguments))
-        tls = listening.tls(settings)
+        tls, proxies = listening.tls(settings), listening.proxies(settings)
     except SettingsError as error:
         print(f"service: {error}", file=sys.stderr)
         return 2
@@ -90,13 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Twice the series, for timestamps that nothing here reads.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
-        return _serve(settings, tls)
+        return _serve(settings, tls, proxies)
     except KeysError as error:
         print(f"service: {error}", file=sys.stderr)
         return 2
 
 
-def _serve(settings: Settings, tls: dict[str, Any]) -> int:
+def _serve(settings: Settings, tls: dict[str, Any], proxies: dict[str, Any]) -> int:
     failures: list[str] = []
     servers: list[Server] = []
 
@@ -143,7 +143,7 @@ def _serve(settings: Settings, tls: dict[str, Any]) -> int:
     config = uvicorn.Config(
         app, host=settings.host, port=settings.port, log_level="error", access_log=False, server_header=False,
         http=protocol(limits), timeout_keep_alive=math.ceil(settings.idle_seconds),
-        timeout_graceful_shutdown=int(settings.timeout_seconds) + 1, **tls,
+        timeout_graceful_shutdown=int(settings.timeout_seconds) + 1, **tls, **proxies,
     )  # fmt: skip
     try:
         config.load()

@@ -55,6 +55,27 @@ def warn(settings: Settings) -> None:
         LOGGER.warning("keys and answers travel unencrypted unless something before this service speaks TLS")
 
 
+def proxies(settings: Settings) -> dict[str, Any]:
+    """uvicorn's settings for whose word is taken on where a request came from; raises SettingsError.
+
+    Clients take turns by that address, so whoever may name it may have as many turns as it likes. uvicorn by itself
+    believes everybody on this machine.
+    """
+    trusted = [one.strip() for one in settings.trusted_proxies.split(",") if one.strip()]
+    for one in trusted:
+        try:
+            network = ipaddress.ip_network(one)
+        except ValueError as error:
+            raise SettingsError(
+                f"trusted_proxies names {one!r}; give addresses or networks, as 10.0.0.5 or 10.0.0.0/24: {error}"
+            ) from error
+        if network.prefixlen == 0:
+            raise SettingsError(
+                f"trusted_proxies names {one!r}, which is everybody: every client could then choose its address"
+            )
+    return {"proxy_headers": bool(trusted), "forwarded_allow_ips": trusted}
+
+
 def tls(settings: Settings) -> dict[str, Any]:
     """uvicorn's settings for TLS, none without a certificate; raises SettingsError."""
     files = {

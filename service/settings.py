@@ -67,6 +67,13 @@ class Settings(Struct, frozen=True, kw_only=True):
             "of this machine on loopback without keys, else any"
         ),
     ] = ""
+    trusted_proxies: Annotated[
+        str,
+        Meta(
+            description="addresses or networks of proxies, separated by commas, whose X-Forwarded-For tells which "
+            "client asks; by default nobody's",
+        ),
+    ] = ""
     cors_origins: Annotated[
         str,
         Meta(

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from models.bundle import Bundle, write_bundle
@@ -16,6 +17,15 @@ from training.data import Table, read_table
 
 ROOT = Path(__file__).parents[1]
 TITANIC = ROOT / "data" / "titanic.csv"
+
+# How long an example takes is the machine's, and no failure.
+hypothesis.settings.register_profile("tests", deadline=None)
+# Chosen by ./run mutate: it asks whether there is a counterexample, not for the smallest.
+hypothesis.settings.register_profile(
+    "mutation", deadline=None, phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate], database=None,
+    max_examples=60,
+)  # fmt: skip
+hypothesis.settings.load_profile("tests")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that starts the tests in the background has them ignore Ctrl-C, and so would the processes they start.

@@ -1,5 +1,7 @@
 // Requests to the service; addresses are relative, so the page works under any prefix.
 
+import { fetchWithKey } from "./key.js";
+
 const PATIENCE_SECONDS = 60;
 
 // What the service refused, or that it could not be reached (status 0). `faults` are those of the body.
@@ -14,10 +16,11 @@ export class Refusal extends Error {
 }
 
 // The JSON answer of GET, or of POST where there is a body; throws Refusal, or AbortError when `signal` says so.
+// Where a key is needed it waits for one.
 export async function ask(path, body, signal) {
   let response;
   try {
-    response = await fetch(path, body === undefined ? { signal } : {
+    response = await fetchWithKey(path, body === undefined ? { signal } : {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal,
     });
   } catch (error) {

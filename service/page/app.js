@@ -4,13 +4,14 @@ import { ask, pause } from "./api.js";
 import { openDrift, startDrift } from "./drift.js";
 import { by } from "./elements.js";
 import { startFile } from "./file.js";
+import { startKey } from "./key.js";
 import { showModel } from "./model.js";
 import { setPrevalence, startPredict } from "./predict.js";
 
 const LONGEST_WAIT_SECONDS = 10;
 const tabs = [...document.querySelectorAll("[role=tab]")];
 // Of the model whose card is shown.
-let version = null;
+let version = null, asking = null;
 const nameOf = (tab) => tab.id.replace("tab-", "");
 
 function select(name, focus = false) {
@@ -48,22 +49,26 @@ function go(name, focus = false) {
 
 // Show the model's card, once the service is there.
 async function showServed() {
+  asking?.abort();
+  const { signal } = asking = new AbortController();
   for (let wait = 1; ; wait = Math.min(2 * wait, LONGEST_WAIT_SECONDS)) {
     try {
-      const model = await ask("v1/model"), { rows, survived } = model.manifest.origin.data;
+      const model = await ask("v1/model", undefined, signal), { rows, survived } = model.manifest.origin.data;
       version = model.version;
       by("served").textContent = `${model.name} ${model.version}`;
       setPrevalence(survived / rows);
       showModel(model);
       return;
     } catch (error) {
+      if (error.name === "AbortError") return;
       by("served").textContent = error.message ?? "";
       if (!error.passing) throw error;
-      await pause(error.retryAfterSeconds ?? wait);
+      await pause(error.retryAfterSeconds ?? wait, signal).catch(() => {});
     }
   }
 }
 
+startKey();
 startDrift((alarmed) => by("tab-drift").classList.toggle("alarmed", alarmed));
 startTabs();
 startPredict();
@@ -71,4 +76,5 @@ startFile();
 document.addEventListener("answered", ({ detail }) => {
   if (version !== null && detail !== version) { version = null; showServed(); }
 });
+document.addEventListener("keyed", showServed);
 showServed();

@@ -3,6 +3,7 @@
 import { ask } from "./api.js";
 import { evidence, reliability, shareBar, shares, wilson } from "./charts.js";
 import { answeredBy, by, drawn, html, speaker, table } from "./elements.js";
+import { followEvents } from "./events.js";
 import { FIELDS } from "./passenger.js";
 import { binName, count, minus, percent, range, two } from "./words.js";
 
@@ -12,12 +13,11 @@ const STREAMS = {
   calibration: ["Outcomes", "Do the outcomes bear out the probabilities?", "outcomes"],
 };
 const CAUSES = { mix: "The mix of passengers", base_rate: "The base rate", calibration: "The calibration" };
-const LONGEST_WAIT_SECONDS = 30;
 // Fewer recent rows than these are too few to call an index large.
 const FEWEST_ROWS = 100;
 
 const say = speaker(by("drift-spoken"));
-let source = null, wanted = false, waitSeconds = 1, retry = 0, cards = null, drawShares, drawOutcomes, onAlarm = () => {};
+let following = null, wanted = false, cards = null, drawShares, drawOutcomes, onAlarm = () => {};
 
 // `told`: called with whether any test alarms, whenever a report comes.
 export function startDrift(told) {
@@ -27,6 +27,7 @@ export function startDrift(told) {
   cards = Object.fromEntries(Object.entries(STREAMS).map(([stream, words]) => [stream, makeCard(stream, words)]));
   by("streams").append(...Object.values(cards).map((one) => one.element));
   document.addEventListener("visibilitychange", follow);
+  document.addEventListener("keyed", () => { leave(); follow(); });
 }
 
 // Follow the events while the tab is open and the page in view: a browser keeps few connections to one host.
@@ -36,20 +37,18 @@ export function openDrift(open) {
 }
 
 function follow() {
-  const now = wanted && !document.hidden;
-  clearTimeout(retry);
-  if (!now) { source?.close(); source = null; link(false, ""); return; }
-  if (source) return;
-  source = new EventSource("v1/drift/events");
-  source.addEventListener("drift", (event) => { waitSeconds = 1; link(true, "live"); show(JSON.parse(event.data)); });
-  source.addEventListener("error", () => {
-    link(false, "reconnecting …");
-    // A browser gives up when it is refused, as by a service that is loading or full; we do not.
-    if (source?.readyState !== EventSource.CLOSED) return;
-    source = null;
-    retry = setTimeout(follow, 1000 * waitSeconds);
-    waitSeconds = Math.min(2 * waitSeconds, LONGEST_WAIT_SECONDS);
+  if (!wanted || document.hidden) { leave(); link(false, ""); return; }
+  if (following) return;
+  following = new AbortController();
+  followEvents("v1/drift/events", following.signal, {
+    told(name, data) { if (name === "drift") { link(true, "live"); show(JSON.parse(data)); } },
+    lost() { link(false, "reconnecting …"); },
   });
+}
+
+function leave() {
+  following?.abort();
+  following = null;
 }
 
 function link(live, text) {

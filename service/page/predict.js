@@ -22,6 +22,7 @@ export function startPredict() {
   form.addEventListener("input", () => { choose(null); later(); });
   form.addEventListener("submit", (event) => { event.preventDefault(); answer(); });
   for (const one of document.getElementsByName("method")) one.addEventListener("change", () => explain(passenger()));
+  document.addEventListener("keyed", answer);
   choose(FAMOUS[0]);
 }
 

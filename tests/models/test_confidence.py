@@ -1,24 +1,37 @@
 """Each diagnostic's guarantee by simulation, and against brute force."""
 
 import math
+import random
+import re
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.calibration import CalibrationMap, PriorShift, Temperature
-from models.confidence import CalibrationRecord, Typicality, diagnose, entropy_bits, input_bins
+from models.confidence import (
+    BLOCK,
+    CalibrationRecord,
+    ConformalSets,
+    Typicality,
+    diagnose,
+    entropy_bits,
+    input_bins,
+)  # fmt: skip
 from models.logit import logit, sigmoid
-from models.passenger import Passenger
-from models.reference import build_reference
+from models.passenger import INPUT_BINS, Passenger
+from models.reference import MOST_ROWS, bin_names, build_reference
 from training.calibrate import fit_record, fit_sets, fit_temperature, fit_typicality, fit_venn_abers, log_losses
 from training.data import Table
 
 
 @pytest.fixture(scope="module")
 def record(table: Table) -> CalibrationRecord:
-    z = np.random.default_rng(0).normal(size=len(table)) + 2.0 * (table.labels - 0.5)
-    return fit_record(z, table.labels, table.passengers, inverse=None, coverage=0.9, seed=0)
+    rows = slice(300)
+    z = np.random.default_rng(0).normal(size=300) + 2.0 * (table.labels[rows] - 0.5)
+    return fit_record(z, table.labels[rows], table.passengers[rows], inverse=None, coverage=0.9, seed=0)
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
@@ -119,6 +132,14 @@ def test_diagnose_is_consistent(record: CalibrationRecord, table: Table) -> None
         assert one.entropy_bits == pytest.approx(-p * np.log2(p) - (1 - p) * np.log2(1 - p))
         assert one.abstain == (len(one.prediction_set) != 1)
         assert one.coverage == 0.9
+        (p0,), (p1,) = record.venn_abers.interval(z[row : row + 1])
+        assert one.interval == (min(p0, p), max(p1, p))
+        assert one.typicality == record.typicality.p_values(input_bins(passengers[row : row + 1]))[0]
+        held = record.conformal.sets(probabilities[row : row + 1])[0]
+        assert one.prediction_set == tuple(
+            name for name, inside in zip(("died", "survived"), held, strict=True) if inside
+        )
+        assert one.warnings == reference.warnings(passengers[row])
     alone = diagnose(record, reference, z[7:8], passengers[7:8])
     assert alone[1][0] == confidences[7]
 
@@ -132,9 +153,96 @@ def test_the_record_survives_json(record: CalibrationRecord) -> None:
     assert msgspec.json.decode(msgspec.json.encode(record), type=CalibrationRecord) == record
 
 
-def test_a_pattern_outside_the_bins_is_refused() -> None:
-    with pytest.raises(ValueError, match="outside its field's bins"):
-        Typicality(((0, 0, 0, 0, 0, 0, 0, 0, 0, 7),), (1,))
+SIZES = [len(bin_names(bins)) for bins in INPUT_BINS]
+FIRST, LAST = (0,) * len(SIZES), tuple(size - 1 for size in SIZES)
+LENGTHS = "patterns and weights must be of equal length, and at least one"
+WEIGHTS = f"weights must be from 1 to {MOST_ROWS}"
+OUTSIDE = "a bin number is outside its field's bins"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "weights", "message"),
+    [
+        ((), (), LENGTHS), ((FIRST,), (1, 1), LENGTHS), ((FIRST, LAST), (1,), LENGTHS),
+        ((FIRST, LAST), (1, 0), WEIGHTS), ((FIRST, LAST), (MOST_ROWS + 1, 1), WEIGHTS),
+        ((FIRST[1:],), (1,), f"a pattern must hold {len(SIZES)} bin numbers"),
+        ((FIRST, (*FIRST, 0)), (1, 1), f"a pattern must hold {len(SIZES)} bin numbers"),
+        (((*LAST[:-1], SIZES[-1]),), (1,), OUTSIDE), (((-1, *LAST[1:]),), (1,), OUTSIDE),
+    ],
+)  # fmt: skip
+def test_a_bag_that_is_none_is_refused(
+    patterns: tuple[tuple[int, ...], ...], weights: tuple[int, ...], message: str
+) -> None:
+    assert Typicality((FIRST, LAST), (1, MOST_ROWS)).weights == (1, MOST_ROWS)
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Typicality(patterns, weights)
+
+
+@pytest.mark.parametrize(
+    ("coverage", "died", "survived"),
+    [(0.0, 0.5, 0.5), (1.0, 0.5, 0.5), (0.9, -0.1, 0.5), (0.9, 1.1, 0.5), (0.9, 0.5, -0.1), (0.9, 0.5, 1.1)],
+)
+def test_thresholds_that_are_none_are_refused(coverage: float, died: float, survived: float) -> None:
+    assert ConformalSets(coverage=0.9, died=0, survived=1).sets(np.array([0.5])).tolist() == [[False, True]]
+    assert ConformalSets(coverage=0.9, died=1, survived=0).sets(np.array([0.5])).tolist() == [[True, False]]
+    with pytest.raises(ValueError, match=r"^coverage must be inside \(0, 1\) and thresholds in \[0, 1\]$"):
+        ConformalSets(coverage=coverage, died=died, survived=survived)
+
+
+def test_a_class_whose_score_is_at_its_threshold_is_in_the_set() -> None:
+    sets = ConformalSets(coverage=0.9, died=0.25, survived=0.5)
+    found = sets.sets(np.array([0.25, 0.2500001, 0.4999999, 0.5, 0.75])).tolist()
+    assert found == [[True, False], [False, False], [False, False], [False, True], [False, True]]
+
+
+def test_rows_of_several_blocks_are_those_of_one_by_one(table: Table) -> None:
+    typicality, rows = fit_typicality(table.passengers[:400]), input_bins(table.passengers[:150])
+    few = typicality.p_values(rows)
+    assert len(np.unique(few)) > 50
+    times = BLOCK // (len(typicality.patterns) * rows.shape[1]) // len(rows) + 2
+    assert typicality.p_values(np.tile(rows, (times, 1))).tolist() == few.tolist() * times
+    assert typicality.p_values(rows[:0]).shape == (0,)
+    assert input_bins([]).shape == (0, len(SIZES))
+
+
+BAGS = st.lists(st.tuples(*(st.integers(0, size - 1) for size in SIZES)), min_size=1, max_size=12)
+
+
+@given(BAGS, BAGS, st.integers(1, 5))
+def test_a_row_in_the_bag_twice_is_two_rows(
+    bag: list[tuple[int, ...]], fresh: list[tuple[int, ...]], times: int
+) -> None:
+    ones = Typicality(tuple(bag) * times, (1,) * len(bag) * times)
+    many = Typicality(tuple(bag), (times,) * len(bag))
+    found = many.p_values(np.array(fresh))
+    assert found.tolist() == ones.p_values(np.array(fresh)).tolist()
+    rows = len(bag) * times
+    assert ((found >= 1 / (rows + 1) - 1e-12) & (found <= 1)).all()
+    # A rank among the bag and itself.
+    assert found * (rows + 1) == pytest.approx((found * (rows + 1)).round())
+
+
+@given(st.lists(st.floats(-30, 30), min_size=1, max_size=10), st.floats(0.05, 0.95), st.randoms(use_true_random=False))
+def test_any_logits_have_diagnostics_that_agree(
+    record: CalibrationRecord, table: Table, logits: list[float], target: float, rng: random.Random
+) -> None:
+    passengers = rng.sample(table.passengers, len(logits))
+    shifted = msgspec.structs.replace(record, map=record.map.shifted(PriorShift(training=0.384, target=target)))
+    reference = build_reference(np.full(60, 0.5), table.passengers[:60])
+    for one in (record, shifted):
+        p, told = diagnose(one, reference, np.array(logits), passengers)
+        assert ((p > 0) & (p < 1)).all()
+        for probability, confidence, passenger in zip(p.tolist(), told, passengers, strict=True):
+            low, high = confidence.interval
+            assert 0 <= low <= probability <= high <= 1
+            assert confidence.prediction_set in ((), ("died",), ("survived",), ("died", "survived"))
+            assert confidence.abstain == (len(confidence.prediction_set) != 1)
+            assert 0 <= confidence.entropy_bits <= 1 + 1e-12
+            assert confidence.margin == pytest.approx(abs(probability - (1 - probability)))
+            assert confidence.warnings == reference.warnings(passenger)
+            assert [step.step for step in confidence.calibration[1:]] == [
+                step.__struct_config__.tag for step in one.map.steps
+            ]
 
 
 def drawn(rng: np.random.Generator, rows: int, prevalence: float) -> tuple[np.ndarray, np.ndarray]:

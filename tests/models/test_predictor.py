@@ -1,13 +1,21 @@
 """The real predictor: a row is itself, whatever its company, and however it was read or remembered."""
 
+import math
+import random
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from models.bundle import Bundle
 from models.cache import LogitCache
-from models.passenger import Passenger
-from models.predictor import Predictor
+from models.confidence import entropy_bits
+from models.passenger import LABELS, Passenger
+from models.predictor import Prediction, Predictor
+from tests.models.test_passenger import PASSENGERS
 from training.data import Table
 
 
@@ -56,3 +64,62 @@ def test_a_remembered_answer_is_the_same(bundle_folder: Path, table: Table) -> N
 def test_passengers_longer_than_any_seen_are_answered(predictor: Predictor) -> None:
     odd = Passenger(pclass=1, sex="female", name="x" * 200, age=120, sibsp=20, parch=20, fare=1000, cabin="Z" * 50)
     assert 0 < predictor.predict([odd])[0].probability < 1
+
+
+# Any passengers, by the real predictor of a bundle of four dimensions
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_bundle: Bundle) -> Predictor:
+    return Predictor.load(tiny_bundle.folder)
+
+
+def check(passenger: Passenger, prediction: Prediction) -> None:
+    """What holds of one prediction whoever the passenger is."""
+    p, told = prediction.probability, prediction.confidence
+    assert math.isfinite(p)
+    assert 0 < p < 1
+    assert prediction.survived == (p >= 0.5)
+    low, high = told.interval
+    assert 0 <= low <= p <= high <= 1
+    assert set(told.prediction_set) <= set(LABELS)
+    assert told.prediction_set == tuple(sorted(told.prediction_set))
+    assert told.abstain == (len(told.prediction_set) != 1)
+    assert told.margin == pytest.approx(2 * max(p, 1 - p) - 1)
+    assert 0 <= told.entropy_bits <= 1 + 1e-12
+    assert told.entropy_bits == pytest.approx(entropy_bits(1 - p), abs=1e-9)
+    assert (told.entropy_bits > 0.99) <= (told.margin < 0.2)
+    assert 0 < told.typicality <= 1
+    assert told.calibration[0].probability == told.uncalibrated_probability
+    assert told.calibration[-1].probability == p
+    assert all(0 < step.probability < 1 for step in told.calibration)
+    fields = [one.field for one in told.warnings]
+    assert len(set(fields)) == len(fields)
+    assert all(getattr(passenger, field) is not None for field in fields)
+
+
+def alike(one: Prediction, other: Prediction) -> bool:
+    """Equal but for the rounding of float32 in other company."""
+    exact = [(found.confidence.typicality, found.confidence.warnings) for found in (one, other)]
+    return exact[0] == exact[1] and math.isclose(one.probability, other.probability, abs_tol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(PASSENGERS, min_size=1, max_size=12), st.randoms(use_true_random=False))
+def test_any_passengers_have_answers_that_are_theirs_in_any_order_and_batch(
+    tiny: Predictor, passengers: list[Passenger], rng: random.Random
+) -> None:
+    together = tiny.predict(passengers)
+    assert len(together) == len(passengers)
+    for passenger, prediction in zip(passengers, together, strict=True):
+        check(passenger, prediction)
+        assert alike(tiny.predict([passenger])[0], prediction)
+    order = list(range(len(passengers)))
+    rng.shuffle(order)
+    for row, prediction in zip(order, tiny.predict([passengers[row] for row in order]), strict=True):
+        assert alike(prediction, together[row])
+    cut = rng.randrange(len(passengers) + 1)
+    parts = [*tiny.predict(passengers[:cut]), *tiny.predict(passengers[cut:])]
+    assert all(alike(one, other) for one, other in zip(parts, together, strict=True))
+    again = tiny.predict([msgspec.json.decode(msgspec.json.encode(one)) for one in passengers])
+    assert all(alike(one, other) for one, other in zip(again, together, strict=True))

@@ -16,8 +16,15 @@ from litestar import Litestar
 class Served:
     """Where it listens, and what runs on its event loop."""
 
-    def __init__(self, app: Litestar, http: str = "auto"):
-        config = uvicorn.Config(app, port=0, log_level="critical", http=http, timeout_graceful_shutdown=5)  # type: ignore[arg-type]
+    def __init__(self, app: Litestar, http: str = "auto", **settings: Any):
+        config = uvicorn.Config(
+            app,
+            port=0,
+            log_level="critical",
+            http=http,
+            timeout_graceful_shutdown=5,
+            **settings,  # type: ignore[arg-type]
+        )
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self.app = app
@@ -41,9 +48,9 @@ class Served:
 
 
 @contextmanager
-def serving(app: Litestar, http: str = "auto") -> Iterator[Served]:
-    """Serve until the block ends; the model is loaded when it begins."""
-    served = Served(app, http)
+def serving(app: Litestar, http: str = "auto", **settings: Any) -> Iterator[Served]:
+    """Serve until the block ends, with uvicorn's ``settings``; the model is loaded when it begins."""
+    served = Served(app, http, **settings)
     served.thread.start()
     for _ in range(1000):
         if served.server.started and (app.state.batcher.ready or app.state.batcher.failure):

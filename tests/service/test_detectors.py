@@ -4,7 +4,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from service.detectors import FIXED, HIGHEST, WIDTHS, CalibrationDetector, RankDetector
+from service.detectors import (
+    BETS,
+    EDGES,
+    FIXED,
+    FIXED_BETS,
+    FLOOR,
+    HIGHEST,
+    LOGIT_STEPS,
+    MEMORIES,
+    TILTS,
+    WIDTHS,
+    CalibrationDetector,
+    RankDetector,
+)  # fmt: skip
+from service.detectors import _fixed_bets as fixed_bets
 
 SHARES = np.array([0.4, 0.25, 0.2, 0.1, 0.05, 0.0])
 
@@ -163,3 +177,104 @@ def test_over_and_under_confidence_are_seen_though_the_mean_is_right() -> None:
             survived = bool(rng.random() < (truth if high else 1 - truth))
             evidence = max(evidence, detector.observe(served if high else 1 - served, survived))
         assert evidence > 1e7
+
+
+OUTCOMES = st.lists(st.tuples(st.floats(0.001, 0.999), st.booleans()), max_size=40)
+
+
+@given(OUTCOMES, st.floats(0, 0.3))
+def test_the_outcomes_test_knows_no_difference_between_the_classes(
+    outcomes: list[tuple[float, bool]], band: float
+) -> None:
+    one, mirrored = CalibrationDetector(band), CalibrationDetector(band)
+    for p, survived in outcomes:
+        evidence = one.observe(p, survived)
+        assert np.isfinite(evidence)
+        assert evidence >= 0
+        # At ½ itself, and at the middle's edges, a probability belongs to one of two sides.
+        if min(abs(p - 0.5), abs(p - 0.2), abs(p - 0.8)) > 1e-9:
+            assert mirrored.observe(1 - p, not survived) == pytest.approx(evidence, rel=1e-6)
+        else:
+            return
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=60),
+    st.lists(st.integers(0, 30), min_size=4, max_size=4),
+    st.integers(0, 2**32 - 1),
+)
+def test_ranks_lie_in_their_bins_and_the_bags_take_in_every_row(bins: list[int], counts: list[int], seed: int) -> None:
+    detector = RankDetector(np.array([counts], float), np.random.default_rng(seed))
+    bag = np.array(counts, float)
+    for one in bins:
+        bag[one] += 1
+        (rank,) = detector.ranks(np.array([[one]]))[0]
+        assert bag[:one].sum() / bag.sum() <= rank <= bag[: one + 1].sum() / bag.sum()
+        assert detector.counts[0].tolist() == bag.tolist()
+    evidence = detector.observe(np.array(bins)[:, None])
+    assert np.isfinite(evidence).all()
+    assert (evidence >= 0).all()
+    assert detector.evidence() == pytest.approx(evidence[-1])
+    detector.begin(slice(None), np.array([counts], float))
+    assert detector.evidence().tolist() == [0]
+    assert detector.counts[0].tolist() == counts
+
+
+def test_the_fixed_bets_are_tilts_of_the_middle_of_each_cell() -> None:
+    middles = (EDGES[1:] + EDGES[:-1]) / 2
+    for bet, (a, b) in enumerate(TILTS):
+        density = np.exp(a * (2 * middles - 1) + b * (2 * middles - 1) ** 2)
+        expected = density / (density * WIDTHS).sum()
+        assert fixed_bets()[:, bet] == pytest.approx(expected)
+        assert FIXED[:, bet] == pytest.approx(expected)
+    assert FIXED.shape == (len(WIDTHS), FIXED_BETS)
+    assert sum(WIDTHS) == 1
+
+
+def test_the_sums_of_ranks_are_those_written_out() -> None:
+    """Every bet of two variables, row by row, from the ranks: fixed densities, and histograms that forget."""
+    bins, counts = np.random.default_rng(11).integers(0, 3, (70, 2)), np.array([[4.0, 5.0, 1.0], [2.0, 0.0, 8.0]])
+    detector = RankDetector(counts, np.random.default_rng(12))
+    ranks = RankDetector(counts, np.random.default_rng(12)).ranks(bins)
+    evidence = detector.observe(bins)
+    sums, learned = np.zeros((2, BETS)), np.ones((2, len(WIDTHS), 2))
+    for row, pair in enumerate(ranks):
+        for variable, rank in enumerate(pair):
+            cell = int(np.searchsorted(EDGES, rank, "right")) - 1
+            factors = [*FIXED[cell], *(FLOOR + (1 - FLOOR) * learned[variable, cell])]
+            sums[variable] = (sums[variable] + 1) * factors
+            for bet, memory in enumerate(MEMORIES):
+                learned[variable, :, bet] *= 1 - 1 / memory
+                learned[variable, cell, bet] += 1 / memory / WIDTHS[cell]
+        assert evidence[row] == pytest.approx(sums.mean(axis=1))
+    assert detector.sums == pytest.approx(sums)
+    assert detector.densities == pytest.approx(learned)
+
+
+@pytest.mark.parametrize("band", [0.0, 0.05])
+@pytest.mark.parametrize("p", [0.03, 0.05, 0.1, 0.2, 0.4, 0.5, 0.6, 0.79, 0.8, 0.95, 0.97])
+def test_the_bets_on_outcomes_are_likelihood_ratios(p: float, band: float) -> None:
+    def ratios(m: float, sign: int, survived: bool) -> list[float]:
+        if not 0 < m < 1:
+            return [1.0] * len(LOGIT_STEPS)
+        rates = [1 / (1 + (1 - m) / m * np.exp(-sign * step)) for step in LOGIT_STEPS]
+        return [rate / m if survived else (1 - rate) / (1 - m) for rate in rates]
+
+    for survived in (True, False):
+        higher, lower = ratios(p + band, 1, survived), ratios(p - band, -1, survived)
+        middle = (higher, lower) if 0.2 <= p < 0.8 else ([1.0] * 5, [1.0] * 5)
+        expected = np.array([higher, lower, *middle, *((lower, higher) if p >= 0.5 else (higher, lower))])
+        detector = CalibrationDetector(band)
+        assert detector.observe(p, survived) == pytest.approx(expected.mean())
+        assert detector.sums == pytest.approx(expected)
+        assert detector.observe(p, survived) == pytest.approx(((expected + 1) * expected).mean())
+        detector.begin()
+        assert detector.sums.tolist() == np.zeros((6, 5)).tolist()
+
+
+def test_evidence_of_outcomes_stays_finite_whatever_comes() -> None:
+    detector = CalibrationDetector(0.0)
+    for _ in range(3000):
+        assert np.isfinite(detector.observe(1e-6, True))
+    assert detector.sums.max() == HIGHEST

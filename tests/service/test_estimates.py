@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -124,3 +124,97 @@ def test_the_stability_index_has_the_mean_that_is_printed_beside_it() -> None:
     assert pairs[0][1] == pytest.approx(4 * (1 / 400 + 1 / 891))
     assert stability_index(np.zeros(5), shares) == (0.0, 0.0)
     assert stability_index(np.array([10, 0]), np.array([0, 10]))[0] > 1
+
+
+PROBABILITIES = st.lists(st.floats(0.001, 0.999), min_size=1, max_size=60)
+COUNTS = st.lists(st.integers(0, 400), min_size=2, max_size=10)
+
+
+MIDDLES = st.lists(st.integers(0, FINE_BINS - 1), min_size=1, max_size=60).map(
+    lambda places: 1 / (1 + np.exp(8 - (np.array(places) + 0.5) / 12.5))
+)
+"""Probabilities in the middle of fine bins, so that 1 − p is in the mirrored bin."""
+
+
+@given(MIDDLES, st.floats(0.02, 0.98))
+def test_whoever_is_called_survivor_the_estimates_are_the_same(p: np.ndarray, training: float) -> None:
+    (counts, sums), (other, rest) = binned(p), binned(1 - p)
+    assert other.tolist() == counts[::-1].tolist()
+    here, there = expected_prevalence(counts, sums), expected_prevalence(other, rest)
+    assert there.value == pytest.approx(1 - here.value)
+    assert there.interval == pytest.approx((1 - here.interval[1], 1 - here.interval[0]), abs=1e-9)
+    right, also = expected_accuracy(counts, sums), expected_accuracy(other, rest)
+    assert also.value == pytest.approx(right.value)
+    assert also.interval == pytest.approx(right.interval, abs=1e-9)
+    live, mirrored = shifted_prevalence(counts, sums, training), shifted_prevalence(other, rest, 1 - training)
+    for one in (here, right, live):
+        assert 0 <= one.interval[0] <= one.value + 1e-9
+        assert one.value <= one.interval[1] + 1e-9 <= 1 + 2e-9
+    assert right.value >= max(here.value, 1 - here.value) - 1e-9
+    # A likelihood that is nearly flat has its maximum anywhere.
+    if np.abs(p - training).max() > 0.05:
+        assert mirrored.value == pytest.approx(1 - live.value, abs=1e-6)
+        assert mirrored.interval == pytest.approx((1 - live.interval[1], 1 - live.interval[0]), abs=1e-6)
+
+
+@given(PROBABILITIES, st.floats(0.05, 0.95), st.integers(2, 40))
+def test_more_of_the_same_rows_narrow_the_intervals_and_move_nothing(
+    probabilities: list[float], training: float, times: int
+) -> None:
+    assume(np.abs(np.array(probabilities) - training).max() > 0.05)
+    counts, sums = binned(np.array(probabilities))
+    for one, more in (
+        (expected_prevalence(counts, sums), expected_prevalence(times * counts, times * sums)),
+        (shifted_prevalence(counts, sums, training), shifted_prevalence(times * counts, times * sums, training)),
+    ):
+        assert more.value == pytest.approx(one.value, abs=1e-6)
+        assert more.interval[1] - more.interval[0] <= one.interval[1] - one.interval[0] + 1e-9
+
+
+@given(PROBABILITIES, st.floats(0.05, 0.95))
+def test_no_other_prevalence_is_likelier(probabilities: list[float], training: float) -> None:
+    counts, sums = binned(np.array(probabilities))
+    held = counts > 0
+    n, p = counts[held], sums[held] / counts[held]
+
+    def likelihood(prevalence: float) -> float:
+        return float((n * np.log(prevalence / training * p + (1 - prevalence) / (1 - training) * (1 - p))).sum())
+
+    found = shifted_prevalence(counts, sums, training)
+    best = likelihood(found.value)
+    assert best >= max(likelihood(one) for one in np.linspace(0.001, 0.999, 200)) - 1e-6
+    for end in found.interval:
+        # Where the likelihood has fallen by half of χ²'s 95 % point of one degree of freedom, or the range ends.
+        drop = best - likelihood(end)
+        assert drop <= stats.chi2.ppf(0.95, 1) / 2 + 1e-3
+        assert drop == pytest.approx(stats.chi2.ppf(0.95, 1) / 2, abs=1e-3) or not 1e-6 < end < 1 - 1e-6
+
+
+@given(COUNTS, st.data())
+def test_the_stability_index_is_a_distance_that_does_not_depend_on_the_order_of_bins(
+    live: list[int], data: st.DataObject
+) -> None:
+    other = data.draw(st.lists(st.integers(0, 400), min_size=len(live), max_size=len(live)))
+    order = data.draw(st.permutations(range(len(live))))
+    one, two = np.array(live), np.array(other)
+    if not one.sum() or not two.sum():
+        return
+    index, expected = stability_index(one, two)
+    assert index >= -1e-12
+    assert expected >= 0
+    assert stability_index(two, one) == pytest.approx((index, expected))
+    assert stability_index(one[order], two[order]) == pytest.approx((index, expected))
+    assert stability_index(one, one)[0] == 0
+    # Bins that never occur change nothing.
+    assert stability_index(np.append(one, 0), np.append(two, 0)) == pytest.approx((index, expected))
+    q, r = (one + 0.5)[(one > 0) | (two > 0)], (two + 0.5)[(one > 0) | (two > 0)]
+    entropies = [stats.entropy(a, b) for a, b in ((q, r), (r, q))]
+    assert index == pytest.approx(sum(entropies), abs=1e-9)
+
+
+@given(PROBABILITIES)
+def test_means_of_tenths_lie_in_them(probabilities: list[float]) -> None:
+    means = tenth_means(*binned(np.array(probabilities)))
+    assert means.shape == (10,)
+    for place, mean in enumerate(means):
+        assert place / 10 - 1e-9 <= mean <= (place + 1) / 10 + 1e-9
