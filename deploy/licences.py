@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "licences.md"
-LOCKS = {"core": "everywhere", "postgres": "with a PostgreSQL store"}
+LOCKS = {"core": "everywhere", "postgres": "with a PostgreSQL store", "bucket": "with a bundle in a bucket"}
 """Lock → when its packages are installed where the service runs."""
 
 ALLOWED = {

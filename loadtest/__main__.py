@@ -4,6 +4,8 @@
 ./run load --scenario ramp                  how much one replica carries, and a model of it
 ./run load capacity --target-rate 500 --p99 100
                                             how many replicas, by the last ramp (or --model its summary.json)
+./run load plan --requests-per-second 1e4 --p99 100
+                                            the same, with cores, memory, scrapes, store and cost; plan --help
 ./run load --scenario steady --rate 100 --time 2m --host http://127.0.0.1:8000
 ./run load --users 32                       closed model: each asks again when it has its answer
 ./run load --web                            locust's page on 127.0.0.1:8089
@@ -25,7 +27,7 @@ from typing import Any
 
 import msgspec
 
-from loadtest import capacity
+from loadtest import capacity, plan
 from loadtest.deck import RESULTS, deck_path
 from loadtest.key import key_headers
 from loadtest.own_service import OwnService, free_port, other_bundle
@@ -44,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0: every limit was kept; 1: one was not; 2: wrong use."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["capacity"]:
-        return plan(given[1:])
+        return count_replicas(given[1:])
+    if given[:1] == ["plan"]:
+        return make_plan(given[1:])
     parser = argparse.ArgumentParser(prog="./run load", formatter_class=argparse.RawDescriptionHelpFormatter,
                                      description=__doc__, epilog="scenarios:\n" + _scenarios()
                                      + "\nOther flags go to locust: ./run load --help-locust")  # fmt: skip
@@ -160,7 +164,7 @@ def make_deck(bundles: Sequence[Path], scenario: str, rest: Sequence[str]) -> No
         raise OSError("the right answers could not be computed; see above")
 
 
-def plan(arguments: Sequence[str]) -> int:
+def count_replicas(arguments: Sequence[str]) -> int:
     """How many replicas a rate needs."""
     parser = argparse.ArgumentParser(prog="./run load capacity", description="How many replicas a rate needs.")
     parser.add_argument("--target-rate", type=float, required=True, metavar="R", help="single predictions per second")
@@ -169,18 +173,12 @@ def plan(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.target_rate <= 0 or options.p99 <= 0:
         parser.error("--target-rate and --p99 are numbers above 0")
-    ramps = sorted(RESULTS.glob("*-ramp/summary.json"))
-    path = options.model or (ramps[-1] if ramps else None)
-    found: Any = msgspec.json.decode(path.read_bytes()).get("model") if path and path.exists() else None
-    if found is None:
-        print(f"load: {path or RESULTS} holds no capacity model; ./run load --scenario ramp makes one", file=sys.stderr)
+    model = _ramp_model(options.model)
+    if model is None:
         return 2
-    model = msgspec.convert(found, capacity.Model)
-    print(f"by {path}: an inference takes {model.a_ms:.2f} ms and {model.b_ms:.2f} ms a row")
     answer = capacity.replicas(model, options.target_rate, options.p99, random.Random(1))
     if answer is None:
-        idle = capacity.predict(model, 0.01 * model.most, random.Random(1))
-        print(f"no number of replicas: one that is idle has a p99 of {idle.p99_ms:.0f} ms already")
+        _tell_too_slow(model)
         return 1
     count, each = answer
     print(
@@ -188,6 +186,49 @@ def plan(arguments: Sequence[str]) -> int:
         f"batches of {each.batch_rows:.1f}, p50 {each.p50_ms:.0f} ms, p99 {each.p99_ms:.0f} ms"
     )
     return 0
+
+
+def make_plan(arguments: Sequence[str]) -> int:
+    """What a rate needs beside replicas."""
+    options = plan.parse(arguments)
+    rate = options.replica_rate
+    if rate is None:
+        model = _ramp_model(options.model)
+        if model is None:
+            return 2
+        rate = plan.replica_rate(model, options.requests_per_second, options.p99)
+        if rate is None:
+            _tell_too_slow(model)
+            return 1
+    replica = plan.Replica(rate=rate, cores=options.cores, mib=options.mib)
+    if options.host:
+        try:
+            size, series = plan.scraped(options.host)
+        except (OSError, ValueError) as error:
+            print(f"load: {options.host} gives no metrics: {error}", file=sys.stderr)
+            return 1
+        replica = msgspec.structs.replace(replica, scrape_bytes=size, scrape_series=series)
+    found = plan.plan(options.requests_per_second, replica, options.scrape_seconds)
+    print(plan.table(found, options.core_hour, options.store_rows_per_second, options.drift_run_length))
+    return 0
+
+
+def _ramp_model(path: Path | None) -> capacity.Model | None:
+    """A ramp's capacity model, the last one's by default; None, and a sentence, where there is none."""
+    ramps = sorted(RESULTS.glob("*-ramp/summary.json"))
+    path = path or (ramps[-1] if ramps else None)
+    found: Any = msgspec.json.decode(path.read_bytes()).get("model") if path and path.exists() else None
+    if found is None:
+        print(f"load: {path or RESULTS} holds no capacity model; ./run load --scenario ramp makes one", file=sys.stderr)
+        return None
+    model = msgspec.convert(found, capacity.Model)
+    print(f"by {path}: an inference takes {model.a_ms:.2f} ms and {model.b_ms:.2f} ms a row")
+    return model
+
+
+def _tell_too_slow(model: capacity.Model) -> None:
+    idle = capacity.predict(model, 0.01 * model.most, random.Random(1))
+    print(f"no number of replicas: one that is idle has a p99 of {idle.p99_ms:.0f} ms already")
 
 
 class _reloading:  # noqa: N801

@@ -133,6 +133,11 @@ class Companions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         found = self.by_ticket.get(_letters(passenger.ticket), ()) if own else ()
         return tuple(one for one in found if one.name != own)
 
+    def know(self, passenger: Passenger) -> bool:
+        """Whether the passenger is one of them, by ticket and name."""
+        name = _letters(passenger.name)
+        return any(one.name == name for one in self.by_ticket.get(_letters(passenger.ticket), ()))
+
 
 NO_COMPANIONS = Companions()
 

@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -17,6 +18,7 @@ import uvicorn
 from prometheus_client import disable_created_metrics
 
 from models.backend import bound_arenas
+from models.bucket import bundle_folder
 from models.cache import LogitCache
 from models.predictor import Predictor
 from service import export, keys, listening, logs, outcomes, score
@@ -118,14 +120,17 @@ def _serve(settings: Settings, tls: dict[str, Any], proxies: dict[str, Any]) -> 
         failures.append(reason)
         servers[0].should_exit = True
 
+    def load_any(reference: str, cache: LogitCache) -> Predictor:
+        keys = Path(settings.require_signature) if settings.require_signature else None
+        folder = bundle_folder(reference, Path(settings.bundles), keys)
+        return Predictor.load(folder, cache, settings.target_prevalence, keys)
+
     def load(metrics: Metrics) -> Predictor:
-        cache = LogitCache(settings.cache_rows, metrics.looked_up)
-        return Predictor.load(settings.bundle, cache, settings.target_prevalence, settings.require_signature)
+        return load_any(settings.bundle, LogitCache(settings.cache_rows, metrics.looked_up))
 
     def load_shadow() -> Predictor:
         assert settings.shadow is not None
-        cache = LogitCache(settings.cache_rows)
-        return Predictor.load(settings.shadow, cache, settings.target_prevalence, settings.require_signature)
+        return load_any(settings.shadow, LogitCache(settings.cache_rows))
 
     app = create_app(
         settings, load, on_ready=ready, on_failure=failed, make_store=lambda *told: make_store(settings, *told),

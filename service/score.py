@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 import msgspec
 
+from models.bucket import bundle_folder
 from models.bundle import BundleError
 from models.cache import LogitCache
 from models.files import AtomicFile
@@ -41,8 +42,9 @@ def main(arguments: Sequence[str]) -> int:
     """Score a file; 0 every row, 1 failed or some rows rejected, 2 wrong use."""
     options = _parser().parse_args(arguments)
     try:
+        folder = bundle_folder(options.bundle, options.bundles, options.require_signature)
         predictor = Predictor.load(
-            options.bundle, LogitCache(options.cache_rows), options.target_prevalence, options.require_signature
+            folder, LogitCache(options.cache_rows), options.target_prevalence, options.require_signature
         )
         scored, rejected = score(options.input, options.output, predictor)
     except (ScoreError, BundleError, PredictionError) as error:
@@ -235,7 +237,13 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("input", type=Path, metavar="IN.csv")
     parser.add_argument("output", type=Path, metavar="OUT.csv")
-    parser.add_argument("--bundle", default="artifacts/titanic", help="default: %(default)s")
+    parser.add_argument(
+        "--bundle", default="artifacts/titanic", help="a folder, or s3://BUCKET/PREFIX (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--bundles", type=Path, default=Path("artifacts/bundles"), metavar="DIR",
+        help="where bundles from s3:// are kept (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--require-signature", type=Path, metavar="KEYS",
         help="public keys, a PEM file or a folder of them; use only a bundle that one of them signed",

@@ -18,14 +18,22 @@ class SettingsError(ValueError):
 class Settings(Struct, frozen=True, kw_only=True):
     """The fields' descriptions are the help texts."""
 
-    bundle: Annotated[str, Meta(description="folder of the bundle to serve")] = "artifacts/titanic"
+    bundle: Annotated[
+        str,
+        Meta(
+            description="folder of the bundle to serve, or s3://BUCKET/PREFIX, with @VERSION for another than the last"
+        ),
+    ] = "artifacts/titanic"
+    bundles: Annotated[
+        str, Meta(min_length=1, description="folder where bundles from s3:// are kept, the four used last")
+    ] = "artifacts/bundles"
     require_signature: Annotated[
         Annotated[str, Meta(min_length=1)] | None,
         Meta(description="public keys, a PEM file or a folder of them; serve only what one of them signed"),
     ] = None
     shadow: Annotated[
         Annotated[str, Meta(min_length=1)] | None,
-        Meta(description="folder of a second bundle that answers nobody, and has its agreement with the first counted"),
+        Meta(description="a second bundle, that answers nobody, and has its agreement with the first counted"),
     ] = None
     host: Annotated[str, Meta(description="address to listen on; the default is reached from this machine only")] = (
         "127.0.0.1"

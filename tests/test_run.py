@@ -105,16 +105,21 @@ def test_set_up_once_found_again_and_made_anew_when_broken(project: Path) -> Non
         (["--store=postgres://h/d?a=b", "--port", "1"], {}, "postgres"),
         ([], {"EVENKEEL_STORE": "postgresql://h/d"}, "postgres"),
         (["--store", "s.sqlite"], {"EVENKEEL_STORE": "postgresql://h/d"}, "core"),
+        (["--bundle", "s3://b/p"], {}, "bucket"),
+        (["--shadow=s3://b/p", "--store", "postgresql://h/d"], {}, "bucket"),
+        (["pull", "s3://b/p"], {}, "bucket"),
+        ([], {"EVENKEEL_BUNDLE": "s3://b/p"}, "bucket"),
     ],
 )
-def test_a_postgresql_store_brings_its_driver(
+def test_a_database_and_a_bucket_bring_their_clients(
     monkeypatch: pytest.MonkeyPatch, flags: list[str], environment: dict[str, str], expected: str
 ) -> None:
-    monkeypatch.delenv("EVENKEEL_STORE", raising=False)
+    for name in ("EVENKEEL_STORE", "EVENKEEL_BUNDLE", "EVENKEEL_SHADOW"):
+        monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     script = runpy.run_path(str(ROOT / "run"), run_name="script")
-    assert script["with_driver"](flags) == expected
+    assert script["with_drivers"](flags) == expected
 
 
 def test_locks_are_hashed_and_name_no_address() -> None:

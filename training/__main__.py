@@ -1,4 +1,4 @@
-"""python -m training fit | evaluate | compare-losses | keygen | sign"""
+"""python -m training fit | evaluate | compare-losses | promote | keygen | sign | push | pull"""
 
 import argparse
 import sys
@@ -12,6 +12,7 @@ from models.backend import prepare
 from models.bundle import BundleError, read_bundle
 from models.files import write_whole
 from models.signature import SignatureError, make_keys, public_path, sign
+from training import lifecycle
 from training.finetune import Recipe
 from training.losses import LOSSES, PRESETS, LossChoice, LossError
 
@@ -219,6 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     vouch.set_defaults(run=_sign)
     vouch.add_argument("bundle", type=Path, metavar="BUNDLE")
     vouch.add_argument("--key", type=Path, required=True, metavar="KEY.pem", help="an Ed25519 private key")
+    lifecycle.add_commands(commands)
     return parser
 
 

@@ -121,7 +121,7 @@ def test_rules_follow_the_labels_that_their_names_state() -> None:
         if "record" in rule:
             level = rule["record"].split(":")[0].split("_")
             assert level[0] == "job"
-            assert set(level) <= {"job", "version", "field", "bin", "survived"}
+            assert set(level) <= {"job", "version", "field", "bin", "stream", "survived"}
 
 
 @pytest.mark.slow

@@ -1,0 +1,71 @@
+"""Rows per second that the prediction log's thread writes, from the first row queued to the last one committed.
+
+./run bench store_writes                              a SQLite file on this machine's disk
+python -m benchmarks.store_writes --store postgresql://…   another database; needs the extra postgres
+
+The store is the service's own, and nothing else runs in the process: what the event loop takes is in
+`./run bench outcomes`. Without passengers, as by default, and with all of their fields.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from benchmarks.harness.spread import spread
+from benchmarks.harness.tables import table
+from benchmarks.harness.texts import one_per_text
+from models.confidence import Confidence
+from models.predictor import Prediction
+from service.databases import database
+from service.metrics import Metrics
+from service.schemas import uuid7
+from service.store import Store
+
+ROWS = 100_000
+CHUNK = 1024
+CONFIDENCE = Confidence(
+    interval=(0, 1), prediction_set=(), coverage=0.9, margin=0, entropy_bits=0, typicality=1, abstain=True,
+    uncalibrated_probability=0.5, calibration=(), warnings=(),
+)  # fmt: skip
+
+
+def rows_per_second(url: str, inputs: str, rows: int) -> float:
+    store = Store(
+        database(url), Metrics(CollectorRegistry()), inputs=inputs, max_rows=10**9, max_days=90, queue_rows=1 << 20
+    )
+    store.start()
+    passengers = list(islice(one_per_text(), 1)) * CHUNK
+    predictions = [Prediction(False, 0.25, CONFIDENCE)] * CHUNK
+    ids = [[uuid7() for _ in range(CHUNK)] for _ in range(rows // CHUNK)]
+    start = time.perf_counter()
+    for some in ids:
+        store.log("0" * 12, some, passengers, predictions)
+    store.stop(600)
+    if store.failure is not None:
+        raise OSError(store.failure)
+    return len(ids) * CHUNK / (time.perf_counter() - start)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", help="postgresql:// URL (default: a SQLite file in a temporary folder)")
+    parser.add_argument("--quick", action="store_true", help="few rows")
+    options = parser.parse_args()
+    rounds, rows = (1, 4096) if options.quick else (5, ROWS)
+    found: dict[str, list[float]] = {"none": [], "passenger": []}
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(rounds):
+            for inputs, rates in found.items():
+                url = options.store or str(Path(folder) / f"{inputs}-{number}.sqlite")
+                rates.append(rows_per_second(url, inputs, rows))
+    print(table(["kept of a passenger", "rows/s"], [(inputs, str(spread(rates))) for inputs, rates in found.items()]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
