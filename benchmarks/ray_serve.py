@@ -1,4 +1,4 @@
-"""Two replicas on Ray Serve beside two plain ones behind HAProxy, on the same cores.
+"""Two replicas on Ray Serve, behind its proxy and behind HAProxy, beside two plain ones, on the same cores.
 
     ./run bench ray_serve [--quick]
 
@@ -43,7 +43,7 @@ SECONDS, WARM_SECONDS, SETTLE_SECONDS = 4.0, 1.5, 2.5
 """Who was stopped has time to find that all its parts are there."""
 ROWS, BATCH = 10_000, 500
 READY_SECONDS = 180.0
-NAMES = {"ray": "Ray Serve", "plain": "plain behind HAProxy"}
+NAMES = {"ray": "Ray Serve's proxy", "direct": "Ray Serve behind HAProxy", "plain": "plain behind HAProxy"}
 
 REPORT = """\
 {replicas} replicas each; requests per second, {rounds} rounds of {seconds:.0f} s:
@@ -59,7 +59,7 @@ class Side:
     """Processes that together serve on one port; stopped but while it is used as a context manager."""
 
     def __init__(self, name: str, scratch: Path):
-        self.name, self.scratch, self.port = name, scratch, free_port()
+        self.name, self.scratch, self.ports = name, scratch, {name: free_port()}
         self._processes: list[subprocess.Popen[bytes]] = []
         self._log = (scratch / f"{name}.log").open("w+b")
 
@@ -70,6 +70,15 @@ class Side:
                 env=child_variables(**variables), preexec_fn=die_with_parent,
             )
         )  # fmt: skip
+
+    def balance(self, configuration: str) -> None:
+        """Start HAProxy; raises Unavailable."""
+        haproxy = shutil.which("haproxy")
+        if haproxy is None:
+            raise Unavailable("haproxy is not installed; on Debian: apt-get install haproxy")
+        path = self.scratch / f"{self.name}.cfg"
+        path.write_text(configuration)
+        self.start(haproxy, "-db", "-f", path)
 
     def wait(self, url: str, ready: Callable[[bytes], bool] = lambda _: True) -> None:
         """Until it answers as it has to; raises Unavailable."""
@@ -109,9 +118,6 @@ class Side:
 def plain(bundle: Path, scratch: Path, cache_rows: int) -> Side:
     """python -m service, twice, behind deploy/haproxy/haproxy.cfg."""
     side = Side("plain", scratch)
-    haproxy = shutil.which("haproxy")
-    if haproxy is None:
-        raise Unavailable("haproxy is not installed; on Debian: apt-get install haproxy")
     text = (ROOT / "deploy" / "haproxy" / "haproxy.cfg").read_text()
     for number in range(1, 4):
         port, line = free_port(), f"server replica{number} 127.0.0.1:800{number}"
@@ -124,9 +130,8 @@ def plain(bundle: Path, scratch: Path, cache_rows: int) -> Side:
             "--state", scratch / f"plain{number}", "--store", scratch / "plain.sqlite", "--log-requests", "problems",
         )  # fmt: skip
         side.wait(f"http://127.0.0.1:{port}/health/ready")
-    (scratch / "haproxy.cfg").write_text(text.replace("127.0.0.1:8000", f"127.0.0.1:{side.port}"))
-    side.start(haproxy, "-db", "-f", scratch / "haproxy.cfg")
-    side.wait(f"http://127.0.0.1:{side.port}/health/ready")
+    side.balance(text.replace("127.0.0.1:8000", f"127.0.0.1:{side.ports['plain']}"))
+    side.wait(f"http://127.0.0.1:{side.ports['plain']}/health/ready")
     return side
 
 
@@ -137,7 +142,7 @@ def ray(bundle: Path, scratch: Path, cache_rows: int) -> Side:
         raise Unavailable("the environment cluster could not be made")
     text = (ROOT / "deploy" / "ray" / "serve.yaml").read_text()
     for old, new in (
-        ("port: 8000", f"port: {side.port}"), ("bundle: artifacts/titanic", f"bundle: {bundle}"),
+        ("port: 8000", f"port: {side.ports['ray']}"), ("bundle: artifacts/titanic", f"bundle: {bundle}"),
         ("store: artifacts/state/predictions.sqlite", f"store: {scratch}/ray.sqlite"),
         ("log_requests:", f"cache_rows: {cache_rows}\n      state: {scratch}/ray\n      log_requests:"),
     ):  # fmt: skip
@@ -148,53 +153,61 @@ def ray(bundle: Path, scratch: Path, cache_rows: int) -> Side:
         ROOT / "run", "cluster", "ray", "start", "--head", "--block", "--port", free_port(), "--dashboard-port", number,
         "--temp-dir", scratch / "r", "--num-cpus", cores(), "--object-store-memory", 100_000_000,
         "--dashboard-agent-listen-port", free_port(), "--ray-client-server-port", free_port(),
+        RAY_SERVE_ENABLE_DIRECT_INGRESS="1",
     )  # fmt: skip
     side.wait(f"{dashboard}/api/serve/applications/")
     command = [ROOT / "run", "cluster", "serve", "deploy", scratch / "serve.yaml", "--address", dashboard]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=child_variables())
     if done.returncode:
         raise Unavailable(f"serve deploy failed: {done.stdout}{done.stderr}"[-300:])
-    side.wait(f"{dashboard}/api/serve/applications/", lambda content: b'"status":"RUNNING"' in content.replace(b" ", b""))
-    side.wait(f"http://127.0.0.1:{side.port}/health/ready")
+    side.wait(
+        f"{dashboard}/api/serve/applications/", lambda content: b'"status":"RUNNING"' in content.replace(b" ", b"")
+    )
+    side.wait(f"http://127.0.0.1:{side.ports['ray']}/health/ready")
+    side.ports["direct"] = free_port()
+    text = (ROOT / "deploy" / "ray" / "haproxy.cfg").read_text()
+    side.balance(text.replace("127.0.0.1:8080", f"127.0.0.1:{side.ports['direct']}"))
+    side.wait(f"http://127.0.0.1:{side.ports['direct']}/health/ready")
     return side
 
 
 def measure(options: Options) -> Result:
     rng = np.random.default_rng(0)
+    turns: Any = {name: {} for name in NAMES}
     with _sides(options.bundle, 0) as sides:
-        requests = {name: {load: _requests(side.port, LOADS[load][0]) for load in LOADS} for name, side in sides.items()}
-        turns: Any = {name: {load: [] for load in LOADS} for name in sides}
-        for number in range(options.rounds(ROUNDS, 1)):
-            say(f"round {number + 1}")
-            for load in LOADS:
-                for name in rng.permutation(list(sides)).tolist():
-                    turns[name][load].append(_turn(sides[name], requests[name][load], LOADS[load][1], options))
+        for load, (rows, clients) in LOADS.items():
+            _compare(sides, load, rows, clients, turns, rng, options)
         say("the same answers")
         difference = _difference(sides, rng, 1000 if options.quick else ROWS)
     with _sides(options.bundle, 1 << 16) as sides:
-        cached: Any = {name: [] for name in sides}
-        requests = {name: {"": _requests(side.port, 1)} for name, side in sides.items()}
-        for number in range(options.rounds(ROUNDS, 1)):
-            say(f"cached, round {number + 1}")
-            for name in rng.permutation(list(sides)).tolist():
-                cached[name].append(_turn(sides[name], requests[name][""], 32, options))
-    for name in turns:
-        turns[name]["1 row, 32 clients, cached"] = cached[name]
+        _compare(sides, "1 row, 32 clients, cached", 1, 32, turns, rng, options)
     return {"turns": turns, "difference": difference, "ray": _version()}
 
 
+def _compare(
+    sides: Sequence[Side], load: str, rows: int, clients: int, turns: Any, rng: np.random.Generator, options: Options
+) -> None:
+    """All rounds of one load, into ``turns``."""
+    found = {name: (side, port, _requests(port, rows)) for side in sides for name, port in side.ports.items()}
+    for number in range(options.rounds(ROUNDS, 1)):
+        say(f"{load}, round {number + 1}")
+        for name in rng.permutation(list(found)).tolist():
+            side, port, requests = found[name]
+            turns[name].setdefault(load, []).append(_turn(side, port, requests, clients, options))
+
+
 @contextmanager
-def _sides(bundle: Path, cache_rows: int) -> Iterator[dict[str, Side]]:
+def _sides(bundle: Path, cache_rows: int) -> Iterator[list[Side]]:
     with ExitStack() as stack:
         # Not in artifacts/: paths of Ray's sockets have to be short.
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)))
-        found = {}
+        found = []
         for make in (plain, ray):
             say(f"starting {make.__name__}")
             side = make(bundle, scratch, cache_rows)
             stack.callback(side.close)
             side.__exit__()
-            found[side.name] = side
+            found.append(side)
         yield found
 
 
@@ -206,27 +219,32 @@ def _requests(port: int, rows: int) -> list[bytes]:
     return [request(port, "/v1/predict/batch", {"passengers": part}) for part in parts]
 
 
-def _turn(side: Side, requests: Sequence[bytes], clients: int, options: Options) -> dict[str, Any]:
+def _turn(side: Side, port: int, requests: Sequence[bytes], clients: int, options: Options) -> dict[str, Any]:
     seconds, warm_seconds = (1.0, 0.5) if options.quick else (SECONDS, WARM_SECONDS)
     with side:
-        turn = drive(side.port, requests, clients, seconds, warm_seconds)
+        turn = drive(port, requests, clients, seconds, warm_seconds)
     return {"rate": turn.rate, "failed": turn.failed, "p50": 1e3 * float(np.median(turn.seconds or [np.inf]))}
 
 
-def _difference(sides: dict[str, Side], rng: np.random.Generator, rows: int) -> dict[str, Any]:
-    """Largest difference of a probability between the sides, of passengers who are no real ones."""
-    made = [body(parse_passenger({field: row[column] for field, column in COLUMNS.items()})) for row in mixed_rows(rng, rows)]
-    answers = {}
-    for name, side in sides.items():
+def _difference(sides: Sequence[Side], rng: np.random.Generator, rows: int) -> dict[str, Any]:
+    """Largest difference of a probability from the plain side's, of passengers who are no real ones."""
+    made = [
+        body(parse_passenger({field: row[column] for field, column in COLUMNS.items()}))
+        for row in mixed_rows(rng, rows)
+    ]
+    answers: dict[str, np.ndarray] = {}
+    for side in sides:
         with side:
-            answers[name] = np.concatenate([_ask(side, made[at : at + BATCH]) for at in range(0, rows, BATCH)])
-    return {"rows": rows, "largest": float(np.abs(answers["ray"] - answers["plain"]).max())}
+            for name, port in side.ports.items():
+                answers[name] = np.concatenate([_ask(port, made[at : at + BATCH]) for at in range(0, rows, BATCH)])
+    others = {name: float(np.abs(found - answers["plain"]).max()) for name, found in answers.items() if name != "plain"}
+    return {"rows": rows, "largest": others}
 
 
-def _ask(side: Side, passengers: Sequence[Any]) -> np.ndarray:
+def _ask(port: int, passengers: Sequence[Any]) -> np.ndarray:
     content = msgspec.json.encode({"passengers": passengers})
     asked = urllib.request.Request(
-        f"http://127.0.0.1:{side.port}/v1/predict/batch", content, {"Content-Type": "application/json"}
+        f"http://127.0.0.1:{port}/v1/predict/batch", content, {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(asked, timeout=120) as answer:
         return np.array([one["probability"] for one in json.load(answer)["predictions"]])
@@ -251,27 +269,32 @@ def _version() -> str:
 def report(result: Result) -> str:
     turns = result["turns"]
     loads = list(turns["ray"])
+    others = [name for name in NAMES if name != "plain"]
 
-    def rates(name: str, load: str) -> list[float]:
-        return [one["rate"] for one in turns[name][load]]
+    def figures(name: str, load: str, figure: str) -> list[float]:
+        return [one[figure] for one in turns[name][load]]
 
-    rows = [
-        (load, *(spread(rates(name, load)) for name in NAMES), ratio(rates("ray", load), rates("plain", load)))
-        for load in loads
-    ]
-    waits = [(load, *(spread([one["p50"] for one in turns[name][load]]) for name in NAMES)) for load in loads]
-    failed = {name: sum(one["failed"] for load in loads for one in turns[name][load]) for name in NAMES}
+    def parts(load: str) -> list[object]:
+        rates = {name: figures(name, load, "rate") for name in NAMES}
+        return [load, *map(spread, rates.values()), *(ratio(rates[name], rates["plain"]) for name in others)]
+
+    failed = {name: sum(sum(figures(name, load, "failed")) for load in loads) for name in NAMES}
     difference = result["difference"]
+    largest = ", ".join(f"{NAMES[name]} {found:.1e}" for name, found in difference["largest"].items())
     return REPORT.format(
         replicas=REPLICAS, rounds=len(turns["ray"][loads[0]]), seconds=SECONDS,
-        rates=table(("requests", *NAMES.values(), "Ray Serve ÷ plain, round by round"), rows),
-        latency=table(("requests", *NAMES.values()), waits),
+        rates=table(("requests", *NAMES.values(), *(f"{NAMES[name]} ÷ plain" for name in others)), map(parts, loads)),
+        latency=table(
+            ("requests", *NAMES.values()),
+            [[load, *(spread(figures(name, load, "p50")) for name in NAMES)] for load in loads],
+        ),
         notes=bullets(
             [
-                f"Failed requests: {', '.join(f'{NAMES[name]} {count}' for name, count in failed.items())}.",
-                f"Largest difference between the sides' probabilities, {difference['rows']:,} passengers: "
-                f"{difference['largest']:.1e}.",
-                f"Ray {result['ray']}, deploy/ray/serve.yaml; HAProxy with deploy/haproxy/haproxy.cfg.",
+                f"Failed requests: {', '.join(f'{NAMES[name]} {count:.0f}' for name, count in failed.items())}.",
+                f"Largest difference of a probability from the plain side's, of {difference['rows']:,} passengers: "
+                f"{largest}.",
+                f"Ray {result['ray']} with deploy/ray/serve.yaml and deploy/ray/haproxy.cfg; HAProxy with "
+                "deploy/haproxy/haproxy.cfg. Ratios are of each round.",
             ]
         ),
     )  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.serve._private import replica as of_ray
 
 from deploy.ray.arguments import as_flags, replica_settings
 from deploy.ray.replica import Replica
@@ -53,7 +54,18 @@ def evenkeel(arguments: Mapping[str, Any]) -> serve.Application:
     def build() -> Replica:
         # Paths are those of the project's folder on this machine.
         os.chdir(ROOT)
-        return Replica(replica_settings(flags, os.environ, ray.util.get_node_ip_address()))
+        host = ray.util.get_node_ip_address()
+        _listen_there_only(host)
+        return Replica(replica_settings(flags, os.environ, host))
 
     deployment = serve.deployment(serve.ingress(build)(Evenkeel), name="Evenkeel")
     return deployment.options(**OPTIONS).bind()
+
+
+def _listen_there_only(host: str) -> None:
+    """Keep the replica's port for other deployments at this machine's address in the cluster.
+
+    Ray opens it at every address whatever the cluster's is, and takes pickled objects from who connects.
+    """
+    add_port = of_ray.add_port_to_grpc_server
+    of_ray.add_port_to_grpc_server = lambda server, address: add_port(server, address.replace("[::]", host))

@@ -1,4 +1,4 @@
-"""The service on a real Ray Serve: two replicas that are one service, each scraped, replaced without a failed request."""
+"""The service on a real Ray Serve: two replicas are one service, each is scraped, and none is missed when replaced."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ from loadtest.deck import build
 from loadtest.mixes import read_passengers
 from loadtest.own_service import other_bundle
 from tests.conftest import ROOT
-from tests.deploy.programs import free_port, need, prometheus_of, query, running, running_service, wait
+from tests.deploy.programs import free_port, prometheus_of, query, running, running_service, wait
 from tests.loadtest.test_command import LIMITS
 from tests.loadtest.test_command import python as load_python
 from tests.loadtest.test_replicas import CLIENTS, load
@@ -31,7 +31,20 @@ pytestmark = pytest.mark.slow
 ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\d+\.\d+;? ?")
 JSON, MSGPACK = {"Content-Type": "application/json"}, {"Accept": "application/msgpack"}
 WOMAN = {"pclass": 1, "sex": "female"}
-VARYING = {"date", "server", "x-request-id", "traceparent", "server-timing", "transfer-encoding", "content-length", "etag"}
+PATHS = (
+    "/", "/page/app.js", "/schema", "/schema/openapi.json", "/v2", "/v2/models/titanic", "/v2/health/ready",
+    "/health/live", "/health/ready", "/v1/nowhere",
+)  # fmt: skip
+VARYING = {
+    "date",
+    "server",
+    "x-request-id",
+    "traceparent",
+    "server-timing",
+    "transfer-encoding",
+    "content-length",
+    "etag",
+}
 
 
 class Cluster(NamedTuple):
@@ -80,12 +93,16 @@ def cluster(bundle_folder: Path) -> Iterator[Cluster]:
         flags = ["--port", free_port(), "--dashboard-port", dashboard, "--temp-dir", folder / "ray", "--num-cpus", 2]
         flags += ["--dashboard-agent-listen-port", free_port(), "--ray-client-server-port", free_port()]
         flags += ["--object-store-memory", 100_000_000]
-        with running([ROOT / "run", "cluster", "ray", "start", "--head", "--block", *flags], folder / "ray.log") as head:
+        with running(
+            [ROOT / "run", "cluster", "ray", "start", "--head", "--block", *flags], folder / "ray.log"
+        ) as head:
             found = Cluster(f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{dashboard}", folder, head)
             try:
                 wait(lambda: httpx.get(f"{found.dashboard}/api/serve/applications/").status_code == 200, 60)
                 found.deploy(bundle_folder)
-                wait(lambda: len(found.targets()) == 2 and httpx.get(f"{found.url}/health/ready").status_code == 200, 90)
+                wait(
+                    lambda: len(found.targets()) == 2 and httpx.get(f"{found.url}/health/ready").status_code == 200, 90
+                )
                 yield found
             finally:
                 started = descendants(head.pid)
@@ -129,15 +146,17 @@ def exchanges(url: str) -> Iterator[tuple[str, httpx.Response]]:
     tensors = {"inputs": [{"name": name, "datatype": kind, "shape": [1], "data": [value]}
                for name, kind, value in (("pclass", "INT64", 3), ("sex", "BYTES", "male"))]}  # fmt: skip
     with httpx.Client(base_url=url, timeout=60) as client:
-        for path in ("/", "/page/app.js", "/schema", "/schema/openapi.json", "/v2", "/v2/models/titanic", "/v2/health/ready",
-                     "/health/live", "/health/ready", "/v1/nowhere"):  # fmt: skip
+        for path in PATHS:
             yield f"GET {path}", client.get(path)
         yield "HEAD", client.head("/v1/model")
         yield "OPTIONS", client.options("/v1/predict")
         yield "one", client.post("/v1/predict", json=WOMAN)
         yield "MessagePack", client.post("/v1/predict", json=WOMAN, headers=MSGPACK)
         yield "batch", client.post("/v1/predict/batch", json={"passengers": rows}, headers={"Accept-Encoding": "gzip"})
-        yield "stream", client.post("/v1/predict/stream", content=lines, headers={"Content-Type": "application/x-ndjson"})
+        yield (
+            "stream",
+            client.post("/v1/predict/stream", content=lines, headers={"Content-Type": "application/x-ndjson"}),
+        )
         yield "tensors", client.post("/v2/models/titanic/infer", json=tensors)
         yield "explain", client.post("/v1/explain", json=WOMAN)
         yield "faulty", client.post("/v1/predict", json={"pclass": 4, "sex": "f", "x": 1})
