@@ -1,4 +1,4 @@
-"""A folder of this machine that one replica at a time holds: where it is scraped, and what its drift tests have seen."""
+"""A folder that one replica at a time holds: where it is scraped, and what its drift tests have seen."""
 
 import fcntl
 import json

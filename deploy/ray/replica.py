@@ -21,8 +21,8 @@ Send = Callable[[Message], Awaitable[None]]
 LOOK_SECONDS = 0.05
 EVENTS = "/v1/drift/events"
 EVENTS_SECONDS = 10.0
-"""Ray Serve lets a replica end when its requests have ended, and does not tell it before that it shall. So a stream that
-would go on for ever ends after this; who follows it comes back by itself, perhaps to another replica."""
+"""Ray Serve lets a replica end when its requests have ended, and does not tell it before that it shall. So a stream
+that would go on for ever ends after this; who follows it comes back by itself, perhaps to another replica."""
 END: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 
 

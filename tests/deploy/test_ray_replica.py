@@ -90,7 +90,7 @@ class Loader:
 
 @asynccontextmanager
 async def living(replica: Replica) -> AsyncIterator[dict[str, Any]]:
-    """Its life by the ASGI protocol, as Ray Serve leads it: what startup was answered with, and at last the shutdown."""
+    """Its life by the ASGI protocol, as Ray Serve leads it; what startup was answered with."""
     said: asyncio.Queue[Any] = asyncio.Queue()
     asked: asyncio.Queue[Any] = asyncio.Queue()
     asked.put_nowait({"type": "lifespan.startup"})
