@@ -86,7 +86,8 @@ class Side:
         while time.monotonic() < end:
             if any(one.poll() is not None for one in self._processes):
                 break
-            with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(url, timeout=5) as answer:
+            asked = urllib.request.Request(url, headers=_token())
+            with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(asked, timeout=5) as answer:
                 if ready(answer.read()):
                     return
             time.sleep(0.1)
@@ -259,6 +260,12 @@ def _with_descendants(pids: set[int]) -> set[int]:
     while more := {child for child, parent in parents.items() if parent in pids} - pids:
         pids = pids | more
     return pids
+
+
+def _token() -> dict[str, str]:
+    """What Ray's dashboard wants to see."""
+    path = interpreter("cluster").parents[1] / "ray-token"
+    return {"Authorization": f"Bearer {path.read_text()}"} if path.exists() else {}
 
 
 def _version() -> str:

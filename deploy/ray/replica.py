@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,9 @@ END: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 class OwnServer(Server):
     """Without signals: they are Ray's."""
 
-    capture_signals = nullcontext
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 class Replica:
@@ -81,6 +82,7 @@ class Replica:
         try:
             await self._app(scope, ended, begun)  # type: ignore[arg-type]
         finally:
+            self._listener.close()
             self._place.leave()
 
     async def _open(self, complete: Message) -> Message:

@@ -75,8 +75,13 @@ class Cluster(NamedTuple):
 
     def status(self) -> Any:
         """What Ray Serve says of the application."""
-        answer = httpx.get(f"{self.dashboard}/api/serve/applications/", timeout=10).json()
-        return answer["applications"]["evenkeel"]
+        return self.details().json()["applications"]["evenkeel"]
+
+    def details(self) -> httpx.Response:
+        """The dashboard's answer, for who has the token."""
+        token = (ROOT / ".venv-cluster" / "ray-token").read_text()
+        headers = {"Authorization": f"Bearer {token}"}
+        return httpx.get(f"{self.dashboard}/api/serve/applications/", timeout=10, headers=headers)
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +103,15 @@ def cluster(bundle_folder: Path) -> Iterator[Cluster]:
         ) as head:
             found = Cluster(f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{dashboard}", folder, head)
             try:
-                wait(lambda: httpx.get(f"{found.dashboard}/api/serve/applications/").status_code == 200, 60)
+                wait(lambda: found.details().status_code == 200, 60)
                 found.deploy(bundle_folder)
                 wait(
                     lambda: len(found.targets()) == 2 and httpx.get(f"{found.url}/health/ready").status_code == 200, 90
                 )
                 yield found
+            except BaseException:
+                print((folder / "ray.log").read_text()[-3000:])
+                raise
             finally:
                 started = descendants(head.pid)
         left = [pid for pid in started if Path(f"/proc/{pid}").exists()]
@@ -137,6 +145,11 @@ def test_nothing_of_it_listens_beyond_this_machine(cluster: Cluster) -> None:
     found = listening(descendants(cluster.head.pid))
     assert "0100007F" in found
     assert found <= {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
+
+
+def test_who_has_no_token_is_told_nothing_and_can_change_nothing(cluster: Cluster) -> None:
+    for path in ("/api/serve/applications/", "/api/jobs/", "/api/version"):
+        assert httpx.get(cluster.dashboard + path, timeout=10).status_code == 401, path
 
 
 def exchanges(url: str) -> Iterator[tuple[str, httpx.Response]]:
