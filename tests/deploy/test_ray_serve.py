@@ -31,6 +31,7 @@ pytestmark = pytest.mark.slow
 ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\d+\.\d+;? ?")
 JSON, MSGPACK = {"Content-Type": "application/json"}, {"Accept": "application/msgpack"}
 WOMAN = {"pclass": 1, "sex": "female"}
+TOKEN = ROOT / ".venv-cluster" / "ray-token"
 PATHS = (
     "/", "/page/app.js", "/schema", "/schema/openapi.json", "/v2", "/v2/models/titanic", "/v2/health/ready",
     "/health/live", "/health/ready", "/v1/nowhere",
@@ -79,8 +80,7 @@ class Cluster(NamedTuple):
 
     def details(self) -> httpx.Response:
         """The dashboard's answer, for who has the token."""
-        token = (ROOT / ".venv-cluster" / "ray-token").read_text()
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {TOKEN.read_text()}"}
         return httpx.get(f"{self.dashboard}/api/serve/applications/", timeout=10, headers=headers)
 
 
@@ -103,7 +103,7 @@ def cluster(bundle_folder: Path) -> Iterator[Cluster]:
         ) as head:
             found = Cluster(f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{dashboard}", folder, head)
             try:
-                wait(lambda: found.details().status_code == 200, 60)
+                wait(lambda: TOKEN.exists() and found.details().status_code == 200, 60)
                 found.deploy(bundle_folder)
                 wait(
                     lambda: len(found.targets()) == 2 and httpx.get(f"{found.url}/health/ready").status_code == 200, 90
