@@ -93,7 +93,12 @@ def cluster(bundle_folder: Path) -> Iterator[Cluster]:
             pytest.fail(reason)
         pytest.skip(reason)
     # Not pytest's folder: paths of sockets have to be short.
-    with tempfile.TemporaryDirectory(prefix="evenkeel-", ignore_cleanup_errors=True) as name:
+    with (
+        tempfile.TemporaryDirectory(prefix="evenkeel-", ignore_cleanup_errors=True) as name,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        # There is no other machine that replicas could move to when this one goes.
+        patch.setenv("RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "0")
         folder, dashboard = Path(name), free_port()
         flags = ["--port", free_port(), "--dashboard-port", dashboard, "--temp-dir", folder / "ray", "--num-cpus", 2]
         flags += ["--dashboard-agent-listen-port", free_port(), "--ray-client-server-port", free_port()]
