@@ -154,7 +154,6 @@ def ray(bundle: Path, scratch: Path, cache_rows: int) -> Side:
         ROOT / "run", "cluster", "ray", "start", "--head", "--block", "--port", free_port(), "--dashboard-port", number,
         "--temp-dir", scratch / "r", "--num-cpus", cores(), "--object-store-memory", 100_000_000,
         "--dashboard-agent-listen-port", free_port(), "--ray-client-server-port", free_port(),
-        RAY_SERVE_ENABLE_DIRECT_INGRESS="1",
     )  # fmt: skip
     side.wait(f"{dashboard}/api/serve/applications/")
     command = [ROOT / "run", "cluster", "serve", "deploy", scratch / "serve.yaml", "--address", dashboard]

@@ -8,7 +8,6 @@ from pathlib import Path
 from models.files import write_whole
 
 MOST_PLACES = 1000
-TARGET = "target.json"
 
 
 class Place:
@@ -22,6 +21,8 @@ class Place:
         """Take hold of it; raises OSError."""
         for number in range(MOST_PLACES):
             self.folder = folder / str(number)
+            # Beside it: Prometheus takes a pattern for a file's name, not for a folder's.
+            self.target = folder / f"{number}.json"
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
             try:
@@ -32,14 +33,14 @@ class Place:
         raise OSError(f"all {MOST_PLACES} places of {folder} are taken")
 
     def tell(self, host: str, port: int) -> None:
-        """Say where the replica can be scraped, as Prometheus' file_sd_configs read it.
+        """Say in ``FOLDER/N.json`` where the replica can be scraped, as Prometheus' file_sd_configs read it.
 
         The name of the place is the series' instance: after a restart they go on as the same.
         """
         target = {"targets": [f"{host}:{port}"], "labels": {"instance": f"{host}/{self.folder.name}"}}
-        write_whole(self.folder / TARGET, json.dumps([target]))
+        write_whole(self.target, json.dumps([target]))
 
     def leave(self) -> None:
         """Let go of it; whoever scrapes is told first."""
-        (self.folder / TARGET).unlink(missing_ok=True)
+        self.target.unlink(missing_ok=True)
         os.close(self._lock)

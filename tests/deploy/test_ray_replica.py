@@ -15,12 +15,13 @@ from litestar import Litestar
 
 from deploy.ray import replica as module
 from deploy.ray.arguments import as_flags, replica_settings
-from deploy.ray.place import TARGET, Place
+from deploy.ray.place import Place
 from deploy.ray.replica import EVENTS, Replica
 from models.bundle import Bundle
 from service.app import create_app
 from service.settings import Settings, SettingsError
 from tests.conftest import ROOT
+from tests.deploy.programs import check, need
 from tests.service.test_batcher import Echo
 
 HOLD = "import sys; from pathlib import Path; from deploy.ray.place import Place; p = Place(Path(sys.argv[1])); "
@@ -39,15 +40,19 @@ def test_a_place_is_held_by_one_and_passes_to_the_next_when_its_holder_is_killed
     holder.kill()
     holder.communicate()
     # What the killed one had said is written over by its successor, and taken back when that one leaves.
-    assert (tmp_path / "1" / TARGET).exists()
+    assert (tmp_path / "1.json").exists()
     second = Place(tmp_path)
     assert second.folder.name == "1"
     second.tell("127.0.0.1", 2)
-    told = json.loads((tmp_path / "1" / TARGET).read_text())
+    told = json.loads((tmp_path / "1.json").read_text())
     assert told == [{"targets": ["127.0.0.1:2"], "labels": {"instance": "127.0.0.1/1"}}]
     for one in (first, second, third):
         one.leave()
-    assert list(tmp_path.glob(f"*/{TARGET}")) == []
+    assert list(tmp_path.glob("*.json")) == []
+
+
+def test_promtool_accepts_the_configuration() -> None:
+    check(need("promtool"), "check", "config", ROOT / "deploy" / "ray" / "prometheus.yml")
 
 
 def test_arguments_are_settings_by_name_and_others_are_refused() -> None:
@@ -116,11 +121,11 @@ def test_a_replica_begins_with_its_model_and_is_asked_by_the_proxy_and_at_its_ow
     loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "EVENTS_SECONDS", 0.5)
-    target = tmp_path / "replicas" / "0" / TARGET
+    target = tmp_path / "replicas" / "0.json"
 
     async def life() -> None:
         replica = Replica(settings(tmp_path))
-        assert loader.settings.state == str(target.parent)
+        assert loader.settings.state == str(tmp_path / "replicas" / "0")
         assert not target.exists()
         async with living(replica) as begun:
             assert begun["type"] == "lifespan.startup.complete"
@@ -155,4 +160,4 @@ def test_a_replica_whose_bundle_is_no_good_does_not_begin(
             assert begun == {"type": "lifespan.startup.failed", "message": "model.safetensors was changed"}
 
     asyncio.run(life())
-    assert list(tmp_path.glob(f"replicas/*/{TARGET}")) == []
+    assert list(tmp_path.glob("replicas/*.json")) == []

@@ -22,7 +22,7 @@ from loadtest.deck import build
 from loadtest.mixes import read_passengers
 from loadtest.own_service import other_bundle
 from tests.conftest import ROOT
-from tests.deploy.programs import free_port, prometheus_of, query, running, running_service, wait
+from tests.deploy.programs import free_port, need, prometheus_of, query, running, running_service, wait
 from tests.loadtest.test_command import LIMITS
 from tests.loadtest.test_command import python as load_python
 from tests.loadtest.test_replicas import CLIENTS, load
@@ -31,6 +31,8 @@ pytestmark = pytest.mark.slow
 ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\d+\.\d+;? ?")
 JSON, MSGPACK = {"Content-Type": "application/json"}, {"Accept": "application/msgpack"}
 WOMAN = {"pclass": 1, "sex": "female"}
+SLOTS = 8
+"""Servers of deploy/ray/haproxy.cfg."""
 TOKEN = ROOT / ".venv-cluster" / "ray-token"
 PATHS = (
     "/", "/page/app.js", "/schema", "/schema/openapi.json", "/v2", "/v2/models/titanic", "/v2/health/ready",
@@ -49,9 +51,11 @@ VARYING = {
 
 
 class Cluster(NamedTuple):
-    """Ray on this machine, with the service's address, its dashboard's, and the folder of what the replicas keep."""
+    """Ray on this machine: the service's address by Ray's proxy and by HAProxy, the dashboard's, and the folder of what
+    the replicas keep."""
 
     url: str
+    past_proxy: str
     dashboard: str
     folder: Path
     head: subprocess.Popen[bytes]
@@ -71,7 +75,7 @@ class Cluster(NamedTuple):
 
     def targets(self) -> list[str]:
         """Where the replicas say that they can be scraped."""
-        files = (self.folder / "state" / "replicas").glob("*/target.json")
+        files = (self.folder / "state" / "replicas").glob("*.json")
         return sorted(json.loads(one.read_text())[0]["targets"][0] for one in files)
 
     def status(self) -> Any:
@@ -99,28 +103,41 @@ def cluster(bundle_folder: Path) -> Iterator[Cluster]:
     ):
         # There is no other machine that replicas could move to when this one goes.
         patch.setenv("RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "0")
+        # Ports below those that systems give out, as are those of the configuration.
+        first = 30_000 + SLOTS * (os.getpid() % 300)
+        patch.setenv("RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", str(first))
+        patch.setenv("RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT", str(first + SLOTS))
         folder, dashboard = Path(name), free_port()
         flags = ["--port", free_port(), "--dashboard-port", dashboard, "--temp-dir", folder / "ray", "--num-cpus", 2]
         flags += ["--dashboard-agent-listen-port", free_port(), "--ray-client-server-port", free_port()]
         flags += ["--object-store-memory", 100_000_000]
-        with running(
-            [ROOT / "run", "cluster", "ray", "start", "--head", "--block", *flags], folder / "ray.log"
-        ) as head:
-            found = Cluster(f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{dashboard}", folder, head)
+        command = [ROOT / "run", "cluster", "ray", "start", "--head", "--block", *flags]
+        with running(command, folder / "ray.log") as head, past_proxy(first, folder) as past:
+            found = Cluster(f"http://127.0.0.1:{free_port()}", past, f"http://127.0.0.1:{dashboard}", folder, head)
             try:
                 wait(lambda: TOKEN.exists() and found.details().status_code == 200, 60)
                 found.deploy(bundle_folder)
-                wait(
-                    lambda: len(found.targets()) == 2 and httpx.get(f"{found.url}/health/ready").status_code == 200, 90
-                )
+                wait(lambda: len(found.targets()) == 2, 90)
+                for url in (found.url, past):
+                    wait(lambda url=url: httpx.get(f"{url}/health/ready").status_code == 200, 20)
                 yield found
             except BaseException:
                 print((folder / "ray.log").read_text()[-3000:])
                 raise
             finally:
                 started = descendants(head.pid)
-        left = [pid for pid in started if Path(f"/proc/{pid}").exists()]
-        wait(lambda: not [pid for pid in left if Path(f"/proc/{pid}/exe").exists()], 20)
+        wait(lambda: not [pid for pid in started if Path(f"/proc/{pid}").exists()], 20)
+
+
+@contextlib.contextmanager
+def past_proxy(first: int, folder: Path) -> Iterator[str]:
+    """HAProxy as deploy/ray/ has it, on a port of its own; its URL."""
+    port, text = free_port(), (ROOT / "deploy" / "ray" / "haproxy.cfg").read_text()
+    for slot in range(SLOTS):
+        text = text.replace(f"127.0.0.1:{30_000 + slot}\n", f"127.0.0.1:{first + slot}\n")
+    (folder / "haproxy.cfg").write_text(text.replace("127.0.0.1:8080", f"127.0.0.1:{port}"))
+    with running([need("haproxy"), "-db", "-f", folder / "haproxy.cfg"], folder / "haproxy.log"):
+        yield f"http://127.0.0.1:{port}"
 
 
 def descendants(pid: int) -> set[int]:
@@ -186,7 +203,11 @@ def exchanges(url: str) -> Iterator[tuple[str, httpx.Response]]:
 
 def test_every_route_answers_as_one_process_does(cluster: Cluster, bundle_folder: Path, tmp_path: Path) -> None:
     with running_service(bundle_folder, tmp_path) as plain:
-        for (name, ours), (_, theirs) in zip(exchanges(cluster.url), exchanges(plain), strict=True):
+        for (name, ours), (_, past), (_, theirs) in zip(
+            exchanges(cluster.url), exchanges(cluster.past_proxy), exchanges(plain), strict=True
+        ):
+            assert ours.status_code == past.status_code, name
+            assert ID.sub(b"", ours.content) == ID.sub(b"", past.content), name
             assert ours.status_code == theirs.status_code, name
             one, other = (
                 {key: value for key, value in answer.headers.items() if key not in VARYING} for answer in (ours, theirs)
@@ -259,7 +280,8 @@ def test_another_version_takes_over_under_load_and_no_request_fails(
     replicas = set(cluster.targets())
     done, total, versions = threading.Event(), Counter[str](), Counter[str]()
     with ThreadPoolExecutor(CLIENTS) as pool:
-        clients = [pool.submit(load, cluster.url, cards, done, seed) for seed in range(CLIENTS)]
+        urls = (cluster.url, cluster.past_proxy)
+        clients = [pool.submit(load, urls[seed % 2], cards, done, seed) for seed in range(CLIENTS)]
         time.sleep(1)
         cluster.deploy(other)
 
