@@ -3,8 +3,8 @@
     ./run bench ray_serve [--quick]
 
 One client process keeps requests in flight, each with other texts. One side is stopped (SIGSTOP) while the other is
-measured, and each round measures both, in random order. The cache of answers is off, but in the row that says so. Then
-both sides are asked about 10,000 other passengers, and the answers compared.
+measured, and each round measures both, in random order. The cache of answers is off. Then both sides are asked about
+10,000 other passengers, and the answers compared.
 """
 
 import json
@@ -116,7 +116,7 @@ class Side:
                 os.kill(pid, number)
 
 
-def plain(bundle: Path, scratch: Path, cache_rows: int) -> Side:
+def plain(bundle: Path, scratch: Path) -> Side:
     """python -m service, twice, behind deploy/haproxy/haproxy.cfg."""
     side = Side("plain", scratch)
     text = (ROOT / "deploy" / "haproxy" / "haproxy.cfg").read_text()
@@ -127,7 +127,7 @@ def plain(bundle: Path, scratch: Path, cache_rows: int) -> Side:
             continue
         text = text.replace(line, f"server replica{number} 127.0.0.1:{port}")
         side.start(
-            interpreter("core"), "-m", "service", "--bundle", bundle, "--port", port, "--cache-rows", cache_rows,
+            interpreter("core"), "-m", "service", "--bundle", bundle, "--port", port, "--cache-rows", 0,
             "--state", scratch / f"plain{number}", "--store", scratch / "plain.sqlite", "--log-requests", "problems",
         )  # fmt: skip
         side.wait(f"http://127.0.0.1:{port}/health/ready")
@@ -136,7 +136,7 @@ def plain(bundle: Path, scratch: Path, cache_rows: int) -> Side:
     return side
 
 
-def ray(bundle: Path, scratch: Path, cache_rows: int) -> Side:
+def ray(bundle: Path, scratch: Path) -> Side:
     """deploy/ray/serve.yaml, with other paths and ports."""
     side, dashboard = Side("ray", scratch), f"http://127.0.0.1:{(number := free_port())}"
     if not interpreter("cluster").exists():
@@ -145,7 +145,7 @@ def ray(bundle: Path, scratch: Path, cache_rows: int) -> Side:
     for old, new in (
         ("port: 8000", f"port: {side.ports['ray']}"), ("bundle: artifacts/titanic", f"bundle: {bundle}"),
         ("store: artifacts/state/predictions.sqlite", f"store: {scratch}/ray.sqlite"),
-        ("log_requests:", f"cache_rows: {cache_rows}\n      state: {scratch}/ray\n      log_requests:"),
+        ("log_requests:", f"cache_rows: 0\n      state: {scratch}/ray\n      log_requests:"),
     ):  # fmt: skip
         assert old in text
         text = text.replace(old, new)
@@ -174,11 +174,9 @@ def ray(bundle: Path, scratch: Path, cache_rows: int) -> Side:
 def measure(options: Options) -> Result:
     rng = np.random.default_rng(0)
     turns: Any = {name: {} for name in NAMES}
-    with _sides(options.bundle, 0) as sides:
+    with _sides(options.bundle) as sides:
         for load, (rows, clients) in LOADS.items():
             _compare(sides, load, rows, clients, turns, rng, options)
-    with _sides(options.bundle, 1 << 16) as sides:
-        _compare(sides, "1 row, 32 clients, cached", 1, 32, turns, rng, options)
         say("the same answers")
         difference = _difference(sides, rng, 1000 if options.quick else ROWS)
     return {"turns": turns, "difference": difference, "ray": _version()}
@@ -197,14 +195,14 @@ def _compare(
 
 
 @contextmanager
-def _sides(bundle: Path, cache_rows: int) -> Iterator[list[Side]]:
+def _sides(bundle: Path) -> Iterator[list[Side]]:
     with ExitStack() as stack:
         # Not in artifacts/: paths of Ray's sockets have to be short.
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)))
         found = []
         for make in (plain, ray):
             say(f"starting {make.__name__}")
-            side = make(bundle, scratch, cache_rows)
+            side = make(bundle, scratch)
             stack.callback(side.close)
             side.__exit__()
             found.append(side)
