@@ -25,12 +25,13 @@ from tests.conftest import ROOT
 from tests.deploy.programs import free_port, need, prometheus_of, query, running, running_service, wait
 from tests.loadtest.test_command import LIMITS
 from tests.loadtest.test_command import python as load_python
-from tests.loadtest.test_replicas import CLIENTS, load
+from tests.loadtest.test_replicas import load
 
 pytestmark = pytest.mark.slow
 ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\d+\.\d+;? ?")
 JSON, MSGPACK = {"Content-Type": "application/json"}, {"Accept": "application/msgpack"}
 WOMAN = {"pclass": 1, "sex": "female"}
+CLIENTS = 4
 SLOTS = 8
 """Servers of deploy/ray/haproxy.cfg."""
 TOKEN = ROOT / ".venv-cluster" / "ray-token"
