@@ -188,10 +188,11 @@ def _compare(
     """All rounds of one load, into ``turns``."""
     found = {name: (side, port, _requests(port, rows)) for side in sides for name, port in side.ports.items()}
     for number in range(options.rounds(ROUNDS, 1)):
-        say(f"{load}, round {number + 1}")
         for name in rng.permutation(list(found)).tolist():
             side, port, requests = found[name]
-            turns[name].setdefault(load, []).append(_turn(side, port, requests, clients, options))
+            turn = _turn(side, port, requests, clients, options)
+            say(f"{load}, round {number + 1}, {NAMES[name]}: {turn['rate']:.1f} requests/s")
+            turns[name].setdefault(load, []).append(turn)
 
 
 @contextmanager
