@@ -34,9 +34,13 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
 def test_help_names_every_command_and_no_command_is_wrong_use(project: Path) -> None:
     helped = run(project, "--help")
     assert helped.returncode == 0
-    for command in ("serve", "outcomes", "export", "train", "test", "check", "load", "bench", "setup", "lock"):
+    commands = "serve outcomes export train test check load bench cluster setup lock"
+    for command in commands.split():
         assert f"./run {command}" in helped.stdout
     assert run(project).returncode == 2
+    unnamed = run(project, "cluster", "deploy")
+    assert unnamed.returncode == 2
+    assert "./run cluster ray …" in unnamed.stderr
     unknown = run(project, "sevre")
     assert unknown.returncode == 2
     assert "there is no command 'sevre'; there are serve" in unknown.stderr

@@ -98,6 +98,13 @@ def running_prometheus(targets: list[str], folder: Path, alertmanager: str | Non
     }
     if alertmanager:
         config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [_address(alertmanager)]}]}]}
+    with prometheus_of(config, folder) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def prometheus_of(config: dict[str, Any], folder: Path) -> Iterator[str]:
+    """A real Prometheus with that configuration; its URL."""
     # JSON is YAML.
     (folder / "prometheus.yml").write_text(json.dumps(config))
     url = f"http://127.0.0.1:{(port := free_port())}"

@@ -754,9 +754,8 @@ def test_the_real_service_with_keys_and_tls(bundle_folder: Path, holders: Holder
 def test_what_cannot_be_kept_safe_is_not_served(
     holders: Holders, certificates: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Both are for the whole process, which here is the tests'.
-    monkeypatch.setattr(service.__main__, "disable_created_metrics", lambda: None)
-    monkeypatch.setattr(service.__main__.logs, "configure", lambda *_: None)
+    # It is for the whole process, which here is the tests'.
+    monkeypatch.setattr(service.__main__, "prepare_process", lambda _: None)
     broken, no_certificate = holders.path.with_name("broken.json"), certificates / "ca.key"
     broken.write_text('{"keys": ')
     cases: list[tuple[list[object], str]] = [

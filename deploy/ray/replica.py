@@ -1,0 +1,127 @@
+"""One replica of Ray Serve: the service's own application, in a place and on a port of its own."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from deploy.ray.place import Place
+from service.server import Server, announce, make_app, make_server, prepare_process
+from service.settings import Settings
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+LOOK_SECONDS = 0.05
+EVENTS = "/v1/drift/events"
+EVENTS_SECONDS = 10.0
+"""Ray Serve lets a replica end when its requests have ended, and does not tell it before that it shall. So a stream
+that would go on for ever ends after this; who follows it comes back by itself, perhaps to another replica."""
+END: Message = {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+class OwnServer(Server):
+    """Without signals: they are Ray's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Replica:
+    """An ASGI application. Ray Serve's proxy asks it, and whoever wants this replica and no other asks its own port:
+    that is how Prometheus scrapes it."""
+
+    def __init__(self, settings: Settings):
+        """``settings.host`` is this machine's address in the cluster. Raises OSError, KeysError."""
+        prepare_process(settings)
+        beside = Path(settings.bundle).parent / "state"
+        self._place = Place((Path(settings.state) if settings.state else beside) / "replicas")
+        if settings.state != "":
+            settings = msgspec.structs.replace(settings, state=str(self._place.folder))
+        self._host = settings.host
+        self._listener = socket.create_server((settings.host, 0))
+        self._port = int(self._listener.getsockname()[1])
+        self._app = make_app(settings, lambda predictor: announce(predictor, f"http://{self._host}:{self._port}"))
+        self._batcher = self._app.state.batcher
+        self._server = make_server(self._app, settings, OwnServer, lifespan="off")
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def lost(self) -> str | None:
+        """Why only a restart would help, if that is so."""
+        return (self._batcher.failure or "inference is lost") if self._batcher.lost else None
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+        elif scope.get("path") == EVENTS:
+            await self._for_a_while(scope, receive, _without_id(send))
+        else:
+            await self._app(scope, receive, _without_id(send))  # type: ignore[arg-type]
+
+    async def _live(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Begun is when the model is loaded: Ray Serve sends requests from then on, and stops old replicas."""
+
+        async def ended() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                await self._close()
+            return message
+
+        async def begun(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                message = await self._open(message)
+            await send(message)
+
+        try:
+            await self._app(scope, ended, begun)  # type: ignore[arg-type]
+        finally:
+            self._listener.close()
+            self._place.leave()
+
+    async def _open(self, complete: Message) -> Message:
+        while not self._batcher.ready and self._batcher.failure is None:
+            await asyncio.sleep(LOOK_SECONDS)
+        if self._batcher.failure is not None:
+            return {"type": "lifespan.startup.failed", "message": self._batcher.failure}
+        self._serving = asyncio.create_task(self._server.serve([self._listener]))
+        self._place.tell(self._host, self._port)
+        return complete
+
+    async def _close(self) -> None:
+        # Streams of its own port end at this.
+        self._batcher.draining = True
+        self._server.should_exit = True
+        if self._serving is not None:
+            await self._serving
+
+    async def _for_a_while(self, scope: Message, receive: Receive, send: Send) -> None:
+        answer = asyncio.ensure_future(self._app(scope, receive, send))  # type: ignore[arg-type]
+        try:
+            done, _ = await asyncio.wait({answer}, timeout=EVENTS_SECONDS)
+        finally:
+            answer.cancel()
+        if done:
+            await answer
+            return
+        with contextlib.suppress(asyncio.CancelledError):
+            await answer
+        await send(END)
+
+
+def _without_id(send: Send) -> Send:
+    """Ray Serve's proxy gives each request its X-Request-ID, which the application takes, and answers with it."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [(name, value) for name, value in message["headers"] if bytes(name).lower() != b"x-request-id"]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return sent
