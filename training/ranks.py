@@ -1,7 +1,7 @@
 """Ranks: processes that fine-tune one model together, each on its rows of every batch. ``mlx.launch`` starts them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ class Part:
     """The rows ``own`` of the ``rows`` of the batch at hand."""
 
     rows: int = 0
-    own: slice = slice(0, 0)
+    own: slice = field(default_factory=lambda: slice(0, 0))
 
 
 class SharedDropout(nn.Module):
