@@ -200,7 +200,7 @@ def test_which_files_are_scored_and_where_to(tmp_path: Path) -> None:
         with pytest.raises(ScoreError, match="would mix with the input"):
             find_partitions(given, destination)
     with pytest.raises(ScoreError, match="is a file"):
-        find_partitions(given, given / "notes.txt")
+        find_partitions(given / "deep", given / "notes.txt")
     with pytest.raises(ScoreError, match=r"there is no .csv or .parquet file"):
         find_partitions(given / "notes.txt", out)
     with pytest.raises(FileNotFoundError):
@@ -227,7 +227,7 @@ def test_a_file_is_done_while_it_and_what_was_written_of_it_are_as_they_were(tmp
     assert one.done(Settings(bundle="0" * 12, target_prevalence=0.2)) is None
     for path in (source, one.output, one.rejects, one.record):
         whole = path.read_bytes()
-        path.write_bytes(whole[:-1])
+        path.write_bytes(whole[:-2])
         assert one.done(settings) is None, path
         path.unlink()
         assert one.done(settings) is None, path
