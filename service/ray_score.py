@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from models.bundle import BundleError, read_bundle
 from models.cache import LogitCache
-from models.cluster import connected
+from models.cluster import ClusterError, connected
 from models.predictor import PredictionError, Predictor
 from service.parquet import score_parquet
 from service.partitions import ABOUT, Partition, Record, Settings, find_partitions
@@ -64,7 +64,7 @@ class Worker:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """A `Partition`'s fields → its name, rows scored and rejected, whether it was done before, what went wrong."""
         partition = Partition(Path(row["source"]), Path(row["destination"]), row["name"])
-        told = {"name": row["name"], "size": row["size"], "scored": 0, "rejected": 0, "before": False, "error": ""}
+        told = {"name": row["name"], "scored": 0, "rejected": 0, "before": False, "error": ""}
         try:
             before = partition.done(self._settings)
             if not before and partition.deaths() > MOST_DEATHS:
@@ -91,49 +91,48 @@ def score_files(job: Job, address: str | None, workers: int | None, progress: Ca
     """
     partitions = find_partitions(job.source, job.destination)
     settings = Settings(bundle=read_bundle(job.bundle, job.keys).version, target_prevalence=job.target_prevalence)
-    sizes = {one.name: one.source.stat().st_size for one in partitions}
-    with _alone(job.destination), connected(address, ("service",)) as cores:
-        for one in partitions:
-            one.sweep()
-        try:
-            shown, done, rows = progress(sum(sizes.values())), [], 0
-            # The largest first, so that none is begun when the others are done.
-            queue = sorted(partitions, key=lambda one: -sizes[one.name])
-            size = min(workers or max(1, cores // job.threads), len(queue))
-            for answer in _answers(job, settings, queue, sizes, size):
-                done.append(answer)
-                rows += answer["scored"] + answer["rejected"]
-                shown.show(rows, sum(one["size"] for one in done))
-        finally:
-            for one in partitions:
-                one.sweep()
+    with _alone(job.destination, partitions), connected(address, ("service",)) as cores:
+        done = _score_all(job, settings, partitions, workers or max(1, cores // job.threads), progress)
     return _tell(job, done, {one.name for one in partitions})
 
 
-def _answers(
-    job: Job, settings: Settings, queue: list[Partition], sizes: dict[str, int], workers: int
-) -> Iterator[dict[str, Any]]:
-    """What `Worker` says of each partition, as they are done; nothing of those whose workers died too often."""
+def _score_all(
+    job: Job, settings: Settings, partitions: list[Partition], workers: int, progress: Callable[[int], Shown]
+) -> list[dict[str, Any]]:
+    """What `Worker` says of each partition; nothing of those that it could not even fail."""
+    sizes = {one.name: one.source.stat().st_size for one in partitions}
+    # The largest first, so that none is begun when the others are done.
+    queue = sorted(partitions, key=lambda one: -sizes[one.name])
+    shown, done, rows, size = progress(sum(sizes.values())), [], 0, 0
+    for answer in _answers(job, settings, queue, min(workers, len(queue))):
+        done.append(answer)
+        rows, size = rows + answer["scored"] + answer["rejected"], size + sizes[answer["name"]]
+        shown.show(rows, size)
+    return done
+
+
+def _answers(job: Job, settings: Settings, queue: list[Partition], workers: int) -> Iterator[dict[str, Any]]:
     from ray import data
+    from ray.exceptions import RayError
 
     context = data.DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = -1
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    items = [
-        {"source": str(one.source), "destination": str(one.destination), "name": one.name, "size": sizes[one.name]}
-        for one in queue
-    ]
+    items = [{"source": str(one.source), "destination": str(one.destination), "name": one.name} for one in queue]
     scored = data.from_items(items, override_num_blocks=min(len(items), MOST_BLOCKS)).map(
         Worker, fn_constructor_args=(job, settings), num_cpus=job.threads,
         compute=data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
     )  # fmt: skip
-    yield from scored.iter_rows()
+    try:
+        yield from scored.iter_rows()
+    except RayError as error:
+        raise ClusterError(f"Ray gave up: {str(error).strip().splitlines()[-1]}") from error
 
 
 @contextmanager
-def _alone(destination: Path) -> Iterator[None]:
-    """Be the only run that writes to ``destination``; raises ScoreError."""
+def _alone(destination: Path, partitions: list[Partition]) -> Iterator[None]:
+    """Be the only run that writes to ``destination``, and leave nothing half-written; raises ScoreError."""
     about = destination / ABOUT
     about.mkdir(parents=True, exist_ok=True)
     with (about / ".lock").open("w") as file:
@@ -141,7 +140,16 @@ def _alone(destination: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ScoreError(f"another run is writing to {destination}") from None
-        yield
+        _sweep(partitions)
+        try:
+            yield
+        finally:
+            _sweep(partitions)
+
+
+def _sweep(partitions: list[Partition]) -> None:
+    for one in partitions:
+        one.sweep()
 
 
 def _tell(job: Job, done: list[dict[str, Any]], names: set[str]) -> int:
