@@ -3,8 +3,8 @@
     ./run bench ray_score [--quick]
 
 In every round both score the same rows, one after the other in random order, as a user calls them: one process with all
-rows in one file, and Ray with as many workers as there are cores and the rows in four files. Ratios are taken round by
-round. What scoring one row takes, start and loading included, is measured too and subtracted for the rates.
+rows in one file, and Ray with as many workers and files as there are cores. Ratios are taken round by round. What
+scoring one row takes, start and loading included, is measured too and subtracted for the rates.
 """
 
 import csv
@@ -25,19 +25,19 @@ from benchmarks.harness.spread import ratio, spread
 from benchmarks.harness.tables import table
 from benchmarks.harness.texts import mixed_rows, records, write_csv
 
-FILES = 4
+FILES = cores()
 ROUNDS = 5
 ANSWERS = 10_000
 CASES: dict[str, dict[str, Any]] = {
     "start": {"name": "one row a file: the start", "rows": FILES, "quick": FILES, "flags": ()},
-    "repeated": {"name": "drawn from the 891 passengers", "rows": 1_000_000, "quick": 8_000, "flags": ()},
-    "mixed": {"name": "every field drawn on its own", "rows": 40_000, "quick": 1_000, "flags": ()},
+    "repeated": {"name": "drawn from the 891 passengers", "rows": 250_000 * FILES, "quick": 8_000, "flags": ()},
+    "mixed": {"name": "every field drawn on its own", "rows": 10_000 * FILES, "quick": 1_000, "flags": ()},
     "uncached": {
-        "name": "every field drawn on its own, --cache-rows 0", "rows": 16_384, "quick": 400,
+        "name": "every field drawn on its own, --cache-rows 0", "rows": 4_096 * FILES, "quick": 400,
         "flags": ("--cache-rows", "0"),
     },
 }  # fmt: skip
-"""16,384 rows are four files of 4,096, of which both scorers compute equal texts once. So both compute the same."""
+"""Of 4,096 rows both scorers compute equal texts once even without a cache, so in the last case both compute the same."""
 
 REPORT = """\
 {cores} cores; {rounds} rounds; median [quartiles]. Rates are without the start. Ray's workers have a cache of their own
