@@ -37,7 +37,7 @@ CASES: dict[str, dict[str, Any]] = {
         "flags": ("--cache-rows", "0"),
     },
 }  # fmt: skip
-"""Of 4,096 rows both scorers compute equal texts once even without a cache, so in the last case both compute the same."""
+"""Of 4,096 rows both compute equal texts once even without a cache, so in the last case both compute the same."""
 
 REPORT = """\
 {cores} cores; {rounds} rounds; median [quartiles]. Rates are without the start. Ray's workers have a cache of their own
