@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,10 @@ def connected(address: str | None, packages: tuple[str, ...]) -> Iterator[int]:
     if address is None or address.startswith(LOOPBACK):
         # Or else it takes the machine's outer address for its own.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    if address is None:
+        # Whoever reaches Ray can run anything, so other users of this machine must not. By itself it would keep a token
+        # in the home folder, for everybody to read.
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     try:
         import ray
     except ImportError as error:
