@@ -165,6 +165,31 @@ def test_a_killed_worker_loses_no_row_and_doubles_none(tiny_bundle: Bundle, tmp_
     assert sorted(path.name for path in out.iterdir()) == ["0.csv", "1.csv", "2.csv", "_scored"]
 
 
+def test_a_file_that_kills_its_workers_is_given_up(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    source = write_csv(tmp_path / "in" / "a.csv", drawn_rows(5, 0))
+    code = f"""
+import json
+from pathlib import Path
+from service.partitions import Settings
+from service.ray_score import Job, Worker
+bundle, out = Path({str(tiny_bundle.folder)!r}), Path({str(out)!r})
+job = Job(source=Path({str(source.parent)!r}), destination=out, bundle=bundle)
+worker = Worker(job, Settings(bundle={tiny_bundle.version!r}, target_prevalence=None))
+row = {{"source": {str(source)!r}, "destination": str(out), "name": "a.csv"}}
+for deaths in range(4):
+    (out / f".a.csv.{{deaths + 1}}").touch()
+given_up = worker(row)
+(out / ".a.csv.1").unlink()
+print(json.dumps([given_up, worker(row)]), flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    given_up, scored = json.loads(done.stdout)
+    assert "its worker died 4 times" in given_up["error"]
+    assert (scored["error"], scored["scored"], scored["before"]) == ("", 5, False)
+
+
 def test_without_ray_it_says_how_to_get_it(tiny_bundle: Bundle, tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_text("pclass,sex\n1,male\n")
