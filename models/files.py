@@ -28,6 +28,10 @@ class AtomicFile:
         self.file.close()
         self._partial.replace(self._path)
 
+    def discard(self) -> None:
+        """Have nothing in place, nor what was there before."""
+        self._path.unlink(missing_ok=True)
+
     def __exit__(self, *_: object) -> None:
         try:
             self.file.close()

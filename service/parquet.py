@@ -9,7 +9,7 @@ from typing import Any
 from models.files import AtomicFile
 from models.passenger import Passenger
 from models.predictor import Predictor
-from service.rows import CHUNK_ROWS, Answers, Rejected, ScoreError, find_fields, read_passenger
+from service.rows import CHUNK_ROWS, Answers, Rejected, ScoreError, find_fields, keep_written, read_passenger
 
 ADDED_TYPES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "probability": ("double", float),
@@ -57,11 +57,7 @@ def _score(source: Path, destination: Path, rejects: Path, predictor: Predictor)
                 first = scored + rejected + 1
                 bad.writerows((row, one) for row, one in enumerate(passengers, first) if isinstance(one, str))
                 scored, rejected = scored + len(cells), rejected + len(passengers) - len(cells)
-        output.keep()
-        if rejected:
-            faults.keep()
-        else:
-            rejects.unlink(missing_ok=True)
+        keep_written(output, faults, rejected)
     return scored, rejected
 
 

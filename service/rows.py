@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from models.files import AtomicFile
 from models.passenger import COLUMNS, Passenger, parse_passenger
 from models.predictor import Prediction, Predictor
 
@@ -23,6 +24,15 @@ class ScoreError(Exception):
 
 class Rejected(Exception):
     """A row that is no passenger, and why."""
+
+
+def keep_written(output: AtomicFile, faults: AtomicFile, rejected: int) -> None:
+    """Put the output in place, and the file of rejected rows or nothing in its."""
+    output.keep()
+    if rejected:
+        faults.keep()
+    else:
+        faults.discard()
 
 
 class Answers:

@@ -16,7 +16,7 @@ from models.cluster import ClusterError
 from models.files import AtomicFile
 from models.passenger import COLUMNS, Passenger
 from models.predictor import PredictionError, Predictor
-from service.rows import ADDED, CHUNK_ROWS, Answers, Rejected, ScoreError, find_fields, read_passenger
+from service.rows import ADDED, CHUNK_ROWS, Answers, Rejected, ScoreError, find_fields, keep_written, read_passenger
 
 REPORT_SECONDS = 10.0
 ENGINES = ("local", "ray")
@@ -105,11 +105,7 @@ def score(
             bad.writerows(refused)
             scored, rejected = scored + len(rows), rejected + len(refused)
             show(scored + rejected, file.tell())
-        output.keep()
-        if rejected:
-            faults.keep()
-        else:
-            rejects.unlink(missing_ok=True)
+        keep_written(output, faults, rejected)
     return scored, rejected
 
 
