@@ -86,7 +86,9 @@ def _write(folder: Path, rows: list[dict[str, str]]) -> None:
 
 def _score(folder: Path, engine: str, options: Options, flags: tuple[str, ...]) -> float:
     """Seconds from the start of the command to its end; what it wrote is in ``folder``."""
-    shutil.rmtree(folder / "out", ignore_errors=True)
+    if engine == "ray":
+        # Or else what is there would be done before.
+        shutil.rmtree(folder / "out", ignore_errors=True)
     what = ("all.csv", "out.csv") if engine == "one" else ("parts", "out", "--engine", "ray")
     environment = interpreter("core" if engine == "one" else "cluster")
     command = [environment, "-m", "service", "score", folder / what[0], folder / what[1], *what[2:], *flags]
