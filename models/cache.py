@@ -25,6 +25,10 @@ class LogitCache:
         self._on_lookups(len(found), len(texts) - len(found))
         return found
 
+    def clear(self) -> None:
+        """Hold nothing."""
+        self._held.clear()
+
     def keep(self, logits: dict[str, float]) -> None:
         """Hold these too."""
         if not self._rows:

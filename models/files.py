@@ -1,18 +1,24 @@
-"""Text files that appear under their name whole, or not at all."""
+"""Files that appear under their name whole, or not at all."""
 
 import os
 from pathlib import Path
+from typing import IO, Any
 
 
 class AtomicFile:
-    """A text file that appears under its name only when it is whole and `keep` was called."""
+    """A file, of text unless ``binary``, that appears under its name only when it is whole and `keep` was called."""
 
-    def __init__(self, path: Path):
-        self._path = path
+    file: IO[Any]
+
+    def __init__(self, path: Path, binary: bool = False):
+        self._path, self._binary = path, binary
         self._partial = path.with_name(f".{path.name}.{os.getpid()}")
 
     def __enter__(self) -> "AtomicFile":
-        self.file = self._partial.open("w", newline="", encoding="utf-8")
+        if self._binary:
+            self.file = self._partial.open("wb")
+        else:
+            self.file = self._partial.open("w", newline="", encoding="utf-8")
         return self
 
     def keep(self) -> None:
@@ -21,6 +27,10 @@ class AtomicFile:
         os.fsync(self.file.fileno())
         self.file.close()
         self._partial.replace(self._path)
+
+    def discard(self) -> None:
+        """Have nothing in place, nor what was there before."""
+        self._path.unlink(missing_ok=True)
 
     def __exit__(self, *_: object) -> None:
         try:

@@ -57,18 +57,19 @@ class Predictor:
     @classmethod
     def load(
         cls, folder: Path | str, cache: LogitCache | None = None, target_prevalence: float | None = None,
-        keys: Path | str | None = None,
+        keys: Path | str | None = None, threads: int | None = None,
     ) -> Self:  # fmt: skip
         """Verify and load a bundle; raises BundleError naming the file and the fault. Without ``cache``, none.
 
         ``target_prevalence``: the share of survivors where it serves, if not the bundle's own; see `Bundle.shifted`.
-        ``keys``: public keys of which one must have signed it; see `models.bundle.open_bundle`.
+        ``keys``: public keys of which one must have signed it; see `models.bundle.open_bundle`. ``threads``: the cores
+        to compute on, by default all.
         """
         bundle, tokenizer, weights = open_bundle(Path(folder), None if keys is None else Path(keys))
         if target_prevalence is not None:
             bundle = bundle.shifted(target_prevalence)
         # Before MLX computes anything, and for nothing where the bundle is refused.
-        backend = prepare()
+        backend = prepare(threads)
         model = load_classifier(bundle.config, weights)
         loaded = cls(bundle, model, tokenizer, backend, LogitCache(0) if cache is None else cache)
         loaded._try()

@@ -5,68 +5,88 @@ import csv
 import io
 import sys
 import time
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
-import msgspec
-
 from models.bucket import bundle_folder
 from models.bundle import BundleError
 from models.cache import LogitCache
+from models.cluster import ClusterError
 from models.files import AtomicFile
-from models.passenger import COLUMNS, Passenger, parse_passenger
-from models.predictor import Prediction, PredictionError, Predictor
+from models.passenger import COLUMNS, Passenger
+from models.predictor import PredictionError, Predictor
+from service.rows import ADDED, CHUNK_ROWS, Answers, Rejected, ScoreError, find_fields, keep_written, read_passenger
 
-CHUNK_ROWS = 4096
-REMEMBERED_ROWS = 1 << 16
-"""Distinct passengers whose answer is kept, about a kilobyte each."""
-REQUIRED = ("pclass", "sex")
-ADDED = ("probability", "survived", "interval_low", "interval_high", "prediction_set", "typicality", "warnings")
 REPORT_SECONDS = 10.0
-
-Cells = tuple[str, ...]
-
-
-class ScoreError(Exception):
-    """A file that cannot be scored; the message says what to change."""
-
-
-class Rejected(Exception):
-    """A row that is no passenger, and why."""
+ENGINES = ("local", "ray")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Score a file; 0 every row, 1 failed or some rows rejected, 2 wrong use."""
-    options = _parser().parse_args(arguments)
+    """Score a file, or a folder on a cluster; 0 every row, 1 failed or some rows rejected, 2 wrong use."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.engine == "local" and (options.address or options.workers):
+        parser.error("--address and --workers are for --engine ray")
     try:
-        folder = bundle_folder(options.bundle, options.bundles, options.require_signature)
-        predictor = Predictor.load(
-            folder, LogitCache(options.cache_rows), options.target_prevalence, options.require_signature
-        )
-        scored, rejected = score(options.input, options.output, predictor)
-    except (ScoreError, BundleError, PredictionError) as error:
+        return _on_ray(options) if options.engine == "ray" else _here(options)
+    except (ScoreError, BundleError, PredictionError, ClusterError) as error:
         print(f"score: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         print(f"score: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
+
+
+def _folder(options: argparse.Namespace) -> Path:
+    return bundle_folder(options.bundle, options.bundles, options.require_signature)
+
+
+def _here(options: argparse.Namespace) -> int:
+    if options.input.is_dir():
+        raise ScoreError(f"{options.input} is a folder; --engine ray scores the files of a folder")
+    rejects = rejected_path(options.output)
+    try:
+        predictor = Predictor.load(
+            _folder(options), LogitCache(options.cache_rows), options.target_prevalence, options.require_signature,
+            options.threads,
+        )  # fmt: skip
+        progress = Progress(options.input.stat().st_size)
+        scored, rejected = score(options.input, options.output, rejects, predictor, progress.show)
     except KeyboardInterrupt:
         print("score: stopped; nothing was written", file=sys.stderr)
         return 1
     print(f"score: {scored} rows to {options.output}", file=sys.stderr)
     if rejected:
-        print(f"score: {rejected} rows rejected; {rejected_path(options.output)} says why", file=sys.stderr)
+        print(f"score: {rejected} rows rejected; {rejects} says why", file=sys.stderr)
     return 1 if rejected else 0
 
 
-def score(source: Path, destination: Path, predictor: Predictor) -> tuple[int, int]:
+def _on_ray(options: argparse.Namespace) -> int:
+    from service.ray_score import Job, score_files
+
+    job = Job(
+        source=options.input.absolute(), destination=options.output.absolute(), bundle=_folder(options).absolute(),
+        keys=options.require_signature and options.require_signature.absolute(), cache_rows=options.cache_rows,
+        target_prevalence=options.target_prevalence, threads=options.threads or 1,
+    )  # fmt: skip
+    try:
+        return score_files(job, options.address, options.workers, Progress)
+    except KeyboardInterrupt:
+        print("score: stopped; the same command goes on with the files that are not done", file=sys.stderr)
+        return 1
+
+
+def score(
+    source: Path, destination: Path, rejects: Path, predictor: Predictor,
+    show: Callable[[int, int], None] = lambda rows, done_bytes: None,
+) -> tuple[int, int]:  # fmt: skip
     """Write ``source``'s rows and the columns `ADDED` to ``destination``; returns rows scored and rejected.
 
-    A row that is no passenger goes to `rejected_path` with its line and the reason. Both files appear whole, at the
-    end. Raises ScoreError, OSError, and PredictionError when the model gives no number.
+    A row that is no passenger goes to ``rejects`` with its line and the reason. Both files appear whole, at the end.
+    ``show`` is told of rows and bytes done. Raises ScoreError, OSError, and PredictionError when the model gives no
+    number.
     """
     if destination.exists() and source.exists() and destination.samefile(source):
         raise ScoreError(f"{destination} would overwrite the input")
@@ -75,12 +95,12 @@ def score(source: Path, destination: Path, predictor: Predictor) -> tuple[int, i
         text = io.TextIOWrapper(file, newline="", encoding="utf-8-sig", errors="surrogateescape")
         reader = _rows(stack.enter_context(text))
         _, header = next(reader, (0, []))
-        fields = _fields(header)
-        output, faults = (stack.enter_context(AtomicFile(path)) for path in (destination, rejected_path(destination)))
+        fields = find_fields(header)
+        output, faults = (stack.enter_context(AtomicFile(path)) for path in (destination, rejects))
         out, bad = csv.writer(output.file, lineterminator="\n"), csv.writer(faults.file, lineterminator="\n")
         out.writerow([*header, *ADDED])
         bad.writerow(["line", "reason"])
-        progress, answers = Progress(source.stat().st_size), Answers(predictor)
+        answers = Answers(predictor)
         scored = rejected = 0
         for chunk in _chunks(reader, header, fields):
             rows = [(row, key) for _, row, key, reason in chunk if reason is None]
@@ -89,45 +109,14 @@ def score(source: Path, destination: Path, predictor: Predictor) -> tuple[int, i
             refused = [(line, reason) for line, _, _, reason in chunk if reason is not None]
             bad.writerows(refused)
             scored, rejected = scored + len(rows), rejected + len(refused)
-            progress.show(scored + rejected, file.tell())
-        output.keep()
-        if rejected:
-            faults.keep()
-        else:
-            rejected_path(destination).unlink(missing_ok=True)
+            show(scored + rejected, file.tell())
+        keep_written(output, faults, rejected)
     return scored, rejected
 
 
 def rejected_path(destination: Path) -> Path:
     """OUT.csv → OUT.rejected.csv."""
     return destination.with_name(f"{destination.stem}.rejected{destination.suffix}")
-
-
-class Answers:
-    """Cells of passengers → cells of their predictions; equal passengers are computed once."""
-
-    def __init__(self, predictor: Predictor):
-        self._predictor = predictor
-        self._held: OrderedDict[Passenger, Cells] = OrderedDict()
-
-    def of(self, passengers: Sequence[Passenger]) -> list[Cells]:
-        """The cells `ADDED` of each passenger."""
-        new = [one for one in dict.fromkeys(passengers) if one not in self._held]
-        found = dict(zip(new, map(_cells, self._predictor.predict(new)), strict=True))
-        answers = [self._held.get(one) or found[one] for one in passengers]
-        self._held.update(found)
-        while len(self._held) > REMEMBERED_ROWS:
-            self._held.popitem(last=False)
-        return answers
-
-
-def _cells(prediction: Prediction) -> Cells:
-    confidence = prediction.confidence
-    return (
-        repr(prediction.probability), str(prediction.survived).lower(), *map(repr, confidence.interval),
-        "|".join(confidence.prediction_set), repr(confidence.typicality),
-        "; ".join(f"{one.field}: {one.message}" for one in confidence.warnings),
-    )  # fmt: skip
 
 
 def _rows(file: TextIO) -> Iterator[tuple[int, list[str]]]:
@@ -142,25 +131,6 @@ def _rows(file: TextIO) -> Iterator[tuple[int, list[str]]]:
             row = [""]
         if row:
             yield reader.line_num, row
-
-
-def _fields(header: list[str]) -> dict[str, int]:
-    """Field of `Passenger` → position of its column, by the field's or the Titanic files' name in any case."""
-    names = [name.strip().lower() for name in header]
-    fields: dict[str, int] = {}
-    for field, column in COLUMNS.items():
-        places = [place for place, name in enumerate(names) if name in (field, column.lower())]
-        if len(places) > 1:
-            raise ScoreError(f"the column {column} is there {len(places)} times")
-        if places:
-            fields[field] = places[0]
-    missing = [COLUMNS[field] for field in REQUIRED if field not in fields]
-    if missing:
-        raise ScoreError(f"the columns {' and '.join(missing)} are missing; there are: {', '.join(header) or 'none'}")
-    taken = [name for name in header if name in ADDED]
-    if taken:
-        raise ScoreError(f"the input has a column {taken[0]} already, which the output adds")
-    return fields
 
 
 Row = tuple[int, list[str], Any, str | None]
@@ -186,11 +156,9 @@ def _passenger(cells: list[str], columns: int, fields: dict[str, int]) -> Passen
     try:
         for cell in cells:
             cell.encode()
-        return parse_passenger({field: cells[place] for field, place in fields.items()})
     except UnicodeEncodeError:
         raise Rejected("is not UTF-8") from None
-    except msgspec.ValidationError as error:
-        raise Rejected(str(error).replace(" - at `$.", ", in `")) from None
+    return read_passenger({field: cells[place] for field, place in fields.items()})
 
 
 class Progress:
@@ -231,12 +199,15 @@ def _prevalence(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service score",
-        description=f"Add to each passenger of a CSV file: {', '.join(ADDED)}. Memory does not grow with the file.",
+        description=f"Add to each passenger of a CSV file: {', '.join(ADDED)}. Memory does not grow with the file. "
+        "With --engine ray the CSV and Parquet files of a folder are scored side by side, on this machine or on a "
+        "cluster; a run that was stopped goes on where it was.",
         epilog=f"Columns are found by name: {', '.join(COLUMNS.values())}; Pclass and Sex are required. Rows that are "
-        "no passengers go to OUT.rejected.csv with their line and the reason; the exit code is then 1.",
+        "no passengers go to OUT.rejected.csv with their line and the reason (with --engine ray to "
+        "OUT/_scored/FILE/rejected.csv); the exit code is then 1.",
     )  # fmt: skip
-    parser.add_argument("input", type=Path, metavar="IN.csv")
-    parser.add_argument("output", type=Path, metavar="OUT.csv")
+    parser.add_argument("input", type=Path, metavar="IN", help="a CSV file; with --engine ray, or a folder")
+    parser.add_argument("output", type=Path, metavar="OUT", help="a CSV file; with --engine ray a folder")
     parser.add_argument(
         "--bundle", default="artifacts/titanic", help="a folder, or s3://BUCKET/PREFIX (default: %(default)s)"
     )
@@ -260,4 +231,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="P",
         help="share of survivors among these passengers, if it is not the bundle's own",
     )
+    parser.add_argument(
+        "--threads", type=_count, metavar="N",
+        help="cores to compute on (default: all); with --engine ray those of each worker (default: 1). Another number "
+        "changes the last digits",
+    )  # fmt: skip
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="default: %(default)s")
+    parser.add_argument("--address", help="ray: a running cluster, HOST:PORT or auto (default: this machine alone)")
+    parser.add_argument("--workers", type=_count, metavar="N", help="ray: files at once (default: cores ÷ threads)")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)

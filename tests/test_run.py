@@ -126,6 +126,20 @@ def test_a_database_and_a_bucket_bring_their_clients(
     assert script["with_drivers"](flags) == expected
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["in.csv", "out.csv"], "core"),
+        (["in", "out", "--engine", "ray"], "cluster"),
+        (["--engine=ray", "in", "out"], "cluster"),
+        (["fit", "--engine", "local", "--out", "ray"], "core"),
+    ],
+)
+def test_the_ray_engine_brings_ray(flags: list[str], expected: str) -> None:
+    script = runpy.run_path(str(ROOT / "run"), run_name="script")
+    assert script["with_drivers"](flags) == expected
+
+
 def test_locks_are_hashed_and_name_no_address() -> None:
     for path in (ROOT / "locks").glob("*.txt"):
         if path.stem == "excludes":

@@ -1,7 +1,9 @@
 """python -m training fit | evaluate | compare-losses | promote | keygen | sign | push | pull"""
 
 import argparse
+import contextlib
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,15 @@ from typing import Any
 import msgspec
 
 from models.backend import prepare
-from models.bundle import BundleError, read_bundle
+from models.bundle import Bundle, BundleError, read_bundle
+from models.cluster import ClusterError
 from models.files import write_whole
 from models.signature import SignatureError, make_keys, public_path, sign
 from training import lifecycle
+from training.engines import ENGINES, engine
 from training.finetune import Recipe
 from training.losses import LOSSES, PRESETS, LossChoice, LossError
+from training.ranks import Helped, Ranks, Together, find_ranks
 
 DATA = Path("data/titanic.csv")
 WORK = Path("artifacts/compare-losses")
@@ -26,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run: Any = options.run
         return int(run(options))
-    except (BundleError, SignatureError, ValueError, OSError) as error:
+    except (BundleError, ClusterError, SignatureError, ValueError, OSError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -44,18 +49,22 @@ def _fit(options: argparse.Namespace) -> int:
     given = {"gamma": options.gamma, "smoothing": options.smoothing}
     if options.alpha_survived is not None:
         given["alpha"] = {"died": 1 - options.alpha_survived, "survived": options.alpha_survived}
-    recipe = _recipe(options)
-    bundle = fit(
-        FitOptions(
-            data=options.data, out=options.out, base=options.base, loss=LossChoice(
-                name=options.loss, preset=options.preset, parameters={k: v for k, v in given.items() if v is not None}
-            ),
-            recipe=msgspec.structs.replace(Recipe(), **recipe), folds=options.folds, seed=options.seed,
-            companions=options.companions, coverage=options.coverage,
-            map_rule=options.map_rule, target_prevalence=options.target_prevalence,
-            resume=options.resume, quiet=options.quiet, processes=max(1, backend.threads),
-        )
+    wanted = FitOptions(
+        data=options.data, out=options.out, base=options.base, loss=LossChoice(
+            name=options.loss, preset=options.preset, parameters={k: v for k, v in given.items() if v is not None}
+        ),
+        recipe=msgspec.structs.replace(Recipe(), **_recipe(options)), folds=options.folds, seed=options.seed,
+        companions=options.companions, coverage=options.coverage,
+        map_rule=options.map_rule, target_prevalence=options.target_prevalence,
+        resume=options.resume, quiet=options.quiet,
     )  # fmt: skip
+    if ranks := find_ranks():
+        bundle = _fit_together(wanted, ranks, options.engine)
+        if bundle is None:
+            return 0
+    else:
+        with engine(options.engine, options.address, max(1, backend.threads)) as chosen:
+            bundle = fit(wanted, chosen)
     if not options.quiet:
         calibrated = bundle.evaluation["calibrated"]
         loss, error = calibrated["log_loss"], calibrated["calibration_error"]
@@ -65,6 +74,19 @@ def _fit(options: argparse.Namespace) -> int:
         )
         print(f"report: {work_folder(options.out) / 'report.html'}")
     return 0
+
+
+def _fit_together(wanted: Any, ranks: Ranks, engine_name: str) -> Bundle | None:
+    """Fit with the ranks that mlx.launch started; the first one's bundle, None in the others, which write nothing."""
+    from training.fit import fit
+
+    if engine_name != "local":
+        raise ValueError(f"--engine {engine_name} does not go with mlx.launch: take one of them")
+    if ranks.rank == 0:
+        return fit(wanted, Together(ranks))
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Helped):
+        fit(msgspec.structs.replace(wanted, out=Path(folder) / "out", resume=False, quiet=True), Together(ranks))
+    return None
 
 
 def _recipe(options: argparse.Namespace) -> dict[str, Any]:
@@ -84,17 +106,18 @@ def _compare(options: argparse.Namespace) -> int:
     if options.markdown:
         # Its marks are checked now: training takes long, and their absence would be found after it.
         page_with("", options.markdown)
+    if find_ranks():
+        raise ValueError("compare-losses is not for mlx.launch; --engine ray spreads it over machines")
     backend = prepare()
     if backend.warning:
         print(f"training: {backend.warning}", file=sys.stderr)
-    report = compare_losses(
-        CompareOptions(
-            data=options.data, work=options.work, base=options.base, losses=options.losses or ALL, seeds=options.seeds,
-            recipe=msgspec.structs.replace(Recipe(), **_recipe(options)), folds=options.folds,
-            companions=options.companions, resume=options.resume, quiet=options.quiet,
-            processes=max(1, backend.threads),
-        )
+    wanted = CompareOptions(
+        data=options.data, work=options.work, base=options.base, losses=options.losses or ALL, seeds=options.seeds,
+        recipe=msgspec.structs.replace(Recipe(), **_recipe(options)), folds=options.folds,
+        companions=options.companions, resume=options.resume, quiet=options.quiet,
     )  # fmt: skip
+    with engine(options.engine, options.address, max(1, backend.threads)) as chosen:
+        report = compare_losses(wanted, chosen)
     if options.json:
         write_whole(options.json, msgspec.json.format(msgspec.json.encode(report), indent=1).decode() + "\n")
     if options.markdown:
@@ -200,6 +223,7 @@ def _parser() -> argparse.ArgumentParser:
         help="share of survivors, in (0, 1), where the bundle will serve, if it is not the training rows'",
     )  # fmt: skip
     _add_recipe(fit)
+    _add_engine(fit)
     fit.add_argument("--resume", action="store_true", help="go on from the last finished fold of an interrupted run")
     fit.add_argument("--quiet", action="store_true", help="print nothing but errors")
     judge = commands.add_parser("evaluate", help="score a bundle on labelled rows")
@@ -254,6 +278,7 @@ def _add_compare(commands: Any) -> None:
         help="tell of each passenger what became of the others on the ticket, as `fit` does",
     )  # fmt: skip
     _add_recipe(compare)
+    _add_engine(compare)
     compare.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
     compare.add_argument(
         "--markdown", type=Path, metavar="FILE.md",
@@ -265,6 +290,14 @@ def _add_compare(commands: Any) -> None:
     )  # fmt: skip
     compare.add_argument("--resume", action="store_true", help="take from --work what is done with these settings")
     compare.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0],
+        help="fine-tunings side by side on this machine's cores, or on a Ray cluster's (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--address", help="ray: a running cluster, HOST:PORT or auto (default: this machine alone)")
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:

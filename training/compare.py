@@ -20,6 +20,7 @@ from training.contrasts import Run
 from training.crossfit import crossfit, make_folds
 from training.data import Table, fold_companions, read_table, told
 from training.diagnostics import LOG
+from training.engines import Engine
 from training.evaluate import Evaluation, nested_evaluation
 from training.finetune import Encoded, Pretrained, Recipe, TrainingError, encode
 from training.losses import LOSSES, Loss, LossChoice
@@ -45,7 +46,6 @@ class CompareOptions(Struct, frozen=True, kw_only=True):
     companions: bool = True
     resume: bool = False
     quiet: bool = False
-    processes: int = 1
 
 
 def loss_choices(names: Sequence[str]) -> dict[str, LossChoice]:
@@ -89,7 +89,7 @@ class Results:
     failures: dict[str, dict[int, str]] = field(default_factory=dict)
 
 
-def compare_losses(options: CompareOptions) -> ComparisonReport:
+def compare_losses(options: CompareOptions, engine: Engine) -> ComparisonReport:
     """Cross-fit every loss with every seed, and report what differs.
 
     The logits of each are kept in the work folder under a name that stands for data, texts, base, loss, recipe, folds
@@ -105,7 +105,7 @@ def compare_losses(options: CompareOptions) -> ComparisonReport:
     _prepare_folder(options, rounds)
     tokenizer = Tokenizer.load(tokenizer_path, int(base.config["max_position_embeddings"]))
     steps = options.recipe.steps(int((rounds[0].folds != 0).sum())) // options.recipe.runs
-    results = _run(options, table, base, tokenizer, rounds, steps)
+    results = _run(options, engine, table, base, tokenizer, rounds, steps)
     if not results.runs:
         name, failed = next(iter(results.failures.items()))
         raise TrainingError(f"no loss could be trained; {name}: {next(iter(failed.values()))}")
@@ -117,8 +117,9 @@ def compare_losses(options: CompareOptions) -> ComparisonReport:
 
 
 def _run(
-    options: CompareOptions, table: Table, base: Pretrained, tokenizer: Tokenizer, rounds: Sequence[Round], steps: int
-) -> Results:
+    options: CompareOptions, engine: Engine, table: Table, base: Pretrained, tokenizer: Tokenizer,
+    rounds: Sequence[Round], steps: int,
+) -> Results:  # fmt: skip
     results, done = Results(), 0
     total = sum(_steps(options.recipe, one.folds) * len(one.trials) for one in rounds)
     with TrainingProgress(options.work / LOG, total, options.quiet) as progress:
@@ -129,7 +130,7 @@ def _run(
                 if encoded is None and not trial.kept.exists():
                     encoded = encode(base, tokenizer, one.texts, options.recipe.trained_layers)
                 try:
-                    logits = _logits(options, base, encoded, table.labels, one, trial, progress)
+                    logits = _logits(options, engine, base, encoded, table.labels, one, trial, progress)
                     _judge(results, table, one, trial, logits, steps)
                 except TrainingError as error:
                     results.failures.setdefault(trial.name, {})[trial.seed] = str(error)
@@ -178,8 +179,8 @@ def _prepare_folder(options: CompareOptions, rounds: Sequence[Round]) -> None:
 
 
 def _logits(
-    options: CompareOptions, base: Pretrained, encoded: Encoded | None, labels: np.ndarray, one: Round, trial: Trial,
-    progress: TrainingProgress,
+    options: CompareOptions, engine: Engine, base: Pretrained, encoded: Encoded | None, labels: np.ndarray, one: Round,
+    trial: Trial, progress: TrainingProgress,
 ) -> np.ndarray:  # fmt: skip
     """The kept logits (n,), or new ones, kept as soon as they are whole."""
     if trial.kept.exists() or encoded is None:
@@ -188,9 +189,7 @@ def _logits(
         config=base.config, weights=str(base.weights), loss=trial.choice, recipe=options.recipe, seed=trial.seed,
         folds=options.folds, start=encoded.start,
     )  # fmt: skip
-    logits = crossfit(
-        job, encoded, labels, one.folds, work=trial.folder, processes=options.processes, progress=progress, final=False
-    )
+    logits = crossfit(job, encoded, labels, one.folds, work=trial.folder, engine=engine, progress=progress, final=False)
     partial = trial.folder / "logits.npy"
     np.save(partial, logits, allow_pickle=False)
     partial.replace(trial.kept)

@@ -4,18 +4,14 @@ A fine-tuning of a few layers is too small to fill several cores, but several si
 its own on one core (training/task.py), so results do not depend on how many run at once.
 """
 
-import subprocess
-import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
-from training.finetune import Encoded, TrainingError
-from training.progress import Report, TrainingProgress
+from training.engines import Engine
+from training.finetune import Encoded
+from training.progress import TrainingProgress
 from training.task import Job, result_path, save_inputs
 
 
@@ -35,7 +31,7 @@ def make_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
 
 
 def crossfit(
-    job: Job, encoded: Encoded, labels: np.ndarray, folds: np.ndarray, *, work: Path, processes: int,
+    job: Job, encoded: Encoded, labels: np.ndarray, folds: np.ndarray, *, work: Path, engine: Engine,
     progress: TrainingProgress, final: bool = True,
 ) -> np.ndarray:  # fmt: skip
     """Out-of-fold logits z = logit_survived − logit_died (n,) float64. ``encoded`` holds the texts of each fine-tuning.
@@ -52,37 +48,8 @@ def crossfit(
             progress.advance(job.recipe.steps(int(seen.sum())))
         else:
             tasks.append(number)
-    _run(work, tasks, processes, progress)
+    engine(work, job, tasks, progress)
     logits = np.empty(len(labels))
     for fold in range(job.folds):
         logits[folds == fold] = np.load(result_path(work, job, fold), allow_pickle=False)
     return logits
-
-
-def _run(work: Path, tasks: Sequence[int], processes: int, progress: TrainingProgress) -> None:
-    """Run fine-tunings, at most ``processes`` at once; the first failure stops all."""
-    running: list[subprocess.Popen[str]] = []
-    stopped = False
-
-    def run(number: int) -> None:
-        if stopped:
-            return
-        command = [sys.executable, "-m", "training.task", str(work), str(number)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        running.append(process)
-        assert process.stdout is not None
-        for line in process.stdout:
-            progress.report(msgspec.json.decode(line, type=Report))
-        _, message = process.communicate()
-        if process.returncode:
-            raise TrainingError(message.strip() or f"fine-tuning {number + 1} ended with {process.returncode}")
-
-    with ThreadPoolExecutor(processes) as pool:
-        try:
-            for done in as_completed([pool.submit(run, number) for number in tasks]):
-                done.result()
-        except BaseException:
-            stopped = True
-            for process in running:
-                process.kill()
-            raise

@@ -19,12 +19,15 @@ from msgspec import Struct
 from models.classifier import BertClassifier, from_pretrained
 from models.tokenizer import Tokenizer
 from training.diagnostics import EpochDiagnostics
-from training.losses import Loss
+from training.losses import LOSSES, Loss
 from training.optimizer import AdamW
 from training.progress import Listener
 
 INFERENCE_ROWS = 64
 MAX_GRADIENT_NORM = 1.0
+
+Divide = Callable[[nn.Module, Callable[..., Any]], Callable[..., Any]]
+"""Makes of a model and its gradient function one that several processes compute together: `ranks.Ranks.divided`."""
 
 
 class TrainingError(ValueError):
@@ -104,19 +107,21 @@ def encode(
 
 def finetune(
     base: Pretrained, encoded: Encoded, labels: np.ndarray, rows: np.ndarray, *, recipe: Recipe, loss: Loss,
-    seed: int, phase: str, progress: Listener,
+    seed: int, phase: str, progress: Listener, divide: Divide | None = None,
 ) -> BertClassifier:  # fmt: skip
     """Fine-tune on ``rows`` (indices into ``labels``) and return the classifier in inference mode.
 
     Weights are averaged over the last epochs and over runs from one start (Izmailov et al., 2018; Wortsman et al.,
-    2022, uniform soup), which costs nothing when serving. Raises TrainingError when the
-    loss is not finite or an epoch predicts one class only.
+    2022, uniform soup), which costs nothing when serving. With ``divide`` every batch is computed by several processes.
+    Raises TrainingError when the loss is not finite, an epoch predicts one class only, or the loss cannot be divided.
     """
+    if divide is not None and not LOSSES[loss.name].pointwise:
+        raise TrainingError(f"{loss.name} is a loss of a whole batch, which cannot be divided among processes")
     total: Any = None
     for run in range(recipe.runs):
         model = from_pretrained(base.config, base.weights, seed)
         rng = np.random.default_rng([seed, run])
-        for epoch in _train(model, encoded, labels, rows, recipe, loss, rng, run, phase, progress):
+        for epoch in _train(model, encoded, labels, rows, recipe, loss, rng, run, phase, progress, divide):
             if epoch > recipe.epochs - recipe.averaged_epochs:
                 weights = model.trainable_parameters()
                 total = weights if total is None else tree_map(mx.add, total, weights)
@@ -140,7 +145,7 @@ def predict(model: BertClassifier, encoded: Encoded, rows: np.ndarray) -> np.nda
 
 def _train(
     model: BertClassifier, encoded: Encoded, labels: np.ndarray, rows: np.ndarray, recipe: Recipe, loss: Loss,
-    rng: np.random.Generator, run: int, phase: str, progress: Listener,
+    rng: np.random.Generator, run: int, phase: str, progress: Listener, divide: Divide | None,
 ) -> Iterator[int]:  # fmt: skip
     """Train, and yield the number of each finished epoch."""
     mx.random.seed(int(rng.integers(2**31)))
@@ -155,6 +160,8 @@ def _train(
         return loss(logits, targets, step), logits
 
     gradient = nn.value_and_grad(model, loss_and_logits)
+    if divide is not None:
+        gradient = divide(model, gradient)
     step = 0
     for epoch in range(1, recipe.epochs + 1):
         start, losses, logits, order = time.monotonic(), [], [], rng.permutation(rows)

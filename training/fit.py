@@ -23,6 +23,7 @@ from training.card import model_card
 from training.crossfit import crossfit, make_folds
 from training.data import fold_companions, read_table, told
 from training.diagnostics import LOG, read_log
+from training.engines import Engine
 from training.evaluate import nested_evaluation
 from training.finetune import Recipe, encode
 from training.losses import LossChoice
@@ -51,10 +52,9 @@ class FitOptions(Struct, frozen=True, kw_only=True):
     target_prevalence: float | None = None
     resume: bool = False
     quiet: bool = False
-    processes: int = 1
 
 
-def fit(options: FitOptions) -> Bundle:
+def fit(options: FitOptions, engine: Engine) -> Bundle:
     """Train, calibrate, evaluate and write the bundle.
 
     Finished folds, ``training_log.jsonl`` and the evaluation's ``report.html`` are kept beside it in ``OUT.training``;
@@ -81,9 +81,7 @@ def fit(options: FitOptions) -> Bundle:
             config=base.config, weights=str(base.weights), loss=options.loss, recipe=options.recipe,
             seed=options.seed, folds=options.folds, start=encoded.start,
         )  # fmt: skip
-        logits = crossfit(
-            job, encoded, table.labels, folds, work=work / "folds", processes=options.processes, progress=progress
-        )
+        logits = crossfit(job, encoded, table.labels, folds, work=work / "folds", engine=engine, progress=progress)
         progress.phase("calibration and evaluation")
         steps = options.recipe.steps(sizes[0]) // options.recipe.runs
         settings: dict[str, Any] = {
@@ -144,11 +142,7 @@ def _prepared_folder(options: FitOptions, data: str, weights: Path) -> Path:
     Raises ValueError when there is nothing to resume, or its settings were others.
     """
     work = work_folder(options.out)
-    same = {
-        k: v
-        for k, v in msgspec.to_builtins(options, enc_hook=str).items()
-        if k not in ("resume", "quiet", "out", "processes")
-    }
+    same = {k: v for k, v in msgspec.to_builtins(options, enc_hook=str).items() if k not in ("resume", "quiet", "out")}
     settings = hashlib.sha256(_json([same, data, sha256_of(weights)])).hexdigest().encode()
     kept = work / "settings.sha256"
     if options.resume:

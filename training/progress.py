@@ -20,6 +20,10 @@ class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
     steps: int = 0
     epoch: EpochDiagnostics | None = None
 
+    @classmethod
+    def decode(cls, line: bytes) -> Self:
+        return msgspec.json.decode(line, type=cls)
+
 
 class Listener(Protocol):
     """Who is told how a fine-tuning goes."""

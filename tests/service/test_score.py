@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from service.score import ADDED, rejected_path
+from service.rows import ADDED
+from service.score import rejected_path
 from tests.conftest import ROOT, TITANIC
 
 
