@@ -11,13 +11,14 @@ import sys
 import threading
 from collections.abc import Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from prometheus_client import disable_created_metrics
 
 from models.backend import bound_arenas
 from models.cache import LogitCache
+from models.precision import Precision
 from models.predictor import Predictor
 from service import export, keys, listening, logs, outcomes, score
 from service.app import create_app
@@ -109,9 +110,9 @@ def _serve(settings: Settings, tls: dict[str, Any]) -> int:
             )
         LOGGER.info(
             "ready: %s://%s:%d/v1/model serves %s version %s on %s, BLAS %s at %.0f GFLOP/s, %d threads, "
-            "kernels by %s",
+            "kernels by %s, %s weights",
             "https" if tls else "http", settings.host, _port(servers[0]), bundle.name, bundle.version, backend.device,
-            backend.blas, backend.gflops, backend.threads, backend.compiler,
+            backend.blas, backend.gflops, backend.threads, backend.compiler, backend.precision,
         )  # fmt: skip
 
     def failed(reason: str) -> None:
@@ -119,13 +120,15 @@ def _serve(settings: Settings, tls: dict[str, Any]) -> int:
         servers[0].should_exit = True
 
     def load(metrics: Metrics) -> Predictor:
-        cache = LogitCache(settings.cache_rows, metrics.looked_up)
-        return Predictor.load(settings.bundle, cache, settings.target_prevalence, settings.require_signature)
+        return load_folder(settings.bundle, LogitCache(settings.cache_rows, metrics.looked_up))
+
+    def load_folder(folder: str, cache: LogitCache) -> Predictor:
+        precision = cast(Precision, settings.precision)
+        return Predictor.load(folder, cache, settings.target_prevalence, settings.require_signature, precision)
 
     def load_shadow() -> Predictor:
         assert settings.shadow is not None
-        cache = LogitCache(settings.cache_rows)
-        return Predictor.load(settings.shadow, cache, settings.target_prevalence, settings.require_signature)
+        return load_folder(settings.shadow, LogitCache(settings.cache_rows))
 
     app = create_app(
         settings, load, on_ready=ready, on_failure=failed, make_store=lambda *told: make_store(settings, *told),

@@ -17,6 +17,7 @@ from models.bundle import BundleError
 from models.cache import LogitCache
 from models.files import AtomicFile
 from models.passenger import COLUMNS, Passenger, parse_passenger
+from models.precision import FULL, PRECISIONS
 from models.predictor import Prediction, PredictionError, Predictor
 
 CHUNK_ROWS = 4096
@@ -42,8 +43,9 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         predictor = Predictor.load(
-            options.bundle, LogitCache(options.cache_rows), options.target_prevalence, options.require_signature
-        )
+            options.bundle, LogitCache(options.cache_rows), options.target_prevalence, options.require_signature,
+            options.precision,
+        )  # fmt: skip
         scored, rejected = score(options.input, options.output, predictor)
     except (ScoreError, BundleError, PredictionError) as error:
         print(f"score: {error}", file=sys.stderr)
@@ -239,6 +241,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--require-signature", type=Path, metavar="KEYS",
         help="public keys, a PEM file or a folder of them; use only a bundle that one of them signed",
+    )  # fmt: skip
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default=FULL,
+        help="of the weights; other than float32 only what python -m training precision has measured and not refused",
     )  # fmt: skip
     parser.add_argument(
         "--cache-rows",
