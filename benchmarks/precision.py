@@ -1,4 +1,4 @@
-"""The weights in float32, float16, bfloat16 and int8: speed, memory, and what rounding changes; torch on the same device.
+"""The weights in float32, float16, bfloat16 and int8: speed, memory, what rounding changes; torch on the same device.
 
     ./run bench precision [--quick]
 
@@ -34,8 +34,8 @@ Rows per second by batch size: median over {rounds} rounds [quartiles], tokenisi
 ÷ float32 of the same library, round by round. Above 1, rounding makes it faster.
 
 {ratios}
-What rounding changes, on the {rows} passengers, calibrated alike: the largest |Δlogit|, and the log loss against float32,
-paired by row, ± standard error. They are the training rows: the differences count.
+What rounding changes, on the {rows} passengers, calibrated alike: the largest |Δlogit|, and the log loss against
+float32, paired by row, ± standard error. They are the training rows: the differences count.
 
 {changes}
 Settings:
@@ -46,8 +46,9 @@ Settings:
 
 def measure(options: Options) -> Result:
     rng = np.random.default_rng(0)
+    bundle = str(options.bundle)
     starts = {
-        name: ("core" if name in OURS else "bench", "benchmarks.contenders.forward", [_loader(name), str(options.bundle), "32"])
+        name: ("core" if name in OURS else "bench", "benchmarks.contenders.forward", [_loader(name), bundle, "32"])
         for name in NAMES
     }
     with running(starts) as (contenders, reasons):

@@ -49,8 +49,8 @@ def as_columns(x: mx.array) -> mx.array:
 
 
 def whole(weight: Weight) -> mx.array:
-    """The matrix that is computed with, of float32 unless a GPU has it in half precision: the tuned BLAS of a CPU knows no
-    other, and MLX's own products of halves and of codes take thirty times as long there."""
+    """The matrix that is computed with, of float32 unless a GPU has it in half precision: the tuned BLAS of a CPU knows
+    no other, and MLX's own products of halves and of codes take thirty times as long there."""
     if isinstance(weight, Quantised):
         return weight.whole()
     return weight if on_gpu() else weight.astype(mx.float32)

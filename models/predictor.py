@@ -65,7 +65,8 @@ class Predictor:
 
         ``target_prevalence``: the share of survivors where it serves, if not the bundle's own; see `Bundle.shifted`.
         ``keys``: public keys of which one must have signed it; see `models.bundle.open_bundle`.
-        ``precision``: of the weights; other than float32 only one that was measured and found good (`models.precision`).
+        ``precision``: of the weights; other than float32 only one that was measured and not refused
+        (`models.precision`).
         """
         bundle, tokenizer, weights = open_bundle(Path(folder), None if keys is None else Path(keys))
         if target_prevalence is not None:

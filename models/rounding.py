@@ -14,9 +14,9 @@ LARGEST_CODE = 127
 class Quantised:
     """A matrix (…, I) in eight bits: w ≈ scale · code, with a scale for each `GROUP_SIZE` weights of a row.
 
-    codes (…, I / g, g) int8, scales (…, I / g, 1) float32; g is I where it is no multiple of `GROUP_SIZE`. A scale is the
-    group's largest |w| / 127, so no weight moves by more than half a scale. MLX's own form (`mx.quantize`) has an offset
-    beside the scale, and takes five times as long to be made whole on a CPU.
+    codes (…, I / g, g) int8, scales (…, I / g, 1) float32; g is I where it is no multiple of `GROUP_SIZE`. A scale is
+    the group's largest |w| / 127, so no weight moves by more than half a scale. MLX's own form (`mx.quantize`) has an
+    offset beside the scale, and takes five times as long to be made whole on a CPU.
     """
 
     codes: mx.array

@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MLX = {"bert", "classifier", "operators", "kernels", "lanes", "backend", "rounding", "losses", "optimizer", "finetune", "task"}
+MLX = {
+    "bert",
+    "classifier",
+    "operators",
+    "kernels",
+    "lanes",
+    "backend",
+    "rounding",
+    "losses",
+    "optimizer",
+    "finetune",
+    "task",
+}
 FILES = sorted(path for package in ("models", "training", "service") for path in (ROOT / package).glob("*.py"))
 
 

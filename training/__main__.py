@@ -114,7 +114,9 @@ def _precision(options: argparse.Namespace) -> int:
     )  # fmt: skip
     for one in measurements:
         figures = ", ".join(f"{name} {value}" for name, value in told(one).items())
-        print(f"{one.precision} on {one.device}, {one.rows} rows: {figures}: {'refused' if one.refusal else 'accepted'}")
+        print(
+            f"{one.precision} on {one.device}, {one.rows} rows: {figures}: {'refused' if one.refusal else 'accepted'}"
+        )
     if any(one.training_rows for one in measurements):
         print("the rows are the bundle's training rows: the differences count, not the losses")
     bundle = record(options.bundle, measurements, options.out or options.bundle)

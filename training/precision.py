@@ -34,9 +34,9 @@ def measure(
 
     Each row's log losses are subtracted, and the mean difference has a standard error over rows; the difference of the
     smooth calibration errors has one by drawing rows, the same for both. The smooth error, because it moves little
-    when a probability does: that of ten bins jumps where a row crosses from one to the next. A precision is refused where the upper end of either
-    95 % interval is past its margin: a difference that is not shown to be small counts as large. Raises BundleError,
-    ValueError.
+    when a probability does: that of ten bins jumps where a row crosses from one to the next. A precision is refused
+    where the upper end of either 95 % interval is past its margin: a difference that is not shown to be small counts
+    as large. Raises BundleError, ValueError.
     """
     if len(table) < LEAST_ROWS:
         raise ValueError(f"{len(table)} rows are too few to tell a small difference; {LEAST_ROWS} are needed")
@@ -94,7 +94,8 @@ def _calibration_change(ours: Run, theirs: Run, labels: np.ndarray, rng: np.rand
     drawn = rng.multinomial(rows, np.full(rows, 1 / rows), RESAMPLES).astype(float)
 
     def difference(weights: np.ndarray) -> np.ndarray:
-        return _smooth_error(ours, labels, weights) - _smooth_error(theirs, labels, weights)
+        found: np.ndarray = _smooth_error(ours, labels, weights) - _smooth_error(theirs, labels, weights)
+        return found
 
     return reflected(float(difference(np.ones((1, rows)))[0]), difference(drawn))
 
@@ -109,6 +110,4 @@ def _log_losses(run: Run, table: Table) -> np.ndarray:
 
 
 def _change(difference: Estimate, margin: float) -> Change:
-    return Change(
-        value=difference.value, standard_error=difference.standard_error, high=difference.high, margin=margin
-    )
+    return Change(value=difference.value, standard_error=difference.standard_error, high=difference.high, margin=margin)

@@ -49,7 +49,7 @@ def _load(
 
     grouped = Grouped(bundle, pairs, group_rows)
     return (
-        f"transformers' model on {device} in {str(dtype).removeprefix('torch.')}, attention {attention}, inference mode, "
-        f"{torch.get_num_threads()} threads, "
+        f"transformers' model on {device} in {str(dtype).removeprefix('torch.')}, attention {attention}, inference "
+        f"mode, {torch.get_num_threads()} threads, "
         f"rows sorted by length in groups of {grouped.rows}"
     ), grouped

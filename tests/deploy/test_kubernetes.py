@@ -166,8 +166,9 @@ def test_the_parts_find_each_other(manifests: dict[str, Manifest]) -> None:
     labels = manifests["Deployment"]["spec"]["template"]["metadata"]["labels"]
     assert labels == manifests["Service"]["metadata"]["labels"] == NAME
     selected = {
-        "Deployment": ("selector", "matchLabels"), "Service": ("selector",), "NetworkPolicy": ("podSelector", "matchLabels"),
-        "PodDisruptionBudget": ("selector", "matchLabels"), "ServiceMonitor": ("selector", "matchLabels"),
+        "Deployment": ("selector", "matchLabels"), "Service": ("selector",),
+        "NetworkPolicy": ("podSelector", "matchLabels"), "PodDisruptionBudget": ("selector", "matchLabels"),
+        "ServiceMonitor": ("selector", "matchLabels"),
     }  # fmt: skip
     for kind, path in selected.items():
         found = manifests[kind]["spec"]
@@ -220,7 +221,8 @@ def test_the_adapter_makes_the_metric_that_the_autoscaler_asks_for(
     assert re.sub(rule["name"]["matches"], rule["name"]["as"], name) == asked[0]
     # Two pods of this namespace and one of another, four scrapes: the mean of each pod's rows.
     series = [
-        ("default", "evenkeel-1", "0 40 80 120 160"), ("default", "evenkeel-2", "8x4"), ("other", "evenkeel-1", "999x4"),
+        ("default", "evenkeel-1", "0 40 80 120 160"), ("default", "evenkeel-2", "8x4"),
+        ("other", "evenkeel-1", "999x4"),
     ]  # fmt: skip
     tests = {
         "evaluation_interval": "15s",
@@ -234,7 +236,9 @@ def test_the_adapter_makes_the_metric_that_the_autoscaler_asks_for(
                 "promql_expr_test": [
                     {
                         "expr": adapter_query(rule, "default"), "eval_time": "59s",
-                        "exp_samples": [{"labels": '{pod="evenkeel-1"}', "value": 60}, {"labels": '{pod="evenkeel-2"}', "value": 8}],
+                        "exp_samples": [
+                            {"labels": '{pod="evenkeel-1"}', "value": 60}, {"labels": '{pod="evenkeel-2"}', "value": 8},
+                        ],
                     }
                 ],
             }
@@ -251,7 +255,9 @@ def test_the_image_has_what_the_pods_name(pod: Manifest, settings: Settings, inf
     assert 'CMD [".venv-postgres/bin/python", "-m", "service"]' in text
     assert "ARG ENVIRONMENT=core" in (ROOT / "Dockerfile.dev").read_text()
     assert inference["metadata"]["name"] == Path(settings.bundle).name
-    done = subprocess.run([Path(sys.executable).parent / "hadolint", FOLDER / "Dockerfile"], capture_output=True, text=True)
+    done = subprocess.run(
+        [Path(sys.executable).parent / "hadolint", FOLDER / "Dockerfile"], capture_output=True, text=True
+    )
     assert (done.stdout, done.returncode) == ("", 0)
 
 
@@ -267,8 +273,8 @@ def test_kserve_is_told_the_protocol_that_is_spoken(inference: Manifest) -> None
 def running(
     pod: Manifest, variables: dict[str, str], bundle_folder: Path, tmp_path: Path
 ) -> Iterator[tuple[httpx.Client, str, subprocess.Popen[bytes], Settings]]:
-    """The service as the pod starts it, but for its folders, port, database and a shorter grace; a client that asks as a node
-    does, by the pod's address."""
+    """The service as the pod starts it, but for its folders, port, database and a shorter grace; a client that asks as
+    a node does, by the pod's address."""
     key, entry = new_key("all", ["predict", "metrics"])
     write_keys(tmp_path / "keys.json", [entry])
     port = free_port()
@@ -278,7 +284,9 @@ def running(
         "XDG_CACHE_HOME": str(tmp_path), "EVENKEEL_GRACE_SECONDS": "2",
     }  # fmt: skip
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env={"PATH": "/usr/bin:/bin", **here}, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service"], cwd=ROOT, env={"PATH": "/usr/bin:/bin", **here}, stderr=log
+        )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Host": "10.1.2.3:8000"}) as client:
             wait(lambda: client.get("/health/live").status_code == 200, 60)

@@ -68,7 +68,9 @@ def test_a_wholly_padded_row_gives_a_number_in_half_precision(
 def test_float32_needs_no_measurement_and_all_else_does(bundle_folder: Path) -> None:
     assert Predictor.load(bundle_folder).backend.precision == "float32"
     for precision in PRECISIONS[1:]:
-        with pytest.raises(BundleError, match=rf"precisions\.json: {precision} was not measured on \w+: python -m training"):
+        with pytest.raises(
+            BundleError, match=rf"precisions\.json: {precision} was not measured on \w+: python -m training"
+        ):
             Predictor.load(bundle_folder, precision=precision)
 
 
@@ -81,8 +83,8 @@ def test_what_was_measured_elsewhere_or_refused_is_not_served() -> None:
     bad = msgspec.structs.replace(MEASURED, calibration_error=msgspec.structs.replace(GOOD, high=0.0051))
     refusal = Precisions((bad,)).refusal("int8", "cpu")
     assert refusal == (
-        "int8 was measured on cpu and refused: calibration error is worse by 0.0010 ± 0.0010 on 600 rows; the end of the "
-        "95 % interval, 0.0051, is past the margin of 0.005"
+        "int8 was measured on cpu and refused: calibration error is worse by 0.0010 ± 0.0010 on 600 rows; the end of "
+        "the 95 % interval, 0.0051, is past the margin of 0.005"
     )
 
 

@@ -1,4 +1,4 @@
-"""The gate: what is rounded too far is refused with figures, what is good enough is served, and float32 is untouched."""
+"""The gate: what is rounded too far is refused with figures, what is good enough is served, float32 stays as it is."""
 
 import signal
 from pathlib import Path
@@ -70,7 +70,9 @@ def test_what_was_accepted_is_served_and_told(measured: Path) -> None:
     _, stderr = process.communicate(timeout=30)
     assert "int8 weights" in stderr
     passenger = [{"pclass": 1, "sex": "female", "age": 38}]
-    assert Predictor.load(measured, precision="int8").predict(passenger)[0].probability == pytest.approx(probability, abs=1e-9)
+    assert Predictor.load(measured, precision="int8").predict(passenger)[0].probability == pytest.approx(
+        probability, abs=1e-9
+    )
     # Another probability than in float32 and hardly another one; near 1e-6 it would not have been rounded at all.
     logits = [Predictor.load(measured, precision=one).logits(["third class man"])[0] for one in ("float32", "int8")]
     assert 1e-5 < abs(logits[0] - logits[1]) < 0.1
@@ -94,7 +96,9 @@ def test_two_bits_are_refused_with_figures(
     assert found.log_loss.value - 3 * found.log_loss.standard_error > found.log_loss.margin
     assert str(found.refusal).startswith("log loss is worse by ")
     out = record(bundle_folder, [found], tmp_path / "titanic").folder
-    with pytest.raises(BundleError, match=r"int8 was measured on \w+ and refused: log loss is worse by 0\.\d{4} ± 0\.\d{4} on 651"):
+    with pytest.raises(
+        BundleError, match=r"int8 was measured on \w+ and refused: log loss is worse by 0\.\d{4} ± 0\.\d{4} on 651"
+    ):
         Predictor.load(out, precision="int8")
     assert Predictor.load(out).predict([{"pclass": 3, "sex": "male"}])
 
@@ -112,10 +116,8 @@ def test_a_change_of_the_smooth_error_is_that_of_the_scores_and_of_the_same_rows
     same = _calibration_change(good, good, labels, rng)
     assert (same.value, same.standard_error, same.high) == (0, 0, 0)
     # Paired: the difference of two errors of the same rows is surer than either of them.
-    alone = np.array([
-        float(smooth_error(np.sort(bent), labels[np.argsort(bent)][None].astype(float), rng.multinomial(400, np.full(400, 1 / 400), 1).astype(float))[0])
-        for _ in range(200)
-    ])  # fmt: skip
+    drawn, order = rng.multinomial(400, np.full(400, 1 / 400), 200).astype(float), np.argsort(bent)
+    alone = smooth_error(bent[order], labels[order][None].astype(float), drawn)
     slightly = Run(logits, 1 / (1 + np.exp(-2.02 * logits)))
     assert _calibration_change(slightly, bad, labels, rng).standard_error < alone.std() / 5
 
