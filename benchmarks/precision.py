@@ -107,7 +107,7 @@ def report(result: Result) -> str:
         ratios=table(["÷ float32", *map(str, batches)],
                      [[NAMES[one], *(ratio(rates(result, one, rows), rates(result, against[one], rows))
                                      for rows in batches)] for one in pairs]),
-        changes=table(["", "largest |Δlogit|", "log loss"],
+        changes=table(["", "largest change of a logit", "log loss"],
                       [[NAMES[one], f"{largest:.2g}", f"{change:+.5f} ± {error:.5f}"]
                        for one, (largest, change, error) in result["changes"].items() if one != FULL]),
         settings=settings(NAMES, result["settings"]), skipped=skipped(NAMES, result["skipped"]),
