@@ -214,11 +214,11 @@ def adapter_query(rule: dict[str, Any], namespace: str) -> str:
 def test_the_adapter_makes_the_metric_that_the_autoscaler_asks_for(
     manifests: dict[str, Manifest], tmp_path: Path
 ) -> None:
-    rule = adapter_rule()
-    asked = [one["pods"]["metric"]["name"] for one in manifests["HorizontalPodAutoscaler"]["spec"]["metrics"]
-             if one["type"] == "Pods"]  # fmt: skip
+    rule, metrics = adapter_rule(), manifests["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    (asked,) = (one["pods"] for one in metrics if one["type"] == "Pods")
     ((name, _, _),) = selectors(rule["seriesQuery"])
-    assert re.sub(rule["name"]["matches"], rule["name"]["as"], name) == asked[0]
+    assert re.sub(rule["name"]["matches"], rule["name"]["as"], name) == asked["metric"]["name"]
+    assert asked["target"] == {"type": "AverageValue", "averageValue": str(Settings().max_batch_rows)}
     # Two pods of this namespace and one of another, four scrapes: the mean of each pod's rows.
     series = [
         ("default", "evenkeel-1", "0 40 80 120 160"), ("default", "evenkeel-2", "8x4"),

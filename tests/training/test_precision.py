@@ -1,6 +1,9 @@
 """The gate: what is rounded too far is refused with figures, what is good enough is served, float32 stays as it is."""
 
+import csv
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -11,7 +14,7 @@ from models import rounding
 from models.bundle import BundleError, read_bundle
 from models.precision import PRECISIONS
 from models.predictor import Predictor
-from tests.conftest import TITANIC
+from tests.conftest import ROOT, TITANIC
 from tests.service.test_real import free_port, start, wait_ready
 from tests.training.commands import few_rows, run
 from training.calibration_errors import smooth_error
@@ -58,7 +61,7 @@ def test_the_command_accepts_every_precision_and_says_how_far_it_is_off(measured
 
 
 @pytest.mark.slow
-def test_what_was_accepted_is_served_and_told(measured: Path) -> None:
+def test_what_was_accepted_is_served_scored_and_told(measured: Path, tmp_path: Path) -> None:
     port = free_port()
     process = start("--bundle", measured, "--port", port, "--grace-seconds", 0, "--precision", "int8")
     url = f"http://127.0.0.1:{port}"
@@ -73,6 +76,20 @@ def test_what_was_accepted_is_served_and_told(measured: Path) -> None:
     assert Predictor.load(measured, precision="int8").predict(passenger)[0].probability == pytest.approx(
         probability, abs=1e-9
     )
+    (tmp_path / "in.csv").write_text("Pclass,Sex,Age\n1,female,38\n")
+    command = [
+        sys.executable,
+        "-m",
+        "service",
+        "score",
+        tmp_path / "in.csv",
+        tmp_path / "out.csv",
+        "--bundle",
+        measured,
+    ]
+    subprocess.run([*command, "--precision", "int8"], check=True, cwd=ROOT, timeout=60)
+    (row,) = csv.DictReader((tmp_path / "out.csv").read_text().splitlines())
+    assert float(row["probability"]) == pytest.approx(probability, abs=1e-6)
     # Another probability than in float32 and hardly another one; near 1e-6 it would not have been rounded at all.
     logits = [Predictor.load(measured, precision=one).logits(["third class man"])[0] for one in ("float32", "int8")]
     assert 1e-5 < abs(logits[0] - logits[1]) < 0.1
