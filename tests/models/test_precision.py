@@ -11,17 +11,13 @@ from models import operators
 from models.backend import prepare
 from models.bundle import BundleError, open_bundle
 from models.classifier import BertClassifier, load_classifier
-from models.precision import PRECISIONS, Change, Measurement, Precisions
+from models.precision import PRECISIONS, Precisions
 from models.predictor import Predictor
+from tests.tiny import GOOD, MEASURED
 from training.data import Table
 
 LARGEST_CHANGE = {"float16": 2e-3, "bfloat16": 2e-2, "int8": 5e-2}
 """Of the test bundle's logits, whose standard deviation is about 1."""
-GOOD = Change(value=0.001, standard_error=0.001, high=0.003, margin=0.005)
-MEASURED = Measurement(
-    precision="int8", device="cpu", rows=600, data_sha256="0" * 64, training_rows=False, log_loss=GOOD,
-    calibration_error=GOOD, decisions_changed=0.0, largest_logit_difference=0.01, largest_probability_difference=0.01,
-)  # fmt: skip
 
 
 def model(folder: Path, precision: str) -> BertClassifier:
