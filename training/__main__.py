@@ -11,7 +11,7 @@ import msgspec
 from models.backend import prepare
 from models.bundle import BundleError, read_bundle
 from models.files import write_whole
-from models.precision import FULL, PRECISIONS, Precision, told
+from models.precision import CALIBRATION_MARGIN, FULL, LOG_LOSS_MARGIN, PRECISIONS, Precision, told
 from models.signature import SignatureError, make_keys, public_path, sign
 from training.finetune import Recipe
 from training.losses import LOSSES, PRESETS, LossChoice, LossError
@@ -270,7 +270,8 @@ def _add_precision(commands: Any) -> None:
     )  # fmt: skip
     precision.add_argument("--out", type=Path, help="write the bundle there instead of over the old one")
     for name, margin, of in (
-        ("log-loss", 0.005, "the log loss, in nats"), ("calibration", 0.01, "the smooth calibration error"),
+        ("log-loss", LOG_LOSS_MARGIN, "the log loss, in nats"),
+        ("calibration", CALIBRATION_MARGIN, "the smooth calibration error"),
     ):  # fmt: skip
         precision.add_argument(
             f"--{name}-margin", type=float, default=margin,

@@ -10,17 +10,13 @@ from models.backend import prepare
 from models.bundle import MAX_BYTES, PRECISIONS_FILE, Bundle, open_bundle, write_bundle
 from models.cache import LogitCache
 from models.classifier import load_classifier
-from models.precision import FULL, Change, Measurement, Precision
+from models.precision import CALIBRATION_MARGIN, FULL, LOG_LOSS_MARGIN, Change, Measurement, Precision
 from models.predictor import PredictionError, Predictor
 from training.calibration_errors import smooth_error
 from training.contrasts import Run, row_values
 from training.data import Table
 from training.estimates import Estimate, mean, reflected
 
-LOG_LOSS_MARGIN = 0.005
-"""Nats; a third of the standard error that the held-out log loss of 891 rows has."""
-CALIBRATION_MARGIN = 0.01
-"""Of the smooth calibration error; less than a perfect model shows by chance on 891 rows."""
 RESAMPLES = 1000
 LEAST_ROWS = 100
 """Below it the interval of a difference of calibration errors says nothing."""
