@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import offline, outcomes, resilience, serving, startup, training_step
+from benchmarks import offline, outcomes, precision, resilience, serving, startup, training_step
 from benchmarks.harness.command import Result, kept, parse
 from benchmarks.harness.machine import ROOT, SLOWING
 from benchmarks.harness.tables import bullets, table
 
 SECTIONS = {
     "offline": ("The forward pass", offline),
+    "precision": ("The weights in fewer bits", precision),
     "serving": ("Served over HTTP", serving),
     "outcomes": ("Outcomes and the prediction log", outcomes),
     "training_step": ("A step of training", training_step),

@@ -20,6 +20,7 @@ import numpy as np
 from msgspec import Struct
 
 from models.kernels import compiler
+from models.precision import Precision
 
 JUMP_SLOTS = {"x86_64": (6, 7), "aarch64": (1025, 1026)}
 """Relocation types (GLOB_DAT, JUMP_SLOT) of the ELF ABI of each processor."""
@@ -36,8 +37,8 @@ SLOW_GFLOPS = 20.0
 class Backend(Struct, frozen=True, kw_only=True):
     """What MLX computes on.
 
-    ``gflops`` is measured by one matmul (0 on a GPU), ``compiler`` makes the fused kernels of a CPU, and ``warning``
-    says what is slow.
+    ``gflops`` is measured by one matmul (0 on a GPU), ``compiler`` makes the fused kernels of a CPU, ``warning`` says
+    what is slow, and ``precision`` is that of the weights.
     """
 
     device: str
@@ -46,6 +47,7 @@ class Backend(Struct, frozen=True, kw_only=True):
     threads: int
     compiler: str = "none"
     warning: str | None = None
+    precision: Precision = "float32"
 
 
 def prepare(threads: int | None = None) -> Backend:

@@ -6,7 +6,8 @@ from typing import Any, Self
 import mlx.core as mx
 import mlx.nn as nn
 
-from models.operators import as_columns, attention, gelu, layer_norm, linear
+from models.operators import as_columns, attention, gelu, layer_norm, linear, whole
+from models.rounding import Weight, rounded
 
 MASKED = -1e9
 """Added to the scores of padding. Finite, so that a wholly padded row attends evenly and gives no NaN."""
@@ -52,8 +53,8 @@ class BertEmbeddings(nn.Module):
     def __call__(self, ids: mx.array) -> mx.array:
         """ids (B, L) → (B·L, D)."""
         B, L = ids.shape
-        places = self.position_embeddings.weight[:L] + self.token_type_embeddings.weight[0]
-        x = (self.word_embeddings(ids) + places).reshape(B * L, -1)
+        places = whole(self.position_embeddings.weight[:L]) + whole(self.token_type_embeddings.weight[:1])
+        x = (whole(self.word_embeddings.weight[ids]) + places).reshape(B * L, -1)
         return self.LayerNorm(as_columns(x))
 
 
@@ -64,7 +65,7 @@ class BertSelfAttention(nn.Module):
         self.query = Linear(config.hidden_size, config.hidden_size)
         self.key = Linear(config.hidden_size, config.hidden_size)
         self.value = Linear(config.hidden_size, config.hidden_size)
-        self._held: tuple[mx.array, mx.array] | None = None
+        self._held: tuple[Weight, mx.array] | None = None
 
     def __call__(self, x: mx.array, attended: mx.array, bias: mx.array | None, texts: int) -> mx.array:
         weight, offset = self._held or self._joined()
@@ -77,10 +78,11 @@ class BertSelfAttention(nn.Module):
             k, v = y[:, :D], y[:, D:]
         return attention(q, k, v, bias, texts, self.heads)
 
-    def hold(self) -> None:
+    def hold(self, precision: str) -> None:
         """Join the projections once and for all: for inference, where weights do not change."""
-        self._held = self._joined()
-        mx.eval(self._held)
+        weight, offset = self._joined()
+        mx.eval(weight, offset)
+        self._held = rounded(weight, precision), offset
 
     def _joined(self) -> tuple[mx.array, mx.array]:
         """Query, key and value as one projection, queries scaled by 1/√d."""

@@ -19,20 +19,21 @@ from models.calibration import PriorShift
 from models.confidence import CalibrationRecord
 from models.folder import Folder, FolderError
 from models.passenger import INPUT_BINS, LABELS, Companions
+from models.precision import Precisions
 from models.reference import Reference
 from models.signature import MAX_SIGNATURE_BYTES, SIGNATURE, SignatureError, public_keys, verify
 from models.tokenizer import Tokenizer
 from models.weights import WeightsError, expected_tensors, read_weights
 
 FORMAT_VERSION = 1
-MANIFEST, WEIGHTS = "manifest.json", "model.safetensors"
+MANIFEST, WEIGHTS, PRECISIONS_FILE = "manifest.json", "model.safetensors", "precisions.json"
 MAX_BYTES = {
     "config.json": 1 << 16, WEIGHTS: 2 << 30, "tokenizer.json": 8 << 20, "tokenizer_config.json": 1 << 16,
     "calibration.json": 16 << 20, "companions.json": 16 << 20, "reference.json": 1 << 16, "evaluation.json": 2 << 20,
-    "README.md": 1 << 20,
+    "README.md": 1 << 20, PRECISIONS_FILE: 1 << 16,
 }  # fmt: skip
 """The files of a bundle that its manifest names, and the largest accepted size of each."""
-OPTIONAL = {"companions.json", SIGNATURE}
+OPTIONAL = {"companions.json", PRECISIONS_FILE, SIGNATURE}
 LIMITS = {**MAX_BYTES, MANIFEST: 1 << 18, SIGNATURE: MAX_SIGNATURE_BYTES}
 MOST_VALUES = 300_000
 """Of a JSON file: a value of two bytes there takes up to a hundred in memory."""
@@ -115,6 +116,7 @@ class Bundle(Struct, frozen=True, kw_only=True):
     companions: Companions
     reference: Reference
     evaluation: dict[str, Any]
+    precisions: Precisions = Precisions()
 
     @property
     def name(self) -> str:
@@ -185,12 +187,14 @@ def _open(folder: Folder, keys: Path | None) -> Opened:
         tokenizer = _tokenizer(verified("tokenizer.json"), config)
         for name in ("tokenizer_config.json", "README.md"):
             verified(name)
-        companions = "companions.json" in folder.names
+
+        def optional(name: str, form: Any) -> Any:
+            return _decode(name, verified(name), form) if name in folder.names else form()
+
         bundle = Bundle(
             folder=folder.path, version=hashlib.sha256(content).hexdigest()[:12], manifest=manifest, config=config,
             record=_decode("calibration.json", verified("calibration.json"), CalibrationRecord),
-            companions=_decode("companions.json", verified("companions.json"), Companions) if companions
-            else Companions(),
+            companions=optional("companions.json", Companions), precisions=optional(PRECISIONS_FILE, Precisions),
             reference=_reference(_decode("reference.json", verified("reference.json"), Reference)),
             evaluation=_served(
                 "evaluation.json", _decode("evaluation.json", verified("evaluation.json"), dict[str, Any])

@@ -9,6 +9,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from models.bert import BertConfig, BertModel, Linear
+from models.rounding import HALVES, rounded
 
 
 class BertClassifier(nn.Module):
@@ -29,10 +30,13 @@ class BertClassifier(nn.Module):
         return self.classifier(self.dropout(self.bert.pooled(x, mask, start)))
 
 
-def load_classifier(config: dict[str, Any], weights: dict[str, np.ndarray]) -> BertClassifier:
+def load_classifier(
+    config: dict[str, Any], weights: dict[str, np.ndarray], precision: str = "float32"
+) -> BertClassifier:
     """The classifier of a verified bundle (`models.bundle.open_bundle`), evaluated and in inference mode.
 
-    ``weights`` is emptied as they are taken over, so that they are in memory once.
+    ``weights`` is emptied as they are taken over, so that they are in memory once; then they are rounded to
+    ``precision`` (`models.precision`). The head stays as it is.
     """
     model = BertClassifier(BertConfig.from_dict(config))
     # Before anything is evaluated, or the random weights that a new model has would be drawn.
@@ -40,8 +44,19 @@ def load_classifier(config: dict[str, Any], weights: dict[str, np.ndarray]) -> B
     mx.eval(model.parameters())
     model.eval()
     for layer in model.bert.encoder.layer:
-        layer.attention.self.hold()
+        layer.attention.self.hold(precision)
+    _round(model.bert, precision)
     return model
+
+
+def _round(encoder: BertModel, precision: str) -> None:
+    if precision in HALVES:
+        encoder.apply(lambda parameter: parameter.astype(HALVES[precision]))
+        mx.eval(encoder.parameters())
+    elif precision == "int8":
+        for module in encoder.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                module.weight = rounded(module.weight, precision)
 
 
 def _taken(weights: dict[str, np.ndarray], name: str) -> mx.array:

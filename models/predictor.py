@@ -4,16 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
 from models.backend import Backend, prepare
-from models.bundle import WEIGHTS, Bundle, BundleError, open_bundle
+from models.bundle import PRECISIONS_FILE, WEIGHTS, Bundle, BundleError, open_bundle
 from models.cache import LogitCache
 from models.classifier import BertClassifier, load_classifier
 from models.confidence import Confidence, diagnose
 from models.lanes import Lanes
 from models.passenger import Passenger, check_passengers, describe, every_word
+from models.precision import FULL, Precision
 from models.tokenizer import Tokenizer
 
 WARM_UP = Passenger(pclass=3, sex="male", name="Braund, Mr. Owen Harris", age=22, sibsp=1, fare=7.25, embarked="S")
@@ -57,20 +59,24 @@ class Predictor:
     @classmethod
     def load(
         cls, folder: Path | str, cache: LogitCache | None = None, target_prevalence: float | None = None,
-        keys: Path | str | None = None, threads: int | None = None,
+        keys: Path | str | None = None, threads: int | None = None, precision: Precision = FULL,
     ) -> Self:  # fmt: skip
         """Verify and load a bundle; raises BundleError naming the file and the fault. Without ``cache``, none.
 
         ``target_prevalence``: the share of survivors where it serves, if not the bundle's own; see `Bundle.shifted`.
         ``keys``: public keys of which one must have signed it; see `models.bundle.open_bundle`. ``threads``: the cores
         to compute on, by default all.
+        ``precision``: of the weights; other than float32 only one that was measured and not refused
+        (`models.precision`).
         """
         bundle, tokenizer, weights = open_bundle(Path(folder), None if keys is None else Path(keys))
         if target_prevalence is not None:
             bundle = bundle.shifted(target_prevalence)
         # Before MLX computes anything, and for nothing where the bundle is refused.
-        backend = prepare(threads)
-        model = load_classifier(bundle.config, weights)
+        backend = msgspec.structs.replace(prepare(threads), precision=precision)
+        if refusal := bundle.precisions.refusal(precision, backend.device):
+            raise BundleError(f"{PRECISIONS_FILE}: {refusal}")
+        model = load_classifier(bundle.config, weights, precision)
         loaded = cls(bundle, model, tokenizer, backend, LogitCache(0) if cache is None else cache)
         loaded._try()
         return loaded

@@ -198,7 +198,7 @@ class Metrics:
         self._model_info.info(
             {"name": bundle.name, "version": version, "loss": bundle.manifest.origin.loss.name,
              "device": backend.device, "blas": backend.blas, "threads": str(backend.threads),
-             "compiler": backend.compiler}
+             "compiler": backend.compiler, "precision": backend.precision}
         )  # fmt: skip
         self._counters[version] = VersionCounters(
             outcomes=[self._predictions.labels(version, outcome) for outcome in LABELS],

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from models.files import write_whole
+from models.precision import FULL, Precision
 from service.rows import ScoreError
 
 SUFFIXES = (".csv", ".parquet")
@@ -27,6 +28,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     bundle: str
     target_prevalence: float | None
+    precision: Precision = FULL
     format: int = FORMAT
 
 

@@ -19,6 +19,7 @@ from msgspec import Struct
 from models.bundle import BundleError, read_bundle
 from models.cache import LogitCache
 from models.cluster import ClusterError, connected
+from models.precision import FULL, Precision
 from models.predictor import PredictionError, Predictor
 from service.parquet import score_parquet
 from service.partitions import ABOUT, Partition, Record, Settings, find_partitions
@@ -40,6 +41,7 @@ class Job(Struct, frozen=True, kw_only=True):
     bundle: Path
     keys: Path | None = None
     target_prevalence: float | None = None
+    precision: Precision = FULL
     cache_rows: int = 1 << 16
     threads: int = 1
     """Cores of each worker."""
@@ -56,7 +58,9 @@ class Worker:
         self._settings, self._cache = settings, LogitCache(job.cache_rows)
         # MLX is bound to threads, and Ray calls on any.
         self._thread = ThreadPoolExecutor(1)
-        load = partial(Predictor.load, job.bundle, self._cache, job.target_prevalence, job.keys, job.threads)
+        load = partial(
+            Predictor.load, job.bundle, self._cache, job.target_prevalence, job.keys, job.threads, job.precision
+        )
         self._predictor = self._thread.submit(load).result()
         if self._predictor.bundle.version != settings.bundle:
             raise BundleError("the bundle was replaced while files were scored; call the command again")
@@ -90,7 +94,8 @@ def score_files(job: Job, address: str | None, workers: int | None, progress: Ca
     Raises ScoreError, BundleError, ClusterError, OSError.
     """
     partitions = find_partitions(job.source, job.destination)
-    settings = Settings(bundle=read_bundle(job.bundle, job.keys).version, target_prevalence=job.target_prevalence)
+    settings = Settings(bundle=read_bundle(job.bundle, job.keys).version, target_prevalence=job.target_prevalence,
+                        precision=job.precision)  # fmt: skip
     with _alone(job.destination, partitions), connected(address, ("service",)) as cores:
         done = _score_all(job, settings, partitions, workers or max(1, cores // job.threads), progress)
     return _tell(job, done, {one.name for one in partitions})

@@ -16,6 +16,7 @@ from models.cache import LogitCache
 from models.cluster import ClusterError
 from models.files import AtomicFile
 from models.passenger import COLUMNS, Passenger
+from models.precision import FULL, PRECISIONS
 from models.predictor import PredictionError, Predictor
 from service.rows import ADDED, CHUNK_ROWS, Answers, Rejected, ScoreError, find_fields, keep_written, read_passenger
 
@@ -50,7 +51,7 @@ def _here(options: argparse.Namespace) -> int:
     try:
         predictor = Predictor.load(
             _folder(options), LogitCache(options.cache_rows), options.target_prevalence, options.require_signature,
-            options.threads,
+            options.threads, options.precision,
         )  # fmt: skip
         progress = Progress(options.input.stat().st_size)
         scored, rejected = score(options.input, options.output, rejects, predictor, progress.show)
@@ -69,7 +70,7 @@ def _on_ray(options: argparse.Namespace) -> int:
     job = Job(
         source=options.input.absolute(), destination=options.output.absolute(), bundle=_folder(options).absolute(),
         keys=options.require_signature and options.require_signature.absolute(), cache_rows=options.cache_rows,
-        target_prevalence=options.target_prevalence, threads=options.threads or 1,
+        target_prevalence=options.target_prevalence, threads=options.threads or 1, precision=options.precision,
     )  # fmt: skip
     try:
         return score_files(job, options.address, options.workers, Progress)
@@ -218,6 +219,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--require-signature", type=Path, metavar="KEYS",
         help="public keys, a PEM file or a folder of them; use only a bundle that one of them signed",
+    )  # fmt: skip
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default=FULL,
+        help="of the weights; other than float32 only what python -m training precision has measured and not refused",
     )  # fmt: skip
     parser.add_argument(
         "--cache-rows",

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from litestar import Litestar
@@ -19,6 +19,7 @@ from prometheus_client import disable_created_metrics
 from models.backend import bound_arenas
 from models.bucket import bundle_folder
 from models.cache import LogitCache
+from models.precision import Precision
 from models.predictor import Predictor
 from service import logs
 from service.app import create_app
@@ -106,7 +107,8 @@ def make_app(
     def load_any(reference: str, cache: LogitCache) -> Predictor:
         keys = Path(settings.require_signature) if settings.require_signature else None
         folder = bundle_folder(reference, Path(settings.bundles), keys)
-        return Predictor.load(folder, cache, settings.target_prevalence, keys)
+        precision = cast(Precision, settings.precision)
+        return Predictor.load(folder, cache, settings.target_prevalence, keys, precision=precision)
 
     def load(metrics: Metrics) -> Predictor:
         return load_any(settings.bundle, LogitCache(settings.cache_rows, metrics.looked_up))
@@ -130,7 +132,8 @@ def announce(predictor: PredictorLike, url: str) -> None:
     if shift is not None:
         LOGGER.info("probabilities are for a population of which %g survive, not %.3g", shift.target, shift.training)
     LOGGER.info(
-        "ready: %s/v1/model serves %s version %s on %s, BLAS %s at %.0f GFLOP/s, %d threads, kernels by %s",
+        "ready: %s/v1/model serves %s version %s on %s, BLAS %s at %.0f GFLOP/s, %d threads, kernels by %s, %s "
+        "weights",
         url, bundle.name, bundle.version, backend.device, backend.blas, backend.gflops, backend.threads,
-        backend.compiler,
+        backend.compiler, backend.precision,
     )  # fmt: skip

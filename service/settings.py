@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from models.precision import FULL, PRECISIONS
+
 PREFIX = "EVENKEEL_"
 NO_STORE = "none"
 
@@ -31,6 +33,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         Annotated[str, Meta(min_length=1)] | None,
         Meta(description="public keys, a PEM file or a folder of them; serve only what one of them signed"),
     ] = None
+    precision: Annotated[
+        str,
+        Meta(
+            pattern=f"^({'|'.join(PRECISIONS)})$",
+            description="of the weights: float32, float16, bfloat16 or int8; other than float32 only what "
+            "python -m training precision has measured and not refused",
+        ),
+    ] = FULL
     shadow: Annotated[
         Annotated[str, Meta(min_length=1)] | None,
         Meta(description="a second bundle, that answers nobody, and has its agreement with the first counted"),

@@ -15,6 +15,7 @@ MLX = {
     "kernels",
     "lanes",
     "backend",
+    "rounding",
     "losses",
     "optimizer",
     "finetune",

@@ -140,6 +140,44 @@ def test_the_ray_engine_brings_ray(flags: list[str], expected: str) -> None:
     assert script["with_drivers"](flags) == expected
 
 
+def test_what_is_beside_the_locks_is_added_once_and_kept(tmp_path: Path) -> None:
+    script = runpy.run_path(str(ROOT / "run"), run_name="script")
+    names, told = script["environment"].__globals__, []
+    shutil.copytree(ROOT / "locks", tmp_path / "locks")
+    folder = tmp_path / ".venv" / "bin"
+
+    def install(*_: object) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "python").touch()
+        told.append("made")
+
+    names.update(ROOT=tmp_path, TOOLS=tmp_path / ".tools", install=install)
+    names["quiet"] = lambda command: told.append(" ".join(str(part) for part in command[5:]))
+    environment, torch, cuda = script["environment"], script["TORCH"], script["CUDA"]
+    environment("core")
+    assert told == ["made"]
+    environment("core", cuda=True)
+    assert told[1:] == ["uninstall --quiet --yes mlx-cpu", f"install --quiet {cuda}"]
+    environment("core", torch=True, cuda=True)
+    assert told[3:] == [f"install --quiet {torch}"]
+    # Whoever asks for less gets what there is.
+    for asked in ({}, {"torch": True}, {"cuda": True}, {"torch": True, "cuda": True}):
+        environment("core", **asked)
+    assert len(told) == 4
+    (tmp_path / "locks" / "core.txt").write_text("# another lock\n")
+    environment("core")
+    assert told[4:] == ["made"]
+
+
+def test_a_gpu_gets_the_same_mlx_as_a_cpu() -> None:
+    version = script_constant("CUDA").split("==")[1]
+    assert f"mlx[cpu]=={version}; sys_platform" in (ROOT / "pyproject.toml").read_text()
+
+
+def script_constant(name: str) -> str:
+    return str(runpy.run_path(str(ROOT / "run"), run_name="script")[name])
+
+
 def test_locks_are_hashed_and_name_no_address() -> None:
     for path in (ROOT / "locks").glob("*.txt"):
         if path.stem == "excludes":

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from models.bundle import REQUIRED_CONFIG, BaseModel, DataRecord, LossRecord, Origin
 from models.calibration import sigmoid
 from models.passenger import Companions
+from models.precision import Change, Measurement, Precisions
 from models.reference import build_reference
 from models.tokenizer import Tokenizer
 from models.weights import expected_tensors
@@ -26,6 +27,11 @@ CONFIG: dict[str, Any] = {
 ORIGIN = Origin(
     name="tiny", created="2026-01-01T00:00:00+00:00", seed=0, base=BaseModel("tiny", "0" * 64),
     loss=LossRecord("cross_entropy", {}), recipe={}, data=DataRecord("0" * 64, 60, 30), packages={},
+)  # fmt: skip
+GOOD = Change(value=0.001, standard_error=0.001, high=0.003, margin=0.005)
+MEASURED = Measurement(
+    precision="int8", device="cpu", rows=600, data_sha256="0" * 64, training_rows=False, log_loss=GOOD,
+    calibration_error=GOOD, decisions_changed=0.0, largest_logit_difference=0.01, largest_probability_difference=0.01,
 )  # fmt: skip
 
 
@@ -46,4 +52,5 @@ def make_contents(table: Table, folder: Path) -> Contents:
         "reference.json": msgspec.json.encode(build_reference(sigmoid(z), passengers)),
         "evaluation.json": b'{"rows": 60}',
         "README.md": b"# tiny\n",
+        "precisions.json": msgspec.json.encode(Precisions((MEASURED,))),
     }

@@ -1,4 +1,4 @@
-"""python -m training fit | evaluate | compare-losses | promote | keygen | sign | push | pull"""
+"""python -m training fit | evaluate | compare-losses | promote | precision | keygen | sign | push | pull"""
 
 import argparse
 import contextlib
@@ -14,6 +14,7 @@ from models.backend import prepare
 from models.bundle import Bundle, BundleError, read_bundle
 from models.cluster import ClusterError
 from models.files import write_whole
+from models.precision import CALIBRATION_MARGIN, FULL, LOG_LOSS_MARGIN, PRECISIONS, Precision, told
 from models.signature import SignatureError, make_keys, public_path, sign
 from training import lifecycle
 from training.engines import ENGINES, engine
@@ -127,6 +128,29 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
+def _precision(options: argparse.Namespace) -> int:
+    from training.data import read_table
+    from training.precision import measure, record
+
+    measurements = measure(
+        options.bundle, read_table(options.data), options.only, log_loss_margin=options.log_loss_margin,
+        calibration_margin=options.calibration_margin, seed=options.seed,
+    )  # fmt: skip
+    for one in measurements:
+        figures = ", ".join(f"{name} {value}" for name, value in told(one).items())
+        print(
+            f"{one.precision} on {one.device}, {one.rows} rows: {figures}: {'refused' if one.refusal else 'accepted'}"
+        )
+    if any(one.training_rows for one in measurements):
+        print("the rows are the bundle's training rows: the differences count, not the losses")
+    bundle = record(options.bundle, measurements, options.out or options.bundle)
+    print(f"{options.out or options.bundle}: version {bundle.version}; a signature that it had must be made again")
+    for one in measurements:
+        if one.refusal:
+            print(f"training: {one.precision}: {one.refusal}", file=sys.stderr)
+    return 1 if any(one.refusal for one in measurements) else 0
+
+
 def _keygen(options: argparse.Namespace) -> int:
     public = public_path(options.out)
     print(f"key {make_keys(options.out, public)}: {options.out} signs, {public} is for --require-signature")
@@ -151,6 +175,13 @@ def _losses(text: str) -> tuple[str, ...]:
     except LossError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return names
+
+
+def _lower(text: str) -> tuple[Precision, ...]:
+    lower = tuple(one for one in PRECISIONS if one != FULL)
+    if not _listed(text) or set(_listed(text)) - set(lower):
+        raise argparse.ArgumentTypeError(f"{text!r} must be of {', '.join(lower)}, with commas between")
+    return tuple(one for one in lower if one in _listed(text))
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -235,6 +266,7 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--report", type=Path, metavar="FILE.html", help="write pictures and tables as one page")
     judge.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
     _add_compare(commands)
+    _add_precision(commands)
     keygen = commands.add_parser("keygen", help="make a pair of keys to sign bundles with and to check them")
     keygen.set_defaults(run=_keygen)
     keygen.add_argument(
@@ -246,6 +278,32 @@ def _parser() -> argparse.ArgumentParser:
     vouch.add_argument("--key", type=Path, required=True, metavar="KEY.pem", help="an Ed25519 private key")
     lifecycle.add_commands(commands)
     return parser
+
+
+def _add_precision(commands: Any) -> None:
+    precision = commands.add_parser(
+        "precision", help="measure a bundle's weights in fewer bits, so that it may be served so",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Score a bundle in each precision on labelled rows, paired with float32, and write what was found\n"
+        "into the bundle. The service serves in a precision that was measured on its device and stayed within\n"
+        "the margins, and in no other. Exit code 1 if one was refused.",
+    )  # fmt: skip
+    precision.set_defaults(run=_precision)
+    precision.add_argument("--bundle", type=Path, required=True)
+    precision.add_argument("--data", type=Path, default=DATA, help="labelled passengers, CSV (default: %(default)s)")
+    precision.add_argument(
+        "--only", type=_lower, default=_lower("float16,bfloat16,int8"), metavar="NAME,…", help="default: all",
+    )  # fmt: skip
+    precision.add_argument("--out", type=Path, help="write the bundle there instead of over the old one")
+    for name, margin, of in (
+        ("log-loss", LOG_LOSS_MARGIN, "the log loss, in nats"),
+        ("calibration", CALIBRATION_MARGIN, "the smooth calibration error"),
+    ):  # fmt: skip
+        precision.add_argument(
+            f"--{name}-margin", type=float, default=margin,
+            help=f"that the 95 %% interval of the change of {of} must not reach beyond (default: %(default)s)",
+        )  # fmt: skip
+    precision.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
 
 
 def _add_compare(commands: Any) -> None:

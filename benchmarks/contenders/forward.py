@@ -16,10 +16,16 @@ Forward = Callable[[Sequence[str]], np.ndarray]
 
 LOADERS = {
     "evenkeel": "mlx_forward:evenkeel",
+    "evenkeel_float32": "mlx_forward:float32",
+    "evenkeel_float16": "mlx_forward:float16",
+    "evenkeel_bfloat16": "mlx_forward:bfloat16",
+    "evenkeel_int8": "mlx_forward:int8",
     "products": "mlx_forward:products",
     "mlx_wheel": "mlx_forward:wheel",
     "torch_eager": "torch_forward:eager",
     "torch_sdpa": "torch_forward:sdpa",
+    "torch_bfloat16": "torch_forward:bfloat16",
+    "torch_float16": "torch_forward:float16",
     "onnx": "onnx_forward:float32",
     "onnx_int8": "onnx_forward:int8",
 }

@@ -11,6 +11,7 @@ from models.backend import Backend, prepare, usable_cores
 from models.bundle import open_bundle, read_bundle
 from models.cache import LogitCache
 from models.classifier import load_classifier
+from models.precision import Precision
 from models.predictor import Predictor
 
 
@@ -22,6 +23,33 @@ def evenkeel(bundle: Path, _: int | None) -> tuple[str, Forward]:
         f"models.predictor.Predictor without cache, BLAS {backend.blas}, {backend.threads} threads, "
         f"kernels compiled by {backend.compiler}"
     ), predictor.logits
+
+
+def float32(bundle: Path, _: int | None) -> tuple[str, Forward]:
+    return _rounded(bundle, "float32")
+
+
+def float16(bundle: Path, _: int | None) -> tuple[str, Forward]:
+    return _rounded(bundle, "float16")
+
+
+def bfloat16(bundle: Path, _: int | None) -> tuple[str, Forward]:
+    return _rounded(bundle, "bfloat16")
+
+
+def int8(bundle: Path, _: int | None) -> tuple[str, Forward]:
+    return _rounded(bundle, "int8")
+
+
+def _rounded(bundle: Path, precision: Precision) -> tuple[str, Forward]:
+    """The bundle in a precision, measured or not."""
+    opened = open_bundle(bundle)
+    backend = prepare()
+    model = load_classifier(opened.bundle.config, opened.weights, precision)
+    predictor = Predictor(opened.bundle, model, opened.tokenizer, backend, LogitCache(0))
+    held = mx.get_active_memory() / 2**20
+    predictor.warm_up()
+    return f"{backend.device}, {held:.0f} MiB held by MLX after loading", predictor.logits
 
 
 def wheel(bundle: Path, _: int | None) -> tuple[str, Forward]:

@@ -24,7 +24,7 @@ RULES = ROOT / "deploy" / "prometheus"
 PACKAGES = {
     "promtool": "prometheus", "prometheus": "prometheus", "amtool": "prometheus-alertmanager",
     "prometheus-alertmanager": "prometheus-alertmanager", "docker-compose": "docker-compose",
-    "haproxy": "haproxy",
+    "haproxy": "haproxy", "kubectl": "kubernetes-client",
 }  # fmt: skip
 
 

@@ -11,7 +11,10 @@ from typing import Any
 
 from models.bundle import LIMITS, MANIFEST, MOST_VALUES, sha256_of
 
-JSON_FILES = ("config.json", "calibration.json", "companions.json", "reference.json", "evaluation.json", MANIFEST)
+JSON_FILES = (
+    "config.json", "calibration.json", "companions.json", "reference.json", "evaluation.json", "precisions.json",
+    MANIFEST,
+)  # fmt: skip
 OTHER_FILES = ("tokenizer.json", "tokenizer_config.json", "README.md", "model.safetensors")
 FILES = JSON_FILES + OTHER_FILES
 RAW = {

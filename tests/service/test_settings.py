@@ -27,6 +27,7 @@ def test_drift_has_three_settings() -> None:
         ({}, ["--timeout-seconds", "0"], "timeout_seconds"),
         ({"EVENKEEL_PROT": "1"}, [], "EVENKEEL_PROT is not a setting"),
         ({}, ["--log-level", "loud"], "log_level"),
+        ({"EVENKEEL_PRECISION": "int4"}, [], r"precision \(EVENKEEL_PRECISION\) is 'int4'.*bfloat16\|int8"),
         ({}, ["--drift-run-length", "5"], "drift_run_length"),
         ({}, ["--drift-dead-band", "-0.1"], "drift_dead_band"),
         ({"EVENKEEL_TARGET_PREVALENCE": "0"}, [], "target_prevalence .* is '0'"),
