@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,9 @@ ROOT = Path(__file__).parents[1]
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 CONNECTIONS = 128
 """Of the open model, at least; a service that keeps up needs few of them."""
+
+LAST_WORDS_SECONDS = 10.0
+"""After Ctrl-C, for the report of what was seen."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,11 +112,15 @@ def load(options: argparse.Namespace, rest: list[str]) -> int:
         process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
         try:
             return process.wait()
-        except BaseException:
-            # Ctrl-C reached locust too, and it says what it has seen; any other end has to be passed on.
-            process.terminate()
-            process.wait(60)
+        except KeyboardInterrupt:
+            # It reached locust too, which says what it has seen.
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(LAST_WORDS_SECONDS)
             raise
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(60)
 
 
 def locust_command(

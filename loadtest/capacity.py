@@ -1,10 +1,11 @@
 """How much a replica carries: a model fitted to a ramp, and what it says of rates that were not tried.
 
 Requests of one passenger arrive by a Poisson process and wait in one queue. Whenever the inference thread is free it
-takes all that wait, up to ``max_batch_rows``, and is busy for (a + b·rows)·ε; each request then takes some further time
-on the network and on event loops, in which it keeps nobody waiting. ε has mean 1. That is a batch-service queue,
-M/G[b]/1 with a service time linear in the batch (Bailey 1954; Neuts 1967, "A general class of bulk queues with Poisson
-input"); its percentiles have no closed form, so it is simulated.
+takes all that wait, up to ``max_batch_rows``, and is busy for a + b·rows, times the mean of the rows' ε; each request
+then takes some further time on the network and on event loops, in which it keeps nobody waiting. ε has mean 1: texts
+are longer and shorter, which evens out over a batch. That is a batch-service queue, M/G[b]/1 with a service time linear
+in the batch (Bailey 1954; Neuts 1967, "A general class of bulk queues with Poisson input"); its percentiles have no
+closed form, so it is simulated.
 
 a and b are fitted to the mean batch and the mean time of inference in each second of the ramp: for a linear time the
 means lie on the line whatever the spread of the batches. ε and the further time are drawn from what was measured.
@@ -47,8 +48,8 @@ class Sample(Struct, frozen=True):
 
 
 class Model(Struct, frozen=True):
-    """Milliseconds: ``a`` of each inference and ``b`` of each row in it. ``noise`` is ε, ``rest_ms`` the time outside
-    queue and inference, both as measured below the knee."""
+    """Milliseconds: ``a`` of each inference and ``b`` of each row in it. ``noise`` is ε of a row, ``rest_ms`` the time
+    outside queue and inference, both as measured below the knee."""
 
     a_ms: float
     b_ms: float
@@ -123,7 +124,7 @@ def predict(model: Model, rate: float, rng: random.Random, requests: int = REQUE
         last = first + 1
         while last < requests and last - first < model.max_batch_rows and arrivals[last] <= start:
             last += 1
-        duration = model.service_ms(last - first) * noise[batches]
+        duration = model.service_ms(last - first) * sum(noise[first:last]) / (last - first)
         free, busy, batches = start + duration, busy + duration, batches + 1
         latencies += [free - one for one in arrivals[first:last]]
         first = last

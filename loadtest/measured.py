@@ -64,6 +64,7 @@ class Summary(Struct, kw_only=True):
     host: str
     started: str
     seconds: float
+    complete: bool = True
     arrivals: str
     requests: int
     answers_checked: int

@@ -28,7 +28,7 @@ th:first-child { text-align: left; padding-left: 0; } thead th { color: #555; bo
 
 def page(summary: Summary, recording: Recording, scrapes: Sequence[Scrape]) -> str:
     """The whole page."""
-    verdict = "passed" if summary.passed else "failed"
+    verdict = "passed" if summary.passed else "failed" if summary.complete else "stopped"
     parts = [
         f"<h1>{escape(summary.scenario)}: <span class='{verdict}'>{verdict}</span></h1>",
         f"<p>{escape(summary.started)}, {summary.seconds:.0f} s, {escape(summary.arrivals)}, "

@@ -41,6 +41,7 @@ class Said(Struct, kw_only=True):
     seconds: float
     arrivals: str
     load_average: tuple[float, float]
+    complete: bool = True
     stages: list[Stage] = []
     knee: float | None = None
     spike: tuple[float, float] | None = None
@@ -64,7 +65,8 @@ def conclude(
     if baseline:
         summary.verdict += compare(summary.measured, read_measured(Path(baseline)), ratio)
     # An answer that is not right fails a run, whatever a file of limits says.
-    summary.passed = all(row.kept for row in summary.verdict) and not summary.measured["wrong_answers"]
+    kept = all(row.kept for row in summary.verdict) and not summary.measured["wrong_answers"]
+    summary.passed = kept and said.complete
     folder = Path(results) if results else RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{said.scenario}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "summary.json").write_bytes(to_json(summary))
@@ -88,7 +90,7 @@ def summarise(said: Said, recording: Recording, scrapes: list[Scrape]) -> Summar
             LOGGER.warning("%s", error)
     return Summary(
         scenario=said.scenario, host=said.host, started=said.started, seconds=said.seconds, arrivals=said.arrivals,
-        requests=whole.requests, answers_checked=sum(recording.versions.values()),
+        complete=said.complete, requests=whole.requests, answers_checked=sum(recording.versions.values()),
         measured=measured | (said.alarms or {}), versions=recording.versions, faults=recording.faults,
         unanswered=recording.unanswered, time_ms=where_time_went(recording, scrapes),
         server=window(scrapes[0], scrapes[-1]) if len(scrapes) > 1 else None, generator=generator(recording),
@@ -130,7 +132,7 @@ def text(summary: Summary) -> str:
     lines.append(f"load average: {summary.load_average[0]:.2f} before, {summary.load_average[1]:.2f} after")
     if summary.model:
         lines.append(capacity_text(summary))
-    lines.append("PASSED" if summary.passed else "FAILED")
+    lines.append("PASSED" if summary.passed else "FAILED" if summary.complete else "STOPPED before its end: no verdict")
     return "\n".join(lines)
 
 

@@ -205,17 +205,31 @@ class Access:
             if closed_without_keys(template):
                 raise NotPermitted("this needs a key with the scope admin, and the service was started without keys")
             return None
-        keys = self._keyring.keys()
-        self._rates.forget_others(keys)
-        key = keys.find(presented(scope), datetime.now(UTC))
-        if key is None:
-            raise NotAuthenticated
+        key = self._key(scope, self._keyring)
         if need is None:
             raise NotPermitted("no key opens this route: none of the scopes covers it")
         if need != "any" and need not in key.scopes:
             raise NotPermitted(f"the key does not have the scope {need}")
         self._rates.charge(key, 1, 1)
         return key
+
+    def _key(self, scope: Scope, keyring: Keyring) -> Key:
+        keys = keyring.keys()
+        self._rates.forget_others(keys)
+        key = keys.find(presented(scope), datetime.now(UTC))
+        if key is None:
+            raise NotAuthenticated
+        return key
+
+    def client(self, scope: Scope) -> str:
+        """Under which name a request takes its turns: its key's, from wherever it comes, or the address it comes from.
+
+        Raises NotAuthenticated."""
+        if self._keyring is not None:
+            state: Any = scope["state"]
+            state["exchange"].key = self._key(scope, self._keyring).name
+            return str(state["exchange"].key)
+        return scope["client"][0] if scope["client"] else ""
 
 
 def make_access(settings: Settings, current: Callable[[bool], None]) -> Access:

@@ -32,7 +32,7 @@ from service.errors import (
     WrongMediaType,
 )
 from service.fair_queue import Answer
-from service.incoming import read_body
+from service.incoming import TIMEOUT_HEADER, deadline_seconds, read_body
 from service.negotiation import JSON, MESSAGEPACK, media_type
 from service.openapi import refusals
 from service.schemas import ModelIdentity, PredictionResponse, uuid7
@@ -41,7 +41,6 @@ from service.store import Store
 AnyRequest = Request[Any, Any, State]
 T = TypeVar("T", bound=msgspec.Struct)
 V = TypeVar("V", bound=str)
-TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 SHOWN_CHARACTERS = 60
 
 NOT_ACCEPTABLE = refusals(
@@ -175,25 +174,15 @@ async def computed(request: AnyRequest, passengers: Sequence[Passenger], body_re
     client = request.scope["state"]["exchange"].key or (request.client.host if request.client else "")
     with access.rows(request.scope, len(passengers)):
         answer = await batcher_of(request).predict(
-            passengers, deadline_seconds(request), client, (lambda: _left(request.receive)) if body_read else None
+            passengers, patience_seconds(request), client, (lambda: _left(request.receive)) if body_read else None
         )
     request.app.state.metrics.waited(answer.queue_seconds)
     return answer
 
 
-def deadline_seconds(request: AnyRequest) -> float:
-    """How long the client waits: ``X-Request-Timeout-Ms``, at most the service's own limit, which is the default.
-
-    Raises BadHeader for anything but a whole number of milliseconds from 1.
-    """
-    limit: float = request.app.state.settings.timeout_seconds
-    given = request.headers.get(TIMEOUT_HEADER)
-    if given is None:
-        return limit
-    if not given.isascii() or not given.isdigit() or len(given) > 12 or int(given) < 1:
-        shown = given[:SHOWN_CHARACTERS]
-        raise BadHeader(f"{TIMEOUT_HEADER} is {shown}; it must be a whole number of milliseconds from 1")
-    return min(limit, int(given) / 1e3)
+def patience_seconds(request: AnyRequest) -> float:
+    """How long the client waits; raises BadHeader."""
+    return deadline_seconds(request.headers.get(TIMEOUT_HEADER), request.app.state.settings.timeout_seconds)
 
 
 async def _left(receive: Receive) -> None:

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from service import api, explain, oip, schema_pages, stream
 from service.access import make_access
 from service.batcher import Batcher, PredictorLike
+from service.door import door
 from service.drift_keeper import DriftKeeper
 from service.errors import ServiceError, http_problem, service_problem, unexpected_problem
 from service.events import DriftEvents, drift_events
@@ -70,6 +71,7 @@ def create_app(
 
     app = Surface(
         observe=observe,
+        door=door(batcher, access, settings.timeout_seconds),
         response_headers=ResponseHeaders(origins(settings.cors_origins), settings.tls_certificate is not None),
         middleware=[access],
         route_handlers=[

@@ -31,7 +31,7 @@ WATCHED_AFTER_SECONDS = 0.05
 """From then on it is noticed that a client leaves; to watch costs more than most answers, which are there by then."""
 
 CAUTION = 1.5
-"""Times the expected wait that a request must have, to be let in: those that come later take turns with it."""
+"""Times the expected wait that a request must have, to be let in: those that come later and are smaller go first."""
 
 SETTLED_AT_ONCE = 8
 """Answers of a batch that are written before the event loop looks at what else has come, a refusal perhaps."""
@@ -156,6 +156,24 @@ class Batcher:
         self._begin(worker)
         return await asyncio.wrap_future(worker.loaded)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether more waits than the next batch takes."""
+        return self._queue.rows > self._max_batch_rows
+
+    def refusal(self, client: str, rows: int, timeout_seconds: float) -> QueueFull | None:
+        """Why so many rows of a client would not be let in now, if they would not."""
+        with self._arrived:
+            computing = sum(part.stop - part.start for part in self._worker.batch) if self._worker else 0
+            ahead = computing + self._queue.rows_before(client, rows)
+            wait = (ahead + rows) * self._seconds_per_row
+            surplus = self._queue.rows + rows - self._max_queue_rows
+            if surplus > 0:
+                return QueueFull(max(1, math.ceil(surplus * self._seconds_per_row)))
+            if ahead and CAUTION * wait > timeout_seconds:
+                return QueueFull(max(1, math.ceil(wait - timeout_seconds / CAUTION)))
+            return None
+
     async def predict(
         self, passengers: Sequence[Passenger], timeout_seconds: float, client: str = "",
         left: Callable[[], Awaitable[object]] | None = None,
@@ -176,19 +194,14 @@ class Batcher:
                     self._observer.queued(self._queue.rows)
 
     def _admit(self, entry: Entry, timeout_seconds: float) -> None:
-        rows = len(entry.passengers)
         with self._arrived:
             if not self.ready or self._stopping.is_set():
                 stopping = "stopping" if self._stopping.is_set() else "the model is being loaded"
                 raise NotReady(self.failure or stopping)
-            computing = sum(part.stop - part.start for part in self._worker.batch) if self._worker else 0
-            ahead = computing + self._queue.rows_before(entry.client, rows)
-            wait = (ahead + rows) * self._seconds_per_row
-            if self._queue.rows + rows > self._max_queue_rows:
-                surplus = self._queue.rows + rows - self._max_queue_rows
-                raise QueueFull(max(1, math.ceil(surplus * self._seconds_per_row)))
-            if ahead and CAUTION * wait > timeout_seconds:
-                raise QueueFull(max(1, math.ceil(wait - timeout_seconds / CAUTION)))
+            refusal = self.refusal(entry.client, len(entry.passengers), timeout_seconds)
+            if refusal is not None:
+                raise refusal
+            computing = self._worker is not None and self._worker.batch
             entry.until = entry.enqueued + timeout_seconds
             self._queue.add(entry)
             self._observer.queued(self._queue.rows)

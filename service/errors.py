@@ -26,6 +26,7 @@ import difflib
 import http
 import logging
 import math
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -224,6 +225,24 @@ def service_problem(_: Request[Any, Any, Any], error: ServiceError) -> Response[
     return _respond(status, str(error), error.faults if isinstance(error, InvalidBody) else [], headers)
 
 
+def refusal_messages(refused: QueueFull) -> list[Any]:
+    """The ASGI messages of `service_problem`'s response, for whoever is refused before there is a request."""
+    start, body = _refusal(refused.retry_after_seconds)
+    return [{**start, "headers": [*start["headers"]]}, body]
+
+
+@lru_cache(64)
+def _refusal(retry_after_seconds: int) -> tuple[Any, Any]:
+    problem, status = QueueFull(retry_after_seconds), STATUS[QueueFull]
+    content = _problem(status, str(problem), [])
+    headers = {"content-type": PROBLEM, "content-length": len(content), "retry-after": retry_after_seconds}
+    return (
+        {"type": "http.response.start", "status": status,
+         "headers": [(name.encode(), str(value).encode()) for name, value in headers.items()]},
+        {"type": "http.response.body", "body": content, "more_body": False},
+    )  # fmt: skip
+
+
 def http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """The response to Litestar's own exceptions: 404, 405."""
     detail = error.detail
@@ -256,9 +275,12 @@ def unexpected_problem(request: Request[Any, Any, Any], error: Exception) -> Res
 
 
 def _respond(status: int, detail: str, faults: list[Fault], headers: dict[str, str]) -> Response[bytes]:
+    return Response(_problem(status, detail, faults), status_code=status, media_type=PROBLEM, headers=headers)
+
+
+def _problem(status: int, detail: str, faults: list[Fault]) -> bytes:
     title = "Client Closed Request" if status == CLIENT_LEFT else http.HTTPStatus(status).phrase
-    problem = Problem(title=title, status=status, detail=detail, errors=faults)
-    return Response(msgspec.json.encode(_with_type(problem)), status_code=status, media_type=PROBLEM, headers=headers)
+    return msgspec.json.encode(_with_type(Problem(title=title, status=status, detail=detail, errors=faults)))
 
 
 def _with_type(problem: Problem) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from litestar.types import Message, Scope, Send
 from msgspec import Struct
 
 from service import negotiation
+from service.door import Door
+from service.errors import refusal_messages
 from service.response_headers import ResponseHeaders
 from service.schemas import uuid7
 from service.tracing import Trace
@@ -53,8 +55,10 @@ class Exchange(Struct, kw_only=True):
 class Surface(Litestar):
     """Litestar whose every exchange is numbered, traced, counted and told to ``observe`` when it ends."""
 
-    def __init__(self, *, observe: Callable[[Exchange], None], response_headers: ResponseHeaders, **settings: Any):
-        self._observe, self._response_headers = observe, response_headers
+    def __init__(
+        self, *, observe: Callable[[Exchange], None], response_headers: ResponseHeaders, door: Door, **settings: Any
+    ):  # fmt: skip
+        self._observe, self._response_headers, self._door = observe, response_headers, door
         super().__init__(**settings)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -73,7 +77,13 @@ class Surface(Litestar):
         inner["state"] = {**scope.get("state", {}), "exchange": exchange}
         responder = _Responder(inner, headers, exchange, send, self._response_headers)
         try:
-            await super().__call__(inner, receive, responder)
+            refused = self._door(inner)
+            if refused is None:
+                await super().__call__(inner, receive, responder)
+            else:
+                inner["path_template"] = inner["path"]
+                for message in refusal_messages(refused):
+                    await responder(message)
         finally:
             exchange.route = str(inner.get("path_template") or "unmatched")
             exchange.seconds = time.perf_counter() - exchange.begun

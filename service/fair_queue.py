@@ -1,14 +1,17 @@
-"""Requests that wait for a prediction: clients take turns, and so do a client's requests, a few rows each.
+"""Requests that wait for a prediction: clients take turns, and a client's requests go by when they would end at best.
 
-So nobody waits behind all rows of a large batch, and no client behind all requests of another. Deficit round robin
-(Shreedhar & Varghese 1995) with rows for bytes, twice: over clients, and over each client's requests. Not locked; knows
-neither threads nor predictors.
+Clients take turns of a few rows, so that none waits behind all requests of another: deficit round robin (Shreedhar &
+Varghese 1995) with rows for bytes. A client's requests go in the order in which they would end if they shared its turns
+equally: the fair sojourn protocol (Friedman & Henderson 2003, "Fairness and efficiency in web server protocols"). So
+nobody waits behind all rows of a larger request, nobody ends later than by sharing, and whoever comes later and is no
+smaller comes after, so that a wait can be foretold. Not locked; knows neither threads nor predictors.
 """
 
 import asyncio
 import math
 import time
-from collections import OrderedDict, deque
+from bisect import bisect_left, bisect_right, insort
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -25,8 +28,8 @@ QUANTUM = 8
 class Entry:
     """A waiting request: its rows, those read ahead, and those computed.
 
-    Nobody waits for it after ``until`` (`time.perf_counter`). ``epoch`` counts how often it has begun anew, because
-    another model took over.
+    Nobody waits for it after ``until`` (`time.perf_counter`). ``finish`` tells its place among its client's requests.
+    ``epoch`` counts how often it has begun anew, because another model took over.
     """
 
     passengers: Sequence[Passenger]
@@ -34,6 +37,7 @@ class Entry:
     future: "asyncio.Future[Answer]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     enqueued: float = field(default_factory=lambda: time.perf_counter())
     until: float = math.inf
+    finish: float = 0.0
     epoch: int = 0
     texts: list[Text] = field(default_factory=list)
     taken: int = 0
@@ -85,7 +89,47 @@ class Slice:
         return self.epoch == self.entry.epoch
 
 
-Clients = OrderedDict[str, deque[Entry]]
+class Sharing:
+    """When a client's requests would end if they shared its turns equally; in rows that each of them would have got.
+
+    ``rows`` are those of the client that no batch has taken yet.
+    """
+
+    ROUNDING = 1e-9
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.rows = 0
+        self._finishes: list[float] = []
+
+    def add(self, rows: int) -> float:
+        """When a request that begins now would end."""
+        self.rows += rows
+        insort(self._finishes, self.now + rows)
+        return self.now + rows
+
+    def remove(self, finish: float, rows: int) -> None:
+        """A request's last rows will not be computed."""
+        self.rows -= rows
+        place = bisect_left(self._finishes, finish)
+        # It may be past its end already: those that were computed in its stead then had less.
+        if self._finishes[place : place + 1] == [finish]:
+            del self._finishes[place]
+
+    def served(self, rows: int) -> None:
+        """The client got so many rows."""
+        self.rows -= rows
+        self._advance(rows)
+
+    def _advance(self, rows: float) -> None:
+        while rows > self.ROUNDING and self._finishes:
+            sharers = len(self._finishes)
+            each = min(rows / sharers, self._finishes[0] - self.now)
+            self.now, rows = self.now + each, rows - each * sharers
+            del self._finishes[: bisect_right(self._finishes, self.now + self.ROUNDING)]
+
+
+Clients = OrderedDict[str, list[Entry]]
 
 
 class FairQueue:
@@ -93,6 +137,7 @@ class FairQueue:
 
     def __init__(self) -> None:
         self._clients: Clients = OrderedDict()
+        self._sharing: dict[str, Sharing] = {}
         self._budget = QUANTUM
         self.rows = 0
 
@@ -102,22 +147,25 @@ class FairQueue:
 
     def add(self, entry: Entry) -> None:
         """The entry's client gets its turn after those that wait already."""
-        self._clients.setdefault(entry.client, deque()).append(entry)
+        entry.finish = self._sharing.setdefault(entry.client, Sharing()).add(entry.left)
+        insort(self._clients.setdefault(entry.client, []), entry, key=_finish)
         self.rows += entry.left
 
     def remove(self, entry: Entry) -> None:
         """Take an entry out, if it is in."""
-        entries = self._clients.get(entry.client, deque())
+        entries = self._clients.get(entry.client, [])
         if entry in entries:
             entries.remove(entry)
+            self._sharing[entry.client].remove(entry.finish, entry.left)
             self.rows -= entry.left
             if not entries:
-                del self._clients[entry.client]
+                del self._clients[entry.client], self._sharing[entry.client]
 
     def clear(self) -> list[Entry]:
         """Take all out."""
         entries = list(self)
         self._clients.clear()
+        self._sharing.clear()
         self.rows = 0
         return entries
 
@@ -137,9 +185,9 @@ class FairQueue:
     def begin_anew(self) -> None:
         """Have every entry computed from its first row again."""
         for entry in self:
-            self.rows -= entry.left
+            self.rows += entry.taken
+            self._sharing[entry.client].rows += entry.taken
             entry.begin_anew()
-            self.rows += entry.left
 
     def take(self, room: int) -> list[Slice]:
         """The next batch of at most ``room`` rows, one slice for each entry in it."""
@@ -149,22 +197,31 @@ class FairQueue:
             slices.append(Slice(entry, entry.taken, entry.taken + rows, entry.epoch))
             entry.taken += rows
             self.rows -= rows
+            self._sharing[entry.client].served(rows)
+        for client in self._sharing.keys() - self._clients.keys():
+            del self._sharing[client]
         return slices
 
     def peek(self, room: int) -> dict[Entry, int]:
         """Entry → rows that `take` would give it now."""
         # Every entry in the batch has a row of it at least, so no more of them, and no more clients, matter.
-        first = ((client, deque(islice(entries, room))) for client, entries in islice(self._clients.items(), room))
+        first = ((client, entries[:room]) for client, entries in islice(self._clients.items(), room))
         return _turns(OrderedDict(first), room, self._budget)[0]
 
     def rows_before(self, client: str, rows: int) -> int:
-        """At most how many waiting rows are computed before the last of ``rows`` new ones of a client.
+        """At most how many of the waiting rows are computed before the last of ``rows`` new ones of a client.
 
-        A round gives a turn to every client, and in its client's turn a request at least gets what is left of it.
+        A round gives a turn to every client.
         """
-        own = self._clients.get(client, deque())
-        rounds = -(-rows // QUANTUM) * (len(own) + 1)
-        return min(self.rows, rounds * QUANTUM * (len(self._clients) + (not own)) - rows)
+        own, sharing = self._clients.get(client, []), self._sharing.get(client, Sharing())
+        behind = own[bisect_right(own, sharing.now + rows, key=_finish) :]
+        ahead = sharing.rows - sum(one.left for one in behind)
+        turns = -(-(ahead + rows) // QUANTUM) * QUANTUM
+        return ahead + sum(min(turns, one.rows) for other, one in self._sharing.items() if other != client)
+
+
+def _finish(entry: Entry) -> float:
+    return entry.finish
 
 
 def _turns(clients: Clients, room: int, budget: int) -> tuple[dict[Entry, int], int]:
@@ -180,15 +237,12 @@ def _turns(clients: Clients, room: int, budget: int) -> tuple[dict[Entry, int], 
         rows = min(budget, room, entry.left - taken)
         given[entry] = taken + rows
         room, budget = room - rows, budget - rows
-        finished = taken + rows == entry.left
-        if finished:
-            entries.popleft()
+        if taken + rows == entry.left:
+            del entries[0]
         if not entries:
             del clients[client]
         elif budget == 0:
             clients.move_to_end(client)
-            if not finished:
-                entries.rotate(-1)
         if not entries or budget == 0:
             budget = QUANTUM
     return given, budget

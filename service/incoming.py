@@ -10,11 +10,33 @@ import zstandard
 from litestar.datastructures import Headers
 from litestar.types import Receive
 
-from service.errors import BodyTooLarge, BodyTooSlow, ClientLeft, LengthRequired, MalformedBody, UnknownCoding
+from service.errors import (
+    BadHeader,
+    BodyTooLarge,
+    BodyTooSlow,
+    ClientLeft,
+    LengthRequired,
+    MalformedBody,
+    UnknownCoding,
+)
 
+TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 SHOWN_CHARACTERS = 60
 MIN_BYTES_PER_SECOND = 1 << 12
 """Of a body, and of an answer that is read, once the seconds that every one has are over."""
+
+
+def deadline_seconds(given: str | None, limit: float) -> float:
+    """How long a client waits by its ``X-Request-Timeout-Ms``: at most ``limit``, which is the default.
+
+    Raises BadHeader for anything but a whole number of milliseconds from 1.
+    """
+    if given is None:
+        return limit
+    if not given.isascii() or not given.isdigit() or len(given) > 12 or int(given) < 1:
+        shown = given[:SHOWN_CHARACTERS]
+        raise BadHeader(f"{TIMEOUT_HEADER} is {shown}; it must be a whole number of milliseconds from 1")
+    return min(limit, int(given) / 1e3)
 
 
 async def read_body(headers: Headers, receive: Receive, limit: int, read_seconds: float = 20.0) -> bytes:

@@ -18,7 +18,7 @@ from litestar.types import OperationIDCreator
 from msgspec import Struct
 
 from models.bundle import Bundle
-from service.answering import TIMEOUT, TIMEOUT_HEADER, AnyRequest, answered, batcher_of, not_ready
+from service.answering import TIMEOUT, AnyRequest, answered, batcher_of, not_ready
 from service.bodies import SHOWN_CHARACTERS, shown
 from service.errors import (
     BadHeader,
@@ -34,7 +34,7 @@ from service.errors import (
     UnknownModel,
     WrongMediaType,
 )
-from service.incoming import read_body
+from service.incoming import TIMEOUT_HEADER, read_body
 from service.negotiation import JSON
 from service.oip_inputs import BYTES, FIELDS, WHOLE, InferRequest, read_passengers, read_request
 from service.oip_outputs import OUTPUTS, OutputTensor, wanted_outputs, write_output

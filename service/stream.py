@@ -22,7 +22,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from msgspec import Struct
 
 from models.passenger import Passenger
-from service.answering import TIMEOUT, TIMEOUT_HEADER, AnyRequest, answered, batcher_of, deadline_seconds, not_ready
+from service.answering import TIMEOUT, AnyRequest, answered, batcher_of, not_ready, patience_seconds
 from service.api import MANY
 from service.bodies import SHOWN_CHARACTERS, decode_body
 from service.errors import (
@@ -37,6 +37,7 @@ from service.errors import (
     ServiceError,
     WrongMediaType,
 )
+from service.incoming import TIMEOUT_HEADER
 from service.metrics import Metrics
 from service.negotiation import JSON
 from service.openapi import PARAMETERS, TAKES, Body, refusals
@@ -372,7 +373,7 @@ def _check(request: AnyRequest) -> None:
     coding = request.headers.get("content-encoding", "identity")
     if coding.strip().lower() not in ("", "identity"):
         raise WrongMediaType(f"Content-Encoding is {coding[:SHOWN_CHARACTERS]}; a stream must not be compressed")
-    deadline_seconds(request)
+    patience_seconds(request)
     batcher = batcher_of(request)
     if batcher.draining:
         raise NotReady("the service is stopping")

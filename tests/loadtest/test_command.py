@@ -2,10 +2,14 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from service.keys import new_key, write_keys
@@ -104,3 +108,32 @@ def test_another_machine_and_a_host_that_is_away_are_refused(bundle_folder: Path
         done, summary = load(tmp_path, "--bundle", bundle_folder, "--texts", 64, "--host", host)
         assert (done.returncode, summary) == (2, None)
         assert reason in done.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_with_what_was_seen_and_no_verdict(bundle_folder: Path, tmp_path: Path) -> None:
+    command = [python(), "-m", "loadtest", "--results", tmp_path / "results", "--bundle", bundle_folder]
+    started = subprocess.Popen(
+        [str(one) for one in (*command, "--texts", 64, "--time", "60s")], cwd=ROOT, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        # A shell that puts a command into the background has it ignore Ctrl-C; this one is in the foreground.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert started.stdout is not None
+    said = started.stdout.readline()
+    while "for this run" not in said:
+        assert started.poll() is None, said
+        said += started.stdout.readline()
+    url = said.split("load: http://")[1].split()[0]
+    while not re.search(r'requests_total{.*route="/v1/predict".* [1-9]', httpx.get(f"http://{url}/metrics").text):
+        assert started.poll() is None
+        time.sleep(0.2)
+    os.killpg(started.pid, signal.SIGINT)
+    said += started.communicate(timeout=60)[0]
+    assert started.returncode == 1, said
+    assert "STOPPED before its end: no verdict" in said
+    assert "Traceback" not in said
+    summary = json.loads((tmp_path / "results" / "summary.json").read_text())
+    assert not summary["complete"]
+    assert not summary["passed"]
+    assert 0 < summary["seconds"] < 40

@@ -83,6 +83,69 @@ def test_about_as_many_rows_come_first_as_were_foretold(
     assert before <= foretold
 
 
+ARRIVALS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 60)), min_size=1, max_size=12)
+"""Rows served since the one before, and rows of the request."""
+
+
+def ends_when_shared(arrivals: list[tuple[int, int]]) -> list[float]:
+    """How many rows are served until each request would end, were each row spread over all that are there."""
+    left, ends, waiting = [0.0] * len(arrivals), [0.0] * len(arrivals), list(enumerate(arrivals))
+    served = 0.0
+    pause = float(waiting[0][1][0])
+    while waiting or any(left):
+        if (waiting and pause <= 0) or not any(left):
+            place, (_, rows) = waiting.pop(0)
+            left[place] = float(rows)
+            pause = float(waiting[0][1][0]) if waiting else 1e9
+            continue
+        sharers = [place for place, rows in enumerate(left) if rows > 0]
+        step = min([pause, *(left[place] * len(sharers) for place in sharers)])
+        served, pause = served + step, pause - step
+        for place in sharers:
+            left[place] -= step / len(sharers)
+            if left[place] < 1e-9:
+                left[place], ends[place] = 0.0, served
+    return ends
+
+
+@given(arrivals=ARRIVALS)
+def test_no_request_ends_later_than_if_all_shared_and_none_is_overtaken_by_one_as_large(
+    arrivals: list[tuple[int, int]],
+) -> None:
+    queue, entries, ends = FairQueue(), [entry(rows, "a") for _, rows in arrivals], dict[int, int]()
+    served = 0
+
+    def take() -> None:
+        nonlocal served
+        for part in queue.take(1):
+            served += 1
+            if part.stop == len(part.entry.passengers):
+                ends[entries.index(part.entry)] = served
+
+    for (pause, _), one in zip(arrivals, entries, strict=True):
+        for _ in range(pause):
+            take()
+        queue.add(one)
+    while queue.rows:
+        take()
+    assert all(ends[place] <= end + 1e-6 for place, end in enumerate(ends_when_shared(arrivals)))
+    for later in range(len(entries)):
+        for earlier in range(later):
+            if arrivals[earlier][1] <= arrivals[later][1]:
+                assert ends[earlier] < ends[later]
+
+
+def test_a_stream_of_small_requests_does_not_hold_up_a_large_one_for_ever() -> None:
+    queue, large = FairQueue(), entry(100, "a")
+    queue.add(large)
+    served = 0
+    while large.left:
+        # Half of what the client gets, which sharing would leave the large one the other half of.
+        queue.add(entry(1, "a"))
+        served += sum(part.stop - part.start for part in queue.take(2))
+        assert served < 250
+
+
 def test_only_those_that_can_still_be_in_time_stay_where_others_wait() -> None:
     queue, late, early = FairQueue(), entry(20, "a"), entry(1, "a")
     late.until, early.until = 10.0, 10.0
