@@ -133,10 +133,11 @@ def test_who_could_not_be_in_time_is_told_when_to_come_back(clock: Clock) -> Non
             with pytest.raises(QueueFull) as refused:
                 await batcher.predict([passenger(0.5)] * 2, seconds, "b")
             assert refused.value.retry_after_seconds == wait
-        # In "a"'s own turn it comes after at most two turns of eight rows, or all that waits.
-        with pytest.raises(QueueFull) as refused:
-            await batcher.predict([passenger(0.5)], 91.0, "a")
-        assert refused.value.retry_after_seconds == 2
+        # Of a client's requests the shorter come first: 3 rows of "a" before 4 new ones, and none before a single one.
+        for rows, seconds, wait in ((4, 120.0, 13), (1, 45.0, 1)):
+            with pytest.raises(QueueFull) as refused:
+                await batcher.predict([passenger(0.5)] * rows, seconds, "a")
+            assert refused.value.retry_after_seconds == wait
         in_time = ask(batcher, 2, "b", 110.0)
         await asyncio.sleep(0.05)
         assert not in_time.done()
