@@ -112,6 +112,8 @@ def prepare(name: str) -> None:
     values = {
         **CONFIGURATION, "only_mutate": list(group.modules), "pytest_add_cli_args_test_selection": list(group.tests)
     }  # fmt: skip
+    # Which test reaches which function is found out anew: mutmut would not notice that a test changed.
+    (folder / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
     # JSON's strings, numbers, lists and booleans are TOML's.
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     text = (ROOT / "pyproject.toml").read_text()

@@ -1,6 +1,7 @@
 """What the batcher foretells and what it tells, by a clock on which computing a row takes as long as a test says."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -133,7 +134,7 @@ def test_who_could_not_be_in_time_is_told_when_to_come_back(clock: Clock) -> Non
                 await batcher.predict([passenger(0.5)] * 2, seconds, "b")
             assert refused.value.retry_after_seconds == wait
         # Among "a"'s own what is as large comes after what waits, 82.4 s, and what is smaller before it, 30.9 s.
-        for rows, seconds, wait in ((3, 123.0, 1), (3, 91.0, 22), (1, 46.0, 1), (1, 6.0, 27)):
+        for rows, seconds, wait in ((4, 120.0, 13), (3, 123.0, 1), (3, 91.0, 22), (1, 46.0, 1), (1, 6.0, 27)):
             with pytest.raises(QueueFull) as refused:
                 await batcher.predict([passenger(0.5)] * rows, seconds, "a")
             assert refused.value.retry_after_seconds == wait
@@ -374,4 +375,42 @@ def test_a_thread_that_ends_without_a_word_is_told_by_the_kind_of_its_end() -> N
             asyncio.run(batcher.predict([passenger(0.5)], PATIENT))
     wait_until(lambda: batcher.lost and not batcher.ready)
     assert batcher.failure == "KeyboardInterrupt"
+    batcher.stop(5)
+
+
+def test_one_who_left_a_batch_that_is_computed_keeps_nobody_else_from_an_answer(clock: Clock) -> None:
+    async def scenario(batcher: Batcher, echo: Priced, _: Notes) -> None:
+        first = await held(batcher, echo)
+        gone, *others = [ask(batcher, 1) for _ in range(8)]
+        await asyncio.sleep(0.02)
+        echo.hold.set()
+        await first
+        echo.hold.clear()
+        while len(echo.texts) < 2:
+            await asyncio.sleep(0.005)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        echo.hold.set()
+        answers = await asyncio.wait_for(asyncio.gather(*others), 10)
+        assert [len(one.predictions) for one in answers] == [1] * 7
+
+    play(scenario, clock)
+
+
+def test_a_bundle_that_fails_after_it_was_given_up_is_told_once() -> None:
+    asked, ended, told = threading.Event(), threading.Event(), list[str]()
+
+    def load() -> Echo:
+        asked.wait(30)
+        ended.set()
+        raise ValueError("it is cut")
+
+    batcher = Batcher(load, Notes(), max_batch_rows=8, max_queue_rows=10, stall_seconds=0.01, on_failure=told.append)
+    batcher.start()
+    wait_until(lambda: bool(told))
+    asked.set()
+    ended.wait(5)
+    time.sleep(0.1)
+    assert told == ["it did not load within 0.1 s"]
+    assert batcher.failure == told[0]
     batcher.stop(5)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from models.bundle import Bundle
+from models.calibration import CalibrationMap, PriorShift
 from models.passenger import INPUT_BINS
 from models.reference import PROBABILITY_BINS, bin_names, build_reference
 from service import diagnosis
@@ -117,6 +118,7 @@ def test_a_moved_mix_is_told_with_the_fields_that_are_farthest(bundle: Bundle, p
         assert stream.history[-1][0] == stream.seen == 300
         assert max(value for _, value in stream.history) >= stream.threshold - 1e-3
         assert all(value == round(value, 3) for _, value in stream.history)
+        assert any(value % 1 for _, value in stream.history)
     assert (third.alarm, first.field, second.field in {"sex", "pclass"}) == (False, None, True)
     far = sorted(report.distributions, key=lambda one: one.stability_index - one.expected_stability_index)[:-4:-1]
     shown = ", ".join(
@@ -235,3 +237,17 @@ def test_what_a_snapshot_lacks_is_known(bundle: Bundle, pool: Pool) -> None:
         assert drift.changed is True
         drift.snapshot()
         assert drift.changed is False
+
+
+def test_alarms_of_all_streams_outlive_a_restart_for_another_population(bundle: Bundle, pool: Pool) -> None:
+    shift = PriorShift(training=0.384, target=0.3)
+    record = msgspec.structs.replace(bundle.record, map=CalibrationMap((shift,)))
+    shifted = msgspec.structs.replace(bundle, record=record)
+    drift, twin = make(shifted), make(shifted, seed=5)
+    feed(drift, third_class_men(pool), 300, seed=7)
+    drift.outcomes([(0.9, False)] * 60)
+    assert set(drift.alarms) == set(STREAMS)
+    twin.restore(drift.snapshot())
+    assert twin.alarms == drift.alarms
+    assert [twin.log_evidence(one) for one in STREAMS] == [drift.log_evidence(one) for one in STREAMS]
+    assert twin.log_evidence("calibration") > twin.threshold
