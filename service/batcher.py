@@ -366,6 +366,8 @@ class Batcher:
         self._observer.computed(len(passengers), seconds)
         answered = []
         with self._arrived:
+            # Whoever comes with the first of these answers is not told to wait for them.
+            worker.batch = worker.batch[len(batch) :]
             for part in batch:
                 count = part.stop - part.start
                 if part.current:
@@ -385,6 +387,7 @@ class Batcher:
             LOGGER.error("a prediction failed", exc_info=error)
             self._observer.failed("not_finite" if isinstance(error, PredictionError) else "error")
             with self._arrived:
+                worker.batch = worker.batch[1:]
                 self._queue.remove(batch[0].entry)
             _deliver([(batch[0].entry, PredictionFailed("the model gave no valid answer for this request"))])
             return
