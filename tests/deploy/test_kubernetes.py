@@ -141,7 +141,7 @@ def test_a_pod_has_the_time_to_drain(pod: Manifest, settings: Settings) -> None:
     readiness = container(pod)["readinessProbe"]
     noticed = readiness["periodSeconds"] * readiness["failureThreshold"] + readiness["timeoutSeconds"]
     assert settings.grace_seconds > noticed
-    # What uvicorn waits for answers (service/__main__.py), and half a second for those that were let in at last.
+    # What uvicorn waits for answers (service/server.py), and half a second for those that were let in at last.
     assert pod["terminationGracePeriodSeconds"] > settings.grace_seconds + settings.timeout_seconds + 1 + 0.5
 
 

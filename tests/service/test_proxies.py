@@ -67,8 +67,7 @@ def test_what_is_no_address_or_everybody_is_refused(trusted: str, capsys: pytest
 @pytest.mark.parametrize("trusted", ["", "10.0.0.5"])
 def test_the_command_takes_its_server_s_word_from_the_setting(trusted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # All but the server itself is for the whole process, which here is the tests'.
-    monkeypatch.setattr(service.__main__, "disable_created_metrics", lambda: None)
-    monkeypatch.setattr(service.__main__.logs, "configure", lambda *_: None)
+    monkeypatch.setattr(service.__main__, "prepare_process", lambda _: None)
     configs: list[uvicorn.Config] = []
     monkeypatch.setattr(service.__main__.Server, "run", lambda server: configs.append(server.config))
     assert service.__main__.main(["--port", "0", "--store", "none", "--trusted-proxies", trusted]) == 0
