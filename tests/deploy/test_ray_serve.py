@@ -34,6 +34,8 @@ WOMAN = {"pclass": 1, "sex": "female"}
 CLIENTS = 4
 SLOTS = 8
 """Servers of deploy/ray/haproxy.cfg."""
+START_SECONDS = 300
+"""In a new environment each of Ray's many processes has Python compile it, on whatever cores there are."""
 TOKEN = ROOT / ".venv-cluster" / "ray-token"
 PATHS = (
     "/", "/page/app.js", "/schema", "/schema/openapi.json", "/v2", "/v2/models/titanic", "/v2/health/ready",
@@ -71,7 +73,7 @@ class Cluster(NamedTuple):
         }  # fmt: skip
         (self.folder / "serve.yaml").write_text(yaml.safe_dump(config))
         command = ["cluster", "serve", "deploy", str(self.folder / "serve.yaml"), "--address", self.dashboard]
-        done = subprocess.run([ROOT / "run", *command], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([ROOT / "run", *command], capture_output=True, text=True, timeout=START_SECONDS)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def targets(self) -> list[str]:
@@ -116,11 +118,11 @@ def cluster(bundle_folder: Path) -> Iterator[Cluster]:
         with running(command, folder / "ray.log") as head, past_proxy(first, folder) as past:
             found = Cluster(f"http://127.0.0.1:{free_port()}", past, f"http://127.0.0.1:{dashboard}", folder, head)
             try:
-                wait(lambda: TOKEN.exists() and found.details().status_code == 200, 60)
+                wait(lambda: TOKEN.exists() and found.details().status_code == 200, START_SECONDS)
                 found.deploy(bundle_folder)
-                wait(lambda: len(found.targets()) == 2, 90)
+                wait(lambda: len(found.targets()) == 2, START_SECONDS)
                 for url in (found.url, past):
-                    wait(lambda url=url: httpx.get(f"{url}/health/ready").status_code == 200, 20)
+                    wait(lambda url=url: httpx.get(f"{url}/health/ready").status_code == 200, START_SECONDS)
                 yield found
             except BaseException:
                 print((folder / "ray.log").read_text()[-3000:])
