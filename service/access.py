@@ -227,8 +227,9 @@ class Access:
         Raises NotAuthenticated."""
         if self._keyring is not None:
             state: Any = scope["state"]
-            state["exchange"].key = self._key(scope, self._keyring).name
-            return str(state["exchange"].key)
+            exchange = state["exchange"]
+            exchange.key = exchange.key or self._key(scope, self._keyring).name
+            return str(exchange.key)
         return scope["client"][0] if scope["client"] else ""
 
 

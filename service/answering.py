@@ -170,8 +170,7 @@ async def computed(request: AnyRequest, passengers: Sequence[Passenger], body_re
     Whoever reads the body still, and so sees for itself that the client leaves, says so by ``body_read``.
     """
     access: Access = request.app.state.access
-    # Who has a key is one client, from wherever.
-    client = request.scope["state"]["exchange"].key or (request.client.host if request.client else "")
+    client = access.client(request.scope)
     with access.rows(request.scope, len(passengers)):
         answer = await batcher_of(request).predict(
             passengers, patience_seconds(request), client, (lambda: _left(request.receive)) if body_read else None

@@ -1,7 +1,7 @@
 """Refusals at the door: while a client's next row could not be answered in time, its requests are not even read.
 
-What a refusal costs is missing to the model. Here it is a tenth of what a request costs that gets as far as the queue,
-and the answer is the same.
+What a refusal costs is missing to the model. Here it costs about three fifths of one at the queue, and the answer is
+the same.
 """
 
 from collections.abc import Callable

@@ -1,34 +1,19 @@
 """A real S3-compatible server on loopback: moto's, from an environment of its own, since it needs older packages."""
 
 import http.client
-import os
 import subprocess
 import time
-from pathlib import Path
 
-import pytest
 from obstore.store import S3Store
 
-from tests.conftest import ROOT
-from tests.deploy.programs import free_port
-
-
-def server_program() -> Path:
-    """Where it is; its absence skips the test, and fails it in CI."""
-    found = ROOT / ".venv-moto" / "bin" / "moto_server"
-    if not found.exists():
-        reason = "moto is not installed: ./run setup moto installs it"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
+from tests.deploy.programs import free_port, need_environment
 
 
 class BucketServer:
     """Started with the block and ended with it. What it holds is gone then."""
 
     def __init__(self) -> None:
-        self.program, self.port = server_program(), free_port()
+        self.program, self.port = need_environment("moto", "moto_server"), free_port()
 
     def __enter__(self) -> "BucketServer":
         command = [self.program, "-H", "127.0.0.1", "-p", str(self.port)]

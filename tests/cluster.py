@@ -4,20 +4,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from tests.conftest import ROOT
+from tests.deploy.programs import need_environment
 
 
 def python() -> Path:
     """Its interpreter; where it is absent its tests are skipped, in CI they fail."""
-    found = ROOT / ".venv-cluster" / "bin" / "python"
-    if not found.exists():
-        reason = "Ray is not installed: ./run setup cluster installs it"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
+    return need_environment("cluster")
 
 
 def variables() -> dict[str, str]:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 import pytest
@@ -31,12 +31,19 @@ PACKAGES = {
 def need(program: str) -> str:
     """The program's path; its absence skips the test, and fails it in CI."""
     found = shutil.which(program)
-    if found is None:
-        reason = f"{program} is not installed; on Debian: apt-get install {PACKAGES[program]}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
+    return found or _absent(f"{program} is not installed; on Debian: apt-get install {PACKAGES[program]}")
+
+
+def need_environment(name: str, program: str = "python") -> Path:
+    """A program of an environment of ``./run setup``; its absence skips the test, and fails it in CI."""
+    found = ROOT / f".venv-{name}" / "bin" / program
+    return found if found.exists() else _absent(f"{found} is not installed: ./run setup {name} installs it")
+
+
+def _absent(reason: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def check(*command: object) -> str:

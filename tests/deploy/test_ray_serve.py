@@ -21,8 +21,18 @@ import yaml
 from loadtest.deck import build
 from loadtest.mixes import read_passengers
 from loadtest.own_service import other_bundle
+from tests.cluster import descendants
 from tests.conftest import ROOT
-from tests.deploy.programs import free_port, need, prometheus_of, query, running, running_service, wait
+from tests.deploy.programs import (
+    free_port,
+    need,
+    need_environment,
+    prometheus_of,
+    query,
+    running,
+    running_service,
+    wait,
+)
 from tests.loadtest.test_command import LIMITS
 from tests.loadtest.test_command import python as load_python
 from tests.loadtest.test_replicas import load
@@ -94,11 +104,7 @@ class Cluster(NamedTuple):
 @pytest.fixture(scope="module")
 def cluster(bundle_folder: Path) -> Iterator[Cluster]:
     """Ray with two ready replicas of the service; ended with all its processes."""
-    if not (ROOT / ".venv-cluster" / "bin" / "serve").exists():
-        reason = "Ray is not installed: ./run setup cluster installs it"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    need_environment("cluster", "serve")
     # Not pytest's folder: paths of sockets have to be short.
     with (
         tempfile.TemporaryDirectory(prefix="evenkeel-", ignore_cleanup_errors=True) as name,
@@ -128,7 +134,7 @@ def cluster(bundle_folder: Path) -> Iterator[Cluster]:
                 print((folder / "ray.log").read_text()[-3000:])
                 raise
             finally:
-                started = descendants(head.pid)
+                started = {head.pid, *(pid for pid, _, _ in descendants(head.pid))}
         wait(lambda: not [pid for pid in started if Path(f"/proc/{pid}").exists()], 20)
 
 
@@ -143,18 +149,6 @@ def past_proxy(first: int, folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-def descendants(pid: int) -> set[int]:
-    """The processes that a process started, and those that these did."""
-    found = {pid}
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
-
-
 def listening(pids: set[int]) -> set[str]:
     """Addresses in hexadecimal that processes listen on."""
     inodes = set()
@@ -167,7 +161,7 @@ def listening(pids: set[int]) -> set[str]:
 
 
 def test_nothing_of_it_listens_beyond_this_machine(cluster: Cluster) -> None:
-    found = listening(descendants(cluster.head.pid))
+    found = listening({cluster.head.pid, *(pid for pid, _, _ in descendants(cluster.head.pid))})
     assert "0100007F" in found
     assert found <= {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
 

@@ -14,18 +14,13 @@ import pytest
 
 from service.keys import new_key, write_keys
 from tests.conftest import ROOT
+from tests.deploy.programs import need_environment
 
 LIMITS = "[default]\nerror_rate = 0.0\nrefused_share = 0.0\nwrong_answers = 0\n"
 
 
 def python() -> Path:
-    found = ROOT / ".venv-load" / "bin" / "python"
-    if not found.exists():
-        reason = "locust is not installed: ./run setup load installs it"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
+    return need_environment("load")
 
 
 def load(folder: Path, *flags: object) -> tuple[subprocess.CompletedProcess[str], Any]:
