@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-from litestar import Litestar
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.routes import HTTPRoute
@@ -11,12 +10,12 @@ from prometheus_client import CollectorRegistry
 from service import api, explain, oip, schema_pages, stream
 from service.access import make_access
 from service.batcher import Batcher, PredictorLike
-from service.door import door
+from service.door import Door
 from service.drift_keeper import DriftKeeper
 from service.errors import ServiceError, http_problem, service_problem, unexpected_problem
 from service.events import DriftEvents, drift_events
 from service.exchange import Exchange, Surface
-from service.logs import log_exchange
+from service.logs import RequestLog
 from service.metrics import Metrics
 from service.page import page_router
 from service.prediction_log import CountedOutcome
@@ -32,7 +31,7 @@ def create_app(
     on_ready: Callable[[PredictorLike], None] = lambda _: None, on_failure: Callable[[str], None] = lambda _: None,
     make_store: Callable[[Metrics, OnOutcomes], Store | None] = lambda _, __: None,
     load_shadow: Callable[[], PredictorLike] | None = None,
-) -> Litestar:  # fmt: skip
+) -> Surface:  # fmt: skip
     """The application. ``load`` is called on the inference thread when the application starts, not before, with the
     metrics that the predictor may report to. ``make_store`` is told whom to tell of outcomes; without one, none is
     kept. ``load_shadow`` loads a second predictor, which answers nobody. Raises KeysError where the settings name a
@@ -65,13 +64,15 @@ def create_app(
     shadow = Shadow(load_shadow, metrics) if load_shadow else None
     reloader = Reloader(batcher, drift, metrics, lambda: load(metrics))
 
+    request_log = RequestLog(settings.log_requests)
+
     def observe(exchange: Exchange) -> None:
         metrics.responded(exchange.route, exchange.method, exchange.status, exchange.seconds, exchange.reason)
-        log_exchange(exchange, settings.log_requests)
+        request_log(exchange)
 
     app = Surface(
         observe=observe,
-        door=door(batcher, access, settings.timeout_seconds),
+        door=Door(batcher, access, settings.timeout_seconds),
         response_headers=ResponseHeaders(origins(settings.cors_origins), settings.tls_certificate is not None),
         middleware=[access],
         route_handlers=[

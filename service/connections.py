@@ -15,13 +15,13 @@ import struct
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import ModuleType
 from typing import Any
 
 from msgspec import Struct
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.incoming import MIN_BYTES_PER_SECOND
 
@@ -50,6 +50,9 @@ SO_ATTACH_FILTER = 26
 NO_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
 """A classic BPF program of Linux over a TCP segment: drop it if SYN is among its flags, else pass it."""
 
+Door = Callable[[Any], Sequence[Any] | None]
+"""The scope of a request → the two messages that answer it, if it is refused."""
+
 LATE = "408 Request Timeout"
 TOO_LARGE = "431 Request Header Fields Too Large"
 BUSY = "503 Service Unavailable"
@@ -70,9 +73,10 @@ class Limits(Struct):
 class Connection(HttpToolsProtocol):
     """uvicorn's connection within limits."""
 
-    def __init__(self, limits: Limits, **settings: Any):
+    def __init__(self, limits: Limits, turned_away: Door, **settings: Any):
         super().__init__(**settings)
-        self._limits = limits
+        self._limits, self._turned_away = limits, turned_away
+        self._refused = False
         self._in_head = False
         self._head_bytes = self._body_bytes = 0
         self._unread_since: float | None = None
@@ -120,20 +124,40 @@ class Connection(HttpToolsProtocol):
         self._wait(self._limits.read_seconds)
 
     def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        self._asked.append(self.cycle)
+        self._refused = self._refused_at_the_door()
+        if not self._refused:
+            super().on_headers_complete()
+            self._asked.append(self.cycle)
         self._in_head = False
         self._wait(self._limits.read_seconds)
         if self._limits.leaving:
             self.leave()
 
+    def _refused_at_the_door(self) -> bool:
+        """Answer a request that is refused, if it can be at once: without a task, and with nothing kept of it."""
+        waits = self._asked or self._limits.leaving or self.flow.write_paused or self.expect_100_continue
+        if waits or self.parser.should_upgrade() or not self.parser.should_keep_alive():
+            return False
+        self.scope["method"] = self.parser.get_method().decode("ascii")
+        self.scope["path"] = self.url.partition(b"?")[0].decode("latin-1")
+        messages = self._turned_away(self.scope)
+        if messages is None:
+            return False
+        start, body = messages
+        headers = b"".join(b"%b: %b\r\n" % one for one in (*self.server_state.default_headers, *start["headers"]))
+        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[start["status"]], headers, body["body"]))
+        return True
+
     def on_body(self, body: bytes) -> None:
+        if self._refused:
+            return
         super().on_body(body)
         if self._answering:
             self._body_bytes += len(body)
 
     def on_message_complete(self) -> None:
-        super().on_message_complete()
+        if not self._refused:
+            super().on_message_complete()
         self.waits_since, self._body_bytes = None, 0
         if not self._answering:
             # It was answered, refused that is, before its end.
@@ -207,9 +231,9 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
 
-def protocol(limits: Limits) -> Any:
-    """What `uvicorn.Config` takes as ``http``."""
-    return partial(Connection, limits)
+def protocol(limits: Limits, turned_away: Door = lambda _: None) -> Any:
+    """What `uvicorn.Config` takes as ``http``; ``turned_away`` is asked about every request before it begins."""
+    return partial(Connection, limits, turned_away)
 
 
 def end_late(connections: Iterable[Any]) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import gzip
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import zstandard
@@ -34,6 +34,9 @@ THREAD_BYTES = 1 << 16
 
 COMPRESSIBLE = ("application/json", "application/msgpack", "application/problem+json", "text/", "image/svg+xml",
                 "application/x-msgpack", "application/vnd.msgpack", "application/yaml")  # fmt: skip
+EXCHANGE = "evenkeel.exchange"
+"""In a scope: the exchange of a request that has been asked about at the door."""
+
 METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"})
 
 
@@ -65,29 +68,52 @@ class Surface(Litestar):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
+        # Whoever asked at the door already is not asked again.
+        if EXCHANGE not in scope and (messages := self.turned_away(scope)):
+            for message in messages:
+                await send(message)
+            return
         headers = MutableScopeHeaders(scope)
-        given = headers.get("x-request-id", "")
-        exchange = Exchange(
-            request_id=given if REQUEST_ID.fullmatch(given) else uuid7(),
-            trace=Trace.of(headers.get("traceparent", "")),
-            method=scope["method"] if scope["method"] in METHODS else "other", begun=time.perf_counter(),
-        )  # fmt: skip
+        exchange = scope.get(EXCHANGE) or _begun(scope, headers)
         # HEAD is GET without the body: routed as such, and whoever sends leaves the body out.
         inner: Any = {**scope, "method": "GET"} if scope["method"] == "HEAD" else {**scope}
         inner["state"] = {**scope.get("state", {}), "exchange": exchange}
         responder = _Responder(inner, headers, exchange, send, self._response_headers)
         try:
-            refused = self._door(inner)
-            if refused is None:
-                await super().__call__(inner, receive, responder)
-            else:
-                inner["path_template"] = inner["path"]
-                for message in refusal_messages(refused):
-                    await responder(message)
+            await super().__call__(inner, receive, responder)
         finally:
-            exchange.route = str(inner.get("path_template") or "unmatched")
-            exchange.seconds = time.perf_counter() - exchange.begun
-            self._observe(exchange)
+            self._ended(exchange, str(inner.get("path_template") or "unmatched"))
+
+    def turned_away(self, scope: Any) -> Sequence[Any] | None:
+        """The messages that answer a request which is refused at the door; None for all others, which come in.
+
+        A server that asks before it makes a task of a request is spared most of what a refusal costs."""
+        if not self._door.guards(scope):
+            return None
+        asked = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
+        exchange = scope[EXCHANGE] = _begun(scope, asked)
+        refused = self._door.refusal({**scope, "state": {"exchange": exchange}}, asked)
+        if refused is None:
+            return None
+        start, body = refusal_messages(refused)
+        own = {"x-request-id": exchange.request_id, "traceparent": exchange.trace.header}
+        start["headers"] += [(name.encode(), value.encode()) for name, value in own.items()]
+        self._response_headers.complete(start, asked, exchange.method)
+        exchange.status = start["status"]
+        self._ended(exchange, scope["path"])
+        return start, body
+
+    def _ended(self, exchange: Exchange, route: str) -> None:
+        exchange.route, exchange.seconds = route, time.perf_counter() - exchange.begun
+        self._observe(exchange)
+
+
+def _begun(scope: Any, asked: Mapping[str, str] | MutableScopeHeaders) -> Exchange:
+    given = asked.get("x-request-id", "")
+    return Exchange(
+        request_id=given if REQUEST_ID.fullmatch(given) else uuid7(), trace=Trace.of(asked.get("traceparent", "")),
+        method=scope["method"] if scope["method"] in METHODS else "other", begun=time.perf_counter(),
+    )  # fmt: skip
 
 
 class _Responder:

@@ -1,14 +1,18 @@
 """Where the service may listen, and with which certificate."""
 
+import contextlib
 import ipaddress
 import logging
 import socket
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from service.connections import Door
 from service.settings import Settings, SettingsError
 
 LOGGER = logging.getLogger("evenkeel")
@@ -74,6 +78,22 @@ def proxies(settings: Settings) -> dict[str, Any]:
                 f"trusted_proxies names {one!r}, which is everybody: every client could then choose its address"
             )
     return {"proxy_headers": bool(trusted), "forwarded_allow_ips": trusted}
+
+
+def behind_proxies(trusted: Sequence[str], turned_away: Door) -> Door:
+    """``turned_away`` with the client's address in the scope as uvicorn's middleware tells it to the application."""
+
+    async def nobody(scope: Any, receive: Any, send: Any) -> None: ...
+
+    named = ProxyHeadersMiddleware(nobody, list(trusted))
+
+    def asked(scope: Any) -> Sequence[Any] | None:
+        with contextlib.suppress(StopIteration):
+            # It waits for nothing, so its first step is all of it.
+            named(scope, None, None).send(None)  # type: ignore[arg-type]
+        return turned_away(scope)
+
+    return asked
 
 
 def tls(settings: Settings) -> dict[str, Any]:

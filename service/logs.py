@@ -1,8 +1,11 @@
 """Log lines for people or for machines. No line carries a value that a passenger has."""
 
 import logging
+import math
 import sys
+import time
 import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +15,7 @@ from service.exchange import Exchange
 
 LOGGER = logging.getLogger("evenkeel")
 REQUESTS = logging.getLogger("evenkeel.requests")
+OVERLOAD_SECONDS = 1.0
 
 
 class _WithoutMessages(logging.Formatter):
@@ -44,21 +48,39 @@ def configure(level: str, form: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
-def log_exchange(exchange: Exchange, wanted: str) -> None:
-    """One line for an exchange that ended; ``wanted`` is all, problems (status 400 and above) or none."""
-    if wanted == "none" or (wanted == "problems" and exchange.status < 400):
-        return
-    # Probes and scrapes come every few seconds, and what they find is logged where it arises.
-    probe = exchange.route.startswith(("/health/", "/metrics"))
-    level = logging.DEBUG if probe else logging.WARNING if exchange.status >= 500 else logging.INFO
-    if not REQUESTS.isEnabledFor(level):
-        return
-    milliseconds = round((exchange.seconds or 0) * 1e3, 2)
-    REQUESTS.log(
-        level, "%s %s %d, %g ms, %s", exchange.method, exchange.route, exchange.status, milliseconds,
-        exchange.request_id,
-        extra={"fields": {**named(exchange), "status": exchange.status, "milliseconds": milliseconds}},
-    )  # fmt: skip
+class RequestLog:
+    """A line for each exchange that ended; ``wanted`` is all, problems (status 400 and above) or none.
+
+    Of those refused because too many wait there may be thousands a second, which a line each would make more of: one in
+    `OVERLOAD_SECONDS` has its line, which tells how many had none since the last.
+    """
+
+    def __init__(self, wanted: str, clock: Callable[[], float] = time.monotonic):
+        self._wanted, self._clock = wanted, clock
+        self._untold, self._told = 0, -math.inf
+
+    def __call__(self, exchange: Exchange) -> None:
+        if self._wanted == "none" or (self._wanted == "problems" and exchange.status < 400):
+            return
+        # Probes and scrapes come every few seconds, and what they find is logged where it arises.
+        probe = exchange.route.startswith(("/health/", "/metrics"))
+        level = logging.DEBUG if probe else logging.WARNING if exchange.status >= 500 else logging.INFO
+        if not REQUESTS.isEnabledFor(level):
+            return
+        fields: dict[str, Any] = {}
+        if exchange.status == 429 and exchange.reason is None:
+            now = self._clock()
+            if now - self._told < OVERLOAD_SECONDS:
+                self._untold += 1
+                return
+            fields, self._told, self._untold = {"others": self._untold}, now, 0
+        milliseconds = round((exchange.seconds or 0) * 1e3, 2)
+        others = f", and {fields['others']} others refused alike" if fields.get("others") else ""
+        REQUESTS.log(
+            level, "%s %s %d, %g ms, %s%s", exchange.method, exchange.route, exchange.status, milliseconds,
+            exchange.request_id, others,
+            extra={"fields": {**named(exchange), "status": exchange.status, "milliseconds": milliseconds, **fields}},
+        )  # fmt: skip
 
 
 def named(exchange: Exchange) -> dict[str, Any]:

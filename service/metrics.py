@@ -6,7 +6,7 @@ No label carries what a client sent. All label values exist at 0 once the bundle
 import math
 from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import get_args
 
 from msgspec import Struct
@@ -126,6 +126,7 @@ class Metrics:
         self._http_seconds = histogram(
             "http_request_seconds", "Time to the response's start", SECONDS, "route", "method"
         )
+        self._of_response = lru_cache(1024)(self._series)
         self._batch_rows = histogram("batch_rows", "Rows of one inference", ROWS)
         self._queue_rows = gauge("queue_rows", "Rows waiting")
         self._queue_seconds = histogram("queue_seconds", "Wait of a request before its first inference", SECONDS)
@@ -351,9 +352,20 @@ class Metrics:
     def responded(self, route: str, method: str, status: int, seconds: float | None, reason: str | None = None) -> None:
         """Count a response; ``route`` is a template or "unmatched", never a client's path; ``reason`` is given
         where the status does not tell it."""
-        self._http_requests.labels(route, method, str(status)).inc()
+        requests, took, rejected = self._of_response(route, method, status, reason)
+        requests.inc()
         if seconds is not None:
-            self._http_seconds.labels(route, method).observe(seconds)
+            took.observe(seconds)
+        if rejected is not None:
+            rejected.inc()
+
+    def _series(
+        self, route: str, method: str, status: int, reason: str | None
+    ) -> tuple[Counter, Histogram, Counter | None]:
+        """Of a response, looked up once: requests, seconds, and refusals where it is one."""
         answers = route.startswith("/v1/predict") or route.endswith("/infer")
-        if status >= 400 and (reason is not None or answers):
-            self._rejected.labels(reason or REASON_OF_STATUS.get(status, "other")).inc()
+        refused = status >= 400 and (reason is not None or answers)
+        return (
+            self._http_requests.labels(route, method, str(status)), self._http_seconds.labels(route, method),
+            self._rejected.labels(reason or REASON_OF_STATUS.get(status, "other")) if refused else None,
+        )  # fmt: skip

@@ -1,8 +1,9 @@
 """What browsers are told with every response: what they must not do with it, and which other sites may read it."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from litestar.datastructures import Headers, MutableScopeHeaders
+from litestar.datastructures import MutableScopeHeaders
 
 SECURITY = {
     "x-content-type-options": "nosniff",
@@ -31,14 +32,14 @@ class ResponseHeaders:
         given = {**SECURITY, **(STRICT_TRANSPORT if tls else {})}
         self._security = [(name.encode(), value.encode()) for name, value in given.items()]
 
-    def complete(self, start: Any, asked: Headers | MutableScopeHeaders, method: str) -> None:
+    def complete(self, start: Any, asked: Mapping[str, str] | MutableScopeHeaders, method: str) -> None:
         """Add to an ASGI start message what its route did not set."""
         there = {bytes(name).lower() for name, _ in start["headers"]}
         start["headers"].extend(one for one in self._security if one[0] not in there)
         if self._origins:
             self._share(MutableScopeHeaders.from_message(start), asked, method)
 
-    def _share(self, headers: MutableScopeHeaders, asked: Headers | MutableScopeHeaders, method: str) -> None:
+    def _share(self, headers: MutableScopeHeaders, asked: Mapping[str, str] | MutableScopeHeaders, method: str) -> None:
         # Also where no origin is named: a cache must not give that answer to one that is.
         headers["Vary"] = ", ".join(filter(None, (headers.get("vary"), "Origin")))
         origin = asked.get("origin")

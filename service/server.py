@@ -13,7 +13,6 @@ from types import FrameType
 from typing import Any, cast
 
 import uvicorn
-from litestar import Litestar
 from prometheus_client import disable_created_metrics
 
 from models.backend import bound_arenas
@@ -25,6 +24,8 @@ from service import logs
 from service.app import create_app
 from service.batcher import Batcher, PredictorLike
 from service.connections import Limits, end_late, let_the_last_in, most_connections, protocol
+from service.exchange import Surface
+from service.listening import behind_proxies
 from service.metrics import Metrics
 from service.settings import Settings
 from service.store import make_store
@@ -74,15 +75,17 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def make_server(app: Litestar, settings: Settings, kind: type[Server] = Server, **config: Any) -> Server:
+def make_server(app: Surface, settings: Settings, kind: type[Server] = Server, **config: Any) -> Server:
     """The server of an application, with the settings' limits. ``config`` goes to uvicorn."""
     limits = Limits(
         settings.read_seconds, settings.idle_seconds, most_connections(settings.max_connections),
         settings.max_body_bytes,
     )  # fmt: skip
+    trusted = config.get("forwarded_allow_ips") if config.get("proxy_headers") else None
+    turned_away = behind_proxies(trusted, app.turned_away) if trusted else app.turned_away
     made = uvicorn.Config(
         app, host=settings.host, port=settings.port, log_level="error", access_log=False, server_header=False,
-        http=protocol(limits), timeout_keep_alive=math.ceil(settings.idle_seconds),
+        http=protocol(limits, turned_away), timeout_keep_alive=math.ceil(settings.idle_seconds),
         timeout_graceful_shutdown=int(settings.timeout_seconds) + 1, **config,
     )  # fmt: skip
     return kind(made, app.state.batcher, limits, settings.grace_seconds)
@@ -101,7 +104,7 @@ def prepare_process(settings: Settings) -> None:
 
 def make_app(
     settings: Settings, on_ready: Callable[[PredictorLike], None], on_failure: Callable[[str], None] = lambda _: None
-) -> Litestar:
+) -> Surface:
     """The application with the bundle, store and shadow that the settings name. Raises KeysError."""
 
     def load_any(reference: str, cache: LogitCache) -> Predictor:

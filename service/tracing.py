@@ -1,6 +1,6 @@
 """W3C Trace Context, level 1 (https://www.w3.org/TR/trace-context-1/)."""
 
-import os
+import random
 import re
 from typing import Self
 
@@ -22,10 +22,15 @@ class Trace(Struct, frozen=True):
         """The caller's trace gone on with, or a new one where the header is absent or not valid (section 4.3)."""
         found = TRACEPARENT.fullmatch(traceparent.strip())
         if found is None or (found[1] == "00" and found[5]):
-            return cls(os.urandom(16).hex(), None, os.urandom(8).hex())
-        return cls(found[2], found[3], os.urandom(8).hex(), f"{int(found[4], 16) & 1:02x}")
+            return cls(f"{random.getrandbits(128):032x}", None, _span_id())
+        return cls(found[2], found[3], _span_id(), f"{int(found[4], 16) & 1:02x}")
 
     @property
     def header(self) -> str:
         """``traceparent`` with this span as the parent."""
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
+
+
+def _span_id() -> str:
+    # Ids must differ, and need not be hard to guess.
+    return f"{random.getrandbits(64):016x}"

@@ -4,7 +4,8 @@ import { by } from "./elements.js";
 
 const STORED = "evenkeel-key";
 const form = by("key-form"), input = by("key"), note = by("key-note"), forget = by("key-forget");
-let key = stored(), waiting = [];
+let key = stored();
+const waiting = new Set();
 
 export function startKey() {
   form.addEventListener("submit", (event) => { event.preventDefault(); take(input.value.trim()); });
@@ -37,8 +38,8 @@ function another(refused, signal) {
     if (document.activeElement === document.body) input.focus();
   }
   return new Promise((done, failed) => {
-    waiting.push(done);
-    signal?.addEventListener("abort", () => failed(signal.reason), { once: true });
+    waiting.add(done);
+    signal?.addEventListener("abort", () => { waiting.delete(done); failed(signal.reason); }, { once: true });
   });
 }
 
@@ -56,14 +57,16 @@ function change(other) {
     if (key) sessionStorage.setItem(STORED, key);
     else sessionStorage.removeItem(STORED);
   } catch { /* A browser that keeps nothing asks again after a reload. */ }
-  const asked = waiting;
-  waiting = [];
+  const asked = [...waiting];
+  waiting.clear();
   for (const again of asked) again();
   // What another key was refused, or was given, is asked for anew.
   document.dispatchEvent(new CustomEvent("keyed"));
 }
 
 function accepted() {
+  // A request that was refused since waits for another key, whatever an answer says that was asked for before.
+  if (waiting.size) return;
   forget.hidden = !key;
   if (form.hidden) return;
   const inside = form.contains(document.activeElement);

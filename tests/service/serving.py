@@ -16,7 +16,7 @@ from litestar import Litestar
 class Served:
     """Where it listens, and what runs on its event loop."""
 
-    def __init__(self, app: Litestar, http: str = "auto", **settings: Any):
+    def __init__(self, app: Litestar, http: Any = "auto", **settings: Any):
         config = uvicorn.Config(
             app,
             port=0,
@@ -48,7 +48,7 @@ class Served:
 
 
 @contextmanager
-def serving(app: Litestar, http: str = "auto", **settings: Any) -> Iterator[Served]:
+def serving(app: Litestar, http: Any = "auto", **settings: Any) -> Iterator[Served]:
     """Serve until the block ends, with uvicorn's ``settings``; the model is loaded when it begins."""
     served = Served(app, http, **settings)
     served.thread.start()

@@ -192,8 +192,9 @@ def lone() -> Connection:
         async def nothing(scope: Any, receive: Any, send: Any) -> None: ...
 
         held = Connection(
-            Limits(10, 60, 4, 100), config=uvicorn.Config(nothing), server_state=ServerState(), app_state={}
-        )
+            Limits(10, 60, 4, 100), lambda _: None, config=uvicorn.Config(nothing), server_state=ServerState(),
+            app_state={},
+        )  # fmt: skip
         held.connection_made(Transport())
         return held
 

@@ -14,8 +14,10 @@ from litestar.testing import TestClient
 
 from models.bundle import Bundle
 from service.app import create_app
-from service.logs import JsonFormatter
+from service.exchange import Exchange
+from service.logs import JsonFormatter, RequestLog
 from service.settings import Settings
+from service.tracing import Trace
 from tests.service.test_app import ALLISON, Deterministic, problem, samples
 from tests.service.test_batcher import wait_until
 
@@ -200,3 +202,30 @@ def test_which_requests_get_a_line(
         client.get("/health/live")
     found = {record.__dict__["fields"]["status"] for record in caplog.records if record.name == "evenkeel.requests"}
     assert found == statuses
+
+
+def test_refusals_for_want_of_room_share_a_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    times: list[float] = []
+    log = RequestLog("all", lambda: times[-1])
+
+    def ended(status: int = 429, reason: str | None = None) -> None:
+        log(
+            Exchange(
+                request_id="mine", trace=Trace.of(""), method="POST", begun=0.0, route="/v1/predict", status=status,
+                seconds=0.0, reason=reason,
+            )
+        )  # fmt: skip
+
+    with caplog.at_level(logging.INFO):
+        for now in (100.0, 100.2, 100.9, 101.0, 101.5, 104.0, 106.0):
+            times.append(now)
+            ended()
+        told = [record.__dict__["fields"] for record in caplog.records]
+        assert [one["others"] for one in told] == [0, 2, 1, 0]
+        assert "and 2 others refused alike" in caplog.messages[1]
+        assert "others" not in caplog.messages[0]
+        caplog.clear()
+        # All else has its line: also who is over the rate of a key.
+        for status, reason in ((200, None), (429, "rate"), (503, None), (504, None)) * 2:
+            ended(status, reason)
+        assert len(caplog.records) == 8

@@ -32,7 +32,11 @@ def seen(trusted: str, peer: str, *forwarded: str) -> str:
     headers = [(b"x-forwarded-for", one.encode()) for one in forwarded]
     scope: Any = {"type": "http", "scheme": "http", "client": (peer, 1), "headers": headers}
     unused: Any = None
-    asyncio.run(config.loaded_app(scope, unused, unused))
+    asyncio.run(config.loaded_app({**scope}, unused, unused))
+    if config.proxy_headers:
+        # Whoever is refused at the door was the same client there.
+        listening.behind_proxies(config.forwarded_allow_ips, lambda scope: found.append(scope["client"][0]))(scope)
+        assert found[0] == found[1]
     return found[0]
 
 
