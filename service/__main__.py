@@ -1,12 +1,11 @@
 """python -m service: serve a bundle; score a file; import outcomes; export predictions; keep API keys."""
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from service import export, keys, listening, outcomes, score
+from service import export, keys, listening, logs, outcomes, score
 from service.batcher import PredictorLike
 from service.keys import KeysError
 from service.server import Server, announce, make_app, make_server, prepare_process
@@ -65,9 +64,7 @@ def _serve(settings: Settings, tls: dict[str, Any], proxies: dict[str, Any]) -> 
 
 if __name__ == "__main__":
     code = main()
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    logs.finish()
     # MLX may abort the process when its statics are destroyed after a second thread used it (mlx#2809), and all is
     # written and answered by now.
     os._exit(code)

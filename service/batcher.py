@@ -11,10 +11,12 @@ import asyncio
 import concurrent.futures
 import logging
 import math
+import os
 import queue
+import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -33,8 +35,9 @@ WATCHED_AFTER_SECONDS = 0.05
 CAUTION = 1.5
 """Times the expected wait that a request must have, to be let in: those that come later and are smaller go first."""
 
-SETTLED_AT_ONCE = 8
-"""Answers of a batch that are written before the event loop looks at what else has come, a refusal perhaps."""
+NICENESS = 3
+"""Of inference threads above the process's own, on Linux: to read requests and to refuse them comes first, and takes
+little. Otherwise the event loop waits for a core as long as it computes."""
 
 RESTARTS = 3
 """Inference threads that may be lost within `RESTARTS_SECONDS`; one more, and the fault is not a passing one."""
@@ -82,6 +85,8 @@ class Seat:
         self._work.put(work)
 
     def _run(self) -> None:
+        if sys.platform == "linux":  # Where a thread has a priority of its own, which threads that it starts inherit.
+            os.setpriority(os.PRIO_PROCESS, 0, min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS))
         while True:
             self._work.get()()
 
@@ -156,10 +161,9 @@ class Batcher:
         self._begin(worker)
         return await asyncio.wrap_future(worker.loaded)
 
-    @property
-    def crowded(self) -> bool:
-        """Whether more waits than the next batch takes."""
-        return self._queue.rows > self._max_batch_rows
+    def crowded(self, more: int = 0) -> bool:
+        """Whether more waits than the next batch takes, with so many rows more."""
+        return self._queue.rows + more > self._max_batch_rows
 
     def refusal(self, client: str, rows: int, timeout_seconds: float) -> QueueFull | None:
         """Why so many rows of a client would not be let in now, if they would not."""
@@ -443,19 +447,20 @@ def _deliver(results: Iterable[tuple[Entry, Answer | Exception]]) -> None:
     """Hand results to the event loops that wait for them: one call for all of a loop."""
     for loop, group in groupby(results, lambda result: result[0].future.get_loop()):
         try:
-            loop.call_soon_threadsafe(_settle, list(group))
+            loop.call_soon_threadsafe(_settle, iter(list(group)))
         except RuntimeError:
             # The loop is closed, and whoever waited is gone.
             LOGGER.debug("nobody waits for a result any more")
 
 
-def _settle(results: Sequence[tuple[Entry, Answer | Exception]]) -> None:
-    for entry, result in results[:SETTLED_AT_ONCE]:
+def _settle(results: Iterator[tuple[Entry, Answer | Exception]]) -> None:
+    """One at a time, so that between the answers of a batch the event loop sees what else has come."""
+    for entry, result in results:
         if entry.future.done():
             continue
         if isinstance(result, Answer):
             entry.future.set_result(result)
         else:
             entry.future.set_exception(result)
-    if rest := results[SETTLED_AT_ONCE:]:
-        rest[0][0].future.get_loop().call_soon(_settle, rest)
+        entry.future.get_loop().call_soon(_settle, results)
+        return

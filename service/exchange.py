@@ -69,7 +69,7 @@ class Surface(Litestar):
             await super().__call__(scope, receive, send)
             return
         # Whoever asked at the door already is not asked again.
-        if EXCHANGE not in scope and (messages := self.turned_away(scope)):
+        if EXCHANGE not in scope and (messages := self.turned_away(scope, coming=False)):
             for message in messages:
                 await send(message)
             return
@@ -84,15 +84,15 @@ class Surface(Litestar):
         finally:
             self._ended(exchange, str(inner.get("path_template") or "unmatched"))
 
-    def turned_away(self, scope: Any) -> Sequence[Any] | None:
+    def turned_away(self, scope: Any, coming: bool = True) -> Sequence[Any] | None:
         """The messages that answer a request which is refused at the door; None for all others, which come in.
 
-        A server that asks before it makes a task of a request is spared most of what a refusal costs."""
-        if not self._door.guards(scope):
+        A server that asks before it makes a task of a request (``coming``) is spared most of what a refusal costs."""
+        if not self._door.guards(scope, coming):
             return None
         asked = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
         exchange = scope[EXCHANGE] = _begun(scope, asked)
-        refused = self._door.refusal({**scope, "state": {"exchange": exchange}}, asked)
+        refused = self._door.refusal({**scope, "state": {"exchange": exchange}}, asked, coming)
         if refused is None:
             return None
         start, body = refusal_messages(refused)

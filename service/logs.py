@@ -2,11 +2,14 @@
 
 import logging
 import math
+import queue
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
+from logging.handlers import QueueHandler, QueueListener
 from typing import Any
 
 import msgspec
@@ -16,6 +19,8 @@ from service.exchange import Exchange
 LOGGER = logging.getLogger("evenkeel")
 REQUESTS = logging.getLogger("evenkeel.requests")
 OVERLOAD_SECONDS = 1.0
+WAITING_LINES = 10_000
+CLOSE_SECONDS = 2.0
 
 
 class _WithoutMessages(logging.Formatter):
@@ -40,12 +45,57 @@ class JsonFormatter(_WithoutMessages):
         return msgspec.json.encode(line).decode()
 
 
+class Unhurried(QueueHandler):
+    """Hands records to a thread that writes them: a disk that is slow, or a pipe that nobody reads, must not hold up
+    the event loop. ``waiting`` records may wait at most; what is past them is lost, and told of when there is room."""
+
+    queue: queue.Queue[Any]
+
+    def __init__(self, handler: logging.Handler, waiting: int = WAITING_LINES):
+        super().__init__(queue.Queue(waiting))
+        self._lost = 0
+        self._listener = QueueListener(self.queue, handler)
+        self._listener.start()
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """As it is: it leaves the thread, not the process."""
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            if self._lost:
+                text, *rest = "%d log lines are lost: they were not read in time", self._lost
+                self.queue.put_nowait(logging.LogRecord("evenkeel", logging.WARNING, "", 0, text, tuple(rest), None))
+                self._lost = 0
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self._lost += 1
+
+    def close(self) -> None:
+        """Write what waits."""
+        self.queue.join()
+        super().close()
+
+
 def configure(level: str, form: str) -> None:
-    """Log to standard error; ``form`` is text, json, or auto: text to a terminal, JSON to all else."""
+    """Log to standard error until `finish`; ``form`` is text, json, or auto: text to a terminal, JSON to all else."""
     as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler()
     handler.setFormatter(_WithoutMessages("%(asctime)s %(levelname)s %(message)s") if as_text else JsonFormatter())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(level=level.upper(), handlers=[Unhurried(handler)], force=True)
+
+
+def finish() -> None:
+    """Write all that waits, unless nobody takes it within `CLOSE_SECONDS`."""
+
+    def write() -> None:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    writer.join(CLOSE_SECONDS)
 
 
 class RequestLog:

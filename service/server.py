@@ -2,6 +2,7 @@
 
 import contextlib
 import faulthandler
+import gc
 import logging
 import math
 import signal
@@ -98,6 +99,8 @@ def prepare_process(settings: Settings) -> None:
     # A library that is out of memory may take the process with it; then it is told at least where.
     with contextlib.suppress(OSError, ValueError):  # Where standard error is no file.
         faulthandler.enable()
+    # Few collections: each goes through all that waiting requests hold, and stops them for as long.
+    gc.set_threshold(10_000, 10, 100)
     # Twice the series, for timestamps that nothing here reads.
     disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -120,10 +123,14 @@ def make_app(
         assert settings.shadow is not None
         return load_any(settings.shadow, LogitCache(settings.cache_rows))
 
-    return create_app(
+    app = create_app(
         settings, load, on_ready=on_ready, on_failure=on_failure,
         make_store=lambda *told: make_store(settings, *told), load_shadow=load_shadow if settings.shadow else None,
     )  # fmt: skip
+    # What is there now lasts as long as the process; a bundle is no part of it.
+    gc.collect()
+    gc.freeze()
+    return app
 
 
 def announce(predictor: PredictorLike, url: str) -> None:

@@ -1,7 +1,9 @@
 """The queue and the inference thread: nobody gets another's answer, nobody waits for ever."""
 
 import asyncio
+import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +16,7 @@ from models.bundle import Bundle
 from models.confidence import Confidence
 from models.passenger import Passenger
 from models.predictor import Prediction, Text
-from service.batcher import RESTARTS, Batcher
+from service.batcher import NICENESS, RESTARTS, Batcher
 from service.errors import ClientLeft, DeadlinePassed, NotReady, PredictionFailed, QueueFull
 
 CONFIDENCE = Confidence(
@@ -424,3 +426,18 @@ def test_stopping_answers_what_waits() -> None:
     echo = Echo()
     with running(echo) as batcher:
         asyncio.run(scenario(batcher, echo))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+def test_who_computes_gives_way_to_who_reads_requests() -> None:
+    class Prioritised(Echo):
+        def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+            found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+            return super().predict(passengers, texts)
+
+    found: list[int] = []
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    with running(Prioritised()) as batcher:
+        asyncio.run(batcher.predict([passenger(1)], 10))
+    assert found == [min(19, own + NICENESS)]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == own

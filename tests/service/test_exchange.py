@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import threading
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +16,7 @@ from litestar.testing import TestClient
 from models.bundle import Bundle
 from service.app import create_app
 from service.exchange import Exchange
-from service.logs import JsonFormatter, RequestLog
+from service.logs import JsonFormatter, RequestLog, Unhurried
 from service.settings import Settings
 from service.tracing import Trace
 from tests.service.test_app import ALLISON, Deterministic, problem, samples
@@ -229,3 +230,31 @@ def test_refusals_for_want_of_room_share_a_line_a_second(caplog: pytest.LogCaptu
         for status, reason in ((200, None), (429, "rate"), (503, None), (504, None)) * 2:
             ended(status, reason)
         assert len(caplog.records) == 8
+
+
+class Stuck(logging.Handler):
+    """Writes nothing until it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let, self.written = threading.Event(), list[str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.let.wait(20)
+        self.written.append(record.getMessage())
+
+
+def test_lines_that_nobody_takes_are_lost_and_counted() -> None:
+    stuck = Stuck()
+    handler = Unhurried(stuck, waiting=5)
+    for number in range(20):
+        handler.handle(logging.makeLogRecord({"msg": str(number)}))
+    stuck.let.set()
+    handler.queue.join()
+    handler.handle(logging.makeLogRecord({"msg": "after"}))
+    handler.close()
+    *before, told, after = stuck.written
+    assert before == [str(number) for number in range(len(before))]
+    # One may have been taken out of the queue already.
+    assert len(before) in (5, 6)
+    assert (told, after) == (f"{20 - len(before)} log lines are lost: they were not read in time", "after")

@@ -25,6 +25,7 @@ from models.passenger import Passenger, describe
 from models.predictor import WARM_UP
 from models.tokenizer import Tokenizer
 from tests.service.processes import JSON, Service
+from tests.service.test_real import free_port, start, wait_ready
 from tests.service.test_store import rows
 from tests.tiny import ORIGIN, Contents
 
@@ -333,6 +334,21 @@ FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), No
 
 
 @pytest.mark.slow
+def test_a_log_that_nobody_reads_holds_up_nobody(tiny_bundle: Bundle) -> None:
+    port = free_port()
+    process = start(
+        "--bundle", tiny_bundle.folder, "--port", port, "--grace-seconds", 0, "--store", "none", "--log-requests", "all"
+    )
+    with process:
+        wait_ready(f"http://127.0.0.1:{port}", process)
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+            for _ in range(1000):  # Of each a line, together more than a pipe holds.
+                connection.request("POST", "/v1/predict", b"{", JSON)
+                assert json.loads(connection.getresponse().read())["status"] == 400
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
 def test_a_clock_that_steps_back_repeats_no_id_and_deletes_nothing(tiny_bundle: Bundle, tmp_path: Path) -> None:
     if FAKETIME is None:
         if os.environ.get("CI") == "true":
