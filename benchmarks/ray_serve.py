@@ -42,6 +42,8 @@ ROUNDS = 5
 SECONDS, WARM_SECONDS, SETTLE_SECONDS = 3.0, 1.0, 1.5
 """Who was stopped has time to find that all its parts are there."""
 ROWS, BATCH = 10_000, 500
+FIRST_PORT, SLOTS = 30_100, 8
+"""Of the replicas' own ports, beside those of a service that runs here; servers of deploy/ray/haproxy.cfg."""
 READY_SECONDS = 180.0
 NAMES = {"ray": "Ray Serve's proxy", "direct": "Ray Serve behind HAProxy", "plain": "plain behind HAProxy"}
 
@@ -146,6 +148,7 @@ def ray(bundle: Path, scratch: Path) -> Side:
         ("port: 8000", f"port: {side.ports['ray']}"), ("bundle: artifacts/titanic", f"bundle: {bundle}"),
         ("store: artifacts/state/predictions.sqlite", f"store: {scratch}/ray.sqlite"),
         ("log_requests:", f"cache_rows: 0\n      state: {scratch}/ray\n      log_requests:"),
+        ("port: 30000", f"port: {FIRST_PORT}"),
     ):  # fmt: skip
         assert old in text
         text = text.replace(old, new)
@@ -166,6 +169,8 @@ def ray(bundle: Path, scratch: Path) -> Side:
     side.wait(f"http://127.0.0.1:{side.ports['ray']}/health/ready")
     side.ports["direct"] = free_port()
     text = (ROOT / "deploy" / "ray" / "haproxy.cfg").read_text()
+    for slot in range(SLOTS):
+        text = text.replace(f"127.0.0.1:{30_000 + slot}\n", f"127.0.0.1:{FIRST_PORT + slot}\n")
     side.balance(text.replace("127.0.0.1:8080", f"127.0.0.1:{side.ports['direct']}"))
     side.wait(f"http://127.0.0.1:{side.ports['direct']}/health/ready")
     return side

@@ -16,21 +16,18 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from itertools import groupby
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 from models.backend import Backend, return_memory
 from models.bundle import Bundle
 from models.passenger import Passenger
 from models.predictor import Prediction, PredictionError, Text
-from service.errors import ClientLeft, DeadlinePassed, NotReady, PredictionFailed, QueueFull
+from service.errors import NotReady, PredictionFailed, QueueFull
 from service.fair_queue import Answer, Entry, FairQueue, Slice
+from service.waiting import awaited, deliver
 
 LOGGER = logging.getLogger("evenkeel")
-
-WATCHED_AFTER_SECONDS = 0.05
-"""From then on it is noticed that a client leaves; to watch costs more than most answers, which are there by then."""
 
 CAUTION = 1.5
 """Times the expected wait that a request must have, to be let in: those that come later and are smaller go first."""
@@ -38,6 +35,9 @@ CAUTION = 1.5
 NICENESS = 3
 """Of inference threads above the process's own, on Linux: to read requests and to refuse them comes first, and takes
 little. Otherwise the event loop waits for a core as long as it computes."""
+
+SHARE_OF_LAST = 0.1
+"""Of the last batch in what batches take lately."""
 
 RESTARTS = 3
 """Inference threads that may be lost within `RESTARTS_SECONDS`; one more, and the fault is not a passing one."""
@@ -126,6 +126,8 @@ class Batcher:
         self._stopping = threading.Event()
         # Not known before the first batch: until then nobody is refused for a wait that was guessed.
         self._seconds_per_row = 0.0
+        # From when a batch is computed until its last answer has left: the event loop has others to see to.
+        self._delivery_seconds = 0.0
         self._worker: Worker | None = None
         self._seats: list[Seat] = []
         self._losses: list[float] = []
@@ -170,7 +172,7 @@ class Batcher:
         with self._arrived:
             computing = sum(part.stop - part.start for part in self._worker.batch) if self._worker else 0
             ahead = computing + self._queue.rows_before(client, rows)
-            wait = (ahead + rows) * self._seconds_per_row
+            wait = (ahead + rows) * self._seconds_per_row + self._delivery_seconds
             surplus = self._queue.rows + rows - self._max_queue_rows
             if surplus > 0:
                 return QueueFull(max(1, math.ceil(surplus * self._seconds_per_row)))
@@ -190,7 +192,7 @@ class Batcher:
         entry = Entry(passengers, client)
         self._admit(entry, timeout_seconds)
         try:
-            return await _answer(entry, timeout_seconds, left)
+            return await awaited(entry, timeout_seconds, left)
         finally:
             if entry.future.cancel() or entry.future.cancelled():
                 with self._arrived:
@@ -288,7 +290,7 @@ class Batcher:
         self._observer.thread_lost()
         for _ in told:
             self._observer.failed("lost")
-        _deliver((entry, PredictionFailed("the model gave no answer for this request")) for entry in told)
+        deliver((entry, PredictionFailed("the model gave no answer for this request")) for entry in told)
         if len(self._losses) > RESTARTS:
             self.lost = True
             self._give_up(reason)
@@ -300,7 +302,7 @@ class Batcher:
             self.ready, self.failure = False, reason
             abandoned = self._queue.clear()
             self._observer.queued(0)
-        _deliver((entry, NotReady(reason)) for entry in abandoned)
+        deliver((entry, NotReady(reason)) for entry in abandoned)
         self._on_failure(reason)
 
     def _next(self, worker: Worker) -> bool:
@@ -316,7 +318,7 @@ class Batcher:
                 return False
             now = time.perf_counter()
             late = self._queue.drop_late(now, self._max_batch_rows, self._seconds_per_row)
-            _deliver((one, QueueFull(1)) for one in late)
+            deliver((one, QueueFull(1)) for one in late)
             worker.batch = self._queue.take(self._max_batch_rows)
             for part in worker.batch:
                 if part.start == 0:
@@ -364,7 +366,7 @@ class Batcher:
         now = time.perf_counter()
         seconds = now - start
         # With what passed between two batches, which a request waits for too.
-        share = 0.1 if self._seconds_per_row else 1.0
+        share = SHARE_OF_LAST if self._seconds_per_row else 1.0
         self._seconds_per_row += share * ((now - worker.free_since) / len(passengers) - self._seconds_per_row)
         worker.free_since = now
         self._observer.computed(len(passengers), seconds)
@@ -380,10 +382,14 @@ class Batcher:
                 predictions = predictions[count:]
                 if part.current and len(part.entry.predictions) == len(part.entry.passengers):
                     answered.append(part.entry)
-        _deliver(
-            (one, Answer(one.predictions, predictor.bundle, one.queue_seconds, one.inference_seconds))
-            for one in answered
-        )
+        deliver(
+            ((one, Answer(one.predictions, predictor.bundle, one.queue_seconds, one.inference_seconds))
+             for one in answered),
+            self._delivered,
+        )  # fmt: skip
+
+    def _delivered(self, seconds: float) -> None:
+        self._delivery_seconds += SHARE_OF_LAST * (seconds - self._delivery_seconds)
 
     def _isolate(self, worker: Worker, batch: Sequence[Slice], error: Exception) -> None:
         """A failed batch: its requests are tried one by one, so that one bad row costs nobody else an answer."""
@@ -393,7 +399,7 @@ class Batcher:
             with self._arrived:
                 worker.batch = worker.batch[1:]
                 self._queue.remove(batch[0].entry)
-            _deliver([(batch[0].entry, PredictionFailed("the model gave no valid answer for this request"))])
+            deliver([(batch[0].entry, PredictionFailed("the model gave no valid answer for this request"))])
             return
         for part in batch:
             self._compute(worker, [part])
@@ -416,51 +422,3 @@ class Batcher:
 
 class Stalled(Exception):
     """An inference thread that does not come back."""
-
-
-async def _answer(
-    entry: Entry, timeout_seconds: float, left: Callable[[], Awaitable[object]] | None
-) -> Answer:  # fmt: skip
-    begun, future = time.perf_counter(), entry.future
-    await asyncio.wait([future], timeout=min(timeout_seconds, WATCHED_AFTER_SECONDS))
-    if not future.done() and await _nobody_waits(future, begun + timeout_seconds, left):
-        raise ClientLeft
-    if not future.done():
-        raise DeadlinePassed(f"no answer within {timeout_seconds:g} seconds")
-    return future.result()
-
-
-async def _nobody_waits(
-    future: "asyncio.Future[Answer]", until: float, left: Callable[[], Awaitable[object]] | None
-) -> bool:  # fmt: skip
-    """Wait for the answer until a time of `time.perf_counter`; True if the client left before either."""
-    watch = asyncio.ensure_future(left() if left is not None else asyncio.Event().wait())
-    waited: list[asyncio.Future[Any]] = [future, watch]
-    try:
-        await asyncio.wait(waited, timeout=until - time.perf_counter(), return_when=asyncio.FIRST_COMPLETED)
-        return watch.done() and not future.done()
-    finally:
-        watch.cancel()
-
-
-def _deliver(results: Iterable[tuple[Entry, Answer | Exception]]) -> None:
-    """Hand results to the event loops that wait for them: one call for all of a loop."""
-    for loop, group in groupby(results, lambda result: result[0].future.get_loop()):
-        try:
-            loop.call_soon_threadsafe(_settle, iter(list(group)))
-        except RuntimeError:
-            # The loop is closed, and whoever waited is gone.
-            LOGGER.debug("nobody waits for a result any more")
-
-
-def _settle(results: Iterator[tuple[Entry, Answer | Exception]]) -> None:
-    """One at a time, so that between the answers of a batch the event loop sees what else has come."""
-    for entry, result in results:
-        if entry.future.done():
-            continue
-        if isinstance(result, Answer):
-            entry.future.set_result(result)
-        else:
-            entry.future.set_exception(result)
-        entry.future.get_loop().call_soon(_settle, results)
-        return

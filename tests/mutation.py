@@ -43,7 +43,7 @@ GROUPS = {
         ),
     ),
     "batcher": Group(
-        ("service/batcher.py", "service/fair_queue.py"),
+        ("service/batcher.py", "service/fair_queue.py", "service/waiting.py"),
         (
             "tests/service/test_fair_queue.py", "tests/service/test_batcher.py",
             "tests/service/test_batcher_times.py", "tests/service/test_batcher_random.py",

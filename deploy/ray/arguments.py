@@ -8,7 +8,7 @@ import msgspec
 from service import listening
 from service.settings import Settings, SettingsError, read_settings
 
-OF_THE_PROXY = ("host", "port", "tls_certificate", "tls_key", "tls_client_ca")
+OF_THE_PROXY = ("host", "tls_certificate", "tls_key", "tls_client_ca")
 
 
 def as_flags(arguments: Mapping[str, Any]) -> list[str]:
@@ -24,10 +24,11 @@ def as_flags(arguments: Mapping[str, Any]) -> list[str]:
 def replica_settings(flags: Sequence[str], environment: Mapping[str, str], host: str) -> Settings:
     """Settings of a replica whose machine has the address ``host`` in the cluster; raises SettingsError.
 
-    It listens there too, so on other than loopback it needs keys, or ``insecure``.
+    It listens there too, so on other than loopback it needs keys, or ``insecure``. ``port`` is that of the first place
+    (`deploy.ray.place`), the next has the next; 0, which it is unless the flags name one, is any.
     """
-    settings = read_settings(environment, flags)
-    return listening.checked(msgspec.structs.replace(settings, host=host, port=0))
+    settings = read_settings(environment, ["--port=0", *flags])
+    return listening.checked(msgspec.structs.replace(settings, host=host))
 
 
 def _text(value: Any) -> str:

@@ -20,6 +20,7 @@ class Place:
     def __init__(self, folder: Path):
         """Take hold of it; raises OSError."""
         for number in range(MOST_PLACES):
+            self.number = number
             self.folder = folder / str(number)
             # Beside it: Prometheus takes a pattern for a file's name, not for a folder's.
             self.target = folder / f"{number}.json"

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 
 from deploy.ray.place import Place
+from service import listening
 from service.server import Server, announce, make_app, make_server, prepare_process
 from service.settings import Settings
 
@@ -18,6 +20,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 LOOK_SECONDS = 0.05
+BACKLOG = 2048
+"""Connections that may wait to be taken, as uvicorn has it."""
 EVENTS = "/v1/drift/events"
 EVENTS_SECONDS = 10.0
 """Ray Serve lets a replica end when its requests have ended, and does not tell it before that it shall. So a stream
@@ -35,7 +39,7 @@ class OwnServer(Server):
 
 class Replica:
     """An ASGI application. Ray Serve's proxy asks it, and whoever wants this replica and no other asks its own port:
-    that is how Prometheus scrapes it."""
+    Prometheus, which scrapes it, and a balancer that goes past the proxy."""
 
     def __init__(self, settings: Settings):
         """``settings.host`` is this machine's address in the cluster. Raises OSError, KeysError."""
@@ -45,11 +49,13 @@ class Replica:
         if settings.state != "":
             settings = msgspec.structs.replace(settings, state=str(self._place.folder))
         self._host = settings.host
-        self._listener = socket.create_server((settings.host, 0))
+        port = settings.port + self._place.number if settings.port else 0
+        self._listener = socket.create_server((settings.host, port), backlog=BACKLOG)
         self._port = int(self._listener.getsockname()[1])
         self._app = make_app(settings, lambda predictor: announce(predictor, f"http://{self._host}:{self._port}"))
         self._batcher = self._app.state.batcher
-        self._server = make_server(self._app, settings, OwnServer, lifespan="off")
+        proxies = listening.proxies(settings)
+        self._server = make_server(self._app, settings, OwnServer, lifespan="off", **proxies)
         self._serving: asyncio.Task[None] | None = None
 
     @property
@@ -95,9 +101,8 @@ class Replica:
         return complete
 
     async def _close(self) -> None:
-        # Streams of its own port end at this.
-        self._batcher.draining = True
-        self._server.should_exit = True
+        # As at the service's own SIGTERM: red, a while for a balancer to notice, all answered. Streams end at this.
+        self._server.handle_exit(signal.SIGTERM, None)
         if self._serving is not None:
             await self._serving
 

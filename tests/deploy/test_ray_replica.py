@@ -60,8 +60,8 @@ def test_arguments_are_settings_by_name_and_others_are_refused() -> None:
     assert flags == ["--cache-rows=5", "--insecure=true", "--state=", "--store=none"]
     settings = replica_settings(flags, {"EVENKEEL_CACHE_ROWS": "7", "EVENKEEL_PORT": "1"}, "127.0.0.1")
     assert (settings.cache_rows, settings.insecure, settings.state, settings.port) == (5, True, "", 0)
+    assert replica_settings(as_flags({"port": 30_000}), {"EVENKEEL_PORT": "1"}, "127.0.0.1").port == 30_000
     for name, reason in (
-        ("port", "http_options say where"),
         ("tls_key", "http_options"),
         ("cash_rows", "not a setting"),
     ):

@@ -65,13 +65,14 @@ VARYING = {
 
 class Cluster(NamedTuple):
     """Ray on this machine: the service's address by Ray's proxy and by HAProxy, the dashboard's, and the folder of what
-    the replicas keep."""
+    the replicas keep. Replicas have ports of their own from the first on."""
 
     url: str
     past_proxy: str
     dashboard: str
     folder: Path
     head: subprocess.Popen[bytes]
+    first_port: int
 
     def deploy(self, bundle: Path) -> None:
         """`./run cluster serve deploy` of the project's own configuration, with this cluster's paths and port."""
@@ -79,7 +80,7 @@ class Cluster(NamedTuple):
         config["http_options"]["port"] = int(self.url.rpartition(":")[2])
         config["applications"][0]["args"] |= {
             "bundle": str(bundle), "state": str(self.folder / "state"), "cache_rows": 32,
-            "store": str(self.folder / "predictions.sqlite"),
+            "store": str(self.folder / "predictions.sqlite"), "port": self.first_port,
         }  # fmt: skip
         (self.folder / "serve.yaml").write_text(yaml.safe_dump(config))
         command = ["cluster", "serve", "deploy", str(self.folder / "serve.yaml"), "--address", self.dashboard]
@@ -114,15 +115,15 @@ def cluster(bundle_folder: Path) -> Iterator[Cluster]:
         patch.setenv("RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "0")
         # Ports below those that systems give out, as are those of the configuration.
         first = 30_000 + SLOTS * (os.getpid() % 300)
-        patch.setenv("RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", str(first))
-        patch.setenv("RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT", str(first + SLOTS))
         folder, dashboard = Path(name), free_port()
         flags = ["--port", free_port(), "--dashboard-port", dashboard, "--temp-dir", folder / "ray", "--num-cpus", 2]
         flags += ["--dashboard-agent-listen-port", free_port(), "--ray-client-server-port", free_port()]
         flags += ["--object-store-memory", 100_000_000]
         command = [ROOT / "run", "cluster", "ray", "start", "--head", "--block", *flags]
         with running(command, folder / "ray.log") as head, past_proxy(first, folder) as past:
-            found = Cluster(f"http://127.0.0.1:{free_port()}", past, f"http://127.0.0.1:{dashboard}", folder, head)
+            found = Cluster(
+                f"http://127.0.0.1:{free_port()}", past, f"http://127.0.0.1:{dashboard}", folder, head, first
+            )
             try:
                 wait(lambda: TOKEN.exists() and found.details().status_code == 200, START_SECONDS)
                 found.deploy(bundle_folder)

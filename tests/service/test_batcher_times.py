@@ -148,6 +148,58 @@ def test_who_could_not_be_in_time_is_told_when_to_come_back(clock: Clock) -> Non
     play(scenario, clock)
 
 
+def test_what_it_takes_to_hand_out_answers_is_part_of_the_wait(clock: Clock) -> None:
+    async def scenario(batcher: Batcher, echo: Priced, _: Notes) -> None:
+        async def slow() -> None:
+            await batcher.predict([passenger(0.5)] * 2, PATIENT)
+            clock.computing += 100.0  # Nobody else's answer is handed out meanwhile.
+
+        await batcher.predict([passenger(0.5)] * 4, PATIENT)
+        first = await held(batcher, echo, 2)
+        others = [asyncio.create_task(slow()), ask(batcher, 2)]
+        await asyncio.sleep(0.05)
+        echo.hold.set()
+        await asyncio.gather(first, *others)
+        await asyncio.sleep(0.05)
+        second = await held(batcher, echo, 2)
+        # 2 rows are computed, and its own 2: 41.2 s, and lately 10 until an answer has left.
+        with pytest.raises(QueueFull) as refused:
+            await batcher.predict([passenger(0.5)] * 2, 6.0, "b")
+        assert refused.value.retry_after_seconds == 48
+        echo.hold.set()
+        await second
+
+    play(scenario, clock)
+
+
+class Turnstile(threading.Semaphore):
+    """In the place of ``Echo.hold``: lets batches through one by one."""
+
+    def wait(self, timeout: float) -> bool:
+        return self.acquire(timeout=timeout)
+
+    def set(self) -> None:
+        self.release(1000)
+
+
+def test_of_a_large_request_what_is_computed_counts_once(clock: Clock) -> None:
+    async def scenario(batcher: Batcher, echo: Priced, _: Notes) -> None:
+        await batcher.predict([passenger(0.5)] * 4, PATIENT)
+        turnstile = Turnstile(1)
+        echo.hold = turnstile  # type: ignore[assignment]
+        large = ask(batcher, 20, "a")
+        while echo.texts[1:] != [None, 8]:
+            await asyncio.sleep(0.005)
+        # Rows 8 to 16 are computed, the last 4 wait, and its own 2: 144.2 s.
+        with pytest.raises(QueueFull) as refused:
+            await batcher.predict([passenger(0.5)] * 2, 6.0, "b")
+        assert refused.value.retry_after_seconds == 141
+        turnstile.set()
+        await large
+
+    play(scenario, clock)
+
+
 def test_a_lone_request_is_let_in_however_long_it_takes(clock: Clock) -> None:
     async def scenario(batcher: Batcher, echo: Priced, _: Notes) -> None:
         await batcher.predict([passenger(0.5)], PATIENT)

@@ -26,10 +26,10 @@ from models.bundle import Bundle
 from models.passenger import Passenger
 from models.predictor import Prediction, Text
 from service.app import create_app
-from service.batcher import WATCHED_AFTER_SECONDS
 from service.keys import new_key, write_keys
 from service.settings import Settings
 from service.stream import GROUPS, MAX_LINE_BYTES, NDJSON, Line, Lines
+from service.waiting import WATCHED_AFTER_SECONDS
 from tests.service.serving import Served, Talk, serving
 from tests.service.test_app import ALLISON, Deterministic, samples
 from tests.service.test_batcher import wait_until
