@@ -39,8 +39,8 @@ REPLICAS = 2
 LOADS = {"1 row, 32 clients": (1, 32), "32 rows, 8 clients": (32, 8)}
 """Rows of a request, requests in flight."""
 ROUNDS = 5
-SECONDS, WARM_SECONDS, SETTLE_SECONDS = 3.0, 1.0, 1.5
-"""Who was stopped has time to find that all its parts are there."""
+SECONDS, WARM_SECONDS, SETTLE_SECONDS = 3.0, 1.0, 6.0
+"""Who was stopped has time to find that all its parts are there: Ray's take some seconds of the cores for that."""
 ROWS, BATCH = 10_000, 500
 FIRST_PORT, SLOTS = 30_100, 8
 """Of the replicas' own ports, beside those of a service that runs here; servers of deploy/ray/haproxy.cfg."""

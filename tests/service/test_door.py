@@ -235,3 +235,24 @@ def test_a_client_that_floods_shuts_the_door_on_nobody_else(tmp_path: Path) -> N
     echo = Echo(seconds=0.01)
     with running(echo) as batcher:
         asyncio.run(scenario(batcher, echo))
+
+
+def test_of_requests_that_are_read_at_once_as_many_are_let_in_as_have_room() -> None:
+    async def scenario(batcher: Batcher) -> None:
+        door = Door(batcher, Access(None, frozenset()), 30.0)
+
+        def let_in(count: int) -> int:
+            scopes = [asked(client=("198.51.100.7", place)) for place in range(count)]
+            return sum(not door.guards(one, coming=True) or not door.refusal(one, {}, coming=True) for one in scopes)
+
+        for _ in range(2):
+            assert let_in(20) == 20
+            # Nothing is counted before more than a batch is there.
+            assert let_in(200) == 8 + QUEUE_ROWS - 20
+            assert let_in(5) == 0
+            # By now those let in are at the queue, or would be.
+            await asyncio.sleep(0)
+
+    echo = Echo()
+    with running(echo, max_batch_rows=8, max_queue_rows=QUEUE_ROWS) as batcher:
+        asyncio.run(scenario(batcher))
