@@ -9,6 +9,7 @@ Nothing here knows HTTP.
 
 import asyncio
 import concurrent.futures
+import contextlib
 import logging
 import math
 import os
@@ -86,7 +87,8 @@ class Seat:
 
     def _run(self) -> None:
         if sys.platform == "linux":  # Where a thread has a priority of its own, which threads that it starts inherit.
-            os.setpriority(os.PRIO_PROCESS, 0, min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS))
+            with contextlib.suppress(OSError):  # Where a sandbox forbids it.
+                os.setpriority(os.PRIO_PROCESS, 0, min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS))
         while True:
             self._work.get()()
 

@@ -20,6 +20,7 @@ LOGGER = logging.getLogger("evenkeel")
 REQUESTS = logging.getLogger("evenkeel.requests")
 OVERLOAD_SECONDS = 1.0
 WAITING_LINES = 10_000
+LOST = "%d log lines are lost: they were not read in time"
 CLOSE_SECONDS = 2.0
 
 
@@ -64,8 +65,8 @@ class Unhurried(QueueHandler):
     def enqueue(self, record: logging.LogRecord) -> None:
         try:
             if self._lost:
-                text, *rest = "%d log lines are lost: they were not read in time", self._lost
-                self.queue.put_nowait(logging.LogRecord("evenkeel", logging.WARNING, "", 0, text, tuple(rest), None))
+                told = {"name": "evenkeel", "levelno": logging.WARNING, "levelname": "WARNING", "args": (self._lost,)}
+                self.queue.put_nowait(logging.makeLogRecord({**told, "msg": LOST}))
                 self._lost = 0
             self.queue.put_nowait(record)
         except queue.Full:

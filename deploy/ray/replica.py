@@ -69,7 +69,7 @@ class Replica:
         elif scope.get("path") == EVENTS:
             await self._for_a_while(scope, receive, _without_id(send))
         else:
-            await self._app(scope, receive, _without_id(send))  # type: ignore[arg-type]
+            await self._app(scope, receive, _without_id(send))
 
     async def _live(self, scope: Message, receive: Receive, send: Send) -> None:
         """Begun is when the model is loaded: Ray Serve sends requests from then on, and stops old replicas."""
@@ -86,7 +86,7 @@ class Replica:
             await send(message)
 
         try:
-            await self._app(scope, ended, begun)  # type: ignore[arg-type]
+            await self._app(scope, ended, begun)
         finally:
             self._listener.close()
             self._place.leave()
@@ -107,7 +107,7 @@ class Replica:
             await self._serving
 
     async def _for_a_while(self, scope: Message, receive: Receive, send: Send) -> None:
-        answer = asyncio.ensure_future(self._app(scope, receive, send))  # type: ignore[arg-type]
+        answer = asyncio.ensure_future(self._app(scope, receive, send))
         try:
             done, _ = await asyncio.wait({answer}, timeout=EVENTS_SECONDS)
         finally:
