@@ -26,6 +26,8 @@ from models.reference import MOST_ROWS, bin_names, build_reference
 from training.calibrate import fit_record, fit_sets, fit_temperature, fit_typicality, fit_venn_abers, log_losses
 from training.data import Table
 
+SMALL_ROW = st.tuples(*(st.integers(0, min(1, len(bin_names(bins)) - 1)) for bins in INPUT_BINS))
+
 
 @pytest.fixture(scope="module")
 def record(table: Table) -> CalibrationRecord:
@@ -81,6 +83,20 @@ def test_typicality_equals_brute_force(table: Table) -> None:
         for column in whole.T:
             scores -= np.log(np.array([(column == one).mean() for one in column]))
         assert found == pytest.approx((scores >= scores[-1] - 1e-9).sum() / len(whole))
+
+
+@given(bag=st.lists(SMALL_ROW, min_size=1, max_size=6), row=SMALL_ROW)
+def test_typicality_equals_brute_force_where_bins_are_shared_by_one_or_none(
+    bag: list[tuple[int, ...]], row: tuple[int, ...]
+) -> None:
+    patterns = sorted(set(bag))
+    found = Typicality(tuple(patterns), tuple(bag.count(one) for one in patterns)).p_values(np.array([row]))[0]
+    whole = [*bag, row]
+    scores = [
+        -sum(math.log(sum(other[field] == value for other in whole)) for field, value in enumerate(one))
+        for one in whole
+    ]  # fmt: skip
+    assert found == sum(one >= scores[-1] - 1e-9 for one in scores) / len(whole)
 
 
 def test_typicality_of_fresh_rows_is_a_p_value(table: Table) -> None:

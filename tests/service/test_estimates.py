@@ -218,3 +218,15 @@ def test_means_of_tenths_lie_in_them(probabilities: list[float]) -> None:
     assert means.shape == (10,)
     for place, mean in enumerate(means):
         assert place / 10 - 1e-9 <= mean <= (place + 1) / 10 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("training", "differs"), [(0.4401, True), (0.4405, False), (0.5, False), (0.568, False), (0.5685, True)]
+)
+def test_a_prevalence_differs_by_more_than_both_errors_together(training: float, differs: bool) -> None:
+    """Newcombe (1998), method 10: the end of the interval that looks at the other value, and that value's own error."""
+    live, rows = Estimate(0.5, (0.45, 0.56)), 891
+    toward = 0.05 if training < 0.5 else 0.06
+    both = (toward**2 + (1.959964 * (training * (1 - training) / rows) ** 0.5) ** 2) ** 0.5
+    assert (abs(training - 0.5) > both) == differs
+    assert prevalence_differs(live, training, rows) == differs
