@@ -21,6 +21,7 @@ import yaml
 from loadtest.deck import build
 from loadtest.mixes import read_passengers
 from loadtest.own_service import other_bundle
+from models.bundle import read_bundle
 from tests.cluster import descendants
 from tests.conftest import ROOT
 from tests.deploy.programs import (
@@ -273,20 +274,25 @@ def test_another_version_takes_over_under_load_and_no_request_fails(
     cluster: Cluster, bundle_folder: Path, tmp_path: Path
 ) -> None:
     other = other_bundle(bundle_folder, tmp_path / "other")
+    old, new = (read_bundle(folder).version for folder in (bundle_folder, other))
     cards = build([bundle_folder, other], 48).cards
-    old = httpx.get(f"{cluster.url}/v1/model").json()["version"]
-    replicas = set(cluster.targets())
     done, total, versions = threading.Event(), Counter[str](), Counter[str]()
-    with ThreadPoolExecutor(CLIENTS) as pool:
+
+    def version(url: str) -> str:
+        return str(httpx.get(f"{url}/v1/model", timeout=30).json()["version"])
+
+    def taken_over() -> bool:
+        versions[version(cluster.url)] += 1
+        of_replicas = [version(f"http://{one}") for one in cluster.targets()]
+        return cluster.status()["status"] == "RUNNING" and of_replicas == [new, new]
+
+    with ThreadPoolExecutor(CLIENTS) as pool, contextlib.ExitStack() as ending:
+        ending.callback(done.set)
         urls = (cluster.url, cluster.past_proxy)
         clients = [pool.submit(load, urls[seed % 2], cards, done, seed) for seed in range(CLIENTS)]
         time.sleep(1)
+        assert version(cluster.url) == old
         cluster.deploy(other)
-
-        def taken_over() -> bool:
-            versions[httpx.get(f"{cluster.url}/v1/model", timeout=30).json()["version"]] += 1
-            return cluster.status()["status"] == "RUNNING" and not replicas & set(cluster.targets())
-
         wait(taken_over, 120)
         time.sleep(1)
         done.set()
@@ -294,7 +300,5 @@ def test_another_version_takes_over_under_load_and_no_request_fails(
             total.update(one.result(timeout=120))
     assert set(total) == {"rows", "requests"}, total
     assert total["requests"] > 10 * CLIENTS
-    new = httpx.get(f"{cluster.url}/v1/model").json()["version"]
-    assert new != old
     assert set(versions) == {old, new}
     assert len(cluster.targets()) == 2
