@@ -148,30 +148,6 @@ def test_who_could_not_be_in_time_is_told_when_to_come_back(clock: Clock) -> Non
     play(scenario, clock)
 
 
-def test_what_it_takes_to_hand_out_answers_is_part_of_the_wait(clock: Clock) -> None:
-    async def scenario(batcher: Batcher, echo: Priced, _: Notes) -> None:
-        async def slow() -> None:
-            await batcher.predict([passenger(0.5)] * 2, PATIENT)
-            clock.computing += 100.0  # Nobody else's answer is handed out meanwhile.
-
-        await batcher.predict([passenger(0.5)] * 4, PATIENT)
-        first = await held(batcher, echo, 2)
-        others = [asyncio.create_task(slow()), ask(batcher, 2)]
-        await asyncio.sleep(0.05)
-        echo.hold.set()
-        await asyncio.gather(first, *others)
-        await asyncio.sleep(0.05)
-        second = await held(batcher, echo, 2)
-        # 2 rows are computed, and its own 2: 41.2 s, and lately 10 until an answer has left.
-        with pytest.raises(QueueFull) as refused:
-            await batcher.predict([passenger(0.5)] * 2, 6.0, "b")
-        assert refused.value.retry_after_seconds == 48
-        echo.hold.set()
-        await second
-
-    play(scenario, clock)
-
-
 class Turnstile(threading.Semaphore):
     """In the place of ``Echo.hold``: lets batches through one by one."""
 
@@ -180,6 +156,43 @@ class Turnstile(threading.Semaphore):
 
     def set(self) -> None:
         self.release(1000)
+
+
+def test_what_it_takes_to_hand_out_answers_is_part_of_the_wait(clock: Clock) -> None:
+    async def scenario(batcher: Batcher, echo: Priced, _: Notes) -> None:
+        async def slow() -> None:
+            await batcher.predict([passenger(0.5)] * 2, PATIENT)
+            clock.computing += 100.0  # Nobody else's answer is handed out meanwhile.
+
+        async def computing(batches: int) -> None:
+            while len(echo.texts) < batches:
+                await asyncio.sleep(0.005)
+
+        await batcher.predict([passenger(0.5)] * 4, PATIENT)
+        turnstile = Turnstile(0)
+        echo.hold = turnstile  # type: ignore[assignment]
+        first = ask(batcher, 2)
+        await computing(2)
+        others = [asyncio.create_task(slow()), ask(batcher, 2)]
+        await asyncio.sleep(0.05)
+        turnstile.release()
+        await first
+        await computing(3)
+        # The clock must not go on before it is known what handing out the first answer took.
+        await asyncio.sleep(0.05)
+        turnstile.release()
+        await asyncio.gather(*others)
+        await asyncio.sleep(0.05)
+        second = ask(batcher, 2)
+        await computing(4)
+        # 2 rows are computed, and its own 2: 41.2 s, and lately 10 until an answer has left.
+        with pytest.raises(QueueFull) as refused:
+            await batcher.predict([passenger(0.5)] * 2, 6.0, "b")
+        assert refused.value.retry_after_seconds == 48
+        turnstile.set()
+        await second
+
+    play(scenario, clock)
 
 
 def test_of_a_large_request_what_is_computed_counts_once(clock: Clock) -> None:
