@@ -42,8 +42,8 @@ ROUNDS = 5
 SECONDS, WARM_SECONDS, SETTLE_SECONDS = 3.0, 1.0, 6.0
 """Who was stopped has time to find that all its parts are there: Ray's take some seconds of the cores for that."""
 ROWS, BATCH = 10_000, 500
-FIRST_PORT, SLOTS = 30_100, 8
-"""Of the replicas' own ports, beside those of a service that runs here; servers of deploy/ray/haproxy.cfg."""
+FIRST_PORT = 30_100
+"""Of the replicas' own ports, beside those of a service that runs here."""
 READY_SECONDS = 180.0
 NAMES = {"ray": "Ray Serve's proxy", "direct": "Ray Serve behind HAProxy", "plain": "plain behind HAProxy"}
 
@@ -169,8 +169,8 @@ def ray(bundle: Path, scratch: Path) -> Side:
     side.wait(f"http://127.0.0.1:{side.ports['ray']}/health/ready")
     side.ports["direct"] = free_port()
     text = (ROOT / "deploy" / "ray" / "haproxy.cfg").read_text()
-    for slot in range(SLOTS):
-        text = text.replace(f"127.0.0.1:{30_000 + slot}\n", f"127.0.0.1:{FIRST_PORT + slot}\n")
+    # 30000 to 30007 there.
+    text = text.replace("127.0.0.1:3000", f"127.0.0.1:{FIRST_PORT // 10}")
     side.balance(text.replace("127.0.0.1:8080", f"127.0.0.1:{side.ports['direct']}"))
     side.wait(f"http://127.0.0.1:{side.ports['direct']}/health/ready")
     return side

@@ -24,6 +24,7 @@ from service.databases import Database, StoreError, ValueRefused, database
 from service.errors import DeadlinePassed, NotReady, QueueFull, StoreUnavailable
 from service.prediction_log import CountedOutcome, Fate, LoggedPrediction, PredictionLog, now_ms, time_ms_of
 from service.settings import NO_STORE, Settings
+from service.waiting import settle
 
 LOGGER = logging.getLogger("evenkeel")
 FLUSH_SECONDS = 0.2
@@ -324,22 +325,17 @@ class Store:
     def _deliver(
         self, results: Sequence[tuple[Job, list[Fate] | Exception]], counted: Sequence[CountedOutcome]
     ) -> None:
-        def settle() -> None:
+        def settle_all() -> None:
             try:
                 if counted:
                     self._on_outcomes(counted)
             except Exception as error:
                 LOGGER.error("counted outcomes were not told on", exc_info=error)
             for job, result in results:
-                if job.future.done():
-                    continue
-                if isinstance(result, Exception):
-                    job.future.set_exception(result)
-                else:
-                    job.future.set_result(result)
+                settle(job.future, result)
 
         if results:
             try:
-                results[0][0].future.get_loop().call_soon_threadsafe(settle)
+                results[0][0].future.get_loop().call_soon_threadsafe(settle_all)
             except RuntimeError:
                 LOGGER.debug("the event loop is closed, nobody waits for outcomes any more")

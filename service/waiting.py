@@ -5,12 +5,13 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 from service.errors import ClientLeft, DeadlinePassed
 from service.fair_queue import Answer, Entry
 
 LOGGER = logging.getLogger("evenkeel")
+T = TypeVar("T")
 
 WATCHED_AFTER_SECONDS = 0.05
 """From then on it is noticed that a client leaves; to watch costs more than most answers, which are there by then."""
@@ -61,12 +62,18 @@ def _settle(
 ) -> None:  # fmt: skip
     """One at a time, so that between the answers of a batch the event loop sees what else has come."""
     for entry, result in results:
-        if entry.future.done():
-            continue
-        if isinstance(result, Answer):
-            entry.future.set_result(result)
-        else:
-            entry.future.set_exception(result)
-        entry.future.get_loop().call_soon(_settle, results, begun, took)
-        return
+        if settle(entry.future, result):
+            entry.future.get_loop().call_soon(_settle, results, begun, took)
+            return
     took(time.perf_counter() - begun)
+
+
+def settle(future: "asyncio.Future[T]", result: T | Exception) -> bool:
+    """Give a future its result, or what it failed with; False if it has one, or nobody waits for it any more."""
+    if future.done():
+        return False
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+    return True

@@ -20,8 +20,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 LOOK_SECONDS = 0.05
-BACKLOG = 2048
-"""Connections that may wait to be taken, as uvicorn has it."""
 EVENTS = "/v1/drift/events"
 EVENTS_SECONDS = 10.0
 """Ray Serve lets a replica end when its requests have ended, and does not tell it before that it shall. So a stream
@@ -50,7 +48,7 @@ class Replica:
             settings = msgspec.structs.replace(settings, state=str(self._place.folder))
         self._host = settings.host
         port = settings.port + self._place.number if settings.port else 0
-        self._listener = socket.create_server((settings.host, port), backlog=BACKLOG)
+        self._listener = socket.create_server((settings.host, port))
         self._port = int(self._listener.getsockname()[1])
         self._app = make_app(settings, lambda predictor: announce(predictor, f"http://{self._host}:{self._port}"))
         self._batcher = self._app.state.batcher

@@ -82,7 +82,7 @@ def test_a_real_prometheus_answers_every_panel(filled: tuple[str, str, str]) -> 
             if title not in MAY_BE_EMPTY and not query(prometheus, with_values(expression, version))
         ]
 
-    # A rate needs two scrapes, which take their time on a busy machine.
+    # A scrape that a busy machine has too late leaves the series out until the next.
     with contextlib.suppress(AssertionError):
         wait(lambda: not empty(), 30)
     assert empty() == []

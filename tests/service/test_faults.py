@@ -349,6 +349,7 @@ def test_a_log_that_nobody_reads_holds_up_nobody(tiny_bundle: Bundle) -> None:
         assert process.wait(30) == 0
 
 
+@pytest.mark.slow
 def test_a_clock_that_steps_back_repeats_no_id_and_deletes_nothing(tiny_bundle: Bundle, tmp_path: Path) -> None:
     if FAKETIME is None:
         if os.environ.get("CI") == "true":
