@@ -19,14 +19,14 @@ import numpy as np
 
 from benchmarks.harness.machine import BUNDLE, ROOT
 from benchmarks.harness.tables import table
-from models.calibration import logit, sigmoid
-from models.confidence import input_bins
+from models.calibration.confidence import input_bins
+from models.calibration.maps import logit, sigmoid
 from models.passenger import INPUT_BINS, Passenger
 from models.predictor import Predictor
 from models.reference import probability_bins
-from service.detectors import CalibrationDetector, RankDetector
-from service.drift import Drift
-from training.data import read_table
+from service.drift.detectors import CalibrationDetector, RankDetector
+from service.drift.monitor import Drift
+from training.data.table import read_table
 
 PAGE, BEGIN, END = ROOT / "docs" / "drift.md", "<!-- drift_power -->\n", "<!-- end of drift_power -->\n"
 RUN_LENGTH = 1e7

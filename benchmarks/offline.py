@@ -17,10 +17,10 @@ from benchmarks.harness.process import Contender, Unavailable, running, say
 from benchmarks.harness.spread import Spread, number, ratio, spread
 from benchmarks.harness.tables import bullets, settings, skipped, table
 from benchmarks.harness.texts import draw, labels, passengers, texts
-from models.bundle import Bundle, read_bundle
-from models.confidence import diagnose
+from models.bert.tokenizer import Tokenizer
+from models.bundle.bundle import Bundle, read_bundle
+from models.calibration.confidence import diagnose
 from models.passenger import describe
-from models.tokenizer import Tokenizer
 
 NAMES = {
     "evenkeel": "Evenkeel", "onnx": "ONNX Runtime float32", "torch_sdpa": "torch SDPA", "torch_eager": "torch eager",

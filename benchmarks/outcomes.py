@@ -21,12 +21,12 @@ from benchmarks.harness.servers import KINDS, Server
 from benchmarks.harness.spread import Spread, number, spread
 from benchmarks.harness.tables import table
 from benchmarks.harness.texts import one_per_text
-from models.confidence import Confidence
+from models.calibration.confidence import Confidence
 from models.predictor import Prediction
-from service.databases import SqliteFile
 from service.metrics import Metrics
-from service.schemas import uuid7
-from service.store import Store
+from service.routes.schemas import uuid7
+from service.store.databases import SqliteFile
+from service.store.store import Store
 
 ROUNDS = 5
 LOADS = ((1, 1, 400), (1, 8, 2000), (1, 32, 4000), (32, 8, 20_000), (1024, 1, 40_000), (1024, 8, 40_000))

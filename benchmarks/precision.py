@@ -17,9 +17,9 @@ from benchmarks.harness.spread import ratio, spread
 from benchmarks.harness.tables import settings, skipped, table
 from benchmarks.harness.texts import draw, labels, passengers, texts
 from benchmarks.offline import rates
-from models.bundle import Bundle, read_bundle
+from models.bundle.bundle import Bundle, read_bundle
+from models.bundle.precision import FULL, PRECISIONS
 from models.passenger import describe
-from models.precision import FULL, PRECISIONS
 
 OURS = {precision: f"Evenkeel {precision}" for precision in PRECISIONS}
 NAMES = {**OURS, "torch_sdpa": "torch float32", "torch_bfloat16": "torch bfloat16", "torch_float16": "torch float16"}

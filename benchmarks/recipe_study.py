@@ -23,17 +23,17 @@ import msgspec
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from models import bert
-from models.backend import prepare, usable_cores
-from models.calibration import sigmoid
-from models.tokenizer import Tokenizer
-from training.calibrate import fit_temperature, log_losses
-from training.crossfit import make_folds
-from training.data import Table, fold_companions, read_table, told
-from training.finetune import Encoded, Pretrained, Recipe, encode, finetune, predict
-from training.losses import make_loss
-from training.pretrained import find_base
-from training.progress import TrainingProgress
+from models.bert import bert
+from models.bert.tokenizer import Tokenizer
+from models.calibration.maps import sigmoid
+from models.engines.backend import prepare, usable_cores
+from training.calibrate.calibrate import fit_temperature, log_losses
+from training.data.table import Table, fold_companions, read_table, told
+from training.fit.crossfit import make_folds
+from training.fit.finetune import Encoded, Pretrained, Recipe, encode, finetune, predict
+from training.fit.pretrained import find_base
+from training.fit.progress import TrainingProgress
+from training.losses.registry import make_loss
 
 FOLDS = 5
 DATA = Path(__file__).parents[1] / "data" / "titanic.csv"

@@ -14,7 +14,7 @@ import sys
 import numpy as np
 
 from benchmarks.harness.tables import table
-from service.detectors import RankDetector
+from service.drift.detectors import RankDetector
 
 SHARES = np.array([0.4, 0.25, 0.2, 0.1, 0.05])
 SHIFTED = np.array([0.25, 0.2, 0.25, 0.2, 0.1])

@@ -19,12 +19,12 @@ from prometheus_client import CollectorRegistry
 from benchmarks.harness.spread import spread
 from benchmarks.harness.tables import table
 from benchmarks.harness.texts import one_per_text
-from models.confidence import Confidence
+from models.calibration.confidence import Confidence
 from models.predictor import Prediction
-from service.databases import database
 from service.metrics import Metrics
-from service.schemas import uuid7
-from service.store import Store
+from service.routes.schemas import uuid7
+from service.store.databases import database
+from service.store.store import Store
 
 ROWS = 100_000
 CHUNK = 1024

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from models.bundle import BundleError
-from models.cache import LogitCache
+from models.bundle.bundle import BundleError
 from models.frames import read_frame
+from models.logit_cache import LogitCache
 from models.passenger import PassengerError
 from models.predictor import Predictor
 

@@ -7,9 +7,9 @@ import os
 import sys
 from pathlib import Path
 
-from models.bundle import BundleError
-from models.cache import LogitCache
+from models.bundle.bundle import BundleError
 from models.explanation import METHODS, explain
+from models.logit_cache import LogitCache
 from models.passenger import Passenger
 from models.predictor import Predictor
 

@@ -27,11 +27,12 @@ from typing import Any
 
 import msgspec
 
-from loadtest import capacity, plan
-from loadtest.deck import RESULTS, deck_path
-from loadtest.key import key_headers
-from loadtest.own_service import OwnService, free_port, other_bundle
-from loadtest.scenarios import SCENARIOS
+from loadtest.capacity import model as capacity
+from loadtest.capacity import plan
+from loadtest.traffic.corpus import RESULTS, deck_path
+from loadtest.traffic.key import key_headers
+from loadtest.traffic.own_service import OwnService, free_port, other_bundle
+from loadtest.traffic.scenarios import SCENARIOS
 
 ROOT = Path(__file__).parents[1]
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
@@ -158,7 +159,7 @@ def make_deck(bundles: Sequence[Path], scenario: str, rest: Sequence[str]) -> No
     if path.exists():
         return
     print(f"load: asking the model for its answers to {'the' if shift else texts} passengers", file=sys.stderr)
-    command = [sys.executable, "-m", "loadtest.deck", "--texts", str(texts), "--out", str(path)]
+    command = [sys.executable, "-m", "loadtest.traffic.corpus", "--texts", str(texts), "--out", str(path)]
     command += [part for one in bundles for part in ("--bundle", str(one))]
     if subprocess.call(command + (["--shift", shift] if shift else []), cwd=ROOT):
         raise OSError("the right answers could not be computed; see above")

@@ -20,14 +20,14 @@ from locust import events
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
-from loadtest import verdict
-from loadtest.deck import Deck, deck_path
-from loadtest.drifting import DriftWatch
-from loadtest.mixes import SHIFTS
-from loadtest.passengers import Passengers
-from loadtest.recording import Recording
-from loadtest.run import Run, fetch
-from loadtest.scenarios import SCENARIOS
+from loadtest.report import verdict
+from loadtest.report.drift_check import DriftWatch
+from loadtest.report.recording import Recording
+from loadtest.traffic.corpus import Deck, deck_path
+from loadtest.traffic.mixes import SHIFTS
+from loadtest.traffic.run import Run, fetch
+from loadtest.traffic.scenarios import SCENARIOS
+from loadtest.traffic.users import Passengers
 
 LOGGER = logging.getLogger("evenkeel")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -129,7 +129,7 @@ def the_deck(environment: Environment) -> Deck:
     path = deck_path(bundles, texts, shift)
     if not path.exists():
         LOGGER.info("asking the model for what it answers to %s passengers", "the" if shift else texts)
-        command = [sys.executable, "-m", "loadtest.deck", "--texts", str(texts), "--out", str(path)]
+        command = [sys.executable, "-m", "loadtest.traffic.corpus", "--texts", str(texts), "--out", str(path)]
         command += [part for bundle in bundles for part in ("--bundle", str(bundle))]
         subprocess.run(command + (["--shift", shift] if shift else []), check=True)
     return Deck.read(path)

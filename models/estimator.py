@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from models.cache import LogitCache
 from models.frames import read_frame
+from models.logit_cache import LogitCache
 from models.passenger import Passenger, check_passengers
 from models.predictor import Predictor
 

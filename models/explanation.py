@@ -28,8 +28,8 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from models.bundle import Bundle
-from models.logit import logit
+from models.bundle.bundle import Bundle
+from models.calibration.logit import logit
 from models.passenger import INPUT_BINS, UNKNOWN_READS, Passenger, check_passengers, describe
 from models.predictor import Predictor
 from models.reference import Reference

@@ -8,15 +8,15 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from models.backend import Backend, prepare
-from models.bundle import PRECISIONS_FILE, WEIGHTS, Bundle, BundleError, open_bundle
-from models.cache import LogitCache
-from models.classifier import BertClassifier, load_classifier
-from models.confidence import Confidence, diagnose
-from models.lanes import Lanes
+from models.bert.classifier import BertClassifier, load_classifier
+from models.bert.tokenizer import Tokenizer
+from models.bundle.bundle import PRECISIONS_FILE, WEIGHTS, Bundle, BundleError, open_bundle
+from models.bundle.precision import FULL, Precision
+from models.calibration.confidence import Confidence, diagnose
+from models.engines.backend import Backend, prepare
+from models.engines.streams import Lanes
+from models.logit_cache import LogitCache
 from models.passenger import Passenger, check_passengers, describe, every_word
-from models.precision import FULL, Precision
-from models.tokenizer import Tokenizer
 
 WARM_UP = Passenger(pclass=3, sex="male", name="Braund, Mr. Owen Harris", age=22, sibsp=1, fare=7.25, embarked="S")
 WARM_UP_TOKENS = (16, 24)
@@ -64,10 +64,10 @@ class Predictor:
         """Verify and load a bundle; raises BundleError naming the file and the fault. Without ``cache``, none.
 
         ``target_prevalence``: the share of survivors where it serves, if not the bundle's own; see `Bundle.shifted`.
-        ``keys``: public keys of which one must have signed it; see `models.bundle.open_bundle`. ``threads``: the cores
+        ``keys``: public keys of which one must have signed it; see `open_bundle`. ``threads``: the cores
         to compute on, by default all.
         ``precision``: of the weights; other than float32 only one that was measured and not refused
-        (`models.precision`).
+        (`models.bundle.precision`).
         """
         bundle, tokenizer, weights = open_bundle(Path(folder), None if keys is None else Path(keys))
         if target_prevalence is not None:

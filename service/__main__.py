@@ -5,11 +5,15 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from service import export, keys, listening, logs, outcomes, score
-from service.batcher import PredictorLike
-from service.keys import KeysError
-from service.server import Server, announce, make_app, make_server, prepare_process
+from service.http import keys, logs
+from service.http import listener as listening
+from service.http.keys import KeysError
+from service.http.server import Server, announce, make_app, make_server, prepare_process
+from service.inference.batcher import PredictorLike
+from service.scoring import csv as score
 from service.settings import Settings, SettingsError, read_settings
+from service.store import export
+from service.store import import_outcomes as outcomes
 
 COMMANDS = {"score": score.main, "outcomes": outcomes.main, "export": export.main, "keys": keys.main}
 

@@ -7,23 +7,25 @@ from litestar.exceptions import HTTPException
 from litestar.routes import HTTPRoute
 from prometheus_client import CollectorRegistry
 
-from service import api, explain, oip, schema_pages, stream
-from service.access import make_access
-from service.batcher import Batcher, PredictorLike
-from service.door import Door
-from service.drift_keeper import DriftKeeper
-from service.errors import ServiceError, http_problem, service_problem, unexpected_problem
-from service.events import DriftEvents, drift_events
-from service.exchange import Exchange, Surface
-from service.logs import RequestLog
+from service.drift.keeper import DriftKeeper
+from service.http.access import make_access
+from service.http.errors import ServiceError, http_problem, service_problem, unexpected_problem
+from service.http.load_shedding import Door
+from service.http.logs import RequestLog
+from service.http.middleware import Exchange, Surface
+from service.http.response_headers import ResponseHeaders, origins
+from service.inference.batcher import Batcher, PredictorLike
+from service.inference.reloading import Reloader
+from service.inference.shadow import Shadow
 from service.metrics import Metrics
-from service.page import page_router
-from service.prediction_log import CountedOutcome
-from service.reloading import Reloader
-from service.response_headers import ResponseHeaders, origins
+from service.routes import api, explain, stream
+from service.routes.drift_events import DriftEvents, drift_events
+from service.routes.oip import routes as oip
+from service.routes.openapi import pages as schema_pages
+from service.routes.page import page_router
 from service.settings import Settings
-from service.shadow import Shadow
-from service.store import OnOutcomes, Store
+from service.store.prediction_log import CountedOutcome
+from service.store.store import OnOutcomes, Store
 
 
 def create_app(
@@ -100,8 +102,8 @@ def create_app(
             HTTPException: oip.in_protocols_form(http_problem),
             Exception: oip.in_protocols_form(unexpected_problem),
         },
-        request_max_body_size=None,  # service/incoming.py sees to it.
-        openapi_config=None,  # service/openapi.py makes it.
+        request_max_body_size=None,  # service/http/request_body.py sees to it.
+        openapi_config=None,  # service/routes/openapi/document.py makes it.
         logging_config=None,
         debug=False,
     )  # fmt: skip

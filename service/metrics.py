@@ -12,13 +12,13 @@ from typing import get_args
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, PlatformCollector, ProcessCollector
 
-from models.backend import Backend
-from models.bundle import Bundle
+from models.bundle.bundle import Bundle
+from models.engines.backend import Backend
 from models.passenger import COLUMNS, INPUT_BINS, LABELS, Passenger
 from models.predictor import Prediction
 from models.reference import PROBABILITY_BINS, bin_names, bin_numbers, probability_bin
-from service.drift import STREAMS, Drift
-from service.prediction_log import CountedOutcome, Fate
+from service.drift.monitor import STREAMS, Drift
+from service.store.prediction_log import CountedOutcome, Fate
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SMALLEST_PROBABILITY = 1e-12

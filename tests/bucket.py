@@ -45,7 +45,7 @@ class BucketServer:
             connection.close()
 
     def store(self, bucket: str) -> S3Store:
-        """A bucket, to be read and written past `models.bucket`."""
+        """A bucket, to be read and written past `models.bundle.bucket`."""
         settings = {name.lower(): value for name, value in self.environment.items()}
         return S3Store(bucket, client_options={"allow_http": True}, config=settings)  # type: ignore[arg-type]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from models.bundle import Bundle, write_bundle
+from models.bundle.bundle import Bundle, write_bundle
 from tests.postgres import PostgresServer, binaries
 from tests.tiny import ORIGIN, Contents, make_contents
-from training.data import Table, read_table
+from training.data.table import Table, read_table
 
 ROOT = Path(__file__).parents[1]
 TITANIC = ROOT / "data" / "titanic.csv"

@@ -31,22 +31,28 @@ class Group(NamedTuple):
 
 GROUPS = {
     "calibration": Group(
-        ("models/calibration.py", "models/inverse.py", "models/logit.py", "models/venn_abers.py"),
-        ("tests/models/test_calibration.py",),
-    ),
-    "confidence": Group(("models/confidence.py",), ("tests/models/test_confidence.py",)),
-    "drift": Group(
-        ("service/detectors.py", "service/estimates.py", "service/drift.py", "service/diagnosis.py"),
         (
-            "tests/service/test_detectors.py", "tests/service/test_estimates.py", "tests/service/test_diagnosis.py",
-            "tests/service/test_drift.py",
+            "models/calibration/maps.py", "models/calibration/inverse.py", "models/calibration/logit.py",
+            "models/calibration/venn_abers.py",
+        ),
+        ("tests/models/calibration/test_maps.py",),
+    ),
+    "confidence": Group(("models/calibration/confidence.py",), ("tests/models/calibration/test_confidence.py",)),
+    "drift": Group(
+        (
+            "service/drift/detectors.py", "service/drift/label_free.py", "service/drift/monitor.py",
+            "service/drift/report.py",
+        ),
+        (
+            "tests/service/drift/test_detectors.py", "tests/service/drift/test_label_free.py",
+            "tests/service/drift/test_report.py", "tests/service/drift/test_monitor.py",
         ),
     ),
     "batcher": Group(
-        ("service/batcher.py", "service/fair_queue.py", "service/waiting.py"),
+        ("service/inference/batcher.py", "service/inference/fair_queue.py", "service/inference/futures.py"),
         (
-            "tests/service/test_fair_queue.py", "tests/service/test_batcher.py",
-            "tests/service/test_batcher_times.py", "tests/service/test_batcher_random.py",
+            "tests/service/inference/test_fair_queue.py", "tests/service/inference/test_batcher.py",
+            "tests/service/inference/test_batcher_times.py", "tests/service/inference/test_batcher_random.py",
         ),
     ),
 }  # fmt: skip

@@ -8,16 +8,16 @@ import msgspec
 import numpy as np
 from safetensors.numpy import save_file
 
-from models.bundle import REQUIRED_CONFIG, BaseModel, DataRecord, LossRecord, Origin
-from models.calibration import sigmoid
+from models.bert.tokenizer import Tokenizer
+from models.bundle.bundle import REQUIRED_CONFIG, BaseModel, DataRecord, LossRecord, Origin
+from models.bundle.precision import Change, Measurement, Precisions
+from models.bundle.weights import expected_tensors
+from models.calibration.maps import sigmoid
 from models.passenger import Companions
-from models.precision import Change, Measurement, Precisions
 from models.reference import build_reference
-from models.tokenizer import Tokenizer
-from models.weights import expected_tensors
-from training.calibrate import fit_record
-from training.data import Table
-from training.pretrained import find_base
+from training.calibrate.calibrate import fit_record
+from training.data.table import Table
+from training.fit.pretrained import find_base
 
 Contents = dict[str, bytes | Path]
 CONFIG: dict[str, Any] = {

@@ -10,17 +10,17 @@ from typing import Any
 
 import msgspec
 
-from models.backend import prepare
-from models.bundle import Bundle, BundleError, read_bundle
-from models.cluster import ClusterError
+from models.bundle.bundle import Bundle, BundleError, read_bundle
+from models.bundle.precision import CALIBRATION_MARGIN, FULL, LOG_LOSS_MARGIN, PRECISIONS, Precision, told
+from models.bundle.signature import SignatureError, make_keys, public_path, sign
+from models.engines.backend import prepare
+from models.engines.ray_cluster import ClusterError
 from models.files import write_whole
-from models.precision import CALIBRATION_MARGIN, FULL, LOG_LOSS_MARGIN, PRECISIONS, Precision, told
-from models.signature import SignatureError, make_keys, public_path, sign
-from training import lifecycle
-from training.engines import ENGINES, engine
-from training.finetune import Recipe
-from training.losses import LOSSES, PRESETS, LossChoice, LossError
-from training.ranks import Helped, Ranks, Together, find_ranks
+from training.fit.data_parallel import Helped, Ranks, Together, find_ranks
+from training.fit.executors import ENGINES, engine
+from training.fit.finetune import Recipe
+from training.losses.registry import LOSSES, PRESETS, LossChoice, LossError
+from training.promote import commands as lifecycle
 
 DATA = Path("data/titanic.csv")
 WORK = Path("artifacts/compare-losses")
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fit(options: argparse.Namespace) -> int:
     # pandas and scikit-learn take seconds to load: not for --help and wrong use.
-    from training.fit import FitOptions, fit, work_folder
+    from training.fit.pipeline import FitOptions, fit, work_folder
 
     backend = prepare()
     if backend.warning:
@@ -79,7 +79,7 @@ def _fit(options: argparse.Namespace) -> int:
 
 def _fit_together(wanted: Any, ranks: Ranks, engine_name: str) -> Bundle | None:
     """Fit with the ranks that mlx.launch started; the first one's bundle, None in the others, which write nothing."""
-    from training.fit import fit
+    from training.fit.pipeline import fit
 
     if engine_name != "local":
         raise ValueError(f"--engine {engine_name} does not go with mlx.launch: take one of them")
@@ -98,8 +98,8 @@ def _recipe(options: argparse.Namespace) -> dict[str, Any]:
 def _compare(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from training.compare import ALL, CompareOptions, compare_losses
-    from training.comparison_page import page_part, page_with, print_comparison
+    from training.loss_study.page import page_part, page_with, print_comparison
+    from training.loss_study.study import ALL, CompareOptions, compare_losses
 
     for path in (options.json, options.markdown):
         if path is not None and not path.absolute().parent.is_dir():
@@ -129,8 +129,8 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _precision(options: argparse.Namespace) -> int:
-    from training.data import read_table
-    from training.precision import measure, record
+    from training.data.table import read_table
+    from training.promote.precision import measure, record
 
     measurements = measure(
         options.bundle, read_table(options.data), options.only, log_loss_margin=options.log_loss_margin,
@@ -195,13 +195,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from models.predictor import Predictor
-    from training.data import read_table
-    from training.diagnostics import LOG, read_log
-    from training.evaluate import Answers, evaluate_answers
-    from training.fit import work_folder
-    from training.plots import make_plots
-    from training.report import report
-    from training.tables import print_evaluation
+    from training.data.table import read_table
+    from training.evaluate.evaluation import Answers, evaluate_answers
+    from training.fit.epoch_diagnostics import LOG, read_log
+    from training.fit.pipeline import work_folder
+    from training.report.page import report
+    from training.report.plots import make_plots
+    from training.report.tables import print_evaluation
 
     table, predictor = read_table(options.data), Predictor.load(options.bundle)
     how = "the bundle's own predictions on the rows given"

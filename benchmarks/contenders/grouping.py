@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness.texts import draw
-from models.tokenizer import Tokenizer
+from models.bert.tokenizer import Tokenizer
 
 GROUP_ROWS = (16, 32, 64)
 TRIAL_ROWS, TRIALS = 256, 3

@@ -7,11 +7,11 @@ import mlx.core as mx
 import numpy as np
 
 from benchmarks.contenders.forward import Forward
-from models.backend import Backend, prepare, usable_cores
-from models.bundle import open_bundle, read_bundle
-from models.cache import LogitCache
-from models.classifier import load_classifier
-from models.precision import Precision
+from models.bert.classifier import load_classifier
+from models.bundle.bundle import open_bundle, read_bundle
+from models.bundle.precision import Precision
+from models.engines.backend import Backend, prepare, usable_cores
+from models.logit_cache import LogitCache
 from models.predictor import Predictor
 
 
@@ -53,7 +53,7 @@ def _rounded(bundle: Path, precision: Precision) -> tuple[str, Forward]:
 
 
 def wheel(bundle: Path, _: int | None) -> tuple[str, Forward]:
-    """The same code without the tuned BLAS and the kept memory of models/backend.py."""
+    """The same code without the tuned BLAS and the kept memory of models/engines/backend.py."""
     opened = open_bundle(bundle)
     model = load_classifier(opened.bundle.config, opened.weights)
     return "the same code on the BLAS in MLX's wheel", _predictor(bundle, model, _untuned()).logits

@@ -1,6 +1,6 @@
 """python -m benchmarks.contenders.mlx_training CASE THREADS BUNDLE: Evenkeel's optimisation steps, timed from outside.
 
-`training.finetune.finetune` runs as it does for a bundle; the listener that it tells of every step takes the times.
+`training.fit.finetune.finetune` runs as it does for a bundle; the listener that it tells of every step takes the times.
 """
 
 import contextlib
@@ -12,12 +12,12 @@ import numpy as np
 
 from benchmarks.contenders import training_case, worker
 from benchmarks.contenders.training_case import RATES, Case
-from models.backend import prepare
-from models.bundle import read_bundle
-from models.tokenizer import Tokenizer
-from training.diagnostics import EpochDiagnostics
-from training.finetune import Pretrained, Recipe, TrainingError, encode, finetune
-from training.losses import make_loss
+from models.bert.tokenizer import Tokenizer
+from models.bundle.bundle import read_bundle
+from models.engines.backend import prepare
+from training.fit.epoch_diagnostics import EpochDiagnostics
+from training.fit.finetune import Pretrained, Recipe, TrainingError, encode, finetune
+from training.losses.registry import make_loss
 
 EPOCHS = 1000
 """More than are ever run: the parent ends the process."""
@@ -75,7 +75,9 @@ def main(case: Case) -> int:
         head_learning_rate=head_rate, warmup=0.0, weight_decay=training_case.WEIGHT_DECAY,
     )  # fmt: skip
     loss = make_loss("focal_smooth", labels, gamma=training_case.GAMMA, smoothing=training_case.SMOOTHING)
-    steps = Steps(session, f"training.finetune.finetune, BLAS {backend.blas}, kernels compiled by {backend.compiler}")
+    steps = Steps(
+        session, f"training.fit.finetune.finetune, BLAS {backend.blas}, kernels compiled by {backend.compiler}"
+    )
     for seed in itertools.count():
         # A model that has collapsed after many epochs is trained anew.
         with contextlib.suppress(TrainingError):

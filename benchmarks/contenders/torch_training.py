@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 from benchmarks.contenders import training_case, worker
 from benchmarks.contenders.training_case import BATCH_ROWS, DROPOUT, RATES, Case
-from models.tokenizer import Tokenizer
+from models.bert.tokenizer import Tokenizer
 
 OPTIMIZERS = ("fused", "foreach")
 TRIAL_STEPS = 5
@@ -116,7 +116,7 @@ class Training:
         loss.item(), logits.detach().numpy()
 
     def _loss(self, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """focal_smooth of training/losses.py."""
+        """focal_smooth of training/losses/registry.py."""
         log_p = torch.log_softmax(logits, dim=1)
         smoothing = training_case.SMOOTHING
         targets = (1 - smoothing) * nn.functional.one_hot(self._labels[rows], 2) + smoothing / 2

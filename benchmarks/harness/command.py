@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.harness.machine import BUNDLE, KEPT, describe
 from benchmarks.harness.process import Unavailable
-from models.bundle import BundleError, read_bundle
+from models.bundle.bundle import BundleError, read_bundle
 
 Result = dict[str, Any]
 

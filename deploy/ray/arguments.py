@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from service import listening
+from service.http import listener as listening
 from service.settings import Settings, SettingsError, read_settings
 
 OF_THE_PROXY = ("host", "tls_certificate", "tls_key", "tls_client_ca")

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from deploy.ray.place import Place
-from service import listening
-from service.server import Server, announce, make_app, make_server, prepare_process
+from service.http import listener as listening
+from service.http.server import Server, announce, make_app, make_server, prepare_process
 from service.settings import Settings
 
 Message = MutableMapping[str, Any]

@@ -7,8 +7,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from loadtest.mixes import read_passengers
-from models.bundle import read_bundle, write_bundle
+from loadtest.traffic.mixes import read_passengers
+from models.bundle.bundle import read_bundle, write_bundle
 from models.passenger import Passenger
 from models.reference import build_reference
 from tests.deploy.programs import running_service

@@ -14,10 +14,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from models.bundle import read_bundle
-from service.access import ROUTES
-from service.keys import new_key, write_keys
-from service.listening import checked
+from models.bundle.bundle import read_bundle
+from service.http.access import ROUTES
+from service.http.keys import new_key, write_keys
+from service.http.listener import checked
 from service.settings import PREFIX, Settings, read_settings
 from tests.conftest import ROOT
 from tests.deploy.custom_resources import EXTENSION, INFERENCE_SERVICE, SERVICE_MONITOR, closed
@@ -141,7 +141,7 @@ def test_a_pod_has_the_time_to_drain(pod: Manifest, settings: Settings) -> None:
     readiness = container(pod)["readinessProbe"]
     noticed = readiness["periodSeconds"] * readiness["failureThreshold"] + readiness["timeoutSeconds"]
     assert settings.grace_seconds > noticed
-    # What uvicorn waits for answers (service/server.py), and half a second for those that were let in at last.
+    # What uvicorn waits for answers (service/http/server.py), and half a second for those that were let in at last.
     assert pod["terminationGracePeriodSeconds"] > settings.grace_seconds + settings.timeout_seconds + 1 + 0.5
 
 

@@ -9,18 +9,18 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from models.bundle import Bundle
+from models.bundle.bundle import Bundle
 from models.passenger import INPUT_BINS
 from models.reference import PROBABILITY_BINS, bin_names
 from service.app import create_app
-from service.drift import Drift
-from service.estimates import stability_index
+from service.drift.label_free import stability_index
+from service.drift.monitor import Drift
 from service.metrics import Metrics
 from service.settings import Settings
 from tests.conftest import ROOT
 from tests.deploy.expressions import DEPLOY, alerts, grouping_labels, panels, rules, selectors
 from tests.deploy.programs import RULES, check, need
-from tests.service.test_batcher import Echo
+from tests.service.inference.test_batcher import Echo
 
 SCRAPED = {"job", "instance"}
 """Labels that Prometheus gives to whatever it scrapes."""

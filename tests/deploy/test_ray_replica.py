@@ -17,12 +17,12 @@ from deploy.ray import replica as module
 from deploy.ray.arguments import as_flags, replica_settings
 from deploy.ray.place import Place
 from deploy.ray.replica import EVENTS, Replica
-from models.bundle import Bundle
+from models.bundle.bundle import Bundle
 from service.app import create_app
 from service.settings import Settings, SettingsError
 from tests.conftest import ROOT
 from tests.deploy.programs import check, need
-from tests.service.test_batcher import Echo
+from tests.service.inference.test_batcher import Echo
 
 HOLD = "import sys; from pathlib import Path; from deploy.ray.place import Place; p = Place(Path(sys.argv[1])); "
 HOLD += "p.tell('127.0.0.1', 1); print(p.folder.name, flush=True); sys.stdin.read()"

@@ -18,10 +18,10 @@ import httpx
 import pytest
 import yaml
 
-from loadtest.deck import build
-from loadtest.mixes import read_passengers
-from loadtest.own_service import other_bundle
-from models.bundle import read_bundle
+from loadtest.traffic.corpus import build
+from loadtest.traffic.mixes import read_passengers
+from loadtest.traffic.own_service import other_bundle
+from models.bundle.bundle import read_bundle
 from tests.cluster import descendants
 from tests.conftest import ROOT
 from tests.deploy.programs import (

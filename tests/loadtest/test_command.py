@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.keys import new_key, write_keys
+from service.http.keys import new_key, write_keys
 from tests.conftest import ROOT
 from tests.deploy.programs import need_environment
 

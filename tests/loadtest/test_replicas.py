@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loadtest.answers import judge
-from loadtest.deck import Card, build
+from loadtest.traffic.answers import judge
+from loadtest.traffic.corpus import Card, build
 from tests.conftest import ROOT
 from tests.deploy.programs import free_port, need, query, running, running_prometheus, wait
 

@@ -18,12 +18,12 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict, cross_va
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from models.bundle import BundleError
+from models.bundle.bundle import BundleError
 from models.estimator import TitanicClassifier
 from models.passenger import PassengerError
 from models.predictor import Predictor
 from tests.conftest import TITANIC
-from training.data import Table
+from training.data.table import Table
 
 FRAME = pd.read_csv(TITANIC).iloc[240:480]
 X, Y = FRAME.drop(columns="Survived"), FRAME["Survived"]

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models.bundle import Bundle
-from models.cache import LogitCache
-from models.calibration import logit
+from models.bundle.bundle import Bundle
+from models.calibration.maps import logit
 from models.explanation import Explanation, Question, describe_baseline, explain, known_fields, levels, shapley_values
+from models.logit_cache import LogitCache
 from models.passenger import TITLES, Companions, Passenger, PassengerError, describe
 from models.predictor import Predictor
 from models.reference import Reference

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.passenger import COLUMNS, INPUT_BINS, Companions, Passenger, describe, every_word
-from training.data import Table
+from training.data.table import Table
 
 TEXT = st.none() | st.text(max_size=50)
 PASSENGERS = st.builds(

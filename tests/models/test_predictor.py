@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.bundle import Bundle
-from models.cache import LogitCache
-from models.confidence import entropy_bits
+from models.bundle.bundle import Bundle
+from models.calibration.confidence import entropy_bits
+from models.logit_cache import LogitCache
 from models.passenger import LABELS, Passenger
 from models.predictor import Prediction, Predictor
 from tests.models.test_passenger import PASSENGERS
-from training.data import Table
+from training.data.table import Table
 
 
 @pytest.fixture(scope="module")

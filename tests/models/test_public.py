@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.cache import LogitCache
 from models.frames import read_frame
+from models.logit_cache import LogitCache
 from models.passenger import Passenger, PassengerError, check_passengers
 from models.predictor import Prediction, Predictor
 from tests.conftest import ROOT, TITANIC
-from training.data import Table
+from training.data.table import Table
 
 CUMINGS = {
     "pclass": 1,

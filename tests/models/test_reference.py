@@ -4,7 +4,7 @@ import pytest
 
 from models.passenger import INPUT_BINS, Passenger
 from models.reference import PROBABILITY_BINS, Reference, bin_names, build_reference, input_bin, probability_bins
-from training.data import Table
+from training.data.table import Table
 
 BINS = {bins.field: bins for bins in INPUT_BINS}
 

@@ -13,15 +13,15 @@ import pytest
 from litestar.testing import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from models.bundle import Bundle
-from models.confidence import diagnose
+from models.bundle.bundle import Bundle
+from models.calibration.confidence import diagnose
 from models.passenger import COLUMNS, INPUT_BINS, Passenger
 from models.predictor import Prediction, PredictionError, Text
 from models.reference import PROBABILITY_BINS, bin_names
 from service.app import create_app
-from service.batcher import RESTARTS
+from service.inference.batcher import RESTARTS
 from service.settings import Settings
-from tests.service.test_batcher import Echo, wait_until
+from tests.service.inference.test_batcher import Echo, wait_until
 
 ALLISON = {"pclass": 1, "sex": "female", "name": "Allison, Miss. Helen Loraine", "age": 2.0, "sibsp": 1, "parch": 2}
 

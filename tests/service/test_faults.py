@@ -20,13 +20,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from models.bundle import Bundle, write_bundle
+from models.bert.tokenizer import Tokenizer
+from models.bundle.bundle import Bundle, write_bundle
 from models.passenger import Passenger, describe
 from models.predictor import WARM_UP
-from models.tokenizer import Tokenizer
 from tests.service.processes import JSON, Service
+from tests.service.store.test_store import rows
 from tests.service.test_real import free_port, start, wait_ready
-from tests.service.test_store import rows
 from tests.tiny import ORIGIN, Contents
 
 STOPS = int(os.environ.get("EVENKEEL_TEST_STOPS", "3"))

@@ -15,9 +15,9 @@ import httpx
 import msgspec
 import pytest
 
-from models.bundle import read_bundle
+from models.bundle.bundle import read_bundle
 from tests.conftest import ROOT
-from training.data import Table
+from training.data.table import Table
 
 
 def start(*flags: object) -> subprocess.Popen[str]:

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from models.tokenizer import Tokenizer
-from models.weights import expected_tensors
+from models.bert.tokenizer import Tokenizer
+from models.bundle.weights import expected_tensors
 from tests.tiny import CONFIG
-from training.pretrained import find_base
+from training.fit.pretrained import find_base
 
 SMALL = {**CONFIG, "hidden_size": 32, "intermediate_size": 64, "max_position_embeddings": 64}
 

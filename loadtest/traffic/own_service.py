@@ -1,0 +1,110 @@
+"""A service for one run: on a free port of loopback, with a bundle, store and state in a folder of its own."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from models.bundle.bundle import read_bundle, write_bundle
+
+READY_SECONDS = 120.0
+STOP_SECONDS = 45.0
+
+
+class OwnService:
+    """Started by ``with``, stopped at its end; raises OSError when it does not become ready."""
+
+    def __init__(self, bundle: Path, flags: Sequence[str]):
+        self._source, self._flags = bundle, list(flags)
+        self._folder = tempfile.TemporaryDirectory(prefix="evenkeel-load-")
+        self.folder = Path(self._folder.name)
+        self.bundle = self.folder / "bundle"
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        shutil.copytree(self._source, self.bundle)
+        flags = ["--bundle", str(self.bundle), "--port", self.url.rpartition(":")[2], "--grace-seconds", "0"]
+        flags += ["--state", str(self.folder / "state"), "--store", str(self.folder / "predictions.sqlite")]
+        flags += ["--log-requests", "none", *self._flags]
+        # Settings of the user's own service are none of this one's.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("EVENKEEL_")}
+        self._log = (self.folder / "service.log").open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "service", *flags], env=environment, stdout=self._log, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            self._wait()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._log.close()
+        self._folder.cleanup()
+
+    def said(self) -> str:
+        """The end of its log."""
+        return (self.folder / "service.log").read_text(errors="replace")[-2000:]
+
+    def take(self, bundle: Path) -> None:
+        """Put another bundle in the place of what is served, and have it taken over."""
+        assert self.process is not None
+        found = read_bundle(bundle)
+        files: dict[str, bytes | Path] = {
+            one.name: one
+            for one in bundle.iterdir()
+            if one.is_file() and one.name not in ("manifest.json", "signature")
+        }
+        write_bundle(self.bundle, files, found.manifest.origin)
+        self.process.send_signal(signal.SIGHUP)
+
+    def _wait(self) -> None:
+        assert self.process is not None
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise OSError(f"the service ended with {self.process.returncode}: {self.said()}")
+            try:
+                with urllib.request.urlopen(f"{self.url}/health/ready", timeout=5):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        raise OSError(f"the service is not ready after {READY_SECONDS:g} s: {self.said()}")
+
+
+def other_bundle(bundle: Path, destination: Path) -> Path:
+    """The same model told of no companions: another version, with other answers for who travelled in a party."""
+    found = read_bundle(bundle)
+    files: dict[str, bytes | Path] = {
+        one.name: one for one in bundle.iterdir() if one.is_file() and one.name not in ("manifest.json", "signature")
+    }
+    files |= {"companions.json": b'{"by_ticket":{}}', "README.md": b"# Another bundle, for a load test\n"}
+    write_bundle(destination, files, found.manifest.origin)
+    return destination
+
+
+def free_port() -> int:
+    """One that nobody listens on now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])

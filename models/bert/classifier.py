@@ -1,0 +1,93 @@
+"""BertClassifier: encoder, pooler and a linear head of two logits, in Hugging Face's layout on disk."""
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten
+
+from models.bert.bert import BertConfig, BertModel, Linear
+from models.bert.quantization import HALVES, rounded
+
+
+class BertClassifier(nn.Module):
+    """``BertForSequenceClassification`` with two labels; parameter names are equal to its checkpoint's keys."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.bert = BertModel(config)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.classifier = Linear(config.hidden_size, 2)
+
+    def __call__(self, ids: mx.array, mask: mx.array | None) -> mx.array:
+        """ids, mask (B, L), mask None without padding → logits (B, 2) float32, in the order died, survived."""
+        return self.classifier(self.dropout(self.bert(ids, mask)))
+
+    def upper(self, x: mx.array, mask: mx.array | None, start: int) -> mx.array:
+        """Hidden states (B, L, D) before layer ``start`` → logits (B, 2)."""
+        return self.classifier(self.dropout(self.bert.pooled(x, mask, start)))
+
+
+def load_classifier(
+    config: dict[str, Any], weights: dict[str, np.ndarray], precision: str = "float32"
+) -> BertClassifier:
+    """The classifier of a verified bundle (`models.bundle.bundle.open_bundle`), evaluated and in inference mode.
+
+    ``weights`` is emptied as they are taken over, so that they are in memory once; then they are rounded to
+    ``precision`` (`models.bundle.precision`). The head stays as it is.
+    """
+    model = BertClassifier(BertConfig.from_dict(config))
+    # Before anything is evaluated, or the random weights that a new model has would be drawn.
+    model.load_weights([(name, _taken(weights, name)) for name in list(weights)])
+    mx.eval(model.parameters())
+    model.eval()
+    for layer in model.bert.encoder.layer:
+        layer.attention.self.hold(precision)
+    _round(model.bert, precision)
+    return model
+
+
+def _round(encoder: BertModel, precision: str) -> None:
+    if precision in HALVES:
+        encoder.apply(lambda parameter: parameter.astype(HALVES[precision]))
+        mx.eval(encoder.parameters())
+    elif precision == "int8":
+        for module in encoder.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                module.weight = rounded(module.weight, precision)
+
+
+def _taken(weights: dict[str, np.ndarray], name: str) -> mx.array:
+    return mx.array(weights.pop(name))
+
+
+def from_pretrained(config: dict[str, Any], weights: Path, seed: int) -> BertClassifier:
+    """A classifier on a pretrained BERT: encoder (and pooler, where the file has one) from the file, head new.
+
+    Raises ValueError naming the first parameter of the encoder that the file lacks or shapes differently.
+    """
+    mx.random.seed(seed)
+    model = BertClassifier(BertConfig.from_dict(config))
+    model.classifier.weight = 0.02 * mx.random.normal(model.classifier.weight.shape)
+    model.classifier.bias = mx.zeros_like(model.classifier.bias)
+    tensors: dict[str, mx.array] = mx.load(str(weights))  # type: ignore[assignment]
+    # Bare encoders have no prefix; checkpoints with a task head have "bert." and keys that we do not use.
+    found = {key if key.startswith("bert.") else f"bert.{key}": value for key, value in tensors.items()}
+    own = []
+    for name, value in tree_flatten(model.bert.parameters(), prefix=".bert"):
+        if name not in found and not name.startswith("bert.pooler."):
+            raise ValueError(f"{weights} has no tensor {name}")
+        if name in found:
+            if found[name].shape != value.shape:
+                raise ValueError(f"{weights}: {name} has shape {found[name].shape}, config.json says {value.shape}")
+            own.append((name, found[name].astype(mx.float32)))
+    model.load_weights(own, strict=False)
+    mx.eval(model.parameters())
+    return model
+
+
+def save_weights(model: BertClassifier, path: Path) -> None:
+    """Write ``model.safetensors`` as Hugging Face reads it."""
+    mx.save_safetensors(str(path), dict(tree_flatten(model.parameters())), metadata={"format": "pt"})

@@ -1,0 +1,103 @@
+"""The loss-aware inverse: from the logit that minimises a loss back to the logit of the true probability.
+
+For a pointwise loss with L₁(p), L₀(p) the minimiser at true probability η obeys η L₁′ + (1 − η) L₀′ = 0, so
+η = L₀′ / (L₀′ − L₁′): each output says which probability it stands for (Charoenphakdee et al., 2021; Bartlett et al.,
+2006). Where that has a closed form it is `FocalInverse`, where not, training tabulates it into a `LossInverse`.
+"""
+
+from functools import cached_property
+
+import numpy as np
+from msgspec import Struct
+
+from models.calibration.logit import LARGEST, logit, sigmoid
+
+SATURATED = 0.99
+"""Where a smoothed loss's inverse leaves its formula: near and beyond probability 1 it continues with slope 1."""
+
+
+class FocalInverse(
+    Struct, frozen=True, dict=True, kw_only=True, tag_field="step", tag="focal_inverse", forbid_unknown_fields=True
+):
+    """Undo the bend of a focal, weighted or smoothed loss: logit of its minimiser → logit of the true probability.
+
+    With h(v) = v/φ(v), φ(v) = (1−v)^γ − γ (1−v)^(γ−1) v ln v and q = h(p)/(h(p) + h(1−p)) (Charoenphakdee et al.,
+    2021, theorem 11), then r = (q − ε/2)/(1 − ε) and η = r/α_survived against (1−r)/α_died. Where r passes
+    `SATURATED`, or its mirror, the smoothed loss has no true probability to give back; the map goes on there with
+    slope 1 in z, so that the order of passengers is kept.
+    """
+
+    gamma: float
+    smoothing: float
+    alpha_died: float
+    alpha_survived: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.gamma <= 3:
+            raise ValueError(f"gamma is {self.gamma}; the inverse is monotone from 0 to 3 only")
+        if not 0 <= self.smoothing <= 0.99:
+            raise ValueError(f"smoothing is {self.smoothing}; it must be from 0 to 0.99")
+        for alpha in (self.alpha_died, self.alpha_survived):
+            if not 1 / LARGEST <= alpha <= LARGEST:
+                raise ValueError(f"alpha is {alpha}; both must be from {1 / LARGEST:g} to {LARGEST:g}")
+
+    @property
+    def bends(self) -> bool:
+        """Whether the loss bends probabilities at all; cross entropy's does not, and its inverse is the identity."""
+        return self.gamma > 0 or self.smoothing > 0 or self.alpha_died != self.alpha_survived
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        shift = np.log(self.alpha_died) - np.log(self.alpha_survived)
+        if self.smoothing == 0:
+            return self._unfocused(logits) + shift
+        edge = self._edge
+        inside = np.clip(logits, -edge, edge)
+        q = sigmoid(self._unfocused(inside))
+        r = (q - self.smoothing / 2) / (1 - self.smoothing)
+        return logit(r) + (logits - inside) + shift
+
+    def _unfocused(self, logits: np.ndarray) -> np.ndarray:
+        z = np.clip(logits, -700.0, 700.0)
+        return logits - self._log_phi(z) + self._log_phi(-z)
+
+    def _log_phi(self, z: np.ndarray) -> np.ndarray:
+        """ln φ at v = sigmoid(z), as (γ−1) ln(1−v) + ln((1−v) − γ v ln v), free of cancellation."""
+        log_v, log_w = -np.logaddexp(0.0, -z), -np.logaddexp(0.0, z)
+        return (self.gamma - 1) * log_w + np.log(np.exp(log_w) - self.gamma * np.exp(log_v) * log_v)
+
+    @cached_property
+    def _edge(self) -> float:
+        """The logit at which r = `SATURATED`, by bisection: the map is monotone."""
+        wanted = float(logit(np.array(SATURATED * (1 - self.smoothing) + self.smoothing / 2)))
+        low, high = 0.0, wanted + 1.0
+        while high - low > 1e-12:
+            middle = (low + high) / 2
+            low, high = (middle, high) if self._unfocused(np.array(middle)) < wanted else (low, middle)
+        return low
+
+
+class LossInverse(Struct, frozen=True, dict=True, tag_field="step", tag="loss_inverse", forbid_unknown_fields=True):
+    """The inverse of a loss without a closed form, as a table: straight lines between knots, slope 1 beyond them.
+
+    ``logits`` (k,) rise, and so do ``values`` (k,): at the model's logit ``logits[i]`` the loss is at its minimum if
+    the true logit is ``values[i]``. Computed by training/losses/pointwise_inverse.py.
+    """
+
+    logits: tuple[float, ...]
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name, knots in (("logits", np.array(self.logits)), ("values", np.array(self.values))):
+            if len(knots) < 2 or not (abs(knots) <= LARGEST).all() or (np.diff(knots) <= 0).any():
+                raise ValueError(f"{name} must be within ±{LARGEST:g} and rising, and at least two")
+        if len(self.logits) != len(self.values):
+            raise ValueError("logits and values must be of equal length")
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        x, y = self._knots
+        inside = np.clip(logits, x[0], x[-1])
+        return np.asarray(np.interp(inside, x, y) + (logits - inside))
+
+    @cached_property
+    def _knots(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.array(self.logits), np.array(self.values)

@@ -1,0 +1,188 @@
+"""Maps from the model's logit to a probability that holds: each a frozen Struct that evaluates in NumPy.
+
+A map is a chain of steps on the logit z = logit_survived − logit_died, float64, of any shape. Training fits the steps
+(training/calibrate/calibrate.py); here they are only evaluated, so that the service needs nothing but NumPy.
+"""
+
+from functools import cached_property
+from typing import Annotated, Self
+
+import numpy as np
+from msgspec import Meta, Struct
+
+from models.calibration.inverse import SATURATED, FocalInverse, LossInverse
+from models.calibration.logit import LARGEST, logit, sigmoid
+from models.calibration.venn_abers import MergedVennAbers, VennAbers
+
+__all__ = [
+    "SATURATED", "Beta", "CalibrationMap", "Candidate", "FocalInverse", "Identity", "Isotonic", "LossInverse",
+    "MergedVennAbers", "Platt", "PriorShift", "Step", "Temperature", "VennAbers", "logit", "sigmoid",
+]  # fmt: skip
+
+
+class Identity(Struct, frozen=True, tag_field="step", tag="identity", forbid_unknown_fields=True):
+    """The logit as it is."""
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        return logits
+
+
+class Temperature(Struct, frozen=True, tag_field="step", tag="temperature", forbid_unknown_fields=True):
+    """z / T (Guo et al., 2017, section 4.2)."""
+
+    temperature: float
+
+    def __post_init__(self) -> None:
+        if not 1 / LARGEST <= self.temperature <= LARGEST:
+            raise ValueError(f"temperature is {self.temperature}; it must be from {1 / LARGEST:g} to {LARGEST:g}")
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        return logits / self.temperature
+
+
+class Platt(Struct, frozen=True, kw_only=True, tag_field="step", tag="platt", forbid_unknown_fields=True):
+    """slope · z + offset, slope ≥ 0 so that the order of passengers is kept (Platt, 1999, section 2.1)."""
+
+    slope: float
+    offset: float
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.slope <= LARGEST and abs(self.offset) <= LARGEST):
+            raise ValueError(
+                f"slope and offset are {self.slope}, {self.offset}; slope must be at least 0, both at most {LARGEST:g}"
+            )
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        return self.slope * logits + self.offset
+
+
+class Beta(Struct, frozen=True, kw_only=True, tag_field="step", tag="beta", forbid_unknown_fields=True):
+    """c + a ln s − b ln(1 − s), s = sigmoid(z), a, b ≥ 0 (Kull, Silva Filho & Flach, 2017).
+
+    Where z is far below 0 its slope is a, far above 0 it is b: one end can be bent without the other. a = b is Platt's
+    map, a = b = 1 and c = 0 the identity.
+    """
+
+    a: float
+    b: float
+    c: float
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.a <= LARGEST and 0 <= self.b <= LARGEST and abs(self.c) <= LARGEST):
+            raise ValueError(
+                f"a, b, c are {self.a}, {self.b}, {self.c}; a and b must be at least 0, all at most {LARGEST:g}"
+            )
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        return np.asarray(self.c - self.a * np.logaddexp(0.0, -logits) + self.b * np.logaddexp(0.0, logits))
+
+
+class Isotonic(Struct, frozen=True, dict=True, tag_field="step", tag="isotonic", forbid_unknown_fields=True):
+    """Isotonic regression of the label on z, kept inside (0, 1) (Zadrozny & Elkan, 2002).
+
+    ``logits`` (k,) rise strictly, ``probabilities`` (k,) never fall; between two knots the probability is on the
+    straight line, beyond the outer ones it stays. Ties: passengers whose logits fall into one pooled block, or beyond
+    the outer knots, get one and the same probability, so their order is lost; that of all others is kept.
+    """
+
+    logits: tuple[float, ...]
+    probabilities: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        x, p = np.array(self.logits), np.array(self.probabilities)
+        if not len(x) or len(x) != len(p) or not (abs(x) <= LARGEST).all() or (np.diff(x) <= 0).any():
+            raise ValueError(f"logits must be within ±{LARGEST:g} and rising, as many as probabilities, at least one")
+        if not ((p > 0) & (p < 1)).all() or (np.diff(p) < 0).any():
+            raise ValueError("probabilities must be inside (0, 1) and must not fall")
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        return logit(np.interp(logits, *self._knots))
+
+    @cached_property
+    def _knots(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.array(self.logits), np.array(self.probabilities)
+
+
+class PriorShift(Struct, frozen=True, kw_only=True, tag_field="step", tag="prior_shift", forbid_unknown_fields=True):
+    """z + logit(target) − logit(training): from the training rows' share of survivors to a new population's.
+
+    Bayes' rule for a population in which the share of survivors differs and nothing else does: passengers of either
+    fate look as they did, p(x | y) unchanged ("label shift"; Saerens, Latinne & Decaestecker, 2002). Then a
+    probability that was calibrated stays so. Where p(x | y) changed too, this correction is not enough.
+    """
+
+    training: float
+    target: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("training", self.training), ("target", self.target)):
+            if not 0 < value < 1:
+                raise ValueError(f"the {name} prevalence is {value}; it must be above 0 and below 1")
+
+    @property
+    def shift(self) -> float:
+        """What is added to the logit."""
+        return float(logit(np.array(self.target)) - logit(np.array(self.training)))
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        return logits + self.shift
+
+    def probabilities(self, probabilities: np.ndarray) -> np.ndarray:
+        """The same on probabilities in [0, 1], where 0 and 1 stay: odds times a factor."""
+        odds = np.exp(np.clip(self.shift, -700.0, 700.0))
+        return np.asarray(probabilities * odds / (1 - probabilities + probabilities * odds))
+
+
+Step = (
+    Identity | FocalInverse | LossInverse | Temperature | Platt | Beta | Isotonic | MergedVennAbers | PriorShift
+)  # fmt: skip
+
+
+class CalibrationMap(Struct, frozen=True, forbid_unknown_fields=True):
+    """The chosen steps, in order. None falls in z; a `PriorShift` can only be the last.
+
+    Whatever their parameters, a finite logit stays finite: each is bounded, and so is their number.
+    """
+
+    steps: Annotated[tuple[Step, ...], Meta(max_length=16)]
+
+    def __post_init__(self) -> None:
+        if any(isinstance(step, PriorShift) for step in self.steps[:-1]):
+            raise ValueError("prior_shift must be the last step")
+
+    @property
+    def prior_shift(self) -> PriorShift | None:
+        """The last step, if it is one."""
+        last = self.steps[-1] if self.steps else None
+        return last if isinstance(last, PriorShift) else None
+
+    def shifted(self, shift: PriorShift | None) -> Self:
+        """This map with ``shift`` as its last step in place of the one it may have; with None, without one."""
+        steps = self.steps if self.prior_shift is None else self.steps[:-1]
+        return type(self)(steps if shift is None else (*steps, shift))
+
+    def trace(self, logits: np.ndarray) -> list[tuple[str, np.ndarray]]:
+        """logits (B,) → [("model", raw probabilities (B,)), (step's name, probabilities after it), …]."""
+        found = [("model", sigmoid(logits))]
+        for step in self.steps:
+            logits = step(logits)
+            found.append((str(step.__struct_config__.tag), sigmoid(logits)))
+        return found
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """logits (B,) → calibrated probabilities (B,) strictly inside (0, 1)."""
+        return self.trace(logits)[-1][1]
+
+
+class Candidate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A map that was tried: its cross-validated log loss, and the difference to the best with its standard error.
+
+    ``parameters`` counts what was fitted on the calibration rows; of a step function, its levels.
+    """
+
+    name: str
+    parameters: int
+    log_loss: float
+    worse_by: float
+    standard_error: float
+    chosen: bool

@@ -1,0 +1,88 @@
+"""Begins the drift tests with the bundle, and keeps their state in a file, off the request path."""
+
+import asyncio
+import contextlib
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from models.bundle.bundle import Bundle
+from service.drift.monitor import Drift
+from service.drift.saved_state import StateError, StateFile
+from service.settings import Settings
+
+LOGGER = logging.getLogger("evenkeel")
+SAVE_SECONDS = 5.0
+"""A crash loses at most this much of what the tests have seen."""
+
+
+class DriftKeeper:
+    """``drift`` is None until the bundle is loaded."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._file: StateFile | None = None
+        self._saving: asyncio.Task[None] | None = None
+        self._writing = asyncio.Lock()
+        self.drift: Drift | None = None
+
+    def begin(self, bundle: Bundle) -> Drift:
+        """The tests of this bundle, going on from the saved state of the same version where there is one."""
+        settings = self._settings
+        drift = Drift(bundle, settings.drift_run_length, settings.drift_dead_band, np.random.default_rng())
+        if settings.state != "":
+            folder = bundle.folder.parent / "state" if settings.state is None else Path(settings.state)
+            file = StateFile(folder, bundle.version)
+            if file.open():
+                self._file = file
+                _restore(drift, file)
+        self.drift = drift
+        return drift
+
+    async def renew(self, bundle: Bundle) -> Drift:
+        """Save and end the tests of the bundle before, and begin those of this one."""
+        if self._file is not None:
+            await self._save()
+        async with self._writing:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+            return self.begin(bundle)
+
+    async def start(self) -> None:
+        """Save every few seconds from now on."""
+        self._saving = asyncio.create_task(self._save_regularly())
+
+    async def stop(self) -> None:
+        """Save once more and let go of the file."""
+        if self._saving is not None:
+            self._saving.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._saving
+        if self._file is not None:
+            await self._save()
+            self._file.close()
+
+    async def _save_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_SECONDS)
+            # Cancelled, it lets the write that has begun end by itself; the last one waits for it.
+            await asyncio.shield(self._save())
+
+    async def _save(self) -> None:
+        async with self._writing:
+            if self._file is not None and self.drift is not None and self.drift.changed:
+                await asyncio.to_thread(self._file.write, self.drift.snapshot())
+
+
+def _restore(drift: Drift, file: StateFile) -> None:
+    content = file.read()
+    if content is None:
+        return
+    try:
+        drift.restore(content)
+    except StateError as error:
+        file.set_aside(str(error))
+    else:
+        LOGGER.info("drift tests go on after %d predictions", drift.seen["prediction"])

@@ -1,0 +1,251 @@
+"""The three watched streams, their latched alarms, what was seen lately, and all of it as bytes and back.
+
+Called from the event loop only, so nothing is locked.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Iterable, Sequence
+
+import msgspec
+import numpy as np
+
+from models.bundle.bundle import Bundle
+from models.passenger import INPUT_BINS, Passenger
+from models.predictor import Prediction
+from models.reference import PROBABILITY_BINS, Reference, bin_numbers, probability_bin
+from service.drift.detectors import CalibrationDetector, RankDetector
+from service.drift.label_free import FINE_BINS, fine_bin
+from service.drift.saved_state import Latch, State, StateError, array, generator_state, read_state, restored_generator
+
+WAITING_ROWS = 32
+"""Predictions wait for company before they are tested: NumPy takes about as long for one as for ten. Whoever asks for
+anything sees all of them, and the tests' results do not depend on how rows are cut into calls."""
+LOGGER = logging.getLogger("evenkeel")
+STREAMS = ("prediction", "input", "calibration")
+ROWS_OF_STREAM = {"prediction": slice(0, 1), "input": slice(1, None)}
+"""Variable 0 is the tenth of probability, the others are the fields in the order of `INPUT_BINS`."""
+TRACE_POINTS = 120
+BLOCK_ROWS = 5000
+"""What was seen lately is the block that is being filled and the one before it: 5,000 to 10,000 predictions."""
+
+
+class Trace:
+    """The course of a value over any number of rows: its highest in each of `TRACE_POINTS` equal stretches or fewer."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[int, float]] = []
+        self._rows = 1
+
+    def note(self, row: int, value: float) -> None:
+        """The value after a row; ``row`` rises."""
+        if self.points and self.points[-1][0] // self._rows == row // self._rows:
+            self.points[-1] = (row, max(value, self.points[-1][1]))
+            return
+        self.points.append((row, value))
+        if len(self.points) > TRACE_POINTS:
+            held, self.points = self.points, []
+            self._rows *= 2
+            for point in held:
+                self.note(*point)
+
+
+class Drift:
+    """The drift tests of one bundle. Each stream alarms falsely at most once in ``run_length`` of its rows on average.
+
+    - ``prediction``: the tenths of probability, as they are before a prior shift, against the held-out ones of the
+      reference; `RankDetector`, counted in predictions.
+    - ``input``: the bins of each of the F fields, against the training rows'; alarms when a field's sum reaches
+      2 F · ``run_length``. A field's sum is a martingale (less its time) among its own ranks only: given the ranks of
+      other fields, which tell of the same rows, a rank need not be uniform, so a mean over fields, unlike a mean over
+      bets, has no such proof. What holds for each field is Doob's inequality, P(M reaches c within t) ≤ t / c, so
+      P(alarm within t) ≤ F · t / (2 F A) = t / 2A, and E[T] = Σ P(T > t) ≥ Σ_{t ≤ 2A} (1 − t / 2A) ≥ A.
+    - ``calibration``: outcomes against served probabilities; `CalibrationDetector`, counted in outcomes.
+
+    Raises ValueError when the reference was made with other bins than this program's.
+    """
+
+    def __init__(self, bundle: Bundle, run_length: float, dead_band: float, rng: np.random.Generator):
+        reference = bundle.reference
+        if tuple(field.bins for field in reference.inputs) != INPUT_BINS:
+            raise ValueError("reference.json was made with other bins of the inputs: train the bundle again")
+        shift = bundle.record.map.prior_shift
+        self.version, self.reference, self.run_length = bundle.version, reference, run_length
+        self.prior_shift, self.target_prevalence = shift, shift.target if shift else None
+        data = bundle.manifest.origin.data
+        self.training_prevalence = shift.training if shift else data.survived / data.rows
+        self.reference_counts = reference_counts(reference)
+        self.seen = dict.fromkeys(STREAMS, 0)
+        self.alarms: dict[str, Latch] = {}
+        self.evidence = dict.fromkeys(STREAMS, 0.0)
+        self.traces = {stream: Trace() for stream in STREAMS}
+        # Outcomes, those that survived, and the sum of their probabilities, by tenth of probability.
+        self.outcome_tenths = np.zeros((len(PROBABILITY_BINS), 3))
+        self.changed = False
+        self.dead_band, self._started, self._seen_before = dead_band, time.monotonic(), dict(self.seen)
+        self._ranks = RankDetector(self.reference_counts, rng)
+        self._calibration = CalibrationDetector(dead_band)
+        self._block_rows = 0
+        self._waiting: list[float] = []
+        self._waiting_bins: list[tuple[int, ...]] = []
+        # What the bags held when the last block began, and the one before it.
+        self._marks = np.stack([self.reference_counts] * 2)
+        # Rows and sums of probability per fine bin, of the last block and the one before it.
+        self._fine = [[[0.0] * FINE_BINS, [0.0] * FINE_BINS] for _ in range(2)]
+
+    @property
+    def threshold(self) -> float:
+        """The log evidence at which a stream alarms."""
+        return math.log1p(self.run_length)
+
+    def log_evidence(self, stream: str) -> float:
+        """ln(1 + M), M the stream's Shiryaev–Roberts sum (of the input stream: the largest over 2 F)."""
+        self.catch_up()
+        return math.log1p(self.evidence[stream])
+
+    def alarmed(self, stream: str) -> bool:
+        """Whether the stream's alarm is latched."""
+        self.catch_up()
+        return stream in self.alarms
+
+    def rows_per_second(self, stream: str) -> float:
+        """A stream's rows in this process over the time since the process took it up."""
+        return (self.seen[stream] - self._seen_before[stream]) / max(time.monotonic() - self._started, 1e-3)
+
+    def field_evidence(self) -> np.ndarray:
+        """The sums of the input fields (F,) on the scale of the input stream's evidence."""
+        return np.asarray(self._ranks.evidence()[ROWS_OF_STREAM["input"]] / (2 * len(INPUT_BINS)))
+
+    def recent(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Counts lately per variable and bin (S, B), and rows and sums of probability per fine bin (200,), (200,).
+
+        Lately: the last 5,000 to 10,000 predictions, or fewer since the start or, for the first, since a test began
+        again.
+        """
+        self.catch_up()
+        fine = np.array(self._fine).sum(axis=0)
+        return self._ranks.counts - self._marks[1], fine[0], fine[1]
+
+    def predicted(self, passengers: Sequence[Passenger], predictions: Sequence[Prediction]) -> None:
+        """Take in answered predictions, in the order they were answered."""
+        for passenger, prediction in zip(passengers, predictions, strict=True):
+            p = self._unshifted(prediction)
+            self._waiting_bins.append((probability_bin(p), *bin_numbers(passenger)))
+            self._waiting.append(p)
+        self.changed = True
+        if len(self._waiting) >= WAITING_ROWS:
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Test the predictions that wait."""
+        if not self._waiting:
+            return
+        evidence = self._ranks.observe(np.array(self._waiting_bins))
+        self._latch_first("prediction", evidence[:, :1])
+        self._latch_first("input", evidence[:, 1:] / (2 * len(INPUT_BINS)))
+        counts, sums = self._fine[0]
+        for p in self._waiting:
+            place = fine_bin(p)
+            counts[place] += 1
+            sums[place] += p
+        self._block_rows += len(self._waiting)
+        self._waiting, self._waiting_bins = [], []
+        if self._block_rows >= BLOCK_ROWS:
+            self._block_rows = 0
+            self._marks = np.stack([self._ranks.counts, self._marks[0]])
+            self._fine = [[[0.0] * FINE_BINS, [0.0] * FINE_BINS], self._fine[0]]
+
+    def outcomes(self, pairs: Iterable[tuple[float, bool]]) -> None:
+        """Take in (served probability, survived) of outcomes, each once, in the order they became known."""
+        for probability, survived in pairs:
+            evidence = self._calibration.observe(probability, survived)
+            self._latch_first("calibration", np.array([[evidence]]))
+            self.outcome_tenths[probability_bin(probability)] += (1, survived, probability)
+            self.changed = True
+
+    def acknowledge(self, stream: str, begin: str = "reference") -> None:
+        """End a stream's alarm and begin its test again, against the reference or against the ``recent`` rows.
+
+        The run length of a first alarm is exact. After a false alarm the next one against the same reference may
+        come sooner, for that reference has just shown itself an odd sample.
+        """
+        recent, _, _ = self.recent()
+        self.alarms.pop(stream, None)
+        self.evidence[stream] = 0.0
+        self.changed = True
+        if stream == "calibration":
+            self._calibration.begin()
+            return
+        rows = ROWS_OF_STREAM[stream]
+        bag = (recent if begin == "recent" else self.reference_counts)[rows]
+        self._ranks.begin(rows, bag)
+        self._marks[:, rows] = bag
+
+    def _unshifted(self, prediction: Prediction) -> float:
+        steps = prediction.confidence.calibration
+        return prediction.probability if self.target_prevalence is None else steps[-2].probability
+
+    def _latch_first(self, stream: str, evidence: np.ndarray) -> None:
+        """``evidence`` (n, sums) after each of the next n rows of a stream."""
+        highest = evidence.max(axis=1)
+        for row, value in enumerate(highest.tolist(), self.seen[stream] + 1):
+            self.traces[stream].note(row, value)
+        self.evidence[stream] = float(highest[-1])
+        if stream not in self.alarms and highest.max() >= self.run_length:
+            row = int(np.argmax(highest >= self.run_length))
+            field = INPUT_BINS[int(evidence[row].argmax())].field if stream == "input" else None
+            latch = self.alarms[stream] = Latch(time.time(), self.seen[stream] + row + 1, field)
+            LOGGER.warning("the %s drift test alarms at row %d%s", stream, latch.at, f", by {field}" if field else "")
+        self.seen[stream] += len(evidence)
+
+    def snapshot(self) -> bytes:
+        """All of the state, as JSON."""
+        self.catch_up()
+        ranks = self._ranks
+        state = State(
+            version=self.version, dead_band=self.dead_band, target_prevalence=self.target_prevalence,
+            generator=generator_state(ranks.rng), seen=self.seen, alarms=self.alarms,
+            cumulated=ranks.cumulated.tolist(), sums=ranks.sums.tolist(), densities=ranks.densities.tolist(),
+            calibration_sums=self._calibration.sums.tolist(), block_rows=self._block_rows, marks=self._marks.tolist(),
+            fine=self._fine, outcome_tenths=self.outcome_tenths.tolist(),
+        )  # fmt: skip
+        self.changed = False
+        return msgspec.json.encode(state)
+
+    def restore(self, content: bytes) -> None:
+        """Go on from a snapshot; raises StateError, and nothing is taken over then.
+
+        The calibration test begins again when its dead band or the target prevalence is another one.
+        """
+        state, ranks = read_state(content, self.version), self._ranks
+        cumulated, sums = array(state.cumulated, ranks.cumulated.shape), array(state.sums, ranks.sums.shape)
+        densities = array(state.densities, ranks.densities.shape)
+        calibration = array(state.calibration_sums, self._calibration.sums.shape)
+        marks, fine = array(state.marks, self._marks.shape), array(state.fine, np.shape(self._fine))
+        tenths = self.outcome_tenths
+        if state.outcome_tenths is not None:
+            tenths = array(state.outcome_tenths, tenths.shape)
+        if not set(state.alarms) <= set(STREAMS) or set(state.seen) != set(STREAMS):
+            raise StateError("it names other streams")
+        if (np.diff(cumulated) < 0).any():
+            raise StateError("its bags are not counts")
+        ranks.rng = restored_generator(state.generator)
+        ranks.cumulated, ranks.sums, ranks.densities, self._calibration.sums = cumulated, sums, densities, calibration
+        self._marks, self._fine, self._block_rows = marks, fine.tolist(), state.block_rows
+        self.outcome_tenths = tenths
+        self.seen, self._seen_before, self.alarms = state.seen, dict(state.seen), state.alarms
+        self.evidence["prediction"] = float(ranks.evidence()[0])
+        self.evidence["input"] = float(self.field_evidence().max())
+        self.evidence["calibration"] = float(calibration.mean())
+        if (state.dead_band, state.target_prevalence) != (self.dead_band, self.target_prevalence):
+            self.acknowledge("calibration")
+
+
+def reference_counts(reference: Reference) -> np.ndarray:
+    """Counts (1 + F, B) of the tenths of probability and of each field's bins, padded with bins that never occur."""
+    rows = [reference.probability_counts, *(tuple(field.counts.values()) for field in reference.inputs)]
+    counts = np.zeros((len(rows), max(map(len, rows))))
+    for row, found in zip(counts, rows, strict=True):
+        row[: len(found)] = found
+    return counts

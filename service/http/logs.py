@@ -1,0 +1,144 @@
+"""Log lines for people or for machines. No line carries a value that a passenger has."""
+
+import logging
+import math
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from logging.handlers import QueueHandler, QueueListener
+from typing import Any
+
+import msgspec
+
+from service.http.middleware import Exchange
+
+LOGGER = logging.getLogger("evenkeel")
+REQUESTS = logging.getLogger("evenkeel.requests")
+OVERLOAD_SECONDS = 1.0
+WAITING_LINES = 10_000
+LOST = "%d log lines are lost: they were not read in time"
+CLOSE_SECONDS = 2.0
+
+
+class _WithoutMessages(logging.Formatter):
+    """Tells an exception's type and place; its message may hold what a client sent."""
+
+    def formatException(self, ei: Any) -> str:
+        kind, _, where = ei
+        return "".join(traceback.format_tb(where)) + (kind.__name__ if kind else "")
+
+
+class JsonFormatter(_WithoutMessages):
+    """One JSON object a line: ``time`` (RFC 3339), ``level``, ``logger``, ``message``, and what else is known."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }  # fmt: skip
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
+
+
+class Unhurried(QueueHandler):
+    """Hands records to a thread that writes them: a disk that is slow, or a pipe that nobody reads, must not hold up
+    the event loop. ``waiting`` records may wait at most; what is past them is lost, and told of when there is room."""
+
+    queue: queue.Queue[Any]
+
+    def __init__(self, handler: logging.Handler, waiting: int = WAITING_LINES):
+        super().__init__(queue.Queue(waiting))
+        self._lost = 0
+        self._listener = QueueListener(self.queue, handler)
+        self._listener.start()
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """As it is: it leaves the thread, not the process."""
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            if self._lost:
+                told = {"name": "evenkeel", "levelno": logging.WARNING, "levelname": "WARNING", "args": (self._lost,)}
+                self.queue.put_nowait(logging.makeLogRecord({**told, "msg": LOST}))
+                self._lost = 0
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self._lost += 1
+
+    def close(self) -> None:
+        """Write what waits."""
+        self.queue.join()
+        super().close()
+
+
+def configure(level: str, form: str) -> None:
+    """Log to standard error until `finish`; ``form`` is text, json, or auto: text to a terminal, JSON to all else."""
+    as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
+    handler = logging.StreamHandler()
+    handler.setFormatter(_WithoutMessages("%(asctime)s %(levelname)s %(message)s") if as_text else JsonFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[Unhurried(handler)], force=True)
+
+
+def finish() -> None:
+    """Write all that waits, unless nobody takes it within `CLOSE_SECONDS`."""
+
+    def write() -> None:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    writer.join(CLOSE_SECONDS)
+
+
+class RequestLog:
+    """A line for each exchange that ended; ``wanted`` is all, problems (status 400 and above) or none.
+
+    Of those refused because too many wait there may be thousands a second, which a line each would make more of: one in
+    `OVERLOAD_SECONDS` has its line, which tells how many had none since the last.
+    """
+
+    def __init__(self, wanted: str, clock: Callable[[], float] = time.monotonic):
+        self._wanted, self._clock = wanted, clock
+        self._untold, self._told = 0, -math.inf
+
+    def __call__(self, exchange: Exchange) -> None:
+        if self._wanted == "none" or (self._wanted == "problems" and exchange.status < 400):
+            return
+        # Probes and scrapes come every few seconds, and what they find is logged where it arises.
+        probe = exchange.route.startswith(("/health/", "/metrics"))
+        level = logging.DEBUG if probe else logging.WARNING if exchange.status >= 500 else logging.INFO
+        if not REQUESTS.isEnabledFor(level):
+            return
+        fields: dict[str, Any] = {}
+        if exchange.status == 429 and exchange.reason is None:
+            now = self._clock()
+            if now - self._told < OVERLOAD_SECONDS:
+                self._untold += 1
+                return
+            fields, self._told, self._untold = {"others": self._untold}, now, 0
+        milliseconds = round((exchange.seconds or 0) * 1e3, 2)
+        others = f", and {fields['others']} others refused alike" if fields.get("others") else ""
+        REQUESTS.log(
+            level, "%s %s %d, %g ms, %s%s", exchange.method, exchange.route, exchange.status, milliseconds,
+            exchange.request_id, others,
+            extra={"fields": {**named(exchange), "status": exchange.status, "milliseconds": milliseconds, **fields}},
+        )  # fmt: skip
+
+
+def named(exchange: Exchange) -> dict[str, Any]:
+    """What tells an exchange from others."""
+    trace = exchange.trace
+    return {
+        "request_id": exchange.request_id, "trace_id": trace.trace_id, "span_id": trace.span_id,
+        "parent_id": trace.parent_id, "method": exchange.method, "route": exchange.route,
+        **({} if exchange.key is None else {"key": exchange.key}),
+    }  # fmt: skip

@@ -1,0 +1,127 @@
+"""A request's body off the wire: its announced length, its size, its content coding. Nothing is read in vain."""
+
+import asyncio
+import io
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import zstandard
+from litestar.datastructures import Headers
+from litestar.types import Receive
+
+from service.http.errors import (
+    BadHeader,
+    BodyTooLarge,
+    BodyTooSlow,
+    ClientLeft,
+    LengthRequired,
+    MalformedBody,
+    UnknownCoding,
+)
+
+TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+SHOWN_CHARACTERS = 60
+MIN_BYTES_PER_SECOND = 1 << 12
+"""Of a body, and of an answer that is read, once the seconds that every one has are over."""
+
+
+def deadline_seconds(given: str | None, limit: float) -> float:
+    """How long a client waits by its ``X-Request-Timeout-Ms``: at most ``limit``, which is the default.
+
+    Raises BadHeader for anything but a whole number of milliseconds from 1.
+    """
+    if given is None:
+        return limit
+    if not given.isascii() or not given.isdigit() or len(given) > 12 or int(given) < 1:
+        shown = given[:SHOWN_CHARACTERS]
+        raise BadHeader(f"{TIMEOUT_HEADER} is {shown}; it must be a whole number of milliseconds from 1")
+    return min(limit, int(given) / 1e3)
+
+
+async def read_body(headers: Headers, receive: Receive, limit: int, read_seconds: float = 20.0) -> bytes:
+    """The body, decompressed; neither what is sent nor what comes of it is longer than ``limit`` bytes.
+
+    It has ``read_seconds`` and what `MIN_BYTES_PER_SECOND` allows its bytes. Raises LengthRequired without
+    Content-Length and chunks, UnknownCoding, BodyTooLarge (before anything is read if the length is announced),
+    BodyTooSlow, MalformedBody for bytes that are not what Content-Encoding says, and ClientLeft.
+    """
+    announced = headers.get("content-length")
+    if announced is None and headers.get("transfer-encoding") is None:
+        raise LengthRequired
+    decompress = _decompressor(headers.get("content-encoding") or "")
+    if announced is not None and int(announced) > limit:
+        raise BodyTooLarge(limit)
+    chunks: list[bytes] = []
+    size, more = 0, True
+    try:
+        async with asyncio.timeout(read_seconds) as patience:
+            while more:
+                message: Any = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientLeft
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if size > limit:
+                    raise BodyTooLarge(limit)
+                chunks.append(chunk)
+                more = message.get("more_body", False)
+                if more:
+                    patience.reschedule((patience.when() or 0) + len(chunk) / MIN_BYTES_PER_SECOND)
+    except TimeoutError:
+        raise BodyTooSlow(size) from None
+    return decompress(b"".join(chunks), limit)
+
+
+def _decompressor(codings: str) -> Callable[[bytes, int], bytes]:
+    named = [one for one in (part.strip().lower() for part in codings.split(",")) if one not in ("", "identity")]
+    if not named:
+        return lambda body, _: body
+    if len(named) > 1 or named[0] not in DECOMPRESS:
+        shown = codings[:SHOWN_CHARACTERS]
+        raise UnknownCoding(f"Content-Encoding is {shown}; it must be {', '.join(DECOMPRESS)} or absent")
+    return DECOMPRESS[named[0]]
+
+
+def _gunzip(body: bytes, limit: int) -> bytes:
+    """Members one after the other (RFC 1952, section 2.2), never more than a byte past ``limit``."""
+    found: list[bytes] = []
+    left, size = body, 0
+    while left or not found:
+        member = zlib.decompressobj(wbits=31)
+        try:
+            found.append(member.decompress(left, limit + 1 - size))
+        except zlib.error as error:
+            raise MalformedBody(f"the body is not gzip: {error}") from error
+        size += len(found[-1])
+        if size > limit:
+            raise BodyTooLarge(limit, decompressed=True)
+        if not member.eof:
+            raise MalformedBody("the body is not gzip: it ends too early")
+        left = member.unused_data
+    return b"".join(found)
+
+
+def _unzstd(body: bytes, limit: int) -> bytes:
+    """Frames one after the other (RFC 8878), never more than a byte past ``limit``."""
+    # 8 MiB of window is what a decoder must take (section 3.1.1.1.2); a frame that asks for more is refused.
+    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 23)
+    try:
+        with decompressor.stream_reader(io.BytesIO(body), read_across_frames=True) as reader:
+            if len(reader.read(limit + 1)) > limit:
+                raise BodyTooLarge(limit, decompressed=True)
+        # The reader takes a frame that ends too early for whole. These do not, but know no bound, and need none now.
+        found: list[bytes] = []
+        left = body
+        while left or not found:
+            frame = decompressor.decompressobj()
+            found.append(frame.decompress(left))
+            if not frame.eof:
+                raise MalformedBody("the body is not zstd: it ends too early")
+            left = frame.unused_data
+    except zstandard.ZstdError as error:
+        raise MalformedBody(f"the body is not zstd: {error}") from error
+    return b"".join(found)
+
+
+DECOMPRESS: dict[str, Callable[[bytes, int], bytes]] = {"gzip": _gunzip, "zstd": _unzstd}

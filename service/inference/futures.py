@@ -1,0 +1,79 @@
+"""Where an answer is waited for: a request's future, settled from the inference thread on the event loop that waits."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from itertools import groupby
+from typing import Any, TypeVar
+
+from service.http.errors import ClientLeft, DeadlinePassed
+from service.inference.fair_queue import Answer, Entry
+
+LOGGER = logging.getLogger("evenkeel")
+T = TypeVar("T")
+
+WATCHED_AFTER_SECONDS = 0.05
+"""From then on it is noticed that a client leaves; to watch costs more than most answers, which are there by then."""
+
+
+async def awaited(
+    entry: Entry, timeout_seconds: float, left: Callable[[], Awaitable[object]] | None
+) -> Answer:  # fmt: skip
+    """The answer; raises what the request failed with, DeadlinePassed, and ClientLeft as soon as ``left`` returns."""
+    begun, future = time.perf_counter(), entry.future
+    await asyncio.wait([future], timeout=min(timeout_seconds, WATCHED_AFTER_SECONDS))
+    if not future.done() and await _nobody_waits(future, begun + timeout_seconds, left):
+        raise ClientLeft
+    if not future.done():
+        raise DeadlinePassed(f"no answer within {timeout_seconds:g} seconds")
+    return future.result()
+
+
+async def _nobody_waits(
+    future: "asyncio.Future[Answer]", until: float, left: Callable[[], Awaitable[object]] | None
+) -> bool:  # fmt: skip
+    """Wait for the answer until a time of `time.perf_counter`; True if the client left before either."""
+    watch = asyncio.ensure_future(left() if left is not None else asyncio.Event().wait())
+    waited: list[asyncio.Future[Any]] = [future, watch]
+    try:
+        await asyncio.wait(waited, timeout=until - time.perf_counter(), return_when=asyncio.FIRST_COMPLETED)
+        return watch.done() and not future.done()
+    finally:
+        watch.cancel()
+
+
+def deliver(
+    results: Iterable[tuple[Entry, Answer | Exception]], took: Callable[[float], None] = lambda _: None
+) -> None:  # fmt: skip
+    """Hand results to the event loops that wait for them: one call for all of a loop, which tells the seconds that it
+    took until the last of them was there."""
+    begun = time.perf_counter()
+    for loop, group in groupby(results, lambda result: result[0].future.get_loop()):
+        try:
+            loop.call_soon_threadsafe(_settle, iter(list(group)), begun, took)
+        except RuntimeError:
+            # The loop is closed, and whoever waited is gone.
+            LOGGER.debug("nobody waits for a result any more")
+
+
+def _settle(
+    results: Iterator[tuple[Entry, Answer | Exception]], begun: float, took: Callable[[float], None]
+) -> None:  # fmt: skip
+    """One at a time, so that between the answers of a batch the event loop sees what else has come."""
+    for entry, result in results:
+        if settle(entry.future, result):
+            entry.future.get_loop().call_soon(_settle, results, begun, took)
+            return
+    took(time.perf_counter() - begun)
+
+
+def settle(future: "asyncio.Future[T]", result: T | Exception) -> bool:
+    """Give a future its result, or what it failed with; False if it has one, or nobody waits for it any more."""
+    if future.done():
+        return False
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+    return True

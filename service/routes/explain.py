@@ -1,0 +1,118 @@
+"""POST /v1/explain: what each field of a passenger adds to its prediction."""
+
+import asyncio
+from typing import Annotated
+
+import numpy as np
+from litestar import Response, post
+from litestar.params import QueryParameter
+from msgspec import Struct
+
+from models.calibration.logit import sigmoid
+from models.explanation import METHODS, Contribution, Method, Question, describe_baseline
+from models.passenger import Passenger
+from service.http.errors import InvalidQuery
+from service.inference.fair_queue import Answer
+from service.routes.api import ONE
+from service.routes.openapi.document import PARAMETERS, TAKES, Negotiated, refusals
+from service.routes.prediction import (
+    REFUSALS,
+    TIMEOUT,
+    TIMING,
+    AnyRequest,
+    batcher_of,
+    computed,
+    not_ready,
+    query_value,
+    respond,
+    take,
+)
+from service.routes.schemas import ModelIdentity
+
+PARAMETER = "method"
+EXPLANATION_REFUSALS = refusals(
+    (
+        "a query parameter or its value that there is not",
+        InvalidQuery(f'{PARAMETER} is "x"; it must be {" or ".join(METHODS)}'),
+    ),
+    beside=REFUSALS,
+)
+
+
+class ExplainedPrediction(Struct, frozen=True):
+    """``log_odds`` is ln(p / (1 − p)) of ``probability``, which is that of ``/v1/predict``."""
+
+    survived: bool
+    probability: float
+    log_odds: float
+
+
+class Baseline(Struct, frozen=True, kw_only=True):
+    """The passenger with no field known: mean log-odds, the probability that these stand for, and what is averaged."""
+
+    log_odds: float
+    probability: float
+    description: str
+
+
+class ExplanationResponse(Struct, frozen=True, kw_only=True):
+    """What each known field adds, the weightiest first, in log-odds of survival; above 0 speaks for survival.
+
+    By ``shapley`` the contributions sum to the prediction's log-odds minus the baseline's. ``text`` is what the model
+    read.
+    """
+
+    model: ModelIdentity
+    method: Method
+    prediction: ExplainedPrediction
+    baseline: Baseline
+    fields: list[Contribution]
+    text: str
+
+
+@post(
+    "/v1/explain", status_code=200, operation_id="explain", summary="What each field adds", tags=["predictions"],
+    opt={TAKES: ONE, PARAMETERS: [TIMEOUT]}, response_headers=[TIMING],
+    responses={200: Negotiated(ExplanationResponse, description="the contributions"), **EXPLANATION_REFUSALS},
+)  # fmt: skip
+async def explain(
+    request: AnyRequest,
+    method: Annotated[
+        str,
+        QueryParameter(
+            name=PARAMETER, required=False, schema_extra={"enum": list(METHODS)},
+            description="unknown: the change when the field is unknown; shapley: exact Shapley values",
+        ),
+    ] = METHODS[0],
+) -> Response[bytes]:  # fmt: skip
+    """One passenger → what each field adds to its prediction. No prediction is counted, logged or tested for drift."""
+    chosen = query_value(request, PARAMETER, METHODS)
+    passenger = await take(request, Passenger)
+    question, answer = await ask(request, passenger, chosen)
+    bundle, first = answer.bundle, answer.predictions[0]
+    explanation = question.answer([one.probability for one in answer.predictions])
+    response = ExplanationResponse(
+        model=ModelIdentity(bundle.name, bundle.version), method=explanation.method,
+        prediction=ExplainedPrediction(first.survived, first.probability, explanation.log_odds),
+        baseline=Baseline(
+            log_odds=explanation.baseline_log_odds,
+            probability=float(sigmoid(np.array(explanation.baseline_log_odds))),
+            description=describe_baseline(bundle.reference),
+        ),
+        fields=list(explanation.contributions), text=explanation.text,
+    )  # fmt: skip
+    return respond(request, response, answer)
+
+
+async def ask(request: AnyRequest, passenger: Passenger, method: Method) -> tuple[Question, Answer]:
+    """What explains a passenger, asked and answered by one bundle; raises as the batcher."""
+    while True:
+        predictor = batcher_of(request).predictor
+        if predictor is None:
+            raise not_ready(batcher_of(request))
+        # Some milliseconds of words, which other requests need not wait for.
+        question = await asyncio.to_thread(Question, passenger, predictor.bundle, method)
+        answer = await computed(request, question.passengers)
+        if answer.bundle.version == predictor.bundle.version:
+            return question, answer
+        # Another bundle took over, whose companions may give the same passengers other texts: it is asked anew.

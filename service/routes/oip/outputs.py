@@ -1,0 +1,98 @@
+"""Answers → a response of the Open Inference Protocol: one tensor per output, as JSON or as bytes behind it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from service.http.decoding import shown
+from service.routes.oip.inputs import BYTES, DTYPES, Faults, InferRequest, RequestedOutput
+from service.routes.schemas import PredictionResponse
+
+
+class OutputTensor(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``data`` is flat, row by row."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: dict[str, int] = {}
+    data: list[Any] | None = None
+
+
+class Output(Struct, frozen=True):
+    """A column of the answers: its datatype, its columns where it has several, and its value in one answer."""
+
+    datatype: str
+    value: Callable[[PredictionResponse], Any]
+    columns: int = 0
+
+    def shape(self, rows: int) -> list[int]:
+        return [rows, self.columns] if self.columns else [rows]
+
+
+def _confidence(name: str, datatype: str = "FP64") -> Output:
+    return Output(datatype, lambda answer: getattr(answer.confidence, name))
+
+
+OUTPUTS = {
+    "id": Output(BYTES, lambda answer: answer.id),
+    "survived": Output("BOOL", lambda answer: answer.survived),
+    "probability": Output("FP64", lambda answer: answer.probability),
+    "interval": Output("FP64", lambda answer: answer.confidence.interval, columns=2),
+    "prediction_set": Output(BYTES, lambda answer: ",".join(answer.confidence.prediction_set)),
+    "abstain": _confidence("abstain", "BOOL"),
+    **{
+        name: _confidence(name)
+        for name in ("coverage", "margin", "entropy_bits", "typicality", "uncalibrated_probability")
+    },
+    "warnings": Output(
+        BYTES, lambda answer: "; ".join(f"{one.field}: {one.message}" for one in answer.confidence.warnings)
+    ),
+}
+
+
+def wanted_outputs(request: InferRequest) -> dict[str, bool]:
+    """Name of an output that the client wants → whether in binary; raises MalformedBody."""
+    faults = Faults()
+    default = (request.parameters or {}).get("binary_data_output", False)
+    if not isinstance(default, bool):
+        faults.append(f"parameter binary_data_output is {shown(default)}; it must be true or false")
+    wanted: dict[str, bool] = {}
+    for one in request.outputs if request.outputs is not None else map(_plainly, OUTPUTS):
+        parameters = one.parameters or {}
+        binary: Any = parameters.get("binary_data", default)
+        if one.name not in OUTPUTS:
+            faults.append(f"output {shown(one.name)} is not one; the outputs are {', '.join(OUTPUTS)}")
+        if one.name in wanted:
+            faults.append(f"output {shown(one.name)} is wanted twice")
+        if not isinstance(binary, bool):
+            faults.append(f"output {shown(one.name)}: binary_data is {shown(binary)}; it must be true or false")
+        for name in parameters.keys() & {"classification", "shared_memory_region"}:
+            faults.append(f"output {shown(one.name)}: {name} is not offered")
+        wanted[one.name] = binary
+    faults.stop()
+    return wanted
+
+
+def _plainly(name: str) -> RequestedOutput:
+    return RequestedOutput(name=name)
+
+
+def write_output(name: str, answers: Sequence[PredictionResponse], binary: bool) -> tuple[OutputTensor, bytes]:
+    """One output of all answers, and the bytes that lie behind the JSON for it."""
+    output = OUTPUTS[name]
+    values = [output.value(answer) for answer in answers]
+    if output.columns:
+        values = [value for row in values for value in row]
+    tensor = OutputTensor(name=name, shape=output.shape(len(answers)), datatype=output.datatype)
+    if not binary:
+        return msgspec.structs.replace(tensor, data=values), b""
+    if output.datatype == BYTES:
+        texts = [value.encode() for value in values]
+        raw = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+    else:
+        raw = np.array(values, DTYPES[output.datatype]).tobytes()
+    return msgspec.structs.replace(tensor, parameters={"binary_data_size": len(raw)}), raw

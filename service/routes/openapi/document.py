@@ -1,0 +1,374 @@
+"""The OpenAPI 3.1 document, made from the route handlers and from msgspec's schemas of what they read and answer.
+
+Litestar's own document loses the constraints of list items and that unknown fields are refused, and knows no body that
+a handler reads by itself. A handler says what it is in Litestar's words, ``operation_id``, ``summary``, ``tags``,
+``responses``, ``response_headers``; its docstring is the description; ``opt={TAKES: Body(…)}`` is what it reads.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import UnionType
+from typing import Any, get_args
+
+import msgspec
+from litestar.enums import MediaType
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.params import ParameterKwarg
+from litestar.routes import BaseRoute, HTTPRoute
+from msgspec import Struct
+
+from models.passenger import MEANINGS
+from service.http.access import Need, closed_without_keys, need_of
+from service.http.decoding import decode_body
+from service.http.errors import (
+    PROBLEM,
+    InvalidBody,
+    Misdirected,
+    NotAuthenticated,
+    NotPermitted,
+    Problem,
+    RateLimited,
+    ServiceError,
+    service_problem,
+)
+from service.http.negotiation import JSON, MESSAGEPACK
+
+VERSION = "0.1.0"
+TAKES, PARAMETERS, LINKS, ERRORS = "takes", "parameters", "links", "errors"
+"""Keys of a handler's ``opt``: the `Body` that it reads, parameters that are not its arguments, links by name, and the
+`ErrorForm` of its errors if they are no problem details."""
+
+REFERENCE = "#/components/schemas/{name}"
+
+INFO = {
+    "title": "Evenkeel",
+    "version": VERSION,
+    "summary": "Calibrated probabilities of survival, with what is known of how far to trust them.",
+    "description": (
+        "Bodies and answers are JSON, or MessagePack by `Content-Type` and `Accept`. Types are not coerced, an integer "
+        "is written without a decimal point, unknown fields and repeated keys are refused. Bodies may be compressed by "
+        "gzip or zstd, and answers are for whoever accepts it. Errors are problem details (RFC 9457) that name every "
+        "fault of a body."
+    ),
+    "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
+}
+
+TAGS = {
+    "predictions": "From passengers to calibrated probabilities.",
+    "outcomes": "What became of passengers that were predicted.",
+    "model": "What is served.",
+    "drift": "Whether the probabilities are still true.",
+    "operations": "For balancers, orchestrators and Prometheus.",
+    "open inference protocol": "For clients of Triton and KServe; errors are of the protocol's own form.",
+}
+"""Tags in the order of the document, and what each holds."""
+
+EVERY_RESPONSE = {
+    "X-Request-ID": {"description": "The request's own, or a new one.", "schema": {"type": "string"}},
+    "traceparent": {
+        "description": "W3C Trace Context: the request's trace, or a new one.",
+        "schema": {"type": "string", "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"},
+    },
+}
+RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds until another try makes sense.",
+        "schema": {"type": "integer", "minimum": 0},
+    }
+}
+CHALLENGE = {"WWW-Authenticate": {"description": "How a key is sent.", "schema": {"type": "string"}}}
+
+KEY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key, where the service was started with keys."},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same keys, sent otherwise."},
+}
+"""The ways to send a key."""
+
+SEQUENCES = ("application/x-ndjson",)
+"""Media types of one JSON value a line. A schema of theirs is of all values as an array, as OpenAPI 3.2 has it."""
+
+
+class Body(Struct, frozen=True):
+    """What a route reads: its form, a body that it takes, and one of the form's media type that gets 422, if any."""
+
+    form: Any
+    example: Any
+    refused: Any = None
+    media_types: tuple[str, ...] = (JSON, MESSAGEPACK)
+
+
+class ErrorForm(Struct, frozen=True):
+    """The form of a protocol's own errors, from what problem details would say."""
+
+    form: Any
+    media_type: str
+    of_problem: Callable[[Any], Any]
+
+
+@dataclass
+class Negotiated(ResponseSpec):
+    """A response in JSON, or in another media type for whoever asks for it; in MessagePack it is of the same form."""
+
+    other: str = MESSAGEPACK
+
+
+def refusals(
+    *reasons: tuple[str, ServiceError], beside: Mapping[int, ResponseSpec] | None = None
+) -> dict[int, ResponseSpec]:
+    """Responses by status from when they are given and an error that leads there, which is the example.
+
+    They go with those ``beside`` them, also of the same status. InvalidBody has no example of its own: each route's is
+    that of its body.
+    """
+    specs = {status: replace(spec, examples=[*(spec.examples or ())]) for status, spec in (beside or {}).items()}
+    for reason, error in reasons:
+        problem = problem_of(error)
+        spec = specs.setdefault(
+            problem["status"], ResponseSpec(Problem, description="", media_type=PROBLEM, examples=[])
+        )
+        spec.description = f"{spec.description}; or {reason}" if spec.description else reason
+        if not isinstance(error, InvalidBody) and spec.examples is not None:
+            spec.examples.append(Example(id=_snake(type(error).__name__), summary=reason, value=problem))
+    return dict(sorted(specs.items()))
+
+
+def problem_of(error: ServiceError) -> dict[str, Any]:
+    """The body of the response to an error, as the service makes it."""
+    request: Any = None  # It has no part in it.
+    problem: dict[str, Any] = msgspec.json.decode(service_problem(request, error).content)
+    return problem
+
+
+def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
+    """The OpenAPI document of the routes that are not left out of it (``include_in_schema``)."""
+    handlers = [
+        (route, handler)
+        for route in routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+        if handler.include_in_schema is not False and handler.http_methods != {"OPTIONS"}
+    ]
+    forms = list(dict.fromkeys(form for _, handler in handlers for form in _forms(handler)))
+    schemas, components = msgspec.json.schema_components(forms, ref_template=REFERENCE)
+    schema_of = dict(zip(forms, (_repaired(one) for one in schemas), strict=True))
+    order = list(TAGS)
+    paths: dict[str, Any] = {}
+    for route, handler in sorted(
+        handlers, key=lambda pair: (order.index((pair[1].tags or order)[0]), pair[0].path_format)
+    ):
+        for method in sorted(handler.http_methods - {"HEAD", "OPTIONS"}):
+            paths.setdefault(route.path_format, {})[method.lower()] = _operation(route, handler, schema_of)
+    return {
+        "openapi": "3.1.0",
+        "info": INFO,
+        "servers": [{"url": "/", "description": "the service that this document comes from"}],
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
+        "paths": paths,
+        "components": {
+            "schemas": _described({name: _repaired(one) for name, one in sorted(components.items())}),
+            "securitySchemes": KEY_SCHEMES,
+        },
+    }
+
+
+def _forms(handler: HTTPRouteHandler) -> Iterator[Any]:
+    """The types whose schemas an operation needs; Problem, as every operation may be refused."""
+    yield Problem
+    if (body := handler.opt.get(TAKES)) is not None:
+        yield body.form
+    if (errors := handler.opt.get(ERRORS)) is not None:
+        yield errors.form
+    for spec in (handler.responses or {}).values():
+        if spec.data_container is not None:
+            yield from _members(spec.data_container)
+
+
+def _members(form: Any) -> tuple[Any, ...]:
+    """A union's forms, of which msgspec makes no common schema, as it could not tell them apart."""
+    return get_args(form) if isinstance(form, UnionType) else (form,)
+
+
+def _schema(form: Any, media_type: str, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
+    found = [schema_of[one] for one in _members(form)]
+    schema = found[0] if len(found) == 1 else {"oneOf": found}
+    return {"type": "array", "items": schema} if media_type in SEQUENCES else schema
+
+
+def _operation(route: HTTPRoute, handler: HTTPRouteHandler, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
+    body: Body | None = handler.opt.get(TAKES)
+    parameters = list(_parameters(route, handler))
+    need = need_of(route.path_format)
+    return {
+        "operationId": _operation_id(route, handler),
+        "summary": handler.summary,
+        "description": _prose(handler.description or inspect.getdoc(handler.fn) or "") + _told_need(need),
+        "tags": list(handler.tags or ()),
+        **({"parameters": parameters} if parameters else {}),
+        **({"requestBody": _request_body(body, schema_of)} if body else {}),
+        "responses": {
+            str(status): _response(status, spec, handler, body, schema_of)
+            for status, spec in _answers(need, route.path_format, handler).items()
+        },
+        "security": _security(need, route.path_format),
+        "x-scope": need,
+    }
+
+
+def _operation_id(route: HTTPRoute, handler: HTTPRouteHandler) -> str | None:
+    named = handler.operation_id
+    return named(handler, next(iter(handler.http_methods)), route.path_components) if callable(named) else named
+
+
+def _answers(need: Need | None, path: str, handler: HTTPRouteHandler) -> dict[int, ResponseSpec]:
+    """The handler's responses and those before it, in the form of the handler's errors."""
+    errors: ErrorForm | None = handler.opt.get(ERRORS)
+    found = refusals(*access_refusals(need, path), beside=handler.responses or {})
+    return found if errors is None else {status: _in_form(spec, errors) for status, spec in found.items()}
+
+
+def _in_form(spec: ResponseSpec, errors: ErrorForm) -> ResponseSpec:
+    if spec.data_container is not Problem:
+        return spec
+    examples = [replace(one, value=errors.of_problem(one.value)) for one in spec.examples or ()]
+    return replace(spec, data_container=errors.form, media_type=errors.media_type, examples=examples)
+
+
+def access_refusals(need: Need | None, path: str) -> Iterator[tuple[str, ServiceError]]:
+    """When service/http/access.py refuses what is asked of a route, and an error that it then raises."""
+    if need != "open":
+        yield "there are keys, and none was sent, or one that is unknown or has expired", NotAuthenticated()
+        yield "the key's rate is used up", RateLimited(1)
+    if need not in ("open", "any"):
+        closed = ", or the service was started without keys" if closed_without_keys(path) else ""
+        yield f"the key does not have the scope {need}{closed}", NotPermitted(f"the key does not have the scope {need}")
+    yield "a host name that is not among allowed_hosts", Misdirected("other.example", ["evenkeel.example"])
+
+
+def _told_need(need: Need | None) -> str:
+    if need == "open":
+        return "\n\nNeeds no key."
+    return f"\n\nWhere there are keys, needs {'any' if need == 'any' else f'one with the scope `{need}`'}."
+
+
+def _security(need: Need | None, path: str) -> list[dict[str, list[str]]]:
+    if need == "open":
+        return []
+    # A service may be without keys, and then /admin is closed.
+    with_key: list[dict[str, list[str]]] = [{name: []} for name in KEY_SCHEMES]
+    return with_key if closed_without_keys(path) else [*with_key, {}]
+
+
+def _parameters(route: HTTPRoute, handler: HTTPRouteHandler) -> Iterator[dict[str, Any]]:
+    """Those of the path, those among the handler's arguments, and those that it reads by itself."""
+    for name in route.path_parameters:
+        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+    for field in handler.parsed_fn_signature.parameters.values():
+        told = field.kwarg_definition
+        # One of the path that is not in this route is in another of the handler's.
+        if isinstance(told, ParameterKwarg) and told.param_type.value != "path":
+            schema = {**msgspec.json.schema(field.annotation), **(told.schema_extra or {})}
+            default = {"default": field.default} if field.has_default else {}
+            yield {
+                "name": told.name or field.name, "in": str(told.param_type.value), "required": field.is_required,
+                "description": told.description or "", "schema": _repaired(schema | default),
+            }  # fmt: skip
+    yield from handler.opt.get(PARAMETERS, ())
+
+
+def _request_body(body: Body, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
+    content = {
+        media_type: {
+            "schema": _schema(body.form, media_type, schema_of),
+            **({} if media_type == MESSAGEPACK else {"example": body.example}),
+        }
+        for media_type in body.media_types
+    }
+    return {"required": True, "content": content}
+
+
+def _response(
+    status: int, spec: ResponseSpec, handler: HTTPRouteHandler, body: Body | None, schema_of: Mapping[Any, Any]
+) -> dict[str, Any]:
+    examples = {one.id: {"summary": one.summary, "value": one.value} for one in spec.examples or ()}
+    if status == 422 and body is not None and spec.media_type == PROBLEM:
+        examples["invalid_body"] = {
+            "summary": f"the body was {msgspec.json.encode(body.refused).decode()}", "value": _refusal(body),
+        }  # fmt: skip
+    media_type = spec.media_type.value if isinstance(spec.media_type, MediaType) else spec.media_type
+    links = handler.opt.get(LINKS) if status < 300 else None
+    described = {"description": spec.description, "headers": _headers(status, spec, handler)}
+    if spec.data_container is not None:
+        schema = _schema(spec.data_container, media_type, schema_of)
+        content: dict[str, Any] = {media_type: {"schema": schema, **({"examples": examples} if examples else {})}}
+        if isinstance(spec, Negotiated):
+            content[spec.other] = {"schema": schema} if spec.other == MESSAGEPACK else {}
+        described["content"] = content
+    return described | ({"links": links} if links else {})
+
+
+def _headers(status: int, spec: ResponseSpec, handler: HTTPRouteHandler) -> dict[str, Any]:
+    own = {
+        header.name: {"description": header.description, "schema": {"type": "string"}}
+        for header in handler.response_headers or ()
+        if status < 400
+    }
+    refused = spec.examples and status >= 400
+    retry = RETRY_AFTER if status in (429, 503) and refused else {}
+    return own | retry | (CHALLENGE if status == 401 else {}) | EVERY_RESPONSE
+
+
+def _refusal(body: Body) -> dict[str, Any]:
+    """The problem that a route answers to the body that it refuses."""
+    try:
+        decode_body(msgspec.json.encode(body.refused), JSON, body.form)
+    except InvalidBody as error:
+        return problem_of(error)
+    raise ValueError(f"{body.refused!r} is not refused")
+
+
+def _repaired(schema: Any) -> Any:
+    """msgspec's schema, the same but for what readers of it stumble over.
+
+    Docstrings become Markdown, an enumeration names its type, and a tuple is an array of its length whose items are of
+    any of its types: makers of clients do not know ``prefixItems`` with ``"items": false``.
+    """
+    if isinstance(schema, list):
+        return [_repaired(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _repaired(value) for key, value in schema.items()}
+    if isinstance(found.get("description"), str):
+        found["description"] = _prose(found["description"])
+    if found.get("items") is False:
+        kinds_of_items = found.pop("prefixItems")
+        unlike = [one for place, one in enumerate(kinds_of_items) if one not in kinds_of_items[:place]]
+        found["items"] = unlike[0] if len(unlike) == 1 else {"anyOf": unlike}
+    if isinstance(found.get("enum"), list) and "type" not in found:
+        kinds = sorted({_kind(one) for one in found["enum"]})
+        found = {"type": kinds[0] if len(kinds) == 1 else kinds, **found}
+    return found
+
+
+def _kind(value: Any) -> str:
+    return "null" if value is None else "string" if isinstance(value, str) else "integer"
+
+
+def _described(components: dict[str, Any]) -> dict[str, Any]:
+    """The components with what the fields of a passenger mean."""
+    for name, meaning in MEANINGS.items():
+        if "Passenger" in components:
+            components["Passenger"]["properties"][name]["description"] = meaning
+    return components
+
+
+def _prose(text: str) -> str:
+    """A docstring as Markdown."""
+    return inspect.cleandoc(text).replace("``", "`")
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()

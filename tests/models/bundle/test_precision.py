@@ -1,0 +1,97 @@
+"""What is served in fewer bits: near to float32, and only what was measured and found good."""
+
+from pathlib import Path
+
+import mlx.core as mx
+import msgspec
+import numpy as np
+import pytest
+
+from models.bert import operators
+from models.bert.classifier import BertClassifier, load_classifier
+from models.bundle.bundle import BundleError, open_bundle
+from models.bundle.precision import PRECISIONS, Precisions
+from models.engines.backend import prepare
+from models.predictor import Predictor
+from tests.tiny import GOOD, MEASURED
+from training.data.table import Table
+
+LARGEST_CHANGE = {"float16": 2e-3, "bfloat16": 2e-2, "int8": 5e-2}
+"""Of the test bundle's logits, whose standard deviation is about 1."""
+
+
+def model(folder: Path, precision: str) -> BertClassifier:
+    bundle, _, weights = open_bundle(folder)
+    return load_classifier(bundle.config, weights, precision)
+
+
+def pairs(model: BertClassifier, folder: Path, table: Table, rows: int) -> np.ndarray:
+    """Logits (rows, 2) of a padded batch."""
+    opened = open_bundle(folder)
+    predictor = Predictor(opened.bundle, model, opened.tokenizer, prepare(), None)  # type: ignore[arg-type]
+    tokens = [text.tokens for text in predictor.read(table.passengers[:rows])]
+    ids, mask = opened.tokenizer.pad(tokens)
+    assert not mask.all()
+    found = model(mx.array(ids), mx.array(mask))
+    assert found.dtype == mx.float32
+    return np.array(found)
+
+
+@pytest.mark.parametrize("device", ["cpu", "as on a GPU"])
+@pytest.mark.parametrize("precision", LARGEST_CHANGE)
+def test_logits_are_near_to_those_in_float32(
+    precision: str, device: str, bundle_folder: Path, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare()
+    rows = 60 if device == "cpu" else 8
+    exact = pairs(model(bundle_folder, "float32"), bundle_folder, table, rows)
+    if device != "cpu":
+        # The form of the operators that a GPU gets, in which halves are multiplied as halves.
+        monkeypatch.setattr(operators, "on_gpu", lambda: True)
+    lower = pairs(model(bundle_folder, precision), bundle_folder, table, rows)
+    difference = np.abs(lower - exact).max()
+    assert 1e-6 < difference < LARGEST_CHANGE[precision] * (1 if device == "cpu" else 3)
+
+
+def test_a_wholly_padded_row_gives_a_number_in_half_precision(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operators, "on_gpu", lambda: True)
+    half, mask = model(bundle_folder, "float16"), mx.array([[1, 1, 1], [0, 0, 0]])
+    assert np.isfinite(np.array(half(mx.array([[101, 2353, 102], [101, 2353, 102]]), mask))).all()
+
+
+def test_float32_needs_no_measurement_and_all_else_does(bundle_folder: Path) -> None:
+    assert Predictor.load(bundle_folder).backend.precision == "float32"
+    for precision in PRECISIONS[1:]:
+        with pytest.raises(
+            BundleError, match=rf"precisions\.json: {precision} was not measured on \w+: python -m training"
+        ):
+            Predictor.load(bundle_folder, precision=precision)
+
+
+def test_what_was_measured_elsewhere_or_refused_is_not_served() -> None:
+    kept = Precisions((MEASURED,))
+    assert kept.refusal("int8", "cpu") is None
+    assert kept.refusal("float32", "cuda") is None
+    assert "int8 was not measured on cuda" in str(kept.refusal("int8", "cuda"))
+    assert "float16 was not measured on cpu" in str(kept.refusal("float16", "cpu"))
+    bad = msgspec.structs.replace(MEASURED, calibration_error=msgspec.structs.replace(GOOD, high=0.0051))
+    refusal = Precisions((bad,)).refusal("int8", "cpu")
+    assert refusal == (
+        "int8 was measured on cpu and refused: calibration error is worse by 0.0010 ± 0.0010 on 600 rows; the end of "
+        "the 95 % interval, 0.0051, is past the margin of 0.005"
+    )
+
+
+@pytest.mark.parametrize("high", [0.006, float("nan"), float("inf")])
+def test_a_log_loss_past_its_margin_or_no_number_is_refused(high: float) -> None:
+    one = msgspec.structs.replace(MEASURED, log_loss=msgspec.structs.replace(GOOD, high=high))
+    assert "log loss is worse by 0.0010" in str(one.refusal)
+    exactly = msgspec.structs.replace(MEASURED, log_loss=msgspec.structs.replace(GOOD, high=0.005))
+    assert exactly.refusal is None
+
+
+def test_a_new_measurement_takes_the_place_of_the_old_one() -> None:
+    again, other = msgspec.structs.replace(MEASURED, rows=700), msgspec.structs.replace(MEASURED, device="metal")
+    assert Precisions((MEASURED, other)).with_measured(again).measured == (other, again)

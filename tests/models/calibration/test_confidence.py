@@ -1,0 +1,368 @@
+"""Each diagnostic's guarantee by simulation, and against brute force."""
+
+import math
+import random
+import re
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.calibration.confidence import (
+    BLOCK,
+    CalibrationRecord,
+    ConformalSets,
+    Typicality,
+    diagnose,
+    entropy_bits,
+    input_bins,
+)  # fmt: skip
+from models.calibration.logit import logit, sigmoid
+from models.calibration.maps import CalibrationMap, PriorShift, Temperature
+from models.passenger import INPUT_BINS, Passenger
+from models.reference import MOST_ROWS, bin_names, build_reference
+from training.calibrate.calibrate import (
+    fit_record,
+    fit_sets,
+    fit_temperature,
+    fit_typicality,
+    fit_venn_abers,
+    log_losses,
+)
+from training.data.table import Table
+
+SMALL_ROW = st.tuples(*(st.integers(0, min(1, len(bin_names(bins)) - 1)) for bins in INPUT_BINS))
+
+
+@pytest.fixture(scope="module")
+def record(table: Table) -> CalibrationRecord:
+    rows = slice(300)
+    z = np.random.default_rng(0).normal(size=300) + 2.0 * (table.labels[rows] - 0.5)
+    return fit_record(z, table.labels[rows], table.passengers[rows], inverse=None, coverage=0.9, seed=0)
+
+
+@pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
+def test_sets_cover_each_class_on_fresh_rows(coverage: float) -> None:
+    rng = np.random.default_rng(1)
+    held: list[list[float]] = [[], []]
+    for _ in range(300):
+        z = rng.normal(-0.5, 1.5, 700)
+        p, y = sigmoid(1.7 * z), (rng.random(700) < sigmoid(z)).astype(int)
+        sets = fit_sets(p[:500], y[:500], coverage).sets(p[500:])
+        for label in (0, 1):
+            held[label] += sets[y[500:] == label, label].tolist()
+    for label in (0, 1):
+        assert np.mean(held[label]) == pytest.approx(coverage, abs=0.012)
+
+
+@pytest.mark.parametrize("rows", [40, 300])
+def test_venn_abers_is_calibrated_by_the_end_that_the_label_picks(rows: int) -> None:
+    """P(y = 1 | p_y) = p_y at any number of rows, here in fifths of p_y, for a score that is far from calibrated."""
+    rng, repeats = np.random.default_rng(3), 1200 if rows == 40 else 250
+    sums, low = np.zeros((repeats, 5)), np.zeros(repeats)
+    for repeat in range(repeats):
+        z = rng.normal(-0.5, 1.5, rows + 60)
+        y = (rng.random(rows + 60) < sigmoid(z)).astype(int)
+        p0, p1 = fit_venn_abers(3 * z[:rows] + 4, y[:rows]).interval(3 * z[rows:] + 4)
+        picked, new = np.where(y[rows:] == 1, p1, p0), y[rows:]
+        sums[repeat] = np.bincount(np.minimum((picked * 5).astype(int), 4), weights=new - picked, minlength=5)
+        low[repeat] = (new - p0).mean()
+    error = sums.std(axis=0, ddof=1) / math.sqrt(repeats)
+    assert (np.abs(sums.mean(axis=0)) < 4 * error).all()
+    # The lower end alone is no calibrated probability: the check above could have failed.
+    assert low.mean() > 4 * low.std(ddof=1) / math.sqrt(repeats)
+
+
+def test_too_few_rows_of_a_class_give_a_set_that_always_holds_it() -> None:
+    sets = fit_sets(np.array([0.1, 0.2, 0.9]), np.array([0, 0, 1]), 0.9)
+    assert sets.sets(np.array([0.001, 0.999]))[:, 1].all()
+
+
+def test_typicality_equals_brute_force(table: Table) -> None:
+    bag = input_bins(table.passengers[:80])
+    typicality = fit_typicality(table.passengers[:80])
+    fresh = input_bins(table.passengers[80:120])
+    for row, found in zip(fresh, typicality.p_values(fresh), strict=True):
+        whole = np.vstack([bag, row])
+        scores = np.zeros(len(whole))
+        for column in whole.T:
+            scores -= np.log(np.array([(column == one).mean() for one in column]))
+        assert found == pytest.approx((scores >= scores[-1] - 1e-9).sum() / len(whole))
+
+
+@given(bag=st.lists(SMALL_ROW, min_size=1, max_size=6), row=SMALL_ROW)
+def test_typicality_equals_brute_force_where_bins_are_shared_by_one_or_none(
+    bag: list[tuple[int, ...]], row: tuple[int, ...]
+) -> None:
+    patterns = sorted(set(bag))
+    found = Typicality(tuple(patterns), tuple(bag.count(one) for one in patterns)).p_values(np.array([row]))[0]
+    whole = [*bag, row]
+    scores = [
+        -sum(math.log(sum(other[field] == value for other in whole)) for field, value in enumerate(one))
+        for one in whole
+    ]  # fmt: skip
+    assert found == sum(one >= scores[-1] - 1e-9 for one in scores) / len(whole)
+
+
+def test_typicality_of_fresh_rows_is_a_p_value(table: Table) -> None:
+    rows = input_bins(table.passengers)
+    rng, found = np.random.default_rng(2), []
+    for _ in range(40):
+        order = rng.permutation(len(rows))
+        patterns, weights = np.unique(rows[order[:700]], axis=0, return_counts=True)
+        bag = Typicality(tuple(map(tuple, patterns.tolist())), tuple(weights.tolist()))
+        found.append(bag.p_values(rows[order[700:]]))
+    p = np.concatenate(found)
+    for level in (0.05, 0.1, 0.3, 0.6):
+        # Super-uniform, within four standard errors of the 891 rows' own sampling.
+        assert (p <= level).mean() <= level + 4 * math.sqrt(level * (1 - level) / len(rows))
+
+
+def test_typicality_of_each_row_among_the_others_is_super_uniform_without_any_tolerance(table: Table) -> None:
+    """The p-value of a row is its rank in the bag of all, so the guarantee holds for a whole table exactly."""
+    rows = input_bins(table.passengers[:200])
+    p = np.empty(len(rows))
+    for row in range(len(rows)):
+        patterns, weights = np.unique(np.delete(rows, row, axis=0), axis=0, return_counts=True)
+        bag = Typicality(tuple(map(tuple, patterns.tolist())), tuple(weights.tolist()))
+        p[row] = bag.p_values(rows[row : row + 1])[0]
+    for level in np.unique(p):
+        assert (p <= level).sum() <= level * len(rows) + 1e-9
+    assert (p <= 0.1).mean() > 0.05, "and it is not so by always saying 1"
+
+
+def test_an_odd_passenger_is_untypical(record: CalibrationRecord, table: Table) -> None:
+    odd = Passenger(pclass=1, sex="male", age=1, sibsp=8, parch=9, fare=900, embarked="Q")
+    common = Passenger(pclass=3, sex="male", name="A, Mr. B", age=28, fare=7.5, ticket="1", embarked="S")
+    low, high = record.typicality.p_values(input_bins([odd, common]))
+    assert low < 0.01
+    assert high > 0.5
+
+
+def test_diagnose_is_consistent(record: CalibrationRecord, table: Table) -> None:
+    z = np.linspace(-6, 6, 50)
+    passengers = table.passengers[:50]
+    reference = build_reference(sigmoid(z), passengers)
+    probabilities, confidences = diagnose(record, reference, z, passengers)
+    for row, (p, one) in enumerate(zip(probabilities, confidences, strict=True)):
+        assert one.interval[0] <= p <= one.interval[1]
+        assert one.calibration[0].step == "model"
+        assert one.calibration[0].probability == one.uncalibrated_probability == sigmoid(z[row])
+        assert one.calibration[-1].probability == p
+        assert one.margin == pytest.approx(abs(2 * p - 1))
+        assert one.entropy_bits == pytest.approx(-p * np.log2(p) - (1 - p) * np.log2(1 - p))
+        assert one.abstain == (len(one.prediction_set) != 1)
+        assert one.coverage == 0.9
+        (p0,), (p1,) = record.venn_abers.interval(z[row : row + 1])
+        assert one.interval == (min(p0, p), max(p1, p))
+        assert one.typicality == record.typicality.p_values(input_bins(passengers[row : row + 1]))[0]
+        held = record.conformal.sets(probabilities[row : row + 1])[0]
+        assert one.prediction_set == tuple(
+            name for name, inside in zip(("died", "survived"), held, strict=True) if inside
+        )
+        assert one.warnings == reference.warnings(passengers[row])
+    alone = diagnose(record, reference, z[7:8], passengers[7:8])
+    assert alone[1][0] == confidences[7]
+
+
+def test_entropy_at_the_edges() -> None:
+    assert entropy_bits(0.5) == pytest.approx(1.0)
+    assert 0 <= entropy_bits(1e-300) < 1e-290
+
+
+def test_the_record_survives_json(record: CalibrationRecord) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(record), type=CalibrationRecord) == record
+
+
+SIZES = [len(bin_names(bins)) for bins in INPUT_BINS]
+FIRST, LAST = (0,) * len(SIZES), tuple(size - 1 for size in SIZES)
+LENGTHS = "patterns and weights must be of equal length, and at least one"
+WEIGHTS = f"weights must be from 1 to {MOST_ROWS}"
+OUTSIDE = "a bin number is outside its field's bins"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "weights", "message"),
+    [
+        ((), (), LENGTHS), ((FIRST,), (1, 1), LENGTHS), ((FIRST, LAST), (1,), LENGTHS),
+        ((FIRST, LAST), (1, 0), WEIGHTS), ((FIRST, LAST), (MOST_ROWS + 1, 1), WEIGHTS),
+        ((FIRST[1:],), (1,), f"a pattern must hold {len(SIZES)} bin numbers"),
+        ((FIRST, (*FIRST, 0)), (1, 1), f"a pattern must hold {len(SIZES)} bin numbers"),
+        (((*LAST[:-1], SIZES[-1]),), (1,), OUTSIDE), (((-1, *LAST[1:]),), (1,), OUTSIDE),
+    ],
+)  # fmt: skip
+def test_a_bag_that_is_none_is_refused(
+    patterns: tuple[tuple[int, ...], ...], weights: tuple[int, ...], message: str
+) -> None:
+    assert Typicality((FIRST, LAST), (1, MOST_ROWS)).weights == (1, MOST_ROWS)
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Typicality(patterns, weights)
+
+
+@pytest.mark.parametrize(
+    ("coverage", "died", "survived"),
+    [(0.0, 0.5, 0.5), (1.0, 0.5, 0.5), (0.9, -0.1, 0.5), (0.9, 1.1, 0.5), (0.9, 0.5, -0.1), (0.9, 0.5, 1.1)],
+)
+def test_thresholds_that_are_none_are_refused(coverage: float, died: float, survived: float) -> None:
+    assert ConformalSets(coverage=0.9, died=0, survived=1).sets(np.array([0.5])).tolist() == [[False, True]]
+    assert ConformalSets(coverage=0.9, died=1, survived=0).sets(np.array([0.5])).tolist() == [[True, False]]
+    with pytest.raises(ValueError, match=r"^coverage must be inside \(0, 1\) and thresholds in \[0, 1\]$"):
+        ConformalSets(coverage=coverage, died=died, survived=survived)
+
+
+def test_a_class_whose_score_is_at_its_threshold_is_in_the_set() -> None:
+    sets = ConformalSets(coverage=0.9, died=0.25, survived=0.5)
+    found = sets.sets(np.array([0.25, 0.2500001, 0.4999999, 0.5, 0.75])).tolist()
+    assert found == [[True, False], [False, False], [False, False], [False, True], [False, True]]
+
+
+def test_rows_of_several_blocks_are_those_of_one_by_one(table: Table) -> None:
+    typicality, rows = fit_typicality(table.passengers[:400]), input_bins(table.passengers[:150])
+    few = typicality.p_values(rows)
+    assert len(np.unique(few)) > 50
+    times = BLOCK // (len(typicality.patterns) * rows.shape[1]) // len(rows) + 2
+    assert typicality.p_values(np.tile(rows, (times, 1))).tolist() == few.tolist() * times
+    assert typicality.p_values(rows[:0]).shape == (0,)
+    assert input_bins([]).shape == (0, len(SIZES))
+
+
+BAGS = st.lists(st.tuples(*(st.integers(0, size - 1) for size in SIZES)), min_size=1, max_size=12)
+
+
+@given(BAGS, BAGS, st.integers(1, 5))
+def test_a_row_in_the_bag_twice_is_two_rows(
+    bag: list[tuple[int, ...]], fresh: list[tuple[int, ...]], times: int
+) -> None:
+    ones = Typicality(tuple(bag) * times, (1,) * len(bag) * times)
+    many = Typicality(tuple(bag), (times,) * len(bag))
+    found = many.p_values(np.array(fresh))
+    assert found.tolist() == ones.p_values(np.array(fresh)).tolist()
+    rows = len(bag) * times
+    assert ((found >= 1 / (rows + 1) - 1e-12) & (found <= 1)).all()
+    # A rank among the bag and itself.
+    assert found * (rows + 1) == pytest.approx((found * (rows + 1)).round())
+
+
+@given(st.lists(st.floats(-30, 30), min_size=1, max_size=10), st.floats(0.05, 0.95), st.randoms(use_true_random=False))
+def test_any_logits_have_diagnostics_that_agree(
+    record: CalibrationRecord, table: Table, logits: list[float], target: float, rng: random.Random
+) -> None:
+    passengers = rng.sample(table.passengers, len(logits))
+    shifted = msgspec.structs.replace(record, map=record.map.shifted(PriorShift(training=0.384, target=target)))
+    reference = build_reference(np.full(60, 0.5), table.passengers[:60])
+    for one in (record, shifted):
+        p, told = diagnose(one, reference, np.array(logits), passengers)
+        assert ((p > 0) & (p < 1)).all()
+        for probability, confidence, passenger in zip(p.tolist(), told, passengers, strict=True):
+            low, high = confidence.interval
+            assert 0 <= low <= probability <= high <= 1
+            assert confidence.prediction_set in ((), ("died",), ("survived",), ("died", "survived"))
+            assert confidence.abstain == (len(confidence.prediction_set) != 1)
+            assert 0 <= confidence.entropy_bits <= 1 + 1e-12
+            assert confidence.margin == pytest.approx(abs(probability - (1 - probability)))
+            assert confidence.warnings == reference.warnings(passenger)
+            assert [step.step for step in confidence.calibration[1:]] == [
+                step.__struct_config__.tag for step in one.map.steps
+            ]
+
+
+def drawn(rng: np.random.Generator, rows: int, prevalence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and labels of a population: whoever survived, or died, looks the same at any prevalence."""
+    y = (rng.random(rows) < prevalence).astype(int)
+    return np.where(y == 1, rng.normal(1.0, 1.5, rows), rng.normal(-1.0, 1.5, rows)), y
+
+
+@pytest.mark.parametrize("target", [0.08, 0.384, 0.75])
+def test_the_shift_is_right_on_rows_resampled_to_another_prevalence(target: float) -> None:
+    rng = np.random.default_rng(5)
+    z, y = drawn(rng, 100_000, 0.384)
+    right = 2 / 1.5**2 * z + math.log(0.384 / 0.616)
+    plain = CalibrationMap((fit_temperature(3 * right, y),))
+    shifted = plain.shifted(PriorShift(training=float(y.mean()), target=target))
+    pool, labels = drawn(rng, 50_000, 0.384)
+    n = 30_000
+    survived = rng.binomial(n, target)
+    rows = np.concatenate(
+        [rng.choice(np.flatnonzero(labels == 1), survived), rng.choice(np.flatnonzero(labels == 0), n - survived)]
+    )
+    known, labels = 2 / 1.5**2 * pool[rows] + logit(np.array(target)), labels[rows]
+    p = shifted.probabilities(3 * (2 / 1.5**2 * pool[rows] + math.log(0.384 / 0.616)))
+    error = (labels - p).std() / math.sqrt(n)
+    assert (labels - p).mean() == pytest.approx(0, abs=4 * error)
+    excess = log_losses(p, labels) - log_losses(sigmoid(known), labels)
+    assert abs(excess.mean()) < 4 * excess.std() / math.sqrt(n) + 2e-4
+    for low, high in ((0, 0.1), (0.1, 0.3), (0.3, 0.7), (0.7, 1)):
+        inside = (p >= low) & (p < high)
+        spread = math.sqrt((p[inside] * (1 - p[inside])).mean() / inside.sum())
+        assert (labels - p)[inside].mean() == pytest.approx(0, abs=4 * spread + 0.01)
+    if target != 0.384:
+        wrong = plain.probabilities(3 * (2 / 1.5**2 * pool[rows] + math.log(0.384 / 0.616)))
+        assert abs((labels - wrong).mean()) > 20 * error
+        assert log_losses(wrong, labels).mean() > log_losses(p, labels).mean() + 0.02
+
+
+@pytest.mark.parametrize("target", [0.1, 0.8])
+def test_sets_cover_each_class_and_intervals_hold_the_rate_at_another_prevalence(table: Table, target: float) -> None:
+    rng = np.random.default_rng(6)
+    passengers = table.passengers[:300]
+    held: list[list[bool]] = [[], []]
+    gaps = []
+    for _ in range(60):
+        z, y = drawn(rng, 300, 0.4)
+        sets = fit_sets(sigmoid(z), y, 0.9)
+        map_ = CalibrationMap((Temperature(1.0), PriorShift(training=0.4, target=target)))
+        record = CalibrationRecord(
+            rows=300, map=map_, candidates=(), venn_abers=fit_venn_abers(z, y), conformal=sets,
+            typicality=fit_typicality(passengers),
+        )  # fmt: skip
+        new, labels = drawn(rng, 300, target)
+        p, found = diagnose(record, build_reference(sigmoid(new), passengers), new, passengers)
+        for label, name in enumerate(("died", "survived")):
+            held[label] += [name in one.prediction_set for one, y in zip(found, labels, strict=True) if y == label]
+        low, high = np.array([one.interval for one in found]).T
+        assert ((low <= p) & (p <= high)).all()
+        gaps.append([(labels - low).mean(), (high - labels).mean()])
+    for label in (0, 1):
+        assert np.mean(held[label]) == pytest.approx(0.9, abs=0.015)
+    mean, error = np.mean(gaps, axis=0), np.std(gaps, axis=0, ddof=1) / math.sqrt(len(gaps))
+    assert (mean > -4 * error).all()
+
+
+def test_a_shift_moves_probability_and_interval_but_not_sets_or_typicality(
+    record: CalibrationRecord, table: Table
+) -> None:
+    z, passengers = np.linspace(-6, 6, 80), table.passengers[:80]
+    reference = build_reference(sigmoid(z), passengers)
+    shift = PriorShift(training=0.384, target=0.1)
+    shifted = msgspec.structs.replace(record, map=record.map.shifted(shift))
+    (p, plain), (q, moved) = diagnose(record, reference, z, passengers), diagnose(shifted, reference, z, passengers)
+    assert logit(q) == pytest.approx(logit(p) + shift.shift)
+    for one, other, probability in zip(plain, moved, q.tolist(), strict=True):
+        assert [step.step for step in other.calibration] == [*(step.step for step in one.calibration), "prior_shift"]
+        assert other.calibration[:-1] == one.calibration
+        assert other.calibration[-1].probability == probability
+        assert other.interval == pytest.approx(shift.probabilities(np.array(one.interval)).tolist(), abs=1e-12)
+        assert other.interval[0] <= probability <= other.interval[1]
+        assert (other.prediction_set, other.abstain) == (one.prediction_set, one.abstain)
+        assert other.typicality == one.typicality
+        assert other.margin == pytest.approx(abs(2 * probability - 1))
+
+
+def test_a_calibration_file_of_the_first_version_is_read(record: CalibrationRecord) -> None:
+    content = {
+        "rows": 3,
+        "map": {"steps": [
+            {"step": "focal_inverse", "gamma": 2.0, "smoothing": 0.1, "alpha_died": 0.38, "alpha_survived": 0.62},
+            {"step": "temperature", "temperature": 1.2},
+        ]},
+        "candidates": [{"name": "focal_inverse+temperature", "parameters": 1, "log_loss": 0.42, "worse_by": 0.0,
+                        "standard_error": 0.0, "chosen": True}],
+        "venn_abers": {"scores": [0.5], "p0": [0.0, 0.1, 0.2], "p1": [0.5, 0.6, 1.0]},
+        "conformal": {"coverage": 0.9, "died": 0.49, "survived": 0.85},
+        "typicality": msgspec.to_builtins(record.typicality),
+    }  # fmt: skip
+    read = msgspec.json.decode(msgspec.json.encode(content), type=CalibrationRecord)
+    assert [name for name, _ in read.map.trace(np.zeros(1))] == ["model", "focal_inverse", "temperature"]
+    assert read.map_rule == "least"

@@ -1,0 +1,430 @@
+"""The drift streams, their alarms and their saved state; over the 891 passengers with a made-up model of the sexes."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from litestar.testing import TestClient
+
+from models.bundle.bundle import Bundle
+from models.calibration.confidence import CalibrationStep, Confidence
+from models.calibration.maps import CalibrationMap, PriorShift
+from models.passenger import Passenger
+from models.predictor import Prediction
+from models.reference import build_reference
+from service.app import create_app
+from service.drift import report as diagnosis
+from service.drift.monitor import BLOCK_ROWS, STREAMS, TRACE_POINTS, Drift
+from service.drift.saved_state import StateError, StateFile
+from service.settings import Settings
+from tests.service.inference.test_batcher import wait_until
+from tests.service.test_app import Deterministic, problem, samples
+from training.data.table import Table
+
+Pool = list[tuple[Passenger, Prediction]]
+
+
+def prediction(p: float, unshifted: float | None = None) -> Prediction:
+    steps = tuple(CalibrationStep(name, q) for name, q in (("model", p), ("identity", unshifted or p), ("last", p)))
+    return Prediction(p >= 0.5, p, msgspec.convert(
+        {**dict.fromkeys(("coverage", "margin", "entropy_bits", "typicality", "uncalibrated_probability"), 0.5),
+         "interval": (p, p), "prediction_set": (), "abstain": True, "calibration": steps, "warnings": ()},
+        Confidence, from_attributes=True,
+    ))  # fmt: skip
+
+
+def probability(passenger: Passenger) -> float:
+    logit = 2.0 * (passenger.sex == "female") - 0.9 * passenger.pclass + 0.6 - 0.01 * (passenger.age or 30)
+    return float(1 / (1 + np.exp(-logit)))
+
+
+@pytest.fixture(scope="module")
+def pool(table: Table) -> Pool:
+    return [(one, prediction(probability(one))) for one in table.passengers]
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle: Bundle, pool: Pool) -> Bundle:
+    reference = build_reference(np.array([answer.probability for _, answer in pool]), [one for one, _ in pool])
+    return msgspec.structs.replace(tiny_bundle, reference=reference)
+
+
+def make(bundle: Bundle, seed: int = 0, run_length: float = 1e7, dead_band: float = 0.05) -> Drift:
+    return Drift(bundle, run_length, dead_band, np.random.default_rng(seed))
+
+
+def feed(drift: Drift, rows: Pool, count: int, seed: int) -> None:
+    """``count`` rows drawn from ``rows`` with replacement."""
+    chosen = np.random.default_rng(seed).integers(0, len(rows), count)
+    drift.predicted([rows[one][0] for one in chosen], [rows[one][1] for one in chosen])
+    drift.catch_up()
+
+
+def third_class_men(pool: Pool) -> Pool:
+    return [row for row in pool if row[0].pclass == 3 and row[0].sex == "male"]
+
+
+def swapped_sexes(pool: Pool) -> Pool:
+    """As many men as there were women, and as many women as there were men."""
+    men, women = ([row for row in pool if row[0].sex == sex] for sex in ("male", "female"))
+    rng = np.random.default_rng(9)
+    return [men[one] for one in rng.integers(0, len(men), 20 * len(women))] + [
+        women[one] for one in rng.integers(0, len(women), 20 * len(men))
+    ]
+
+
+def other_currency(pool: Pool) -> Pool:
+    return [
+        (msgspec.structs.replace(one, fare=min(1000.0, 4 * one.fare) if one.fare is not None else None), answer)
+        for one, answer in pool
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "within", "field"),
+    [
+        (third_class_men, 100, {"pclass", "sex"}),
+        (swapped_sexes, 300, {"sex"}),
+        (other_currency, 500, {"fare"}),
+    ],
+)
+def test_a_change_is_seen_soon(
+    bundle: Bundle, pool: Pool, change: Callable[[Pool], Pool], within: int, field: set[str]
+) -> None:
+    at, fields = [], set()
+    for seed in range(7):
+        drift = make(bundle, seed)
+        feed(drift, change(pool), 2 * within, seed + 100)
+        at.append(min((latch.at for latch in drift.alarms.values()), default=10**9))
+        fields |= {latch.field for stream, latch in drift.alarms.items() if stream == "input"}
+    assert np.median(at) <= within
+    assert fields <= field
+
+
+def test_rows_like_the_reference_raise_no_alarm(bundle: Bundle, pool: Pool) -> None:
+    drift = make(bundle)
+    feed(drift, pool, 20_000, seed=1)
+    assert not drift.alarms
+    assert drift.seen == {"prediction": 20_000, "input": 20_000, "calibration": 0}
+
+
+@pytest.mark.slow
+def test_a_million_rows_like_the_reference_raise_no_alarm(bundle: Bundle, pool: Pool) -> None:
+    drift = make(bundle, seed=1)
+    for seed in range(100):
+        feed(drift, pool, 10_000, seed)
+    assert not drift.alarms
+
+
+def test_an_alarm_stays_until_it_is_acknowledged(bundle: Bundle, pool: Pool) -> None:
+    drift = make(bundle)
+    feed(drift, third_class_men(pool), 200, seed=2)
+    first = dict(drift.alarms)
+    assert set(first) == {"prediction", "input"}
+    feed(drift, pool, 2000, seed=3)
+    assert drift.alarms == first
+    drift.acknowledge("input")
+    assert set(drift.alarms) == {"prediction"}
+    assert drift.log_evidence("input") == 0 < drift.log_evidence("prediction")
+
+
+def test_a_test_begins_again_from_the_reference_or_from_the_recent_rows(bundle: Bundle, pool: Pool) -> None:
+    men = third_class_men(pool)
+    again = {}
+    for begin in ("reference", "recent"):
+        drift = make(bundle)
+        # So many that what came before the change is no longer recent.
+        feed(drift, pool, 1000, seed=4)
+        for seed in range(12):
+            feed(drift, men, 1000, seed)
+        for stream in STREAMS:
+            drift.acknowledge(stream, begin)
+        feed(drift, men, 5000, seed=5)
+        again[begin] = dict(drift.alarms)
+    assert again["reference"]["input"].at < 13_100
+    assert not again["recent"]
+
+
+def test_how_predictions_are_cut_into_requests_changes_nothing(bundle: Bundle, pool: Pool) -> None:
+    one, many = make(bundle), make(bundle)
+    passengers, answers = [row[0] for row in pool], [row[1] for row in pool]
+    one.predicted(passengers, answers)
+    for row in pool:
+        many.predicted([row[0]], [row[1]])
+    assert one.snapshot() == many.snapshot()
+
+
+def test_outcomes_that_contradict_the_probabilities_raise_an_alarm(bundle: Bundle) -> None:
+    rng, drift, true = np.random.default_rng(6), make(bundle), make(bundle)
+    p = rng.uniform(0.05, 0.95, 3000)
+    true.outcomes(zip(p.tolist(), (rng.random(3000) < p).tolist(), strict=True))
+    drift.outcomes(zip(p.tolist(), (rng.random(3000) < np.clip(p + 0.25, 0, 1)).tolist(), strict=True))
+    assert not true.alarms
+    assert drift.alarms["calibration"].at < 600
+    assert drift.seen["calibration"] == 3000
+    assert diagnosis.report(drift).causes[2].found is True
+    drift.acknowledge("calibration")
+    assert not drift.alarms
+
+
+def test_a_restart_goes_on_exactly(bundle: Bundle, pool: Pool) -> None:
+    drift, twin = make(bundle, seed=1), make(bundle, seed=2)
+    feed(drift, third_class_men(pool), 777, seed=7)
+    drift.outcomes([(0.3, True), (0.8, False)])
+    twin.restore(drift.snapshot())
+    for one in (drift, twin):
+        feed(one, pool, 500, seed=8)
+        one.outcomes([(0.5, True)])
+    assert twin.snapshot() == drift.snapshot()
+    assert [twin.log_evidence(stream) for stream in STREAMS] == [drift.log_evidence(stream) for stream in STREAMS]
+
+
+def test_a_state_that_is_not_ours_is_refused_and_nothing_taken_over(bundle: Bundle, pool: Pool) -> None:
+    drift = make(bundle)
+    feed(drift, pool, 100, seed=9)
+    good = drift.snapshot()
+    fresh, before = make(bundle, seed=3), make(bundle, seed=3).snapshot()
+    broken: list[dict[str, Any]] = [
+        {"version": "ffffffffffff"}, {"format": 2}, {"sums": [[1.0]]}, {"sums": "x"}, {"marks": [["a"]]},
+        {"generator": {}}, {"seen": {"prediction": 3}}, {"unknown": 1}, {"calibration_sums": [[-1.0] * 5] * 6},
+        {"alarms": {"other": {"since": 1.0, "at": 1}}},
+    ]  # fmt: skip
+    contents = [msgspec.json.encode({**msgspec.json.decode(good), **one}) for one in broken]
+    for content in (b"", b"{", b"null", b"\xff" * 50, good[:-5], *contents):
+        with pytest.raises(StateError):
+            fresh.restore(content)
+        assert fresh.snapshot() == before
+
+
+def test_another_dead_band_begins_the_calibration_test_again(bundle: Bundle) -> None:
+    drift, other = make(bundle), make(bundle, dead_band=0.1)
+    drift.outcomes([(0.1, True)] * 50)
+    other.restore(drift.snapshot())
+    assert "calibration" in drift.alarms
+    assert not other.alarms
+    assert other.log_evidence("calibration") == 0
+    assert other.seen["calibration"] == 50
+
+
+def test_probabilities_are_compared_as_they_are_before_a_prior_shift(bundle: Bundle, pool: Pool) -> None:
+    mean = float(np.mean([answer.probability for _, answer in pool]))
+    shift = PriorShift(training=mean, target=0.05)
+    record = msgspec.structs.replace(bundle.record, map=CalibrationMap((shift,)))
+    drift = make(msgspec.structs.replace(bundle, record=record))
+    shifted = [
+        (one, prediction(float(shift.probabilities(np.array(answer.probability))), answer.probability))
+        for one, answer in pool
+    ]
+    feed(drift, shifted, 3000, seed=10)
+    assert not drift.alarms
+    estimates = diagnosis.report(drift).estimates
+    assert estimates is not None
+    assert estimates.expected_prevalence.value < 0.1
+    assert estimates.prior_shift_prevalence.value == pytest.approx(mean, abs=0.05)
+    assert estimates.baseline_prevalence == 0.05
+
+
+def test_other_bins_than_this_programs_are_refused(bundle: Bundle) -> None:
+    reference = msgspec.structs.replace(bundle.reference, inputs=bundle.reference.inputs[::-1])
+    with pytest.raises(ValueError, match="other bins"):
+        make(msgspec.structs.replace(bundle, reference=reference))
+
+
+def test_lately_is_one_to_two_blocks(bundle: Bundle, pool: Pool) -> None:
+    drift = make(bundle)
+    for seed in range(25):
+        feed(drift, pool, 1000, seed)
+        counts, rows, sums = drift.recent()
+        seen = 1000 * (seed + 1)
+        assert rows.sum() == counts[0].sum() == counts[3].sum() == min(seen, BLOCK_ROWS + seen % BLOCK_ROWS)
+        assert 0 < sums.sum() < rows.sum()
+    drift.acknowledge("input")
+    feed(drift, pool, 50, 99)
+    assert [row.sum() for row in drift.recent()[0][1:]] == [50] * 10
+
+
+def base_rate(pool: Pool, prevalence: float) -> Pool:
+    """Passengers weighted as if another share of them survived, each as its probability says."""
+    p = np.array([answer.probability for _, answer in pool])
+    weights = prevalence / p.mean() * p + (1 - prevalence) / (1 - p.mean()) * (1 - p)
+    return [pool[one] for one in np.random.default_rng(11).choice(len(pool), 50_000, p=weights / weights.sum())]
+
+
+def test_the_course_of_the_evidence_is_bounded_and_loses_no_peak(bundle: Bundle, pool: Pool) -> None:
+    drift = make(bundle)
+    feed(drift, third_class_men(pool), 300, seed=13)
+    feed(drift, pool, 20_000, seed=14)
+    trace = drift.traces["input"].points
+    rows, values = zip(*trace, strict=True)
+    assert TRACE_POINTS // 2 <= len(trace) <= TRACE_POINTS
+    assert list(rows) == sorted(rows)
+    assert rows[-1] == 20_300
+    assert values[-1] >= drift.evidence["input"]
+    # The alarm was early, and is there still.
+    assert max(values) >= drift.run_length
+    history = diagnosis.report(drift).streams[1].history
+    assert max(value for _, value in history) >= drift.threshold - 1e-3
+
+
+def test_outcomes_are_kept_by_tenth_also_over_a_restart(bundle: Bundle) -> None:
+    drift, twin, old = make(bundle), make(bundle), make(bundle)
+    drift.outcomes([(0.31, True), (0.39, False), (0.35, True), (0.9, True)])
+    content = drift.snapshot()
+    twin.restore(content)
+    for one in (drift, twin):
+        found = {tenth.bin: tenth for tenth in diagnosis.report(one).reliability if tenth.outcomes}
+        assert (found["0.3-0.4"].outcomes, found["0.3-0.4"].survived) == (3, 2)
+        assert found["0.3-0.4"].probability == pytest.approx(0.35)
+        assert list(found) == ["0.3-0.4", "0.9-1.0"]
+    # The state of a service that did not keep them is taken up all the same.
+    state = json.loads(content)
+    del state["outcome_tenths"]
+    old.restore(json.dumps(state).encode())
+    assert old.seen["calibration"] == 4
+    assert all(tenth.probability is None for tenth in diagnosis.report(old).reliability)
+
+
+def test_three_causes_are_told_apart(bundle: Bundle, pool: Pool) -> None:
+    p = np.array([answer.probability for _, answer in pool])
+    rate = msgspec.structs.replace(bundle.manifest.origin.data, rows=891, survived=round(891 * p.mean()))
+    origin = msgspec.structs.replace(bundle.manifest.origin, data=rate)
+    true = msgspec.structs.replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, origin=origin))
+
+    def causes(rows: Pool) -> tuple[bool | None, ...]:
+        drift = make(true)
+        feed(drift, rows, 4000, seed=12)
+        return tuple(one.found for one in diagnosis.report(drift).causes)
+
+    assert causes(pool) == (False, False, None)
+    assert causes(base_rate(pool, p.mean() + 0.25))[1:] == (True, None)
+    assert causes(third_class_men(pool)) == (True, False, None)
+    assert [one.found for one in diagnosis.report(make(true)).causes] == [None, None, None]
+
+
+def test_a_state_file_is_whole_and_held_by_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = StateFile(tmp_path / "state", "v"), StateFile(tmp_path / "state", "v")
+    assert first.open()
+    assert first.read() is None
+    assert not second.open()
+    assert "another process" in caplog.text
+    first.write(b"1")
+    first.write(b"22")
+    assert first.read() == b"22"
+    first.set_aside("broken")
+    assert (tmp_path / "state" / "drift-v.unusable").read_bytes() == b"22"
+    first.close()
+    assert second.open()
+    second.close()
+    (tmp_path / "file").write_bytes(b"")
+    assert not StateFile(tmp_path / "file" / "state", "v").open()
+    assert "is not kept" in caplog.text
+
+
+def app(bundle: Bundle, **settings: Any) -> TestClient[Any]:
+    made = create_app(Settings(timeout_seconds=5, **settings), lambda _: Deterministic(bundle))
+    return TestClient(made, raise_server_exceptions=False)
+
+
+@pytest.fixture
+def client(bundle: Bundle, tmp_path: Path) -> Iterator[TestClient[Any]]:
+    with app(bundle, state=str(tmp_path)) as client:
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+        yield client
+
+
+MEN = {"passengers": [{"pclass": 3, "sex": "male", "age": 22}] * 200}
+
+
+def gauges(client: TestClient[Any], name: str, bundle: Bundle) -> dict[str, float]:
+    found = samples(client)
+    return {
+        stream: found[f"evenkeel_drift_{name}", frozenset({("version", bundle.version), ("stream", stream)})]
+        for stream in STREAMS
+    }
+
+
+def test_gauges_exist_from_the_start_and_follow(client: TestClient[Any], bundle: Bundle) -> None:
+    assert gauges(client, "alarm", bundle) == gauges(client, "log_evidence", bundle) == dict.fromkeys(STREAMS, 0.0)
+    client.post("/v1/predict/batch", json=MEN)
+    assert gauges(client, "alarm", bundle) == {"prediction": 1, "input": 1, "calibration": 0}
+    assert gauges(client, "log_evidence", bundle)["input"] > np.log(1e7)
+
+
+def test_the_report_and_the_acknowledgement(client: TestClient[Any], bundle: Bundle) -> None:
+    quiet = client.get("/v1/drift").json()
+    assert quiet["summary"] == "no drift test alarms"
+    assert quiet["estimates"] is None
+    client.post("/v1/predict/batch", json=MEN)
+    body = client.get("/v1/drift").json()
+    assert (body["version"], body["run_length"]) == (bundle.version, 1e7)
+    assert body["summary"].startswith("the mix of passengers moved")
+    streams = {one["stream"]: one for one in body["streams"]}
+    assert streams["input"]["alarm"] is True
+    assert 0 < streams["input"]["at"] < 200
+    assert "one false alarm in about" in streams["input"]["summary"]
+    assert streams["input"]["days_to_false_alarm"] > 0
+    assert streams["calibration"]["since"] is None
+    sex = next(one for one in body["distributions"] if one["variable"] == "sex")
+    assert [one["bin"] for one in sex["bins"]] == ["male", "female", "unknown"]
+    assert [one["live"] for one in sex["bins"]] == [1, 0, 0]
+    assert sex["stability_index"] > sex["expected_stability_index"] > 0
+    answer = client.post("/v1/drift/acknowledge", json={"stream": "input", "begin": "recent"})
+    assert answer.status_code == 200
+    assert [one["alarm"] for one in answer.json()["streams"]] == [True, False, False]
+    answer = client.post("/v1/drift/acknowledge", json={})
+    assert not any(one["alarm"] for one in answer.json()["streams"])
+
+
+def test_a_wrong_acknowledgement_is_refused(client: TestClient[Any]) -> None:
+    for body in ({"stream": "inputs"}, {"streem": "input"}, {"begin": 1}, []):
+        problem(client.post("/v1/drift/acknowledge", json=body), 422)
+    problem(client.post("/v1/drift/acknowledge", content=b"{", headers={"Content-Type": "application/json"}), 400)
+    problem(client.post("/v1/drift/acknowledge"), 415)
+    problem(client.get("/v1/drift/acknowledge"), 405)
+
+
+def test_before_the_bundle_is_there() -> None:
+    def load(_: object) -> Deterministic:
+        raise ValueError("no bundle")
+
+    with TestClient(create_app(Settings(state=""), load)) as client:
+        wait_until(lambda: client.get("/health/ready").json()["detail"] == "no bundle")
+        problem(client.get("/v1/drift"), 503)
+        problem(client.post("/v1/drift/acknowledge", json={}), 503)
+
+
+def restarted(bundle: Bundle, folder: str) -> dict[str, Any]:
+    with app(bundle, state=folder) as client:
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+        found: dict[str, Any] = client.get("/v1/drift").json()
+        client.post("/v1/predict/batch", json=MEN)
+        return found
+
+
+def test_an_alarm_outlives_a_restart_but_not_another_version(
+    bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = str(tmp_path)
+    assert restarted(bundle, folder)["streams"][1]["alarm"] is False
+    again = restarted(bundle, folder)["streams"][1]
+    assert (again["alarm"], again["seen"]) == (True, 200)
+    other = msgspec.structs.replace(bundle, version="0123456789ab")
+    assert restarted(other, folder)["streams"][1]["seen"] == 0
+    assert restarted(bundle, folder)["streams"][1]["seen"] == 400
+    path = tmp_path / f"drift-{bundle.version}.json"
+    path.write_bytes(path.read_bytes()[:1000])
+    with caplog.at_level(logging.WARNING):
+        assert restarted(bundle, folder)["streams"][1]["seen"] == 0
+    assert "is not used" in caplog.text
+    assert path.with_suffix(".unusable").exists()
+
+
+def test_no_folder_keeps_nothing(bundle: Bundle, tmp_path: Path) -> None:
+    assert restarted(bundle, "")["streams"][1]["seen"] == 0
+    assert restarted(bundle, "")["streams"][1]["seen"] == 0
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,182 @@
+"""The decision: what passes, what is named, what is refused before any test, and the command from end to end."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from models.bundle.bundle import Bundle, write_bundle
+from models.calibration.logit import sigmoid
+from tests.conftest import TITANIC
+from tests.tiny import ORIGIN, Contents
+from tests.training.commands import run
+from training.data.table import DataError, Table
+from training.promote.promotion import Criterion, Limits, Trial, judge, promotion, promotion_path, unseen
+from training.promote.table import verdict
+
+ROWS = 900
+LIMITS = Limits()
+EVEN = np.full((21, 2), 1e-3)
+
+
+def trial(shift: np.ndarray | float = 0.0, *, seconds: np.ndarray = EVEN, seed: int = 0) -> Trial:
+    """The current model knows the true rates but for a little noise; the candidate's logits are off by ``shift``."""
+    rng = np.random.default_rng(seed)
+    z = 1.6 * rng.normal(size=ROWS) - 0.5
+    labels = (rng.random(ROWS) < sigmoid(z)).astype(int)
+    groups = {
+        ("sex", "female"): np.arange(300), ("sex", "male"): np.arange(300, 880), ("class", "rare"): np.arange(880, ROWS)
+    }  # fmt: skip
+    return Trial(labels, sigmoid(z + shift), sigmoid(z + 0.1 * rng.normal(size=ROWS)), np.arange(ROWS), groups, seconds)
+
+
+def verdicts(found: tuple[Criterion, ...]) -> dict[str, str]:
+    return {one.name: one.verdict for one in found}
+
+
+def test_a_good_candidate_passes_everything_that_can_be_tested() -> None:
+    assert verdicts(judge(trial(), LIMITS, 0)) == {
+        "log loss": "passed", "calibration error": "passed", "log loss, female": "passed",
+        "log loss, male": "passed", "log loss, rare": "too few rows", "milliseconds per row": "passed",
+    }  # fmt: skip
+
+
+def test_harm_to_a_subgroup_alone_refuses() -> None:
+    found = judge(trial(np.where(np.arange(ROWS) < 300, 1.5, 0.0)), Limits(log_loss=0.9, calibration=0.4), 0)
+    assert verdicts(found)["log loss, female"] == "worse"
+    assert verdicts(found)["log loss, male"] == "passed"
+
+
+def test_a_slower_and_a_miscalibrated_one_are_refused() -> None:
+    rng = np.random.default_rng(1)
+    slow = np.column_stack([1.5e-3 * rng.uniform(0.9, 1.1, 21), 1e-3 * rng.uniform(0.9, 1.1, 21)])
+    assert verdicts(judge(trial(seconds=slow), LIMITS, 0))["milliseconds per row"] == "not shown"
+    assert verdicts(judge(trial(1.2), LIMITS, 0))["calibration error"] == "not shown"
+    # Over one that is as far off it is no worse.
+    off = trial(1.2)
+    alike = Trial(off.labels, off.candidate, off.candidate, off.parties, off.groups, EVEN)
+    assert verdicts(judge(alike, Limits(calibration=0.15), 0))["calibration error"] == "passed"
+
+
+def test_a_margin_of_zero_asks_for_a_better_one() -> None:
+    assert verdicts(judge(trial(), Limits(log_loss=0), 0))["log loss"] == "not shown"
+    worse_now = trial()
+    better = Trial(
+        worse_now.labels, worse_now.current, sigmoid(1.2 * np.random.default_rng(2).normal(size=ROWS)),
+        worse_now.parties, worse_now.groups, EVEN,
+    )  # fmt: skip
+    assert verdicts(judge(better, Limits(log_loss=0), 0))["log loss"] == "passed"
+
+
+def test_rows_needed_are_about_enough() -> None:
+    one = trial(0.15 * np.random.default_rng(3).normal(size=ROWS))
+    known = judge(one, LIMITS, 0)[0]
+    limit = (known.difference + known.bound) / 2
+    found = judge(one, Limits(log_loss=limit), 0)[0]
+    assert found.verdict == "not shown"
+    # Half as wide a bound takes four times the rows.
+    assert found.rows_needed == pytest.approx(4 * ROWS, abs=1)
+
+
+def test_a_wrong_promotion_is_no_likelier_for_many_criteria() -> None:
+    """At the limit by log loss alone, and with subgroups that are tested too: refused all the same."""
+    rng, promoted, samples = np.random.default_rng(4), 0, 400
+    for seed in range(samples):
+        one = trial(0.567, seed=seed)  # Costs 0.02 nats of the true rates' log loss, as the next lines hold.
+        promoted += all(found.verdict != "not shown" and found.verdict != "worse" for found in judge(one, LIMITS, 0))
+    z = 1.6 * rng.normal(size=200_000) - 0.5
+    eta, ours, theirs = sigmoid(z), sigmoid(z + 0.567), sigmoid(z + 0.1 * rng.normal(size=len(z)))
+    excess = -(eta * np.log(ours / theirs) + (1 - eta) * (np.log1p(-ours) - np.log1p(-theirs))).mean()
+    assert excess >= LIMITS.log_loss
+    assert promoted / samples <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / samples)
+
+
+def test_training_rows_are_refused_by_table_and_by_name(tiny_bundle: Bundle, table: Table) -> None:
+    with pytest.raises(DataError, match="of 20 rows were training rows of the current bundle, by ticket and name"):
+        unseen(Table(table.passengers[:20], table.labels[:20], "1" * 64), {"current": tiny_bundle})
+    with pytest.raises(DataError, match="are those that the candidate bundle was trained on"):
+        unseen(Table(table.passengers[80:], table.labels[80:], "0" * 64), {"candidate": tiny_bundle})
+    rest = Table(table.passengers[80:], table.labels[80:], "1" * 64)
+    assert unseen(rest, {"candidate": tiny_bundle}) == ()
+    forgetful = msgspec.structs.replace(tiny_bundle, companions=type(tiny_bundle.companions)())
+    assert "does not tell who was in its training table" in unseen(rest, {"candidate": forgetful})[0]
+
+
+def test_a_refusal_names_its_figures(tiny_bundle: Bundle, table: Table) -> None:
+    one = trial(1.2)
+    rows = Table(table.passengers[:ROWS], one.labels, "1" * 64)
+    found = promotion(rows, one, tiny_bundle, tiny_bundle, LIMITS, (), 0)
+    assert not found.promoted
+    told = verdict(found)
+    assert told.startswith(f"REFUSED: {tiny_bundle.version} over {tiny_bundle.version}. Log loss is shown to be worse")
+    assert f"the bound is {found.criteria[0].bound:.4f}" in told
+    assert found.doubts == ("of rare there are fewer than 50 rows: nothing is shown of them",)
+    assert verdict(promotion(rows, trial(), tiny_bundle, tiny_bundle, LIMITS, (), 0)).startswith("PROMOTED")
+
+
+@pytest.fixture(scope="module")
+def pair(tiny_contents: Contents, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A candidate that answers as the current bundle does, and rows that neither saw."""
+    folder = tmp_path_factory.mktemp("pair")
+    write_bundle(folder / "current", tiny_contents, ORIGIN)
+    write_bundle(folder / "next", {**tiny_contents, "README.md": b"# the next\n"}, ORIGIN)
+    lines = TITANIC.read_text().splitlines(keepends=True)
+    (folder / "rows.csv").write_text("".join([lines[0], *lines[400:700]]))
+    return folder / "next", folder / "current", folder / "rows.csv"
+
+
+def promote(pair: tuple[Path, Path, Path], *flags: object) -> subprocess.CompletedProcess[str]:
+    lenient = ("--calibration", 0.49, "--slower", 99, "--rounds", 8)
+    return run("promote", pair[0], "--over", pair[1], "--data", pair[2], *lenient, *flags)
+
+
+def test_the_command_decides_and_writes_it_beside_the_candidate(pair: tuple[Path, Path, Path]) -> None:
+    done = promote(pair)
+    assert done.returncode == 0, done.stderr
+    assert "PROMOTED" in done.stdout
+    kept = json.loads(promotion_path(pair[0]).read_text())
+    assert kept["promoted"]
+    # The defaults of the flags are those of the limits.
+    assert kept["limits"] == msgspec.to_builtins(Limits(calibration=0.49, slower=99))
+    assert kept["criteria"][0]["difference"] == 0
+    assert kept["rows"] == 300
+    assert kept["candidate"] != kept["current"]
+    # The bundle itself is as it was.
+    assert sorted(one.name for one in pair[0].parent.iterdir()) == [
+        "current",
+        "next",
+        "next.promotion.json",
+        "rows.csv",
+    ]
+    refused = promote(pair, "--log-loss", 0, "--out", pair[0].parent / "refused.json")
+    assert refused.returncode == 1
+    assert "Log loss is not shown to be below 0: the bound is 0.0000" in refused.stdout
+    assert not json.loads((pair[0].parent / "refused.json").read_text())["promoted"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (("--risk", 0.7), 2, "0.7 must be above 0 and below 0.5"),
+        (("--slower", 0.5), 2, "0.5 must be at least 1"),
+        (("--rounds", 3), 2, "from 8 to 10000"),
+        (("--data", "nowhere.csv"), 1, "there is no file nowhere.csv"),
+        (("--data", TITANIC), 1, "rows were training rows of the candidate bundle, by ticket and name"),
+    ],
+)
+def test_what_cannot_be_decided_is_told(
+    pair: tuple[Path, Path, Path], flags: tuple[object, ...], code: int, message: str
+) -> None:
+    done = promote(pair, *flags)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bundle_is_not_promoted_over_itself(pair: tuple[Path, Path, Path]) -> None:
+    done = promote((pair[1], pair[1], pair[2]))
+    assert done.returncode == 1
+    assert "there is nothing to decide" in done.stderr

@@ -1,0 +1,217 @@
+"""Score probabilities: proper scores, calibration errors beside their noise floor, calibration tests, decisions."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from msgspec import Struct
+from scipy.stats import chi2
+
+from models.passenger import LABELS
+from training.calibrate.calibrate import log_losses
+from training.evaluate.calibration_errors import (
+    MASS_BINS,
+    debiased_squared_error,
+    mass_cuts,
+    murphy,
+    smooth_error,
+    sweep_error,
+)  # fmt: skip
+from training.evaluate.estimates import Estimate, mean, proportion, reflected, roc_auc
+
+RESAMPLES = 1000
+BLOCK = 4_000_000
+"""Numbers in one block of draws: bounds memory, not results."""
+
+
+class CalibrationError(Struct, frozen=True, kw_only=True):
+    """A calibration error beside what a perfectly calibrated model with the same scores would show.
+
+    ``noise_floor`` is the mean, ``noise_95`` the 95th percentile over labels drawn from the probabilities themselves;
+    ``p_value`` the share of such draws with at least the error observed, the observed one counted among them.
+    """
+
+    value: Estimate
+    noise_floor: float
+    noise_95: float
+    p_value: float
+
+
+class IfCalibrated(Struct, frozen=True, kw_only=True):
+    """What a proper score would be, were the probabilities true: mean and 95 % range over labels drawn from them.
+
+    ``p_value`` is two-sided: how rarely such draws lie as far out as the score observed.
+    """
+
+    expected: float
+    low: float
+    high: float
+    p_value: float
+
+
+class BrierParts(Struct, frozen=True, kw_only=True):
+    """Murphy's decomposition: Brier = reliability − resolution + uncertainty + within_bins, exactly.
+
+    Over ten bins of equal width (`calibration_errors.murphy`). Chance alone gives reliability its noise floor and adds
+    about as much to the resolution (Bröcker, 2012).
+    """
+
+    reliability: CalibrationError
+    resolution: Estimate
+    uncertainty: Estimate
+    within_bins: Estimate
+
+
+class HosmerLemeshow(Struct, frozen=True, kw_only=True):
+    """Σ_b (O_b − E_b)² / Σ_{i∈b} p_i (1 − p_i) over tenths of the rows by p: a Hosmer–Lemeshow-type statistic.
+
+    The rows are held out, so no degree of freedom went into the fit: df is the number of bins (Hosmer, Lemeshow &
+    Sturdivant, 2013, section 5.2.2), not two fewer. ``p_value`` is of χ² with df, ``simulated_p_value`` of labels drawn
+    from the probabilities, which needs no large bins.
+    """
+
+    statistic: float
+    degrees_of_freedom: int
+    p_value: float
+    simulated_p_value: float
+
+
+class Scores(Struct, frozen=True, kw_only=True):
+    """Probabilities (n,) against labels (n,).
+
+    ``calibration_error`` is the 10-bin ECE, ``debiased_squared_error`` a squared error that may be below 0;
+    ``spiegelhalter_p`` is the two-sided p-value of Spiegelhalter's Z (1986), which tests the Brier score.
+    """
+
+    rows: int
+    log_loss: Estimate
+    brier: Estimate
+    log_loss_if_calibrated: IfCalibrated
+    brier_if_calibrated: IfCalibrated
+    brier_parts: BrierParts
+    calibration_error: CalibrationError
+    debiased_squared_error: CalibrationError
+    sweep_error: CalibrationError
+    smooth_error: CalibrationError
+    spiegelhalter_z: float
+    spiegelhalter_p: float
+    hosmer_lemeshow: HosmerLemeshow
+    auc: Estimate
+    accuracy: Estimate
+    recall: dict[str, Estimate]
+
+
+def score(probabilities: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Scores:
+    """All scores of probabilities (n,) in (0, 1), with standard errors over rows or by bootstrap."""
+    order = np.argsort(probabilities, kind="stable")
+    p, y = probabilities[order], labels[order].astype(float)
+    found = {name: float(values[0]) for name, values in measures(p, y[None], np.ones((1, len(p)))).items()}
+    null = draws_if_calibrated(measures, p, rng)
+    again = resampled(_errors, p, y, rng)
+
+    def error(name: str, least: float = 0.0, truth: str | None = None) -> CalibrationError:
+        estimate = reflected(found[name], again[name], truth=found[truth or name], least=least)
+        return against_noise(estimate, null[name])
+
+    right = (p >= 0.5) == (y == 1)
+    z, z_p = spiegelhalter(p, y)
+    bins = len(mass_cuts(p, MASS_BINS)) - 1
+    return Scores(
+        rows=len(y), log_loss=mean(log_losses(p, y)), brier=mean((p - y) ** 2),
+        log_loss_if_calibrated=_if_calibrated(found["log_loss"], null["log_loss"]),
+        brier_if_calibrated=_if_calibrated(found["brier"], null["brier"]),
+        brier_parts=BrierParts(
+            reliability=error("reliability"), resolution=reflected(found["resolution"], again["resolution"], least=0.0),
+            uncertainty=reflected(found["uncertainty"], again["uncertainty"], least=0.0, most=0.25),
+            within_bins=reflected(found["within_bins"], again["within_bins"]),
+        ),
+        calibration_error=error("ece"), sweep_error=error("sweep"), smooth_error=error("smooth"),
+        debiased_squared_error=error("debiased", -np.inf, "squared"), spiegelhalter_z=z, spiegelhalter_p=z_p,
+        hosmer_lemeshow=HosmerLemeshow(
+            statistic=found["hosmer_lemeshow"], degrees_of_freedom=bins,
+            p_value=float(chi2.sf(found["hosmer_lemeshow"], bins)),
+            simulated_p_value=_at_least(found["hosmer_lemeshow"], null["hosmer_lemeshow"]),
+        ),
+        auc=roc_auc(p, y), accuracy=proportion(right),
+        recall={name: proportion(right[y == index]) for index, name in enumerate(LABELS)},
+    )  # fmt: skip
+
+
+def spiegelhalter(p: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Z = Σ(y − p)(1 − 2p) / √Σ(1 − 2p)² p(1 − p) and its two-sided p-value; 0 and 1 where the variance is 0.
+
+    Spiegelhalter (1986): the Brier score less its expectation under calibration, in standard errors.
+    """
+    variance = float(((1 - 2 * p) ** 2 * p * (1 - p)).sum())
+    z = float(((y - p) * (1 - 2 * p)).sum() / math.sqrt(variance)) if variance > 0 else 0.0
+    return z, math.erfc(abs(z) / math.sqrt(2))
+
+
+def hosmer_lemeshow(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The statistic (R,) of `HosmerLemeshow` for p (n,) rising and labels (R, n)."""
+    starts = mass_cuts(p, MASS_BINS)[:-1]
+    missed = np.add.reduceat(y - p, starts, axis=1)
+    statistic: np.ndarray = (missed**2 / np.add.reduceat(p * (1 - p), starts)).sum(axis=1)
+    return statistic
+
+
+def against_noise(value: Estimate, null: np.ndarray) -> CalibrationError:
+    """An error beside the errors (R,) of labels drawn from the probabilities."""
+    return CalibrationError(
+        value=value, noise_floor=float(null.mean()), noise_95=float(np.quantile(null, 0.95)),
+        p_value=_at_least(value.value, null),
+    )  # fmt: skip
+
+
+Measure = Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, np.ndarray]]
+
+
+def draws_if_calibrated(measure: Measure, p: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Measures (RESAMPLES,) of labels drawn from p (n,), rising, themselves."""
+    ones = np.ones((1, len(p)))
+    return _joined([measure(p, (rng.random((draws, len(p))) < p).astype(float), ones) for draws in _blocks(len(p))])
+
+
+def resampled(measure: Measure, p: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Measures (RESAMPLES,) of rows drawn with replacement. Bins of equal count stay those of the rows themselves."""
+    share = np.full(len(p), 1 / len(p))
+    return _joined(
+        [measure(p, y[None], rng.multinomial(len(p), share, draws).astype(float)) for draws in _blocks(len(p))]
+    )
+
+
+def _errors(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> dict[str, np.ndarray]:
+    debiased, squared = debiased_squared_error(p, y, w)
+    return {
+        **murphy(p, y, w), "debiased": debiased, "squared": squared, "sweep": sweep_error(p, y, w),
+        "smooth": smooth_error(p, y, w),
+    }  # fmt: skip
+
+
+def measures(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> dict[str, np.ndarray]:
+    """Everything that is compared with its noise; here each row counts once."""
+    return {
+        **_errors(p, y, w), "hosmer_lemeshow": hosmer_lemeshow(p, y), "brier": ((p - y) ** 2).mean(axis=1),
+        "log_loss": -(y @ np.log(p) + (1 - y) @ np.log1p(-p)) / len(p),
+    }  # fmt: skip
+
+
+def _if_calibrated(found: float, null: np.ndarray) -> IfCalibrated:
+    low, high = np.quantile(null, [0.025, 0.975])
+    tail = min(_at_least(found, null), _at_least(-found, -null))
+    return IfCalibrated(expected=float(null.mean()), low=float(low), high=float(high), p_value=min(1.0, 2 * tail))
+
+
+def _at_least(found: float, null: np.ndarray) -> float:
+    """(1 + #{null ≥ found}) / (1 + R): never 0 and valid for any R (Davison & Hinkley, 1997, section 4.2)."""
+    return float((1 + (null >= found - 1e-12).sum()) / (1 + len(null)))
+
+
+def _blocks(rows: int) -> Iterator[int]:
+    block = max(1, BLOCK // rows)
+    for start in range(0, RESAMPLES, block):
+        yield min(block, RESAMPLES - start)
+
+
+def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,182 @@
+"""The whole of training: table → cross-fitted logits → calibration and evaluation → final model → bundle."""
+
+import hashlib
+import importlib.metadata
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct, structs
+
+from models.bert.tokenizer import Tokenizer
+from models.bundle.bundle import (
+    REQUIRED_CONFIG,
+    BaseModel,
+    Bundle,
+    DataRecord,
+    LossRecord,
+    Origin,
+    sha256_of,
+    write_bundle,
+)
+from models.calibration.maps import PriorShift
+from models.files import write_whole
+from models.passenger import LABELS, Companions
+from models.reference import build_reference
+from training.calibrate.calibrate import MapRule, fit_record
+from training.data.table import fold_companions, read_table, told
+from training.evaluate.evaluation import nested_evaluation
+from training.fit.crossfit import crossfit, make_folds
+from training.fit.epoch_diagnostics import LOG, read_log
+from training.fit.executors import Engine
+from training.fit.finetune import Recipe, encode
+from training.fit.pretrained import PACKAGE_NAME, find_base
+from training.fit.process import Job, final_weights
+from training.fit.progress import TrainingProgress
+from training.losses.registry import LossChoice
+from training.report.card import model_card
+from training.report.page import report
+from training.report.plots import make_plots
+
+PACKAGES = ("mlx", "numpy", "scipy", "scikit-learn", "tokenizers", "safetensors", "msgspec", "pandas")
+
+
+class FitOptions(Struct, frozen=True, kw_only=True):
+    """What ``python -m training fit`` was asked to do."""
+
+    data: Path
+    out: Path
+    base: str | None = None
+    loss: LossChoice = LossChoice()
+    recipe: Recipe = Recipe()
+    folds: int = 5
+    seed: int = 0
+    companions: bool = True
+    coverage: float = 0.9
+    map_rule: MapRule = "least"
+    target_prevalence: float | None = None
+    resume: bool = False
+    quiet: bool = False
+
+
+def fit(options: FitOptions, engine: Engine) -> Bundle:
+    """Train, calibrate, evaluate and write the bundle.
+
+    Finished folds, ``training_log.jsonl`` and the evaluation's ``report.html`` are kept beside it in ``OUT.training``;
+    the folds are removed once the bundle is written. With ``target_prevalence`` the map ends in the shift to it; the
+    evaluation and the reference are of the training rows, and so at theirs. Raises DataError, LossError, BaseError,
+    TrainingError, BundleError, ValueError.
+    """
+    table = read_table(options.data)
+    base, tokenizer_path = find_base(options.base)
+    loss = options.loss.make(table.labels)
+    shift = _prior_shift(float(table.labels.mean()), options.target_prevalence)
+    folds = make_folds(table.labels, options.folds, options.seed)
+    known_to_fold = fold_companions(table.passengers, table.labels, folds, options.companions)
+    companions = Companions.of(table.passengers, table.labels.tolist()) if options.companions else Companions()
+    work = _prepared_folder(options, table.sha256, base.weights)
+    sizes = [int((folds != fold).sum()) for fold in range(options.folds)] + [len(table)]
+    with TrainingProgress(work / LOG, sum(map(options.recipe.steps, sizes)), options.quiet) as progress:
+        progress.phase("frozen layers")
+        tokenizer = Tokenizer.load(tokenizer_path, int(base.config["max_position_embeddings"]))
+        texts = told(table.passengers, (*known_to_fold, companions))
+        encoded = encode(base, tokenizer, texts, options.recipe.trained_layers)
+        progress.phase("fine-tuning")
+        job = Job(
+            config=base.config, weights=str(base.weights), loss=options.loss, recipe=options.recipe,
+            seed=options.seed, folds=options.folds, start=encoded.start,
+        )  # fmt: skip
+        logits = crossfit(job, encoded, table.labels, folds, work=work / "folds", engine=engine, progress=progress)
+        progress.phase("calibration and evaluation")
+        steps = options.recipe.steps(sizes[0]) // options.recipe.runs
+        settings: dict[str, Any] = {
+            "inverse": loss.inverse(steps), "coverage": options.coverage, "seed": options.seed,
+            "map_rule": options.map_rule,
+        }  # fmt: skip
+        record = fit_record(logits, table.labels, table.passengers, **settings)
+        evaluation, answers = nested_evaluation(
+            logits, table.labels, folds, table.passengers, companions=known_to_fold, **settings
+        )  # fmt: skip
+        recipe = {**msgspec.to_builtins(options.recipe), "folds": options.folds, "companions": options.companions}
+        if shift is not None:
+            record = structs.replace(record, map=record.map.shifted(shift))
+            recipe["target_prevalence"] = shift.target
+            how = f"{evaluation.how}; before the shift from a prevalence of {shift.training:.3g} to {shift.target:g}"
+            evaluation = structs.replace(evaluation, how=how)
+        origin = Origin(
+            name=options.out.name, created=datetime.now(UTC).isoformat(timespec="seconds"), seed=options.seed,
+            base=BaseModel(options.base or PACKAGE_NAME, sha256_of(base.weights)),
+            loss=LossRecord(loss.name, loss.parameters),
+            recipe=recipe,
+            data=DataRecord(table.sha256, len(table), int(table.labels.sum())),
+            packages={name: importlib.metadata.version(name) for name in PACKAGES},
+        )  # fmt: skip
+        contents: dict[str, bytes | Path] = {
+            "config.json": _json(_config(base.config)),
+            "model.safetensors": final_weights(work / "folds"),
+            "tokenizer.json": tokenizer.to_json().encode(),
+            "tokenizer_config.json": _json(_tokenizer_config(base.config)),
+            "calibration.json": msgspec.json.encode(record),
+            "companions.json": msgspec.json.encode(companions),
+            "reference.json": _json(build_reference(answers.calibrated, table.passengers)),
+            "evaluation.json": _json(evaluation),
+            "README.md": model_card(origin, evaluation).encode(),
+        }
+        bundle = write_bundle(options.out, contents, origin)
+        plots = make_plots(answers, evaluation, read_log(work / LOG), np.random.default_rng(options.seed))
+        write_whole(work / "report.html", report(origin.name, evaluation, plots))
+    shutil.rmtree(work / "folds", ignore_errors=True)
+    return bundle
+
+
+def _prior_shift(training: float, target: float | None) -> PriorShift | None:
+    try:
+        return None if target is None else PriorShift(training=training, target=target)
+    except ValueError as error:
+        raise ValueError(f"--target-prevalence: {error}") from error
+
+
+def work_folder(bundle: Path) -> Path:
+    """``OUT.training``, the folder beside a bundle: the training log, the report, folds of a run not yet finished."""
+    return bundle.absolute().with_name(bundle.absolute().name + ".training")
+
+
+def _prepared_folder(options: FitOptions, data: str, weights: Path) -> Path:
+    """`work_folder`, emptied unless an interrupted run with the same settings is to be resumed.
+
+    Raises ValueError when there is nothing to resume, or its settings were others.
+    """
+    work = work_folder(options.out)
+    same = {k: v for k, v in msgspec.to_builtins(options, enc_hook=str).items() if k not in ("resume", "quiet", "out")}
+    settings = hashlib.sha256(_json([same, data, sha256_of(weights)])).hexdigest().encode()
+    kept = work / "settings.sha256"
+    if options.resume:
+        if not kept.exists() or kept.read_bytes() != settings:
+            raise ValueError(f"--resume: {work} holds no interrupted run with these settings and data")
+    else:
+        shutil.rmtree(work, ignore_errors=True)
+        (work / "folds").mkdir(parents=True)
+        kept.write_bytes(settings)
+    (work / "folds").mkdir(exist_ok=True)
+    return work
+
+
+def _config(base: dict[str, Any]) -> dict[str, Any]:
+    dropped = ("_name_or_path", "gradient_checkpointing", "torch_dtype", "transformers_version")
+    labels = {"label2id": {name: index for index, name in enumerate(LABELS)}, "num_labels": 2, "dtype": "float32"}
+    return {k: v for k, v in base.items() if k not in dropped} | REQUIRED_CONFIG | labels
+
+
+def _tokenizer_config(base: dict[str, Any]) -> dict[str, Any]:
+    return {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": base["max_position_embeddings"]} | {
+        f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "pad", "unk", "mask")
+    }
+
+
+def _json(value: Any) -> bytes:
+    encoder: Callable[[Any], bytes] = msgspec.json.encode
+    return msgspec.json.format(encoder(value), indent=1) + b"\n"

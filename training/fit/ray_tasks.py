@@ -1,0 +1,78 @@
+"""Fine-tunings as tasks of a Ray cluster: inputs and results travel as bytes, so that no disk need be shared."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from training.fit.finetune import TrainingError
+from training.fit.process import INPUTS, JOB, Ended, Job, reports, result_path
+from training.fit.progress import Report, TrainingProgress
+
+RETRIES = 3
+"""How often a fine-tuning whose worker or process was killed is begun again."""
+
+News = tuple[str, bytes]
+
+
+class RayTasks:
+    """An `engines.Engine`: each fine-tuning is a task on one core of any machine. Ray must be connected."""
+
+    def __call__(self, work: Path, job: Job, numbers: Sequence[int], progress: TrainingProgress) -> None:
+        import ray
+
+        task = ray.remote(num_cpus=1, max_retries=RETRIES, retry_exceptions=[Ended])(finetuning)
+        inputs, weights = ray.put((work / INPUTS).read_bytes()), ray.put(Path(job.weights).read_bytes())
+        running = [(task.remote(msgspec.json.encode(job), inputs, weights, number), number) for number in numbers]
+        try:
+            while running:
+                ready, _ = ray.wait([stream for stream, _ in running], num_returns=1)
+                at = next(place for place, (stream, _) in enumerate(running) if stream is ready[0])
+                if not _take(*running[at], work, job, progress):
+                    running.pop(at)
+        except BaseException:
+            for stream, _ in running:
+                ray.cancel(stream, force=True)
+            raise
+
+
+def _take(stream: Any, number: int, work: Path, job: Job, progress: TrainingProgress) -> bool:
+    """Take the next news of a fine-tuning; False when there is no more."""
+    import ray
+
+    try:
+        kind, content = ray.get(next(stream))
+    except StopIteration:
+        return False
+    except ray.exceptions.RayError as error:
+        reason = "its worker died too often" if isinstance(error, ray.exceptions.WorkerCrashedError) else str(error)
+        raise TrainingError(f"{job.phases[number]}: {reason.strip().splitlines()[-1]}") from error
+    if kind == "report":
+        progress.report(Report.decode(content))
+    elif kind == "failed":
+        raise TrainingError(content.decode())
+    else:
+        result = result_path(work, job, number)
+        partial = result.with_name("partial-" + result.name)
+        partial.write_bytes(content)
+        partial.rename(result)
+    return True
+
+
+def finetuning(job: bytes, inputs: bytes, weights: bytes, number: int) -> Iterator[News]:
+    """One fine-tuning, on whichever machine: its reports, then its result or why there is none."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        (work / "base.safetensors").write_bytes(weights)
+        (work / INPUTS).write_bytes(inputs)
+        here = msgspec.structs.replace(msgspec.json.decode(job, type=Job), weights=str(work / "base.safetensors"))
+        (work / JOB).write_bytes(msgspec.json.encode(here))
+        try:
+            for line in reports(work, number):
+                yield "report", line
+        except TrainingError as error:
+            yield "failed", str(error).encode()
+        else:
+            yield "result", result_path(work, here, number).read_bytes()

@@ -1,0 +1,243 @@
+"""May a new bundle take an old one's place? A decision by paired tests on rows that neither saw, with a stated risk.
+
+Every criterion must be shown to be no worse than its limit allows, each by a test at the level of the risk. A candidate
+that is in truth past a limit, by whichever criterion, must pass that criterion's test to be promoted, which it does
+with a chance of at most the risk: the chances do not add up over criteria (the intersection–union test; Berger, 1982,
+"Multiparameter hypothesis testing and acceptance sampling"). So the risk is of a wrong promotion and holds for all
+criteria together. A refusal claims nothing; where a candidate is *shown* to be worse, Holm's method keeps the chance of
+even one such wrong claim within the risk.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from msgspec import Meta, Struct
+
+from models.bundle.bundle import Bundle
+from training.calibrate.calibrate import log_losses
+from training.data.table import DataError, Table
+from training.evaluate.subgroups import Members, members
+from training.loss_study.contrasts import holm
+from training.promote.noninferiority import Bound, calibration_bound, mean_bound, median_bound, parties
+
+if TYPE_CHECKING:
+    from models.predictor import Predictor
+
+LEAST_ROWS = 200
+"""With fewer, bounds for losses as skewed as these are not to be trusted."""
+LEAST_GROUP_ROWS = 50
+"""A subgroup of fewer rows decides nothing."""
+TIMED_ROWS = 64
+Verdict = Literal["passed", "not shown", "worse", "too few rows"]
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What a candidate may be worse by, and the chance of promoting one that is worse than that.
+
+    ``log_loss`` and ``subgroup_log_loss`` in nats over the current bundle's; ``calibration`` in probability: squared
+    calibration errors differ by less than its square; ``slower`` the ratio of the times per row.
+    """
+
+    risk: Annotated[float, Meta(gt=0, lt=0.5)] = 0.05
+    log_loss: Annotated[float, Meta(ge=0, le=1)] = 0.02
+    subgroup_log_loss: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    calibration: Annotated[float, Meta(gt=0, le=0.5)] = 0.1
+    slower: Annotated[float, Meta(ge=1, le=100)] = 1.25
+
+
+class Criterion(Struct, frozen=True, kw_only=True):
+    """One figure of both bundles; it passes where ``bound``, at the level of the risk, is below ``limit``.
+
+    ``difference`` is candidate less current, or their ratio for the time, and ``bound`` the upper bound of it.
+    ``rows_needed``: how many rows like these would show what is not shown, if the estimate stayed as it is; None where
+    more rows would not help.
+    """
+
+    name: str
+    rows: int
+    candidate: float
+    current: float
+    difference: float
+    standard_error: float
+    bound: float
+    limit: float
+    verdict: Verdict
+    rows_needed: int | None = None
+
+
+class Promotion(Struct, frozen=True, kw_only=True):
+    """The decision, as it is kept beside the candidate. ``doubts`` are what the tests cannot know."""
+
+    promoted: bool
+    decided: str
+    candidate: str
+    current: str
+    data_sha256: str
+    rows: int
+    parties: int
+    limits: Limits
+    risk: str
+    criteria: tuple[Criterion, ...]
+    doubts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The same labelled rows answered by both: labels (n,) 0/1, probabilities (n,) in (0, 1), parties (n,), and the
+    seconds of each round of timing, (rounds, 2) of candidate and current."""
+
+    labels: np.ndarray
+    candidate: np.ndarray
+    current: np.ndarray
+    parties: np.ndarray
+    groups: Members
+    seconds: np.ndarray
+
+
+def unseen(table: Table, bundles: Mapping[str, Bundle]) -> tuple[str, ...]:
+    """Raises DataError where the rows are training rows of a bundle, and returns what cannot be told of that.
+
+    Known is the sha256 of the training table and, by ticket and name, who was in it.
+    """
+    doubts = []
+    for name, bundle in bundles.items():
+        if table.sha256 == bundle.manifest.origin.data.sha256:
+            raise DataError(f"the rows are those that the {name} bundle was trained on; give others")
+        known = sum(map(bundle.companions.know, table.passengers))
+        if known:
+            raise DataError(
+                f"{known} of {len(table)} rows were training rows of the {name} bundle, by ticket and name: leave them "
+                "out"
+            )
+        if not bundle.companions.by_ticket:
+            doubts.append(f"the {name} bundle does not tell who was in its training table: see to it that no row was")
+    return tuple(doubts)
+
+
+def try_both(table: Table, candidate: "Predictor", current: "Predictor", rounds: int, seed: int) -> Trial:
+    """Both bundles' answers to all rows, and their times in alternation. Raises DataError for too few rows."""
+    if len(table) < LEAST_ROWS:
+        raise DataError(f"{len(table)} rows are too few to decide; at least {LEAST_ROWS} are needed")
+    ours, theirs = (
+        np.array([one.probability for one in each.predict(table.passengers)]) for each in (candidate, current)
+    )
+    told = [candidate.bundle.companions] * len(table)
+    return Trial(
+        table.labels, ours, theirs, parties(table.passengers), members(table.passengers, told),
+        _times(table, (candidate, current), rounds, np.random.default_rng(seed)),
+    )  # fmt: skip
+
+
+def _times(table: Table, pair: "Sequence[Predictor]", rounds: int, rng: np.random.Generator) -> np.ndarray:
+    """Seconds per row (rounds, 2): each round answers the same few passengers by both, in random order."""
+    seconds = np.empty((rounds, 2))
+    for one in pair:
+        one.warm_up()
+    for each in seconds:
+        rows = rng.choice(len(table), min(TIMED_ROWS, len(table)), replace=False)
+        passengers = [table.passengers[row] for row in rows]
+        for which in rng.permutation(2):
+            start = time.perf_counter()
+            pair[which].predict(passengers)
+            each[which] = (time.perf_counter() - start) / len(passengers)
+    return seconds
+
+
+def judge(trial: Trial, limits: Limits, seed: int) -> tuple[Criterion, ...]:
+    """All criteria: log loss, calibration error, log loss of each subgroup, time."""
+    losses = [log_losses(p, trial.labels) for p in (trial.candidate, trial.current)]
+    everybody = np.arange(len(trial.labels))
+    chosen = {"log loss": (everybody, limits.log_loss)} | {
+        f"log loss, {_called(attribute, group)}": (rows, limits.subgroup_log_loss)
+        for (attribute, group), rows in trial.groups.items()
+    }
+    bounds = {
+        name: mean_bound((losses[0] - losses[1])[rows], trial.parties[rows], limits.risk)
+        for name, (rows, _) in chosen.items()
+    }
+    tested = [name for name, (rows, _) in chosen.items() if len(rows) >= LEAST_GROUP_ROWS]
+    p_values = [bounds[name].worse_p for name in tested]
+    worse = {tested[place] for place in np.argsort(p_values)[: holm(p_values, limits.risk)]}
+    found = [
+        _of_mean(name, [float(loss[rows].mean()) for loss in losses], bounds[name], limit, len(rows), name in worse)
+        for name, (rows, limit) in chosen.items()
+    ]
+    return (found[0], _calibration(trial, limits, seed), *found[1:], _pace(trial, limits))
+
+
+def _called(attribute: str, group: str) -> str:
+    """A subgroup as it stands alone: female, first class, age 25 to 34, age unknown."""
+    return f"age {group}" if attribute == "age" and not group.startswith("age") else group
+
+
+def _of_mean(name: str, means: list[float], bound: Bound, limit: float, rows: int, worse: bool) -> Criterion:
+    verdict: Verdict = "passed" if bound.upper < limit else "worse" if worse else "not shown"
+    if rows < LEAST_GROUP_ROWS:
+        verdict = "too few rows"
+    needed = None
+    if verdict == "not shown" and bound.value < limit and np.isfinite(bound.upper):
+        needed = int(np.ceil(rows * ((bound.upper - bound.value) / (limit - bound.value)) ** 2))
+    return Criterion(
+        name=name, rows=rows, candidate=means[0], current=means[1], difference=bound.value,
+        standard_error=bound.standard_error, bound=bound.upper, limit=limit, verdict=verdict, rows_needed=needed,
+    )  # fmt: skip
+
+
+def _calibration(trial: Trial, limits: Limits, seed: int) -> Criterion:
+    """Root mean square calibration errors. ``difference`` is the root of the squares' difference, with its sign.
+
+    The bound is of squares, which near 0 have a standard error where roots have none.
+    """
+    ours, theirs, excess = (
+        calibration_bound(p, trial.labels, trial.parties, limits.risk, np.random.default_rng(seed), over)
+        for p, over in ((trial.candidate, None), (trial.current, None), (trial.candidate, trial.current))
+    )
+    bound = _root(excess.upper)
+    return Criterion(
+        name="calibration error", rows=len(trial.labels), candidate=max(_root(ours.value), 0.0),
+        current=max(_root(theirs.value), 0.0), difference=_root(excess.value), standard_error=float("nan"), bound=bound,
+        limit=limits.calibration, verdict="passed" if bound < limits.calibration else "not shown",
+    )  # fmt: skip
+
+
+def _root(square: float) -> float:
+    return float(np.sign(square) * np.sqrt(abs(square)))
+
+
+def _pace(trial: Trial, limits: Limits) -> Criterion:
+    bound = median_bound(trial.seconds[:, 0] / trial.seconds[:, 1], limits.risk)
+    candidate, current = (np.median(trial.seconds, axis=0) * 1e3).tolist()
+    return Criterion(
+        name="milliseconds per row", rows=len(trial.seconds), candidate=candidate, current=current,
+        difference=bound.value, standard_error=bound.standard_error, bound=bound.upper, limit=limits.slower,
+        verdict="passed" if bound.upper < limits.slower else "not shown",
+    )  # fmt: skip
+
+
+def promotion(
+    table: Table, trial: Trial, candidate: Bundle, current: Bundle, limits: Limits, doubts: Sequence[str], seed: int
+) -> Promotion:
+    """The decision: promoted where no criterion fails; subgroups of too few rows decide nothing, and are told."""
+    criteria = judge(trial, limits, seed)
+    few = [one.name.removeprefix("log loss, ") for one in criteria if one.verdict == "too few rows"]
+    told = (
+        [f"of {', '.join(few)} there are fewer than {LEAST_GROUP_ROWS} rows: nothing is shown of them"] if few else []
+    )
+    return Promotion(
+        promoted=all(one.verdict in ("passed", "too few rows") for one in criteria),
+        decided=datetime.now(UTC).isoformat(timespec="seconds"), candidate=candidate.version, current=current.version,
+        data_sha256=table.sha256, rows=len(table), parties=len(np.unique(trial.parties)), limits=limits,
+        criteria=criteria, doubts=(*doubts, *told),
+        risk=f"a candidate that is worse than a limit, by whichever criterion, is promoted with a chance of at most "
+        f"{limits.risk:g}, all criteria together",
+    )  # fmt: skip
+
+
+def promotion_path(candidate: Path) -> Path:
+    """DIR → DIR.promotion.json beside it: a bundle holds no file that its manifest does not name."""
+    return candidate.absolute().with_name(f"{candidate.absolute().name}.promotion.json")

@@ -1,0 +1,213 @@
+"""The pictures of an evaluation: reliability, scores by outcome, risk and coverage, subgroups, peers, training."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from training.evaluate.calibration_errors import WIDTH_BINS, width_bins
+from training.evaluate.estimates import Estimate, share
+from training.evaluate.evaluation import Answers, Evaluation
+from training.evaluate.selective_risk import risk_coverage
+from training.fit.epoch_diagnostics import EpochDiagnostics
+from training.report.svg import WIDTH, Frame, Plot
+
+DRAWS = 2000
+TENTHS = (0, 0.2, 0.4, 0.6, 0.8, 1)
+LEFT, RIGHT = 44, 14
+INNER = WIDTH - LEFT - RIGHT
+
+
+def make_plots(
+    answers: Answers, evaluation: Evaluation, epochs: Sequence[EpochDiagnostics], rng: np.random.Generator
+) -> list[Plot]:
+    """All pictures that the evaluation and the training log (empty: no training curves) give."""
+    y = answers.labels
+    found = [reliability(kind, p, y, rng) for kind, p in (("calibrated", answers.calibrated), ("raw", answers.raw))]
+    found += [outcomes("calibrated", answers.calibrated, y), outcomes("raw", answers.raw, y)]
+    found += [risk(answers, evaluation), subgroups(evaluation)]
+    if evaluation.peers:
+        found.append(peers(evaluation))
+    if epochs:
+        found += [curves(epochs, "loss"), curves(epochs, "accuracy")]
+    return found
+
+
+def consistency_band(p: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Where the observed rate of each of ten bins lies 95 times in 100 when p (n,) are true: (10,), (10,), else NaN.
+
+    Bröcker & Smith (2007), with the probabilities kept and only the outcomes drawn again.
+    """
+    bins = width_bins(p)
+    counts = np.bincount(bins, minlength=WIDTH_BINS)
+    rates = np.full((DRAWS, WIDTH_BINS), np.nan)
+    for one in np.flatnonzero(counts):
+        rates[:, one] = (rng.random((DRAWS, counts[one])) < p[bins == one]).mean(axis=1)
+    low, high = np.full(WIDTH_BINS, np.nan), np.full(WIDTH_BINS, np.nan)
+    low[counts > 0], high[counts > 0] = np.quantile(rates[:, counts > 0], [0.025, 0.975], axis=0)
+    return low, high
+
+
+def reliability(kind: str, p: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Plot:
+    """Observed rate against mean probability in ten bins, consistency bars, and the counts under them."""
+    frame = Frame(LEFT, 28, INNER, 300, (0, 1), (0, 1))
+    bins, (low, high) = width_bins(p), consistency_band(p, rng)
+    parts = [frame.axes(TENTHS, TENTHS, y_name="share who survived"), frame.line((0, 1), (0, 1), "guide")]
+    outside = 0
+    for one in np.unique(bins).tolist():
+        held = bins == one
+        at, rate = float(p[held].mean()), float(y[held].mean())
+        missed = not low[one] - 1e-9 <= rate <= high[one] + 1e-9
+        outside += missed
+        parts.append(frame.bar(at - 0.022, at + 0.022, float(low[one]), float(high[one]), "noise"))
+        parts.append(frame.dot(at, rate, "hollow" if missed else "ours-fill", 5))
+    counts = np.bincount(bins, minlength=WIDTH_BINS)
+    under = Frame(LEFT, 376, INNER, 70, (0, 1), (0, 1.25 * counts.max()))
+    parts.append(under.axes(TENTHS, (), x_name=f"{kind} probability of survival", y_name="passengers"))
+    for one, count in enumerate(counts.tolist()):
+        parts.append(under.bar(one / 10 + 0.006, (one + 1) / 10 - 0.006, 0, count, "bar"))
+        parts.append(under.text(one / 10 + 0.05, count, str(count), anchor="middle", dy=-4))
+    return Plot(
+        f"reliability_{kind}", f"Reliability, {kind}",
+        "Grey bars: where a bin's share of survivors lies 95 times in 100 if its probabilities are true. "
+        f"{outside} of {len(np.unique(bins))} bins lie outside (open circles). Under it, how many got such a "
+        "probability.",
+        492, "".join(parts),
+    )  # fmt: skip
+
+
+def outcomes(kind: str, p: np.ndarray, y: np.ndarray) -> Plot:
+    """Histograms of the probabilities of those who survived, upwards, and of those who died, downwards."""
+    counts = [np.bincount(np.minimum((p[y == label] * 20).astype(int), 19), minlength=20) for label in (0, 1)]
+    most = max(1, *(int(one.max()) for one in counts))
+    step = max(1, int(_round_step(most)))
+    frame = Frame(LEFT, 28, INNER, 230, (0, 1), (-1.05 * most, 1.05 * most))
+    parts = [frame.axes(TENTHS, (), x_name=f"{kind} probability of survival", y_name="passengers")]
+    for tick in range(-(most // step) * step, most + 1, step):
+        parts.append(frame.line((0, 1), (tick, tick), "grid"))
+        parts.append(frame.text(0, tick, str(abs(tick)), anchor="end", dx=-6))
+    for one, (died, survived) in enumerate(zip(*(one.tolist() for one in counts), strict=True)):
+        parts.append(frame.bar(one / 20 + 0.003, one / 20 + 0.047, 0, survived, "bar"))
+        parts.append(frame.bar(one / 20 + 0.003, one / 20 + 0.047, -died, 0, "other-bar"))
+    parts.append(frame.line((0, 1), (0, 0), "axis"))
+    parts.append(frame.text(0.5, most, "survived", anchor="middle", dy=12))
+    parts.append(frame.text(0.5, -most, "died", anchor="middle", dy=-2))
+    return Plot(
+        f"outcomes_{kind}", f"Scores by outcome, {kind}",
+        "Probabilities given to those who survived (upwards) and to those who died (downwards), in twentieths.",
+        306, "".join(parts),
+    )  # fmt: skip
+
+
+def risk(answers: Answers, evaluation: Evaluation) -> Plot:
+    """Share wrong among the most certain passengers, against how many of them are answered."""
+    curve = risk_coverage(answers.calibrated, answers.labels)
+    coverage, error, expected = map(np.array, (curve.coverage, curve.error, curve.expected))
+    n = len(answers.labels)
+    # Wilson's interval is wide where few are answered; from a twentieth on it says something.
+    shown = np.flatnonzero(coverage >= min(0.05, coverage[-1]))
+    spread = [share(round(r * c * n), round(c * n)) for c, r in zip(coverage, error, strict=True)]
+    most = max(0.1, max(spread[one].high for one in shown))
+    step = 0.1 if most > 0.25 else 0.05
+    top = step * np.ceil(most / step)
+    frame = Frame(LEFT, 28, INNER, 230, (0, 1), (0, float(top)))
+    xs = coverage[shown].tolist()
+    parts = [
+        frame.axes(
+            TENTHS, np.arange(0, top + step / 2, step).tolist(), y_format=".2f", y_name="share wrong",
+            x_name="share of passengers answered, most certain first",
+        ),
+        frame.band(xs, [spread[one].low for one in shown], [spread[one].high for one in shown], "band"),
+        frame.line(xs, error[shown].tolist(), "ours"), frame.line(xs, expected[shown].tolist(), "guide"),
+    ]  # fmt: skip
+    sets = [one for one in evaluation.sets_at or (evaluation.sets,) if one.abstained < 1]
+    caption = "Line: found, with its pointwise 95 % band. Dashed: what the probabilities themselves expect. "
+    for one in sets:
+        parts.append(frame.diamond(1 - one.abstained, one.error_answered.value, "other-fill"))
+        parts.append(
+            frame.text(1 - one.abstained, one.error_answered.value, f"{one.nominal:.0%}", anchor="end", dx=-8, dy=-4)
+        )
+    if sets:
+        caption += (
+            "Diamonds: passengers whose prediction set of that nominal coverage is a single class, and how many of "
+            "those sets are wrong."
+        )
+    return Plot("risk_coverage", "Risk and coverage", caption, 306, "".join(parts))
+
+
+def subgroups(evaluation: Evaluation) -> Plot:
+    """Share who survived, with its interval, against the mean calibrated and raw probability of each subgroup."""
+    groups = evaluation.subgroups
+    left, row = 184, 24
+    frame = Frame(left, 12, WIDTH - left - RIGHT, row * len(groups), (0, 1), (len(groups) - 0.5, -0.5))
+    parts = [frame.axes(TENTHS, (), x_name="share who survived, mean probability")]
+    for place, one in enumerate(groups):
+        parts.append(frame.text(0, place, f"{one.group} ({one.rows})", anchor="end", dx=-8))
+        parts.append(frame.line((one.observed.low, one.observed.high), (place, place), "ours"))
+        parts.append(frame.dot(one.observed.value, place, "ours-fill"))
+        parts.append(frame.diamond(one.raw.expected, place, "hollow", 5))
+        parts.append(frame.diamond(one.calibrated.expected, place, "other-fill", 5))
+    return Plot(
+        "subgroups", "Calibration by subgroup",
+        "Circles: the share who survived with its 95 % interval. Full diamonds: mean calibrated probability; open "
+        "ones: mean raw probability. In brackets the number of passengers.",
+        frame.top + frame.height + 44, "".join(parts),
+    )  # fmt: skip
+
+
+def peers(evaluation: Evaluation) -> Plot:
+    """Log loss of this model minus each peer's, with the paired 95 % interval."""
+    found = evaluation.peers or {}
+    differences = {name.replace("_", " "): one.log_loss_difference for name, one in found.items()}
+    most = max(0.01, *(abs(end) for one in differences.values() for end in (one.low, one.high)))
+    step, row, top = _round_step(most), 44, 30
+    ticks = [step * one for one in range(-int(most / step), int(most / step) + 1)]
+    most *= 1.1
+    frame = Frame(RIGHT, top, WIDTH - 2 * RIGHT, row * len(differences), (-most, most), (len(differences) - 0.5, -0.5))
+    parts = [
+        frame.axes(ticks, (), x_name="log loss of this model minus the peer's"), frame.line((0, 0), frame.y, "axis"),
+        frame.text(-most, -0.5, "this model better", dy=-10),
+        frame.text(most, -0.5, "peer better", anchor="end", dy=-10),
+    ]  # fmt: skip
+    for place, (name, one) in enumerate(differences.items()):
+        parts.append(frame.text(-most, place, name, dy=-6))
+        parts.append(_interval(frame, one, place + 0.18))
+    return Plot(
+        "peers", "Peers on the same folds",
+        "Paired differences with their 95 % intervals. An interval that holds 0 is no clear win for either.",
+        frame.top + frame.height + 44, "".join(parts),
+    )  # fmt: skip
+
+
+def _interval(frame: Frame, one: Estimate, place: float) -> str:
+    return frame.line((one.low, one.high), (place, place), "ours") + frame.dot(one.value, place, "ours-fill")
+
+
+def curves(epochs: Sequence[EpochDiagnostics], figure: str) -> Plot:
+    """Loss or accuracy of each epoch, a line for each fine-tuning, that of the final model in the other colour."""
+    lines: dict[tuple[str, int], list[EpochDiagnostics]] = {}
+    for one in sorted(epochs, key=lambda one: one.epoch):
+        lines.setdefault((one.phase, one.run), []).append(one)
+    values = [getattr(one, figure) for one in epochs]
+    low, high = min(values), max(values)
+    pad = 0.08 * (high - low) or 0.05
+    last = max(2, *(one.epoch for one in epochs))
+    frame = Frame(LEFT + 8, 28, INNER - 8, 210, (1, last), (low - pad, high + pad))
+    step = _round_step(high - low + 2 * pad)
+    ticks = [step * one for one in range(int(np.ceil((low - pad) / step)), int((high + pad) / step) + 1)]
+    every = -(-last // 8)
+    parts = [frame.axes(range(1, last + 1, every), ticks, x_name="epoch", y_name=figure, y_format=".3f")]
+    for (phase, _), run in sorted(lines.items(), key=lambda line: line[0][0] == "final model"):
+        style = "other" if phase == "final model" else "thin"
+        parts.append(frame.line([one.epoch for one in run], [getattr(one, figure) for one in run], style))
+    return Plot(
+        f"training_{figure}", f"Training: {figure}",
+        "Over the rows of each epoch, during training (dropout on). Thin lines: the folds' models; thick: the final "
+        "model.",
+        286, "".join(parts),
+    )  # fmt: skip
+
+
+def _round_step(length: float) -> float:
+    """The least of 1, 2 or 5 times a power of ten that goes at most four times into a positive ``length``."""
+    power = 10.0 ** np.floor(np.log10(length / 4))
+    return float(next(size * power for size in (1, 2, 5, 10) if length / (size * power) <= 4 + 1e-9))

@@ -1,0 +1,245 @@
+"""The evaluation as tables of short texts: the same for the terminal, the model card and the report."""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table as TextTable
+
+from models.passenger import LABELS
+from training.evaluate.estimates import Estimate
+from training.evaluate.evaluation import Evaluation
+from training.evaluate.scores import CalibrationError, IfCalibrated, Scores
+from training.evaluate.selective_risk import SetCoverage
+from training.evaluate.subgroups import GroupScores, Subgroup
+
+
+class Figures(Struct, frozen=True, kw_only=True):
+    """One table: its title, columns, rows of texts (the first names the row) and what to know when reading it."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def tables(evaluation: Evaluation) -> list[Figures]:
+    """All tables of an evaluation, the proper scores first."""
+    found = [_proper(evaluation), _calibration(evaluation), _decisions(evaluation)]
+    found += [_sets(evaluation), _intervals(evaluation)]
+    if evaluation.peers is not None:
+        found.append(_peers(evaluation))
+    return [*found, _subgroups(evaluation, "calibrated"), _subgroups(evaluation, "raw")]
+
+
+def peers_verdict(evaluation: Evaluation) -> str:
+    """In words, a line for each peer: whether it has the lower log loss on the same rows, and by how much."""
+    lines = []
+    for peer in (evaluation.peers or {}).values():
+        by = peer.log_loss_difference
+        zero = "leaves out" if by.low > 0 or by.high < 0 else "holds"
+        rank = "better" if by.value > 0 else "worse"
+        lines.append(
+            f"{peer.what[0].upper()}{peer.what[1:]}: log loss {peer.log_loss.value:.4f}, {rank} than this model "
+            f"by {abs(by.value):.4f} ± {by.standard_error:.4f}; its 95 % interval {zero} 0."
+        )
+    return "\n".join(lines)
+
+
+def plus_minus(estimate: Estimate, digits: int = 4) -> str:
+    """Value ± standard error."""
+    return f"{estimate.value:z.{digits}f} ±\u00a0{estimate.standard_error:.{digits}f}"
+
+
+def spread(estimate: Estimate, digits: int = 4) -> str:
+    """Value [95 % interval]."""
+    return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+
+
+Row = tuple[str, ...]
+
+
+def _both(evaluation: Evaluation, name: str, text: Callable[[Scores], str]) -> Row:
+    return name, text(evaluation.calibrated), text(evaluation.raw)
+
+
+def _proper(evaluation: Evaluation) -> Figures:
+    def part(name: str) -> Row:
+        return _both(evaluation, f"… {name.replace('_', ' ')}", lambda s: plus_minus(getattr(s.brier_parts, name)))
+
+    def row(name: str, text: Callable[[Scores], str]) -> Row:
+        return _both(evaluation, name, text)
+
+    return Figures(
+        title="Proper scores", columns=("", "calibrated", "raw"),
+        rows=(
+            row("log loss", lambda s: plus_minus(s.log_loss)),
+            row("… 95 % interval", lambda s: f"{s.log_loss.low:.4f} to {s.log_loss.high:.4f}"),
+            row("… if calibrated", lambda s: _expected(s.log_loss_if_calibrated)),
+            row("Brier score", lambda s: plus_minus(s.brier)),
+            row("… 95 % interval", lambda s: f"{s.brier.low:.4f} to {s.brier.high:.4f}"),
+            row("… if calibrated", lambda s: _expected(s.brier_if_calibrated)),
+            row("… reliability", lambda s: plus_minus(s.brier_parts.reliability.value)),
+            row("… reliability if calibrated", lambda s: f"{s.brier_parts.reliability.noise_floor:.4f}"),
+            *map(part, ("resolution", "uncertainty", "within_bins")),
+        ),
+        note="± is one standard error over rows. “If calibrated”: mean and two-sided p-value of the score when labels "
+        "are drawn from the probabilities. Brier = reliability − resolution + uncertainty + within bins; ten bins.",
+    )  # fmt: skip
+
+
+def _expected(score: IfCalibrated) -> str:
+    return f"{score.expected:.4f} (p\u00a0{score.p_value:.3f})"
+
+
+ERRORS = {
+    "calibration_error": "ECE, 10 bins", "debiased_squared_error": "debiased L2, squared", "sweep_error": "sweep ECE",
+    "smooth_error": "smooth ECE",
+}  # fmt: skip
+
+
+def _calibration(evaluation: Evaluation) -> Figures:
+    rows = [row for name in ERRORS for row in _error(evaluation, name)]
+
+    def test(name: str, text: Callable[[Scores], str]) -> None:
+        rows.append(_both(evaluation, name, text))
+
+    test("Spiegelhalter's Z", lambda s: f"{s.spiegelhalter_z:.2f} (p\u00a0{_p(s.spiegelhalter_p)})")
+    test("Hosmer–Lemeshow χ²", lambda s: f"{s.hosmer_lemeshow.statistic:.2f} (p\u00a0{_p(s.hosmer_lemeshow.p_value)})")
+    test("… degrees of freedom", lambda s: str(s.hosmer_lemeshow.degrees_of_freedom))
+    test("… simulated p-value", lambda s: _p(s.hosmer_lemeshow.simulated_p_value))
+    return Figures(
+        title="Calibration", columns=("", "calibrated", "raw"), rows=tuple(rows),
+        note="A perfectly calibrated model shows the errors “of a perfect model” by chance, on as many rows with the "
+        "same probabilities; the p-value says how often it shows at least the error found.",
+    )  # fmt: skip
+
+
+def _error(evaluation: Evaluation, name: str) -> list[Row]:
+    texts: dict[str, Callable[[CalibrationError], str]] = {
+        ERRORS[name]: lambda e: plus_minus(e.value),
+        "… 95 % interval": lambda e: f"{e.value.low:.4f} to {e.value.high:.4f}",
+        "… of a perfect model": lambda e: f"{e.noise_floor:z.4f}",
+        "… 95 % of such below": lambda e: f"{e.noise_95:.4f}",
+        "… p-value": lambda e: _p(e.p_value),
+    }
+    errors = getattr(evaluation.calibrated, name), getattr(evaluation.raw, name)
+    return [(label, *map(text, errors)) for label, text in texts.items()]
+
+
+def _p(value: float) -> str:
+    """A p-value; its parts are not to be broken over lines."""
+    return f"{value:.3f}" if value >= 0.001 else "<\u00a00.001"
+
+
+def _decisions(evaluation: Evaluation) -> Figures:
+    def recall(name: str) -> Row:
+        return _both(evaluation, f"recall, {name}", lambda s: spread(s.recall[name], 3))
+
+    return Figures(
+        title="Discrimination and decisions", columns=("", "calibrated", "raw"),
+        rows=(
+            _both(evaluation, "AUC", lambda s: spread(s.auc, 3)),
+            _both(evaluation, "accuracy", lambda s: spread(s.accuracy, 3)), *map(recall, LABELS),
+        ),
+        note="In brackets 95 % intervals: DeLong's for the area under the ROC curve, Wilson's for shares.",
+    )  # fmt: skip
+
+
+def _sets(evaluation: Evaluation) -> Figures:
+    sets = evaluation.sets_at or (evaluation.sets,)
+
+    def row(name: str, text: Callable[[SetCoverage], str]) -> Row:
+        return name, *map(text, sets)
+
+    def of_class(name: str, figure: str, label: str) -> Row:
+        return row(label, lambda s: spread(getattr(s, figure)[name], 3))
+
+    return Figures(
+        title="Prediction sets", columns=("", *(f"nominal {one.nominal:g}" for one in sets)),
+        rows=(
+            row("hold the outcome", lambda s: spread(s.overall, 3)),
+            *(of_class(name, "by_class", f"… of those who {name}") for name in LABELS),
+            row("classes in a set, average", lambda s: f"{s.average_size:.2f}"),
+            row("abstained (not one class)", lambda s: f"{s.abstained:.3f}"),
+            row("wrong among those answered", lambda s: spread(s.error_answered, 3)),
+            *(of_class(name, "wrong_by_class", f"… of all who {name}") for name in LABELS),
+        ),
+        note="A set of one class is an answer; other sets abstain. Of all rows of a class at most one minus the "
+        "nominal coverage is promised to be answered wrongly. Mean error over all shares of rows answered, the most "
+        f"certain first: {evaluation.risk.area:.3f}; {evaluation.risk.random:.3f} if certainty said nothing, "
+        f"{evaluation.risk.oracle:.3f} if it knew the wrong answers.",
+    )  # fmt: skip
+
+
+def _intervals(evaluation: Evaluation) -> Figures:
+    interval = evaluation.interval
+    return Figures(
+        title="Intervals", columns=("", "found"),
+        rows=(
+            ("Venn–Abers, mean ends", f"{interval.mean_low:.3f} to {interval.mean_high:.3f}"),
+            ("… average width", f"{interval.average_width:.3f}"), ("survived", spread(interval.observed)),
+        ),
+        note="Valid intervals hold the share who survived between their mean ends, up to its sampling error.",
+    )  # fmt: skip
+
+
+def _subgroups(evaluation: Evaluation, kind: str) -> Figures:
+    rows = tuple(_subgroup(one, getattr(one, kind)) for one in evaluation.subgroups)
+    return Figures(
+        title=f"Subgroups, {kind}", rows=rows,
+        columns=("", "rows", "survived", "mean p", "test", "log loss", "ECE (noise)", "test"),
+        note="The tests are p-values: of the mean probability p against the share who survived, and of the ECE. Of "
+        f"{2 * len(rows)} one under .05 is to be expected by chance; {0.05 / (2 * len(rows)):.4f} is the bound that "
+        "holds for all of them together (Bonferroni).",
+    )  # fmt: skip
+
+
+def _subgroup(one: Subgroup, scores: GroupScores) -> Row:
+    error = scores.calibration_error
+    return (
+        one.group, str(one.rows), plus_minus(one.observed, 3), f"{scores.expected:.3f}", _p(scores.excess_p),
+        plus_minus(scores.log_loss, 3), f"{error.value.value:.3f} ({error.noise_floor:.3f})", _p(error.p_value),
+    )  # fmt: skip
+
+
+def _peers(evaluation: Evaluation) -> Figures:
+    ours, rows = evaluation.calibrated, []
+    for name, one in (evaluation.peers or {}).items():
+        differs = plus_minus(one.log_loss), plus_minus(one.log_loss_difference)
+        rows.append((name.replace("_", " "), *differs, f"{one.brier.value:.4f}", f"{one.auc.value:.4f}"))
+    return Figures(
+        title="Peers on the same folds", columns=("", "log loss", "difference", "Brier", "AUC"),
+        rows=(("this model", plus_minus(ours.log_loss), "", f"{ours.brier.value:.4f}", f"{ours.auc.value:.4f}"), *rows),
+        note="Difference: this model's log loss minus the peer's, row by row; above 0 the peer is better. The folds' "
+        "training sets overlap, so the spread that other training rows would add is not in the standard errors.",
+    )  # fmt: skip
+
+
+def print_evaluation(evaluation: Evaluation, console: Console) -> None:
+    """The evaluation as tables for a terminal."""
+    console.print(f"{evaluation.rows} rows: {evaluation.how}")
+    for figures in tables(evaluation):
+        console.print(text_table(figures))
+    if verdict := peers_verdict(evaluation):
+        console.print(verdict)
+
+
+def text_table(figures: Figures) -> TextTable:
+    """A table for a terminal."""
+    table = TextTable(
+        title=figures.title, title_justify="left", caption=figures.note, caption_justify="left", box=SIMPLE_HEAD
+    )
+    for place, column in enumerate(figures.columns):
+        table.add_column(column, justify="right" if place else "left", no_wrap=not place)
+    for row in figures.rows:
+        table.add_row(*row)
+    return table
+
+
+def markdown(figures: Figures) -> str:
+    """A table under a heading of the third level."""
+    head = [figures.columns, ("---",) * len(figures.columns)]
+    rows = "\n".join(f"| {' | '.join(row)} |" for row in (*head, *figures.rows))
+    return f"### {figures.title}\n\n{rows}" + (f"\n\n{figures.note}" if figures.note else "")
