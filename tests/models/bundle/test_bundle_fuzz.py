@@ -32,7 +32,7 @@ class Victim:
     def __init__(self, clean: Path):
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.models.victim"], cwd=ROOT, text=True, stdin=subprocess.PIPE,
+            [sys.executable, "-m", "tests.models.bundle.victim"], cwd=ROOT, text=True, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=self._errors,
         )  # fmt: skip
         self.loads = 0
