@@ -51,7 +51,7 @@ class TitanicClassifier(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: Rows) -> np.ndarray:
         """Calibrated probabilities (n, 2) float64 of died and survived."""
         predictor = self._predictor()
-        logits = predictor.logits(predictor.words(_read(X)))
+        logits = predictor.logits(predictor.render(_read(X)))
         survived = predictor.bundle.record.map.probabilities(logits)
         return np.stack([1 - survived, survived], axis=1)
 

@@ -11,8 +11,8 @@ Blöbaum, 2020). Log-odds are averaged, not probabilities: a prior shift then mo
 and the contributions of a required field, averaged over its levels by the same shares, are 0.
 
 - ``unknown``: v(all) − v(all but the field), for each field that is known.
-- ``shapley``: the field's gain averaged over all orders in which the known fields can be told (Shapley, 1953). Exact,
-  over all coalitions. The contributions sum to v(all) − v(none).
+- ``shapley``: the field's gain averaged over all orders in which the known fields can join (Shapley, 1953). Exact, over
+  all coalitions. The contributions sum to v(all) − v(none).
 
 Fields act through words alone, so one that changes no word adds exactly 0; two that only act together, as name and
 ticket do on what became of the companions, share by ``shapley`` what each gets in full by ``unknown``. Both say what
@@ -71,8 +71,8 @@ class Level(NamedTuple):
     share: float
 
 
-class Question:
-    """What the model must be asked to explain one passenger: ``passengers``, one of each distinct text.
+class CoalitionGame:
+    """The coalitions of one passenger's known fields, and ``passengers``: one of each distinct text that they need.
 
     The passenger itself is the first. There are at most 17 of them by ``unknown``, and 864 by ``shapley``.
     """
@@ -88,7 +88,7 @@ class Question:
         self._values = [self._value(coalition) for coalition in self._coalitions()]
         self.text = next(iter(self._row_of_words))
 
-    def answer(self, probabilities: Sequence[float]) -> Explanation:
+    def explain(self, probabilities: Sequence[float]) -> Explanation:
         """The explanation, from the calibrated probabilities of ``passengers``, each inside (0, 1)."""
         log_odds = logit(np.array(probabilities)).tolist()
         v = np.array([sum(share * log_odds[row] for share, row in value) for value in self._values])
@@ -111,21 +111,21 @@ class Question:
         if self.method == "unknown":
             return iter((everything, frozenset(), *(everything - {field} for field in self.known)))
         return (
-            frozenset(field for field, told in zip(self.known, pattern, strict=True) if told)
+            frozenset(field for field, member in zip(self.known, pattern, strict=True) if member)
             for pattern in product((True, False), repeat=len(self.known))
         )
 
-    def _value(self, told: Coalition) -> list[tuple[float, int]]:
+    def _value(self, coalition: Coalition) -> list[tuple[float, int]]:
         """v of a coalition as shares of rows of ``passengers``."""
-        silent = {field: None for field in self.known if field not in told and field not in REQUIRED}
-        averaged = [field for field in REQUIRED if field not in told]
+        masked = {field: None for field in self.known if field not in coalition and field not in REQUIRED}
+        averaged = [field for field in REQUIRED if field not in coalition]
         return [
             (
                 prod(level.share for level in chosen),
                 self._row(
                     msgspec.structs.replace(
                         self.passenger,
-                        **silent,
+                        **masked,
                         **{field: level.value for field, level in zip(averaged, chosen, strict=True)},
                     )
                 ),
@@ -153,8 +153,8 @@ def explain(
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; it must be {' or '.join(METHODS)}")
-    question = Question(check_passengers([passenger])[0], predictor.bundle, method)
-    return question.answer([one.probability for one in predictor.predict(question.passengers)])
+    game = CoalitionGame(check_passengers([passenger])[0], predictor.bundle, method)
+    return game.explain([one.probability for one in predictor.predict(game.passengers)])
 
 
 def shapley_values(values: np.ndarray) -> np.ndarray:
@@ -175,7 +175,7 @@ def known_fields(passenger: Passenger) -> tuple[str, ...]:
 
 
 def levels(reference: Reference, field: str) -> list[Level]:
-    """The levels of a required field with their shares among the training rows; equal shares where no row tells."""
+    """The levels of a required field with their shares among the training rows; equal shares without rows."""
     counts = next((one.counts for one in reference.inputs if one.bins.field == field), {})
     names = next(bins.levels for bins in INPUT_BINS if bins.field == field)
     held = [counts.get(name, 0) for name in names]

@@ -6,7 +6,7 @@ from typing import IO, Any
 
 
 class AtomicFile:
-    """A file, of text unless ``binary``, that appears under its name only when it is whole and `keep` was called."""
+    """A file, of text unless ``binary``, that appears under its name only when it is whole and `commit` was called."""
 
     file: IO[Any]
 
@@ -21,7 +21,7 @@ class AtomicFile:
             self.file = self._partial.open("w", newline="", encoding="utf-8")
         return self
 
-    def keep(self) -> None:
+    def commit(self) -> None:
         """Put it in place."""
         self.file.flush()
         os.fsync(self.file.fileno())
@@ -40,8 +40,8 @@ class AtomicFile:
             self._partial.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_atomic(path: Path, text: str) -> None:
     """Write a file that appears whole or not at all; raises OSError."""
     with AtomicFile(path) as output:
         output.file.write(text)
-        output.keep()
+        output.commit()

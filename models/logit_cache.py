@@ -29,7 +29,7 @@ class LogitCache:
         """Hold nothing."""
         self._held.clear()
 
-    def keep(self, logits: dict[str, float]) -> None:
+    def add(self, logits: dict[str, float]) -> None:
         """Hold these too."""
         if not self._rows:
             return

@@ -35,11 +35,11 @@ class Prediction(Struct, frozen=True):
     confidence: Confidence
 
 
-class Text(NamedTuple):
-    """What the model reads of a passenger: its words, and their token ids."""
+class EncodedText(NamedTuple):
+    """A passenger rendered as text, and the text's token ids."""
 
-    words: str
-    tokens: list[int]
+    text: str
+    token_ids: list[int]
 
 
 class Predictor:
@@ -88,29 +88,29 @@ class Predictor:
         except PredictionError as error:
             raise BundleError(f"{WEIGHTS}: {error}") from error
 
-    def read(self, passengers: Sequence[Passenger]) -> list[Text]:
-        """What the model reads of each passenger; may be called on any thread, ahead of `predict`."""
-        words = self.words(passengers)
-        return [Text(one, tokens) for one, tokens in zip(words, self._tokenizer.token_ids(words), strict=True)]
+    def encode(self, passengers: Sequence[Passenger]) -> list[EncodedText]:
+        """Render and tokenize passengers; may be called on any thread, ahead of `predict`."""
+        words = self.render(passengers)
+        return [EncodedText(one, tokens) for one, tokens in zip(words, self._tokenizer.token_ids(words), strict=True)]
 
-    def words(self, passengers: Sequence[Passenger]) -> list[str]:
-        """Each passenger as the bundle's model was told of passengers, with the bundle's companions."""
+    def render(self, passengers: Sequence[Passenger]) -> list[str]:
+        """Each passenger as the text that the model reads, with the bundle's companions."""
         return [describe(passenger, self.bundle.companions) for passenger in passengers]
 
     def predict(
-        self, passengers: Sequence[Passenger | Mapping[str, Any]], texts: Sequence[Text] | None = None
+        self, passengers: Sequence[Passenger | Mapping[str, Any]], texts: Sequence[EncodedText] | None = None
     ) -> list[Prediction]:
         """Predictions in the order of ``passengers``: `Passenger` objects, or mappings of the same fields.
 
-        They are checked (`check_passengers`) unless their ``texts`` were read before, which only passengers have.
+        They are checked (`check_passengers`) unless their ``texts`` were encoded before, which only passengers have.
         Raises PassengerError, PredictionError. Memory grows with the rows, by about 6 KB each.
         """
         if texts is None:
             checked = check_passengers(passengers)
-            logits = self.logits(self.words(checked))
+            logits = self.logits(self.render(checked))
         else:
             checked, read = cast(list[Passenger], passengers), dict(texts)
-            logits = self._logits([text.words for text in texts], lambda words: [read[one] for one in words])
+            logits = self._logits([text.text for text in texts], lambda words: [read[one] for one in words])
         if not checked:
             return []
         probabilities, confidences = diagnose(self.bundle.record, self.bundle.reference, logits, checked)
@@ -131,7 +131,7 @@ class Predictor:
         known = self._cache.find(distinct)
         new = [one for one in distinct if one not in known]
         computed = dict(zip(new, self._compute(tokenize(new)).tolist(), strict=True))
-        self._cache.keep(computed)
+        self._cache.add(computed)
         known |= computed
         return np.array([known[one] for one in words])
 
@@ -154,5 +154,5 @@ class Predictor:
         for tokens in (min(one, longest) for one in WARM_UP_TOKENS):
             for rows in (1, self._lanes.rows):
                 self._compute([[0] * tokens] * rows)
-        texts = self.read([WARM_UP])
-        diagnose(self.bundle.record, self.bundle.reference, self._compute([texts[0].tokens]), [WARM_UP])
+        texts = self.encode([WARM_UP])
+        diagnose(self.bundle.record, self.bundle.reference, self._compute([texts[0].token_ids]), [WARM_UP])

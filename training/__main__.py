@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 
 from models.bundle.bundle import Bundle, BundleError, read_bundle
-from models.bundle.precision import CALIBRATION_MARGIN, FULL, LOG_LOSS_MARGIN, PRECISIONS, Precision, told
+from models.bundle.precision import CALIBRATION_MARGIN, FULL, LOG_LOSS_MARGIN, PRECISIONS, Precision, format_measurement
 from models.bundle.signature import SignatureError, make_keys, public_path, sign
 from models.engines.backend import prepare
 from models.engines.ray_cluster import ClusterError
-from models.files import write_whole
+from models.files import write_atomic
 from training.fit.data_parallel import Helped, Ranks, Together, find_ranks
 from training.fit.executors import ENGINES, engine
 from training.fit.finetune import Recipe
@@ -120,9 +120,9 @@ def _compare(options: argparse.Namespace) -> int:
     with engine(options.engine, options.address, max(1, backend.threads)) as chosen:
         report = compare_losses(wanted, chosen)
     if options.json:
-        write_whole(options.json, msgspec.json.format(msgspec.json.encode(report), indent=1).decode() + "\n")
+        write_atomic(options.json, msgspec.json.format(msgspec.json.encode(report), indent=1).decode() + "\n")
     if options.markdown:
-        write_whole(options.markdown, page_with(page_part(report), options.markdown))
+        write_atomic(options.markdown, page_with(page_part(report), options.markdown))
     if not options.quiet:
         print_comparison(report, Console(width=None if sys.stdout.isatty() else 120))
     return 0
@@ -137,7 +137,7 @@ def _precision(options: argparse.Namespace) -> int:
         calibration_margin=options.calibration_margin, seed=options.seed,
     )  # fmt: skip
     for one in measurements:
-        figures = ", ".join(f"{name} {value}" for name, value in told(one).items())
+        figures = ", ".join(f"{name} {value}" for name, value in format_measurement(one).items())
         print(
             f"{one.precision} on {one.device}, {one.rows} rows: {figures}: {'refused' if one.refusal else 'accepted'}"
         )

@@ -5,7 +5,7 @@ import json
 import os
 from pathlib import Path
 
-from models.files import write_whole
+from models.files import write_atomic
 
 MOST_PLACES = 1000
 
@@ -39,7 +39,7 @@ class Place:
         The name of the place is the series' instance: after a restart they go on as the same.
         """
         target = {"targets": [f"{host}:{port}"], "labels": {"instance": f"{host}/{self.folder.name}"}}
-        write_whole(self.target, json.dumps([target]))
+        write_atomic(self.target, json.dumps([target]))
 
     def leave(self) -> None:
         """Let go of it; whoever scrapes is told first."""

@@ -108,7 +108,7 @@ def build(bundles: Sequence[Path], texts: int, shift: str | None = None) -> Deck
             if len(before) == texts:
                 break
             one, survived = vary(labelled, rng)
-            text = predictors[0].words([msgspec.convert(one, _passenger_type())])[0]
+            text = predictors[0].render([msgspec.convert(one, _passenger_type())])[0]
             if text not in seen:
                 seen.add(text)
                 before.append((one, survived))

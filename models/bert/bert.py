@@ -6,8 +6,8 @@ from typing import Any, Self
 import mlx.core as mx
 import mlx.nn as nn
 
-from models.bert.operators import as_columns, attention, gelu, layer_norm, linear, whole
-from models.bert.quantization import Weight, rounded
+from models.bert.operators import as_columns, attention, dequantize, gelu, layer_norm, linear
+from models.bert.quantization import Weight, quantize
 
 MASKED = -1e9
 """Added to the scores of padding. Finite, so that a wholly padded row attends evenly and gives no NaN."""
@@ -53,8 +53,8 @@ class BertEmbeddings(nn.Module):
     def __call__(self, ids: mx.array) -> mx.array:
         """ids (B, L) → (B·L, D)."""
         B, L = ids.shape
-        places = whole(self.position_embeddings.weight[:L]) + whole(self.token_type_embeddings.weight[:1])
-        x = (whole(self.word_embeddings.weight[ids]) + places).reshape(B * L, -1)
+        places = dequantize(self.position_embeddings.weight[:L]) + dequantize(self.token_type_embeddings.weight[:1])
+        x = (dequantize(self.word_embeddings.weight[ids]) + places).reshape(B * L, -1)
         return self.LayerNorm(as_columns(x))
 
 
@@ -78,11 +78,11 @@ class BertSelfAttention(nn.Module):
             k, v = y[:, :D], y[:, D:]
         return attention(q, k, v, bias, texts, self.heads)
 
-    def hold(self, precision: str) -> None:
+    def fuse_qkv(self, precision: str) -> None:
         """Join the projections once and for all: for inference, where weights do not change."""
         weight, offset = self._joined()
         mx.eval(weight, offset)
-        self._held = rounded(weight, precision), offset
+        self._held = quantize(weight, precision), offset
 
     def _joined(self) -> tuple[mx.array, mx.array]:
         """Query, key and value as one projection, queries scaled by 1/√d."""

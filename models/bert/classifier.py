@@ -9,7 +9,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from models.bert.bert import BertConfig, BertModel, Linear
-from models.bert.quantization import HALVES, rounded
+from models.bert.quantization import HALVES, quantize
 
 
 class BertClassifier(nn.Module):
@@ -25,7 +25,7 @@ class BertClassifier(nn.Module):
         """ids, mask (B, L), mask None without padding → logits (B, 2) float32, in the order died, survived."""
         return self.classifier(self.dropout(self.bert(ids, mask)))
 
-    def upper(self, x: mx.array, mask: mx.array | None, start: int) -> mx.array:
+    def forward_from(self, x: mx.array, mask: mx.array | None, start: int) -> mx.array:
         """Hidden states (B, L, D) before layer ``start`` → logits (B, 2)."""
         return self.classifier(self.dropout(self.bert.pooled(x, mask, start)))
 
@@ -44,7 +44,7 @@ def load_classifier(
     mx.eval(model.parameters())
     model.eval()
     for layer in model.bert.encoder.layer:
-        layer.attention.self.hold(precision)
+        layer.attention.self.fuse_qkv(precision)
     _round(model.bert, precision)
     return model
 
@@ -56,7 +56,7 @@ def _round(encoder: BertModel, precision: str) -> None:
     elif precision == "int8":
         for module in encoder.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
-                module.weight = rounded(module.weight, precision)
+                module.weight = quantize(module.weight, precision)
 
 
 def _taken(weights: dict[str, np.ndarray], name: str) -> mx.array:

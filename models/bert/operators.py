@@ -15,7 +15,7 @@ import math
 import mlx.core as mx
 
 from models.bert.kernels import fused
-from models.bert.quantization import Quantised, Weight
+from models.bert.quantization import QuantizedMatrix, Weight
 
 ERF_NUMERATOR = (
     -1.60960333262415e-02, -2.95459980854025e-03, -7.34990630326855e-04, -5.69250639462346e-05,
@@ -48,19 +48,19 @@ def as_columns(x: mx.array) -> mx.array:
     return x if on_gpu() else mx.contiguous(x.T).T
 
 
-def whole(weight: Weight) -> mx.array:
+def dequantize(weight: Weight) -> mx.array:
     """The matrix that is computed with, of float32 unless a GPU has it in half precision: the tuned BLAS of a CPU knows
     no other, and MLX's own products of halves and of codes take thirty times as long there."""
-    if isinstance(weight, Quantised):
-        return weight.whole()
+    if isinstance(weight, QuantizedMatrix):
+        return weight.dequantize()
     return weight if on_gpu() else weight.astype(mx.float32)
 
 
 def linear(x: mx.array, weight: Weight, bias: mx.array) -> mx.array:
     """x (T, I), weight (O, I), bias (O,) → x Wᵀ + b, (T, O)."""
     if on_gpu():
-        return mx.addmm(bias, x, whole(weight).T)
-    return (whole(weight) @ x.T + bias[:, None]).T
+        return mx.addmm(bias, x, dequantize(weight).T)
+    return (dequantize(weight) @ x.T + bias[:, None]).T
 
 
 def layer_norm(x: mx.array, weight: mx.array, bias: mx.array, eps: float) -> mx.array:

@@ -11,7 +11,7 @@ LARGEST_CODE = 127
 
 
 @dataclass(frozen=True)
-class Quantised:
+class QuantizedMatrix:
     """A matrix (…, I) in eight bits: w ≈ scale · code, with a scale for each `GROUP_SIZE` weights of a row.
 
     codes (…, I / g, g) int8, scales (…, I / g, 1) float32; g is I where it is no multiple of `GROUP_SIZE`. A scale is
@@ -23,7 +23,7 @@ class Quantised:
     scales: mx.array
 
     @classmethod
-    def of(cls, weight: mx.array) -> "Quantised":
+    def of(cls, weight: mx.array) -> "QuantizedMatrix":
         *outer, inputs = weight.shape
         grouped = weight.reshape(*outer, -1, inputs if inputs % GROUP_SIZE else GROUP_SIZE)
         # A group of zeros has a scale too.
@@ -32,21 +32,21 @@ class Quantised:
         mx.eval(codes, scales)
         return cls(codes, scales)
 
-    def __getitem__(self, rows: slice | mx.array) -> "Quantised":
-        return Quantised(self.codes[rows], self.scales[rows])
+    def __getitem__(self, rows: slice | mx.array) -> "QuantizedMatrix":
+        return QuantizedMatrix(self.codes[rows], self.scales[rows])
 
-    def whole(self) -> mx.array:
+    def dequantize(self) -> mx.array:
         """The matrix (…, I) float32 that the codes stand for."""
         return (self.codes.astype(mx.float32) * self.scales).flatten(-2)
 
 
-Weight = mx.array | Quantised
+Weight = mx.array | QuantizedMatrix
 
 
-def rounded(weight: mx.array, precision: str) -> Weight:
+def quantize(weight: mx.array, precision: str) -> Weight:
     """A matrix of float32 in another precision."""
     if precision == "int8":
-        return Quantised.of(weight)
+        return QuantizedMatrix.of(weight)
     if precision not in HALVES:
         return weight
     half = weight.astype(HALVES[precision])

@@ -86,7 +86,7 @@ class Precisions(Struct, frozen=True, forbid_unknown_fields=True):
         return Precisions((*kept, *new))
 
 
-def told(measurement: Measurement) -> dict[str, Any]:
+def format_measurement(measurement: Measurement) -> dict[str, Any]:
     """The figures of a measurement as a person reads them."""
     return {
         "log loss": _signed(measurement.log_loss), "calibration error": _signed(measurement.calibration_error),

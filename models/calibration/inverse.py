@@ -19,7 +19,7 @@ SATURATED = 0.99
 class FocalInverse(
     Struct, frozen=True, dict=True, kw_only=True, tag_field="step", tag="focal_inverse", forbid_unknown_fields=True
 ):
-    """Undo the bend of a focal, weighted or smoothed loss: logit of its minimiser → logit of the true probability.
+    """The inverse link of a focal, weighted or smoothed loss: logit of its minimiser → logit of the true probability.
 
     With h(v) = v/φ(v), φ(v) = (1−v)^γ − γ (1−v)^(γ−1) v ln v and q = h(p)/(h(p) + h(1−p)) (Charoenphakdee et al.,
     2021, theorem 11), then r = (q − ε/2)/(1 − ε) and η = r/α_survived against (1−r)/α_died. Where r passes
@@ -42,8 +42,8 @@ class FocalInverse(
                 raise ValueError(f"alpha is {alpha}; both must be from {1 / LARGEST:g} to {LARGEST:g}")
 
     @property
-    def bends(self) -> bool:
-        """Whether the loss bends probabilities at all; cross entropy's does not, and its inverse is the identity."""
+    def improper(self) -> bool:
+        """Whether the minimiser is not the true probability; cross entropy is proper, and its inverse the identity."""
         return self.gamma > 0 or self.smoothing > 0 or self.alpha_died != self.alpha_survived
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:

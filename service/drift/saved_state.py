@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from models.files import write_whole
+from models.files import write_atomic
 
 fcntl: ModuleType | None
 try:
@@ -136,7 +136,7 @@ class StateFile:
     def write(self, content: bytes) -> None:
         """Put it in place whole, or not at all; the first failure in a row is told."""
         try:
-            write_whole(self.path, content.decode())
+            write_atomic(self.path, content.decode())
             self._failed = False
         except OSError as error:
             if not self._failed:

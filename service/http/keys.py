@@ -150,7 +150,7 @@ def write_keys(path: Path, keys: list[Key]) -> None:
         if old and (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
             os.fchown(output.file.fileno(), old.st_uid, old.st_gid)
         output.file.write(content)
-        output.keep()
+        output.commit()
 
 
 def main(arguments: Sequence[str]) -> int:

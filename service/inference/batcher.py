@@ -23,7 +23,7 @@ from typing import Protocol
 from models.bundle.bundle import Bundle
 from models.engines.backend import Backend, return_memory
 from models.passenger import Passenger
-from models.predictor import Prediction, PredictionError, Text
+from models.predictor import EncodedText, Prediction, PredictionError
 from service.http.errors import NotReady, PredictionFailed, QueueFull
 from service.inference.fair_queue import Answer, Entry, FairQueue, Slice
 from service.inference.futures import awaited, deliver
@@ -55,9 +55,11 @@ class PredictorLike(Protocol):
     bundle: Bundle
     backend: Backend
 
-    def read(self, passengers: Sequence[Passenger]) -> list[Text]: ...
+    def encode(self, passengers: Sequence[Passenger]) -> list[EncodedText]: ...
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]: ...
+    def predict(
+        self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None
+    ) -> list[Prediction]: ...
 
     def warm_up(self) -> None: ...
 
@@ -340,7 +342,7 @@ class Batcher:
                     self._ahead.wait()
                 start, epoch, predictor = len(entry.texts), entry.epoch, self.predictor
             assert predictor is not None
-            texts = predictor.read(entry.passengers[start : start + self._max_batch_rows])
+            texts = predictor.encode(entry.passengers[start : start + self._max_batch_rows])
             with self._ahead:
                 if entry.epoch == epoch:
                     entry.texts += texts

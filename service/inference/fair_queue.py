@@ -18,7 +18,7 @@ from itertools import islice
 
 from models.bundle.bundle import Bundle
 from models.passenger import Passenger
-from models.predictor import Prediction, Text
+from models.predictor import EncodedText, Prediction
 
 QUANTUM = 8
 """Rows of a turn: few enough that a batch serves several requests, enough that a large one is not all overhead."""
@@ -39,7 +39,7 @@ class Entry:
     until: float = math.inf
     finish: float = 0.0
     epoch: int = 0
-    texts: list[Text] = field(default_factory=list)
+    texts: list[EncodedText] = field(default_factory=list)
     taken: int = 0
     predictions: list[Prediction] = field(default_factory=list)
     queue_seconds: float = 0.0
@@ -80,7 +80,7 @@ class Slice:
         return self.entry.passengers[self.start : self.stop]
 
     @property
-    def texts(self) -> Sequence[Text]:
+    def texts(self) -> Sequence[EncodedText]:
         return self.entry.texts[self.start : self.stop]
 
     @property

@@ -9,7 +9,7 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from models.calibration.logit import sigmoid
-from models.explanation import METHODS, Contribution, Method, Question, describe_baseline
+from models.explanation import METHODS, CoalitionGame, Contribution, Method, describe_baseline
 from models.passenger import Passenger
 from service.http.errors import InvalidQuery
 from service.inference.fair_queue import Answer
@@ -88,9 +88,9 @@ async def explain(
     """One passenger → what each field adds to its prediction. No prediction is counted, logged or tested for drift."""
     chosen = query_value(request, PARAMETER, METHODS)
     passenger = await take(request, Passenger)
-    question, answer = await ask(request, passenger, chosen)
+    game, answer = await ask(request, passenger, chosen)
     bundle, first = answer.bundle, answer.predictions[0]
-    explanation = question.answer([one.probability for one in answer.predictions])
+    explanation = game.explain([one.probability for one in answer.predictions])
     response = ExplanationResponse(
         model=ModelIdentity(bundle.name, bundle.version), method=explanation.method,
         prediction=ExplainedPrediction(first.survived, first.probability, explanation.log_odds),
@@ -104,15 +104,15 @@ async def explain(
     return respond(request, response, answer)
 
 
-async def ask(request: AnyRequest, passenger: Passenger, method: Method) -> tuple[Question, Answer]:
+async def ask(request: AnyRequest, passenger: Passenger, method: Method) -> tuple[CoalitionGame, Answer]:
     """What explains a passenger, asked and answered by one bundle; raises as the batcher."""
     while True:
         predictor = batcher_of(request).predictor
         if predictor is None:
             raise not_ready(batcher_of(request))
         # Some milliseconds of words, which other requests need not wait for.
-        question = await asyncio.to_thread(Question, passenger, predictor.bundle, method)
-        answer = await computed(request, question.passengers)
+        game = await asyncio.to_thread(CoalitionGame, passenger, predictor.bundle, method)
+        answer = await computed(request, game.passengers)
         if answer.bundle.version == predictor.bundle.version:
-            return question, answer
+            return game, answer
         # Another bundle took over, whose companions may give the same passengers other texts: it is asked anew.

@@ -28,9 +28,9 @@ class Rejected(Exception):
 
 def keep_written(output: AtomicFile, faults: AtomicFile, rejected: int) -> None:
     """Put the output in place, and the file of rejected rows or nothing in its."""
-    output.keep()
+    output.commit()
     if rejected:
-        faults.keep()
+        faults.commit()
     else:
         faults.discard()
 

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from models.bundle.precision import FULL, Precision
-from models.files import write_whole
+from models.files import write_atomic
 from service.scoring.columns import ScoreError
 
 SUFFIXES = (".csv", ".parquet")
@@ -110,7 +110,7 @@ class Partition(Struct, frozen=True):
             source=source, settings=settings, output=output, rejects=Content.of(self.rejects), scored=scored,
             rejected=rejected,
         )  # fmt: skip
-        write_whole(self.record, msgspec.json.format(msgspec.json.encode(record), indent=1).decode() + "\n")
+        write_atomic(self.record, msgspec.json.format(msgspec.json.encode(record), indent=1).decode() + "\n")
         return record
 
     def deaths(self) -> int:

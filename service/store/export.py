@@ -66,7 +66,7 @@ def export(
                 rows += 1
                 labelled += one.survived is not None
                 bare += not holds_passenger(one.prediction)
-            output.keep()
+            output.commit()
     finally:
         held.close()
     return rows, labelled, bare

@@ -81,7 +81,7 @@ def import_outcomes(source: Path, store: str) -> Counter[str]:
                     if reason is not None:
                         writer.writerow([line, reason])
             if found["rejected"]:
-                faults.keep()
+                faults.commit()
             else:
                 rejected_path(source).unlink(missing_ok=True)
     finally:

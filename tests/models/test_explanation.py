@@ -17,7 +17,15 @@ from hypothesis.extra.numpy import arrays
 
 from models.bundle.bundle import Bundle
 from models.calibration.maps import logit
-from models.explanation import Explanation, Question, describe_baseline, explain, known_fields, levels, shapley_values
+from models.explanation import (
+    CoalitionGame,
+    Explanation,
+    describe_baseline,
+    explain,
+    known_fields,
+    levels,
+    shapley_values,
+)
 from models.logit_cache import LogitCache
 from models.passenger import TITLES, Companions, Passenger, PassengerError, describe
 from models.predictor import Predictor
@@ -86,8 +94,8 @@ def of_words(words: str) -> float:
 
 
 def explained(passenger: Passenger, bundle: Bundle, method: Any) -> Explanation:
-    question = Question(passenger, bundle, method)
-    return question.answer([of_words(describe(one, bundle.companions)) for one in question.passengers])
+    game = CoalitionGame(passenger, bundle, method)
+    return game.explain([of_words(describe(one, bundle.companions)) for one in game.passengers])
 
 
 def by_definition(
@@ -164,7 +172,7 @@ PARTY = [
 def test_contributions_of_any_passenger(tiny_bundle: Bundle, passenger: Passenger) -> None:
     bundle = msgspec.structs.replace(tiny_bundle, companions=Companions.of(PARTY, [1, 0]))
     for method, most in (("unknown", 17), ("shapley", 864)):
-        assert len(Question(passenger, bundle, method).passengers) <= most  # type: ignore[arg-type]
+        assert len(CoalitionGame(passenger, bundle, method).passengers) <= most  # type: ignore[arg-type]
     found = explained(passenger, bundle, "shapley")
     total = math.fsum(one.contribution for one in found.contributions)
     assert total == pytest.approx(found.log_odds - found.baseline_log_odds, abs=1e-9)
@@ -179,8 +187,8 @@ def test_contributions_of_any_passenger(tiny_bundle: Bundle, passenger: Passenge
 def test_the_most_texts_that_there_can_be(tiny_bundle: Bundle) -> None:
     bundle = msgspec.structs.replace(tiny_bundle, companions=Companions.of(PARTY, [1, 0]))
     most = msgspec.structs.replace(ALLISON, sibsp=2, parch=2, ticket="T 1")
-    assert len(Question(most, bundle, "unknown").passengers) == 17
-    assert len(Question(most, bundle, "shapley").passengers) == 864
+    assert len(CoalitionGame(most, bundle, "unknown").passengers) == 17
+    assert len(CoalitionGame(most, bundle, "shapley").passengers) == 864
 
 
 @pytest.mark.parametrize("method", ["unknown", "shapley"])
@@ -200,10 +208,10 @@ def test_a_reference_that_tells_nothing_of_a_field_gives_equal_shares(tiny_bundl
 
 
 def test_log_odds_stay_finite_however_sure_the_model_is(tiny_bundle: Bundle) -> None:
-    question = Question(ALLISON, tiny_bundle, "shapley")
+    game = CoalitionGame(ALLISON, tiny_bundle, "shapley")
     shifted = tiny_bundle.shifted(0.001).record.map
-    extremes = np.array([(-1e12, 1e12)[row % 2] for row in range(len(question.passengers))])
-    found = question.answer(shifted.probabilities(extremes).tolist())
+    extremes = np.array([(-1e12, 1e12)[row % 2] for row in range(len(game.passengers))])
+    found = game.explain(shifted.probabilities(extremes).tolist())
     assert all(math.isfinite(one.contribution) for one in found.contributions)
 
 
@@ -235,10 +243,10 @@ def test_the_real_models_single_differences_are_exact(predictor: Predictor) -> N
 
 
 def test_a_prior_shift_moves_the_whole_and_the_baseline_alike(predictor: Predictor) -> None:
-    question = Question(ALLISON, predictor.bundle, "shapley")
-    logits = predictor.logits(predictor.words(question.passengers))
+    game = CoalitionGame(ALLISON, predictor.bundle, "shapley")
+    logits = predictor.logits(predictor.render(game.passengers))
     plain, shifted = (
-        question.answer(bundle.record.map.probabilities(logits).tolist())
+        game.explain(bundle.record.map.probabilities(logits).tolist())
         for bundle in (predictor.bundle, predictor.bundle.shifted(0.1))
     )
     moved = shifted.log_odds - plain.log_odds

@@ -14,7 +14,7 @@ def test_what_is_found_is_what_was_kept_last(batches: list[list[str]], rows: int
         found = cache.find(batch)
         assert found == {text: ord(text) for text in batch if text in order}
         new = [text for text in batch if text not in found]
-        cache.keep({text: float(ord(text)) for text in new})
+        cache.add({text: float(ord(text)) for text in new})
         used = [text for text in batch if text in found]
         order = ([text for text in order if text not in used] + used + new)[-rows:] if rows else []
         assert len(cache) == len(order) <= rows

@@ -31,7 +31,7 @@ def alone(predictor: Predictor, table: Table) -> dict[str, float]:
     """The probability of each distinct text of 120 passengers, computed by itself."""
     passengers = table.passengers[:120]
     alone = [predictor.predict([one])[0].probability for one in passengers]
-    return dict(zip(predictor.words(passengers), alone, strict=True))
+    return dict(zip(predictor.render(passengers), alone, strict=True))
 
 
 def test_a_probability_does_not_depend_on_its_company(
@@ -41,7 +41,7 @@ def test_a_probability_does_not_depend_on_its_company(
     for _ in range(40):
         rows = rng.integers(0, 120, rng.choice((2, 3, 5, 11, 12, 17, 33, 64, 90)))
         batch = [table.passengers[row] for row in rows]
-        for words, prediction in zip(predictor.words(batch), predictor.predict(batch), strict=True):
+        for words, prediction in zip(predictor.render(batch), predictor.predict(batch), strict=True):
             assert prediction.probability == pytest.approx(alone[words], abs=1e-5)
 
 

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from models.bundle.bundle import Bundle
 from models.calibration.confidence import diagnose
 from models.passenger import COLUMNS, INPUT_BINS, Passenger
-from models.predictor import Prediction, PredictionError, Text
+from models.predictor import EncodedText, Prediction, PredictionError
 from models.reference import PROBABILITY_BINS, bin_names
 from service.app import create_app
 from service.inference.batcher import RESTARTS
@@ -29,7 +29,7 @@ ALLISON = {"pclass": 1, "sex": "female", "name": "Allison, Miss. Helen Loraine",
 class Deterministic(Echo):
     """Logits from the age, so that answers can be told apart; a fare of 999 gives a failure."""
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
         self.hold.wait(10)
         if any(one.fare == 999 for one in passengers):
             raise ValueError(f"a bad row: {passengers}")
@@ -218,7 +218,9 @@ def test_a_failed_prediction_is_503_and_never_a_probability(client: TestClient[A
 
 def test_a_number_that_is_not_finite_is_a_503_for_who_brings_it_alone(tiny_bundle: Bundle) -> None:
     class Overflowing(Deterministic):
-        def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+        def predict(
+            self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None
+        ) -> list[Prediction]:
             if any(one.fare == 998 for one in passengers):
                 raise PredictionError("the model's logits are not finite")
             return super().predict(passengers, texts)
@@ -336,7 +338,9 @@ def test_a_client_may_shorten_the_deadline_and_not_lengthen_it(tiny_bundle: Bund
 
 def test_live_turns_red_when_inference_is_lost_for_good(tiny_bundle: Bundle) -> None:
     class Dying(Deterministic):
-        def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+        def predict(
+            self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None
+        ) -> list[Prediction]:
             raise SystemExit("the device is gone")
 
     with TestClient(create_app(Settings(), lambda _: Dying(tiny_bundle)), raise_server_exceptions=False) as client:

@@ -94,7 +94,7 @@ class Family(NamedTuple):
 def _families(inverse: Inverse | None) -> dict[str, Family]:
     """Candidates by name. Isotonic regression and Venn–Abers see only the order, which an inverse does not change."""
     starts: dict[str, tuple[Step, ...]] = {"": ()}
-    if inverse is not None and not (isinstance(inverse, FocalInverse) and not inverse.bends):
+    if inverse is not None and not (isinstance(inverse, FocalInverse) and not inverse.improper):
         starts[str(inverse.__struct_config__.tag)] = (inverse,)
     families = {}
     for start, steps in starts.items():

@@ -139,7 +139,7 @@ def predict(model: BertClassifier, encoded: Encoded, rows: np.ndarray) -> np.nda
     logits = [np.zeros((0, 2))]
     for first in range(0, len(rows), INFERENCE_ROWS):
         hidden, mask = encoded.batch(rows[first : first + INFERENCE_ROWS])
-        logits.append(np.array(model.upper(hidden, mask, encoded.start), np.float64))
+        logits.append(np.array(model.forward_from(hidden, mask, encoded.start), np.float64))
     return np.concatenate(logits)
 
 
@@ -156,7 +156,7 @@ def _train(
     def loss_and_logits(
         model: BertClassifier, hidden: mx.array, mask: mx.array, targets: mx.array, step: int
     ) -> tuple[mx.array, mx.array]:
-        logits = model.upper(hidden, mask, encoded.start)
+        logits = model.forward_from(hidden, mask, encoded.start)
         return loss(logits, targets, step), logits
 
     gradient = nn.value_and_grad(model, loss_and_logits)

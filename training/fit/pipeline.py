@@ -24,7 +24,7 @@ from models.bundle.bundle import (
     write_bundle,
 )
 from models.calibration.maps import PriorShift
-from models.files import write_whole
+from models.files import write_atomic
 from models.passenger import LABELS, Companions
 from models.reference import build_reference
 from training.calibrate.calibrate import MapRule, fit_record
@@ -128,7 +128,7 @@ def fit(options: FitOptions, engine: Engine) -> Bundle:
         }
         bundle = write_bundle(options.out, contents, origin)
         plots = make_plots(answers, evaluation, read_log(work / LOG), np.random.default_rng(options.seed))
-        write_whole(work / "report.html", report(origin.name, evaluation, plots))
+        write_atomic(work / "report.html", report(origin.name, evaluation, plots))
     shutil.rmtree(work / "folds", ignore_errors=True)
     return bundle
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from models.bundle.bucket import fetch, push
-from models.files import write_whole
+from models.files import write_atomic
 
 KEPT = Path("artifacts/bundles")
 
@@ -73,7 +73,7 @@ def _promote(options: argparse.Namespace) -> int:
     trial = try_both(table, candidate, current, options.rounds, options.seed)
     found = promotion(table, trial, candidate.bundle, current.bundle, limits, doubts, options.seed)
     out = options.out or promotion_path(options.candidate)
-    write_whole(out, msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n")
+    write_atomic(out, msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n")
     print_promotion(found, Console(width=None if sys.stdout.isatty() else 130))
     return 0 if found.promoted else 1
 

@@ -78,7 +78,7 @@ def _predictor(folder: Path, precision: Precision) -> Predictor:
 
 def _run(predictor: Predictor, table: Table) -> Run:
     try:
-        logits = predictor.logits(predictor.words(table.passengers))
+        logits = predictor.logits(predictor.render(table.passengers))
     except PredictionError as error:
         raise ValueError(f"{predictor.backend.precision}: {error}") from error
     return Run(logits, predictor.bundle.record.map.probabilities(logits))

@@ -101,7 +101,7 @@ def test_upper_layers_from_cached_states_equal_the_whole(model: BertClassifier, 
     whole = np.array(model(ids, mask))
     for start in range(7):
         hidden = model.bert.hidden(ids, mask, start)
-        assert np.abs(np.array(model.upper(hidden, mask, start)) - whole).max() < 1e-5
+        assert np.abs(np.array(model.forward_from(hidden, mask, start)) - whole).max() < 1e-5
 
 
 def test_weights_survive_the_disk(model: BertClassifier, tokenizer: Tokenizer, tmp_path: Path) -> None:

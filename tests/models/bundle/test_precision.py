@@ -29,7 +29,7 @@ def pairs(model: BertClassifier, folder: Path, table: Table, rows: int) -> np.nd
     """Logits (rows, 2) of a padded batch."""
     opened = open_bundle(folder)
     predictor = Predictor(opened.bundle, model, opened.tokenizer, prepare(), None)  # type: ignore[arg-type]
-    tokens = [text.tokens for text in predictor.read(table.passengers[:rows])]
+    tokens = [text.token_ids for text in predictor.encode(table.passengers[:rows])]
     ids, mask = opened.tokenizer.pad(tokens)
     assert not mask.all()
     found = model(mx.array(ids), mx.array(mask))

@@ -440,7 +440,7 @@ def test_the_inverse_knows_no_difference_between_the_classes(inverse: FocalInver
         alpha_survived=inverse.alpha_died,
     )
     assert mirrored(np.array(-z)) == pytest.approx(-inverse(np.array(z)), abs=1e-6)
-    assert inverse.bends or inverse(np.array(z)) == pytest.approx(z)
+    assert inverse.improper or inverse(np.array(z)) == pytest.approx(z)
 
 
 @given(VENN_ABERS, st.lists(LOGITS, min_size=1, max_size=20), SHARES)

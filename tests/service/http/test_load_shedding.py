@@ -18,7 +18,7 @@ from litestar import Litestar
 
 from models.bundle.bundle import Bundle
 from models.passenger import Passenger
-from models.predictor import Prediction, Text
+from models.predictor import EncodedText, Prediction
 from service.app import create_app
 from service.http.access import Access, Keyring
 from service.http.connections import Limits, protocol
@@ -41,7 +41,7 @@ REFUSED = request(GOOD, JSON, b"Refuse: me")
 class Slow(Deterministic):
     """A hundredth of a second for a row."""
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
         self.seconds = 0.01 * len(passengers)
         return super().predict(passengers, texts)
 

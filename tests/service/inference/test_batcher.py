@@ -15,7 +15,7 @@ from models.bundle.bundle import Bundle
 from models.calibration.confidence import Confidence
 from models.engines.backend import Backend
 from models.passenger import Passenger
-from models.predictor import Prediction, Text
+from models.predictor import EncodedText, Prediction
 from service.http.errors import ClientLeft, DeadlinePassed, NotReady, PredictionFailed, QueueFull
 from service.inference.batcher import NICENESS, RESTARTS, Batcher
 
@@ -43,13 +43,13 @@ class Echo:
 
     def warm_up(self) -> None: ...
 
-    def read(self, passengers: Sequence[Passenger]) -> list[Text]:
-        return [Text(str(passenger.fare), []) for passenger in passengers]
+    def encode(self, passengers: Sequence[Passenger]) -> list[EncodedText]:
+        return [EncodedText(str(passenger.fare), []) for passenger in passengers]
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
         self.hold.wait(10)
         if texts is not None:
-            assert [text.words for text in texts] == [str(passenger.fare) for passenger in passengers]
+            assert [text.text for text in texts] == [str(passenger.fare) for passenger in passengers]
             self.read_rows += len(texts)
         time.sleep(self.seconds)
         self.batches.append(len(passengers))
@@ -187,7 +187,7 @@ def test_a_full_queue_refuses_at_once_and_a_passed_deadline_leaves_it() -> None:
 class Dying(Echo):
     """A fare of 666 ends the thread."""
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
         if any(one.fare == 666 for one in passengers):
             raise SystemExit("the device is gone")
         return super().predict(passengers, texts)
@@ -258,11 +258,11 @@ class Versioned(Echo):
         super().__init__(seconds=seconds)
         self.number = number
 
-    def read(self, passengers: Sequence[Passenger]) -> list[Text]:
-        return [Text(str(self.number), []) for _ in passengers]
+    def encode(self, passengers: Sequence[Passenger]) -> list[EncodedText]:
+        return [EncodedText(str(self.number), []) for _ in passengers]
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
-        assert texts is None or {text.words for text in texts} == {str(self.number)}
+    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
+        assert texts is None or {text.text for text in texts} == {str(self.number)}
         time.sleep(self.seconds)
         return [Prediction(True, self.number, CONFIDENCE) for _ in passengers]
 
@@ -431,7 +431,9 @@ def test_stopping_answers_what_waits() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
 def test_who_computes_gives_way_to_who_reads_requests() -> None:
     class Prioritised(Echo):
-        def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+        def predict(
+            self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None
+        ) -> list[Prediction]:
             found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
             return super().predict(passengers, texts)
 

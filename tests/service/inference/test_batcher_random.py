@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.passenger import Passenger
-from models.predictor import Prediction, PredictionError, Text
+from models.predictor import EncodedText, Prediction, PredictionError
 from service.http.errors import ClientLeft, DeadlinePassed, NotReady, PredictionFailed, QueueFull
 from service.inference.batcher import Batcher
 from service.inference.fair_queue import Answer
@@ -27,12 +27,12 @@ class Fragile(Echo):
         super().__init__(seconds=0.001)
         self.generation = generation
 
-    def read(self, passengers: Sequence[Passenger]) -> list[Text]:
-        return [Text(f"{self.generation} {one.fare}", []) for one in passengers]
+    def encode(self, passengers: Sequence[Passenger]) -> list[EncodedText]:
+        return [EncodedText(f"{self.generation} {one.fare}", []) for one in passengers]
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
         if texts is not None:
-            assert [one.words for one in texts] == [f"{self.generation} {one.fare}" for one in passengers]
+            assert [one.text for one in texts] == [f"{self.generation} {one.fare}" for one in passengers]
         fares = [float(one.fare or 0) for one in passengers]
         if DEADLY in fares:
             raise SystemExit("the device is gone")

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from models.passenger import Passenger
-from models.predictor import Prediction, PredictionError, Text
+from models.predictor import EncodedText, Prediction, PredictionError
 from service.http.errors import ClientLeft, DeadlinePassed, NotReady, PredictionFailed, QueueFull
 from service.inference.batcher import RESTARTS, Batcher
 from service.inference.fair_queue import Answer
@@ -43,7 +43,7 @@ class Priced(Echo):
         self.clock, self.price = clock, price
         self.texts: list[int | None] = []
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
         self.texts.append(None if texts is None else len(texts))
         found = super().predict(passengers, texts)
         fares = [one.fare for one in passengers]
@@ -427,7 +427,7 @@ def test_a_spare_that_ends_the_thread_is_told_as_an_error(clock: Clock) -> None:
 class Mute(Echo):
     """Ends its thread without a word."""
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
         raise KeyboardInterrupt
 
 

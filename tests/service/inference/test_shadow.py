@@ -10,7 +10,7 @@ from litestar.testing import TestClient
 
 from models.bundle.bundle import Bundle
 from models.passenger import Passenger
-from models.predictor import Prediction, Text
+from models.predictor import EncodedText, Prediction
 from service.app import create_app
 from service.inference.shadow import WAITING_ROWS
 from service.settings import Settings
@@ -23,7 +23,7 @@ PREFIX = "evenkeel_shadow_"
 class Opposite(Deterministic):
     """1 − p of what is served; a fare of 13 fails."""
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
         self.hold.wait(10)
         if any(one.fare == 13 for one in passengers):
             raise ValueError("the shadow's own fault")

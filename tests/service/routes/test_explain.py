@@ -18,7 +18,7 @@ from litestar.testing import TestClient
 from models.bundle.bundle import Bundle
 from models.calibration.confidence import diagnose
 from models.passenger import Companions, Passenger, describe
-from models.predictor import Prediction, Text
+from models.predictor import EncodedText, Prediction
 from service.app import create_app
 from service.settings import Settings
 from service.store.store import make_store
@@ -36,18 +36,18 @@ class Worded(Echo):
         self.asked: list[list[Passenger]] = []
         self.entered = threading.Event()
 
-    def read(self, passengers: Sequence[Passenger]) -> list[Text]:
+    def encode(self, passengers: Sequence[Passenger]) -> list[EncodedText]:
         assert self.bundle is not None
-        return [Text(describe(one, self.bundle.companions), []) for one in passengers]
+        return [EncodedText(describe(one, self.bundle.companions), []) for one in passengers]
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
         assert self.bundle is not None
         self.entered.set()
         self.hold.wait(10)
         self.asked.append(list(passengers))
         if any(one.fare == 999 for one in passengers):
             raise ValueError("a bad row")
-        logits = np.array([crc32(text.words.encode()) / 2**30 - 2 for text in texts or self.read(passengers)])
+        logits = np.array([crc32(text.text.encode()) / 2**30 - 2 for text in texts or self.encode(passengers)])
         p, confidences = diagnose(self.bundle.record, self.bundle.reference, logits, passengers)
         return [Prediction(q >= 0.5, q, one) for q, one in zip(p.tolist(), confidences, strict=True)]
 

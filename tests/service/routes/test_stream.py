@@ -24,7 +24,7 @@ from litestar import Litestar
 
 from models.bundle.bundle import Bundle
 from models.passenger import Passenger
-from models.predictor import Prediction, Text
+from models.predictor import EncodedText, Prediction
 from service.app import create_app
 from service.http.keys import new_key, write_keys
 from service.inference.futures import WATCHED_AFTER_SECONDS
@@ -46,7 +46,7 @@ class Watched(Deterministic):
         self.rows = 0
         self.sizes: list[int] = []
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
         self.hold.wait(10)
         if self.seconds:
             threading.Event().wait(self.seconds)
@@ -296,7 +296,7 @@ class Counted(Watched):
 
     waited: list[int]
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
         if any(one.age == 77 for one in passengers):
             self.waited[-1] = len(self.sizes) - self.waited[-1]
         return super().predict(passengers, texts)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from models.bundle.bundle import read_bundle
 from models.calibration.logit import logit, sigmoid
-from models.files import write_whole
+from models.files import write_atomic
 from models.passenger import Companions
 from tests.conftest import ROOT
 from tests.training.commands import few_rows, interrupted, run
@@ -178,13 +178,13 @@ def test_terminal_page_and_json_say_the_same(report: ComparisonReport) -> None:
 def test_the_page_changes_between_its_marks_only(tmp_path: Path) -> None:
     page = tmp_path / "losses.md"
     page.write_text(f"# Losses\n\nBy hand.\n\n{OPENING}\nold\n{CLOSING}\n\nBy hand, too.\n", encoding="utf-8")
-    write_whole(page, page_with("new", page))
+    write_atomic(page, page_with("new", page))
     assert page.read_text() == f"# Losses\n\nBy hand.\n\n{OPENING}\n\nnew\n\n{CLOSING}\n\nBy hand, too.\n"
     again = page_with("new", page)
     assert again == page.read_text()
     assert [one.name for one in tmp_path.iterdir()] == ["losses.md"]
     fresh = tmp_path / "fresh.md"
-    write_whole(fresh, page_with("first", fresh))
+    write_atomic(fresh, page_with("first", fresh))
     assert page_with("second", fresh) == fresh.read_text().replace("first", "second")
 
 

@@ -25,7 +25,7 @@ from schemathesis.specs.openapi import definitions
 
 from models.bundle.bundle import Bundle, BundleError
 from models.passenger import Passenger
-from models.predictor import Prediction, Text
+from models.predictor import EncodedText, Prediction
 from service.app import create_app
 from service.http import access
 from service.http.keys import SCOPES, new_key, write_keys
@@ -63,7 +63,7 @@ KEYS = {name: key for name, (key, _) in MADE.items()}
 class Held(Deterministic):
     """Answers once ``hold`` is set."""
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[Text] | None = None) -> list[Prediction]:
+    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
         self.hold.wait(10)
         return super().predict(passengers)
 
