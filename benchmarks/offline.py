@@ -18,7 +18,7 @@ from benchmarks.harness.spread import Spread, number, ratio, spread
 from benchmarks.harness.tables import bullets, settings, skipped, table
 from benchmarks.harness.texts import draw, labels, passengers, texts
 from models.bert.tokenizer import Tokenizer
-from models.bundle.bundle import Bundle, read_bundle
+from models.bundle.read import Bundle, read_bundle
 from models.calibration.confidence import diagnose
 from models.passenger import describe
 

@@ -17,8 +17,8 @@ from benchmarks.harness.spread import ratio, spread
 from benchmarks.harness.tables import settings, skipped, table
 from benchmarks.harness.texts import draw, labels, passengers, texts
 from benchmarks.offline import rates
-from models.bundle.bundle import Bundle, read_bundle
-from models.bundle.precision import FULL, PRECISIONS
+from models.bundle.precisions import FULL, PRECISIONS
+from models.bundle.read import Bundle, read_bundle
 from models.passenger import describe
 
 OURS = {precision: f"Evenkeel {precision}" for precision in PRECISIONS}

@@ -21,7 +21,7 @@ from benchmarks.harness.servers import KINDS, Server
 from benchmarks.harness.spread import number, spread
 from benchmarks.harness.tables import table
 from benchmarks.harness.texts import mixed_rows, passengers, records, write_csv
-from models.bundle.bundle import read_bundle
+from models.bundle.read import read_bundle
 from models.passenger import COLUMNS, Passenger, describe, parse_passenger
 
 STARTS = 10

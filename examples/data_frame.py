@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from models.bundle.bundle import BundleError
+from models.bundle.manifest import BundleError
 from models.frames import read_frame
 from models.logit_cache import LogitCache
 from models.passenger import PassengerError

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from models.bundle.bundle import BundleError
+from models.bundle.manifest import BundleError
 from models.explanation import METHODS, explain
 from models.logit_cache import LogitCache
 from models.passenger import Passenger

@@ -16,7 +16,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import brier_score_loss, roc_auc_score
 from sklearn.model_selection import cross_val_score
 
-from models.bundle.bundle import BundleError
+from models.bundle.manifest import BundleError
 from models.estimator import TitanicClassifier
 from models.passenger import LABEL_COLUMN, PassengerError
 

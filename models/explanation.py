@@ -28,7 +28,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from models.calibration.logit import logit
 from models.passenger import INPUT_BINS, UNKNOWN_READS, Passenger, check_passengers, describe
 from models.predictor import Predictor

@@ -10,8 +10,9 @@ from msgspec import Struct
 
 from models.bert.classifier import BertClassifier, load_classifier
 from models.bert.tokenizer import Tokenizer
-from models.bundle.bundle import PRECISIONS_FILE, WEIGHTS, Bundle, BundleError, open_bundle
-from models.bundle.precision import FULL, Precision
+from models.bundle.manifest import PRECISIONS_FILE, WEIGHTS, BundleError
+from models.bundle.precisions import FULL, Precision
+from models.bundle.read import Bundle, open_bundle
 from models.calibration.confidence import Confidence, diagnose
 from models.engines.backend import Backend, prepare
 from models.engines.streams import Lanes
@@ -67,7 +68,7 @@ class Predictor:
         ``keys``: public keys of which one must have signed it; see `open_bundle`. ``threads``: the cores
         to compute on, by default all.
         ``precision``: of the weights; other than float32 only one that was measured and not refused
-        (`models.bundle.precision`).
+        (`models.bundle.precisions`).
         """
         bundle, tokenizer, weights = open_bundle(Path(folder), None if keys is None else Path(keys))
         if target_prevalence is not None:

@@ -12,7 +12,7 @@ from typing import get_args
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, PlatformCollector, ProcessCollector
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from models.engines.backend import Backend
 from models.passenger import COLUMNS, INPUT_BINS, LABELS, Passenger
 from models.predictor import Prediction

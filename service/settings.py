@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from models.bundle.precision import FULL, PRECISIONS
+from models.bundle.precisions import FULL, PRECISIONS
 
 PREFIX = "EVENKEEL_"
 NO_STORE = "none"

@@ -10,7 +10,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from models.bundle.bundle import Bundle, write_bundle
+from models.bundle.read import Bundle
+from models.bundle.write import write_bundle
 from tests.postgres import PostgresServer, binaries
 from tests.tiny import ORIGIN, Contents, make_contents
 from training.data.table import Table, read_table

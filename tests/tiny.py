@@ -9,8 +9,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from models.bert.tokenizer import Tokenizer
-from models.bundle.bundle import REQUIRED_CONFIG, BaseModel, DataRecord, LossRecord, Origin
-from models.bundle.precision import Change, Measurement, Precisions
+from models.bundle.manifest import BaseModel, DataRecord, LossRecord, Origin
+from models.bundle.precisions import Change, Measurement, Precisions
+from models.bundle.verify import REQUIRED_CONFIG
 from models.bundle.weights import expected_tensors
 from models.calibration.maps import sigmoid
 from models.passenger import Companions

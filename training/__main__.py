@@ -10,8 +10,16 @@ from typing import Any
 
 import msgspec
 
-from models.bundle.bundle import Bundle, BundleError, read_bundle
-from models.bundle.precision import CALIBRATION_MARGIN, FULL, LOG_LOSS_MARGIN, PRECISIONS, Precision, format_measurement
+from models.bundle.manifest import BundleError
+from models.bundle.precisions import (
+    CALIBRATION_MARGIN,
+    FULL,
+    LOG_LOSS_MARGIN,
+    PRECISIONS,
+    Precision,
+    format_measurement,
+)
+from models.bundle.read import Bundle, read_bundle
 from models.bundle.signature import SignatureError, make_keys, public_path, sign
 from models.engines.backend import prepare
 from models.engines.ray_cluster import ClusterError

@@ -8,8 +8,8 @@ import numpy as np
 
 from benchmarks.contenders.forward import Forward
 from models.bert.classifier import load_classifier
-from models.bundle.bundle import open_bundle, read_bundle
-from models.bundle.precision import Precision
+from models.bundle.precisions import Precision
+from models.bundle.read import open_bundle, read_bundle
 from models.engines.backend import Backend, prepare, usable_cores
 from models.logit_cache import LogitCache
 from models.predictor import Predictor

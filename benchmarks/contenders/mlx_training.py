@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.contenders import training_case, worker
 from benchmarks.contenders.training_case import RATES, Case
 from models.bert.tokenizer import Tokenizer
-from models.bundle.bundle import read_bundle
+from models.bundle.read import read_bundle
 from models.engines.backend import prepare
 from training.fit.epoch_diagnostics import EpochDiagnostics
 from training.fit.finetune import Pretrained, Recipe, TrainingError, encode, finetune

@@ -11,7 +11,7 @@ import onnxruntime
 
 from benchmarks.contenders.grouping import Grouped, Pairs
 from benchmarks.harness.machine import KEPT, cores
-from models.bundle.bundle import read_bundle
+from models.bundle.read import read_bundle
 
 FUSIONS = ("plain", "fused")
 

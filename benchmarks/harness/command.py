@@ -12,7 +12,8 @@ from typing import Any
 
 from benchmarks.harness.machine import BUNDLE, KEPT, describe
 from benchmarks.harness.process import Unavailable
-from models.bundle.bundle import BundleError, read_bundle
+from models.bundle.manifest import BundleError
+from models.bundle.read import read_bundle
 
 Result = dict[str, Any]
 

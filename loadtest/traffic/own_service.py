@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from models.bundle.bundle import read_bundle, write_bundle
+from models.bundle.read import read_bundle
+from models.bundle.write import write_bundle
 
 READY_SECONDS = 120.0
 STOP_SECONDS = 45.0

@@ -33,10 +33,10 @@ class BertClassifier(nn.Module):
 def load_classifier(
     config: dict[str, Any], weights: dict[str, np.ndarray], precision: str = "float32"
 ) -> BertClassifier:
-    """The classifier of a verified bundle (`models.bundle.bundle.open_bundle`), evaluated and in inference mode.
+    """The classifier of a verified bundle (`models.bundle.read.open_bundle`), evaluated and in inference mode.
 
     ``weights`` is emptied as they are taken over, so that they are in memory once; then they are rounded to
-    ``precision`` (`models.bundle.precision`). The head stays as it is.
+    ``precision`` (`models.bundle.precisions`). The head stays as it is.
     """
     model = BertClassifier(BertConfig.from_dict(config))
     # Before anything is evaluated, or the random weights that a new model has would be drawn.

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 import msgspec
 from msgspec import Meta
 
-from models.bundle.bundle import LIMITS, MANIFEST, MAX_BYTES, BundleError, Manifest, read_bundle, sha256_of
+from models.bundle.manifest import FOLDER_MAX_BYTES, MANIFEST, MAX_BYTES, BundleError, Manifest, sha256_of
+from models.bundle.read import read_bundle
 from models.bundle.signature import SIGNATURE
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def fetch(reference: str, kept: Path, keys: Path | None = None) -> Path:
     with _plainly(place):
         store = _store(place)
         digits = place.digits or _current(store)
-        manifest = b"".join(_chunks(store, f"{digits[:12]}/{MANIFEST}", LIMITS[MANIFEST]))
+        manifest = b"".join(_chunks(store, f"{digits[:12]}/{MANIFEST}", FOLDER_MAX_BYTES[MANIFEST]))
     digest = hashlib.sha256(manifest).hexdigest()
     if not digest.startswith(digits):
         raise BucketError(f"{place}: the manifest of {digits[:12]} was changed: its sha256 is {digest}")
@@ -177,7 +178,7 @@ def _download(place: Place, store: "S3Store", manifest: bytes, folder: Path, key
                 file.flush()
                 os.fsync(file.fileno())
         with _plainly(place):
-            signature = _if_there(store, f"{folder.name[:12]}/{SIGNATURE}", LIMITS[SIGNATURE])
+            signature = _if_there(store, f"{folder.name[:12]}/{SIGNATURE}", FOLDER_MAX_BYTES[SIGNATURE])
         if signature is not None:
             (temporary / SIGNATURE).write_bytes(signature)
         temporary.chmod(0o755)

@@ -20,7 +20,7 @@ import numpy as np
 from msgspec import Struct
 
 from models.bert.kernels import compiler
-from models.bundle.precision import Precision
+from models.bundle.precisions import Precision
 
 JUMP_SLOTS = {"x86_64": (6, 7), "aarch64": (1025, 1026)}
 """Relocation types (GLOB_DAT, JUMP_SLOT) of the ELF ABI of each processor."""

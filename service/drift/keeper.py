@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from service.drift.monitor import Drift
 from service.drift.saved_state import StateError, StateFile
 from service.settings import Settings

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import numpy as np
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from models.passenger import INPUT_BINS, Passenger
 from models.predictor import Prediction
 from models.reference import PROBABILITY_BINS, Reference, bin_numbers, probability_bin

@@ -17,7 +17,7 @@ import uvicorn
 from prometheus_client import disable_created_metrics
 
 from models.bundle.bucket import bundle_folder
-from models.bundle.precision import Precision
+from models.bundle.precisions import Precision
 from models.engines.backend import bound_arenas
 from models.logit_cache import LogitCache
 from models.predictor import Predictor

@@ -20,7 +20,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from models.engines.backend import Backend, return_memory
 from models.passenger import Passenger
 from models.predictor import EncodedText, Prediction, PredictionError

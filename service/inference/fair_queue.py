@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from models.passenger import Passenger
 from models.predictor import EncodedText, Prediction
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from models.bundle.bundle import Manifest
+from models.bundle.manifest import Manifest
 from models.calibration.confidence import Confidence, Share
 from models.passenger import Passenger
 from service.drift.label_free import Estimate

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from models.bundle.bucket import bundle_folder
-from models.bundle.bundle import BundleError
-from models.bundle.precision import FULL, PRECISIONS
+from models.bundle.manifest import BundleError
+from models.bundle.precisions import FULL, PRECISIONS
 from models.engines.ray_cluster import ClusterError
 from models.files import AtomicFile
 from models.logit_cache import LogitCache

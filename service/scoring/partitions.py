@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from models.bundle.precision import FULL, Precision
+from models.bundle.precisions import FULL, Precision
 from models.files import write_atomic
 from service.scoring.columns import ScoreError
 

@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from models.bundle.bundle import BundleError, read_bundle
-from models.bundle.precision import FULL, Precision
+from models.bundle.manifest import BundleError
+from models.bundle.precisions import FULL, Precision
+from models.bundle.read import read_bundle
 from models.engines.ray_cluster import ClusterError, connected
 from models.logit_cache import LogitCache
 from models.predictor import PredictionError, Predictor

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from loadtest.traffic.mixes import read_passengers
-from models.bundle.bundle import read_bundle, write_bundle
+from models.bundle.read import read_bundle
+from models.bundle.write import write_bundle
 from models.passenger import Passenger
 from models.reference import build_reference
 from tests.deploy.programs import running_service

@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from models.bundle.bundle import read_bundle
+from models.bundle.read import read_bundle
 from service.http.access import ROUTES
 from service.http.keys import new_key, write_keys
 from service.http.listener import checked

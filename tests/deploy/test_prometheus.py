@@ -9,7 +9,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from models.passenger import INPUT_BINS
 from models.reference import PROBABILITY_BINS, bin_names
 from service.app import create_app

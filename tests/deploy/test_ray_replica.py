@@ -17,7 +17,7 @@ from deploy.ray import replica as module
 from deploy.ray.arguments import as_flags, replica_settings
 from deploy.ray.place import Place
 from deploy.ray.replica import EVENTS, Replica
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from service.app import create_app
 from service.settings import Settings, SettingsError
 from tests.conftest import ROOT

@@ -21,7 +21,7 @@ import yaml
 from loadtest.traffic.corpus import build
 from loadtest.traffic.mixes import read_passengers
 from loadtest.traffic.own_service import other_bundle
-from models.bundle.bundle import read_bundle
+from models.bundle.read import read_bundle
 from tests.cluster import descendants
 from tests.conftest import ROOT
 from tests.deploy.programs import (

@@ -18,7 +18,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict, cross_va
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from models.bundle.bundle import BundleError
+from models.bundle.manifest import BundleError
 from models.estimator import TitanicClassifier
 from models.passenger import PassengerError
 from models.predictor import Predictor

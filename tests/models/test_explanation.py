@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from models.calibration.maps import logit
 from models.explanation import (
     CoalitionGame,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from models.calibration.confidence import entropy_bits
 from models.logit_cache import LogitCache
 from models.passenger import LABELS, Passenger

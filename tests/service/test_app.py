@@ -13,7 +13,7 @@ import pytest
 from litestar.testing import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from models.calibration.confidence import diagnose
 from models.passenger import COLUMNS, INPUT_BINS, Passenger
 from models.predictor import EncodedText, Prediction, PredictionError

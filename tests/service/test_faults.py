@@ -21,7 +21,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from models.bert.tokenizer import Tokenizer
-from models.bundle.bundle import Bundle, write_bundle
+from models.bundle.read import Bundle
+from models.bundle.write import write_bundle
 from models.passenger import Passenger, describe
 from models.predictor import WARM_UP
 from tests.service.processes import JSON, Service

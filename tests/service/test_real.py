@@ -15,7 +15,7 @@ import httpx
 import msgspec
 import pytest
 
-from models.bundle.bundle import read_bundle
+from models.bundle.read import read_bundle
 from tests.conftest import ROOT
 from training.data.table import Table
 

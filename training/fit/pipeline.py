@@ -13,16 +13,10 @@ import numpy as np
 from msgspec import Struct, structs
 
 from models.bert.tokenizer import Tokenizer
-from models.bundle.bundle import (
-    REQUIRED_CONFIG,
-    BaseModel,
-    Bundle,
-    DataRecord,
-    LossRecord,
-    Origin,
-    sha256_of,
-    write_bundle,
-)
+from models.bundle.manifest import BaseModel, DataRecord, LossRecord, Origin, sha256_of
+from models.bundle.read import Bundle
+from models.bundle.verify import REQUIRED_CONFIG
+from models.bundle.write import write_bundle
 from models.calibration.maps import PriorShift
 from models.files import write_atomic
 from models.passenger import LABELS, Companions

@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Struct
 
 from models.bert.tokenizer import Tokenizer
-from models.bundle.bundle import sha256_of
+from models.bundle.manifest import sha256_of
 from models.passenger import Companions
 from training.data.table import Table, fold_companions, read_table, told
 from training.evaluate.evaluation import Evaluation, nested_evaluation

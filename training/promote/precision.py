@@ -7,8 +7,10 @@ import msgspec
 import numpy as np
 
 from models.bert.classifier import load_classifier
-from models.bundle.bundle import MAX_BYTES, PRECISIONS_FILE, Bundle, open_bundle, write_bundle
-from models.bundle.precision import CALIBRATION_MARGIN, FULL, LOG_LOSS_MARGIN, Change, Measurement, Precision
+from models.bundle.manifest import MAX_BYTES, PRECISIONS_FILE
+from models.bundle.precisions import CALIBRATION_MARGIN, FULL, LOG_LOSS_MARGIN, Change, Measurement, Precision
+from models.bundle.read import Bundle, open_bundle
+from models.bundle.write import write_bundle
 from models.engines.backend import prepare
 from models.logit_cache import LogitCache
 from models.predictor import PredictionError, Predictor

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from msgspec import Meta, Struct
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from training.calibrate.calibrate import log_losses
 from training.data.table import DataError, Table
 from training.evaluate.subgroups import Members, members

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from models.bundle.bundle import Origin
+from models.bundle.manifest import Origin
 from training.evaluate.evaluation import Evaluation
 from training.report.tables import markdown, peers_verdict, tables
 

@@ -17,7 +17,7 @@ from litestar.params import FromPath
 from litestar.types import OperationIDCreator
 from msgspec import Struct
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from service.http.decoding import SHOWN_CHARACTERS, shown
 from service.http.errors import (
     BadHeader,

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from models.bundle.bundle import LIMITS, MANIFEST, MOST_VALUES, sha256_of
+from models.bundle.manifest import FOLDER_MAX_BYTES, MANIFEST, sha256_of
+from models.bundle.verify import MAX_VALUES
 
 JSON_FILES = (
     "config.json", "calibration.json", "companions.json", "reference.json", "evaluation.json", "precisions.json",
@@ -208,8 +209,8 @@ def _containers(value: Any) -> Any:
 
 def _fill(rng: random.Random, name: str, value: dict[str, Any], fits: bool = False) -> tuple[str, Content]:
     """As much as fits under the file's limits, of what takes the most memory per byte; or a little more than fits."""
-    most = MOST_VALUES - len(value.get("typicality", {}).get("patterns", ())) * 12 - 10_000
-    size = LIMITS[name] - 200_000
+    most = MAX_VALUES - len(value.get("typicality", {}).get("patterns", ())) * 12 - 10_000
+    size = FOLDER_MAX_BYTES[name] - 200_000
     if not fits:
         most, size = int(most * rng.choice((0.5, 1, 1.2))), int(size * rng.choice((0.5, 1, 1.2)))
     if name == "companions.json" and (fits or rng.random() < 0.7):

@@ -14,8 +14,10 @@ import msgspec
 import pytest
 
 from models.bundle.bucket import KEPT, BucketError, bundle_folder, fetch, push
-from models.bundle.bundle import Bundle, read_bundle, sha256_of, write_bundle
+from models.bundle.manifest import sha256_of
+from models.bundle.read import Bundle, read_bundle
 from models.bundle.signature import make_keys, sign
+from models.bundle.write import write_bundle
 from tests.bucket import BucketServer, environment
 from tests.service.test_real import free_port, start, wait_ready
 from tests.tiny import ORIGIN, Contents

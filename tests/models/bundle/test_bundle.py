@@ -17,7 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from models.bundle.bundle import MANIFEST, MAX_BYTES, Bundle, BundleError, read_bundle, sha256_of, write_bundle
+from models.bundle.manifest import MANIFEST, MAX_BYTES, BundleError, sha256_of
+from models.bundle.read import Bundle, read_bundle
+from models.bundle.write import write_bundle
 from models.calibration.maps import PriorShift
 from models.passenger import Companions
 from models.predictor import Predictor

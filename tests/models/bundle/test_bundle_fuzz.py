@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from models.bundle.bundle import MANIFEST, MAX_BYTES, Bundle
+from models.bundle.manifest import MANIFEST, MAX_BYTES
+from models.bundle.read import Bundle
 from tests.conftest import ROOT
 from tests.models.bundle.mutations import damage
 

@@ -9,8 +9,9 @@ import pytest
 
 from models.bert import operators
 from models.bert.classifier import BertClassifier, load_classifier
-from models.bundle.bundle import BundleError, open_bundle
-from models.bundle.precision import PRECISIONS, Precisions
+from models.bundle.manifest import BundleError
+from models.bundle.precisions import PRECISIONS, Precisions
+from models.bundle.read import open_bundle
 from models.engines.backend import prepare
 from models.predictor import Predictor
 from tests.tiny import GOOD, MEASURED

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from models.bundle.bundle import MANIFEST, MAX_BYTES, Bundle, BundleError, read_bundle, sha256_of
+from models.bundle.manifest import MANIFEST, MAX_BYTES, BundleError, sha256_of
+from models.bundle.read import Bundle, read_bundle
 from models.bundle.signature import SIGNATURE, SignatureError, key_id, make_keys, public_path, sign
 from tests.conftest import ROOT
 

@@ -12,7 +12,7 @@ import traceback
 
 import msgspec
 
-from models.bundle.bundle import BundleError
+from models.bundle.manifest import BundleError
 from models.passenger import Passenger
 from models.predictor import PredictionError, Predictor
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from litestar.testing import TestClient
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from models.calibration.confidence import CalibrationStep, Confidence
 from models.calibration.maps import CalibrationMap, PriorShift
 from models.passenger import Passenger

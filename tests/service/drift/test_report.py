@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from models.calibration.maps import CalibrationMap, PriorShift
 from models.passenger import INPUT_BINS
 from models.reference import PROBABILITY_BINS, bin_names, build_reference

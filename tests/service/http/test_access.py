@@ -23,7 +23,7 @@ from litestar.params import FromPath
 from litestar.testing import TestClient
 
 import service.__main__
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from service.app import create_app
 from service.http import access, keys
 from service.http import listener as listening

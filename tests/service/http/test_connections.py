@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from service.http import connections
 from service.http.connections import MAX_HEAD_BYTES, Connection, Limits, end_late, most_connections
 from tests.service.http.test_raw_bytes import GOOD, JSON, request

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from litestar import Litestar
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from models.passenger import Passenger
 from models.predictor import EncodedText, Prediction
 from service.app import create_app

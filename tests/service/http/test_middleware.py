@@ -13,7 +13,7 @@ import pytest
 import zstandard
 from litestar.testing import TestClient
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from service.app import create_app
 from service.http.logs import JsonFormatter, RequestLog, Unhurried
 from service.http.middleware import Exchange

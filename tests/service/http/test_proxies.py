@@ -8,7 +8,7 @@ import pytest
 import uvicorn
 
 import service.__main__
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from service.app import create_app
 from service.http import listener as listening
 from service.settings import Settings, SettingsError, read_settings

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from models.calibration.confidence import Confidence
 from models.engines.backend import Backend
 from models.passenger import Passenger

@@ -16,7 +16,8 @@ import httpx
 import msgspec
 import pytest
 
-from models.bundle.bundle import Bundle, write_bundle
+from models.bundle.read import Bundle
+from models.bundle.write import write_bundle
 from models.passenger import Passenger
 from models.predictor import Predictor
 from service.http.keys import SCOPES, new_key, write_keys

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from litestar.testing import TestClient
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from models.passenger import Passenger
 from models.predictor import EncodedText, Prediction
 from service.app import create_app

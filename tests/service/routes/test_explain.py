@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from litestar.testing import TestClient
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from models.calibration.confidence import diagnose
 from models.passenger import Companions, Passenger, describe
 from models.predictor import EncodedText, Prediction

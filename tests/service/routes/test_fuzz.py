@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from service.http.request_body import MIN_BYTES_PER_SECOND
 from tests.service.http.test_raw_bytes import CORPUS, GOOD, JSON, request
 from tests.service.processes import Service

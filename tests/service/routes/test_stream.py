@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from litestar import Litestar
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from models.passenger import Passenger
 from models.predictor import EncodedText, Prediction
 from service.app import create_app

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from service.scoring.columns import ADDED, ScoreError
 from service.scoring.partitions import Content, Partition, Settings, find_partitions
 from tests import cluster

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import uvicorn
 
-from models.bundle.bundle import read_bundle
+from models.bundle.read import read_bundle
 from service.app import create_app
 from service.settings import Settings
 from service.store.store import make_store

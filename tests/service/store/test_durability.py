@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from tests.conftest import ROOT
 from tests.service.store.test_store import rows, where
 from tests.service.test_app import ALLISON

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from litestar.testing import TestClient
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from models.passenger import COLUMNS
 from service.app import create_app
 from service.routes.schemas import uuid7

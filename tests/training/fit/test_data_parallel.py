@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from models.bundle.bundle import read_bundle
+from models.bundle.read import read_bundle
 from tests.conftest import ROOT, TITANIC
 from tests.deploy.programs import free_port
 from tests.training.bases import write_base

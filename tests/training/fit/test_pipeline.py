@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.bundle.bundle import read_bundle
+from models.bundle.read import read_bundle
 from models.passenger import describe
 from tests.conftest import ROOT
 from tests.training.commands import few_rows, interrupted, run

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from models.bundle.bundle import read_bundle
+from models.bundle.read import read_bundle
 from tests import cluster
 from tests.conftest import ROOT
 from tests.training.bases import write_base

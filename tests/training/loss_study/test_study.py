@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from models.bundle.bundle import read_bundle
+from models.bundle.read import read_bundle
 from models.calibration.logit import logit, sigmoid
 from models.files import write_atomic
 from models.passenger import Companions

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from models.bert import quantization as rounding
-from models.bundle.bundle import BundleError, read_bundle
-from models.bundle.precision import PRECISIONS
+from models.bundle.manifest import BundleError
+from models.bundle.precisions import PRECISIONS
+from models.bundle.read import read_bundle
 from models.predictor import Predictor
 from tests.conftest import ROOT, TITANIC
 from tests.service.test_real import free_port, start, wait_ready

@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.bundle.bundle import Bundle, write_bundle
+from models.bundle.read import Bundle
+from models.bundle.write import write_bundle
 from models.calibration.logit import sigmoid
 from tests.conftest import TITANIC
 from tests.tiny import ORIGIN, Contents

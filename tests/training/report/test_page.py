@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.bundle.bundle import BaseModel, DataRecord, LossRecord, Origin
+from models.bundle.manifest import BaseModel, DataRecord, LossRecord, Origin
 from models.calibration.maps import logit
 from training.data.table import Table, fold_companions
 from training.evaluate.baselines import PEERS, held_out

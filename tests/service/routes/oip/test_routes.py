@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.bundle.bundle import Bundle
+from models.bundle.read import Bundle
 from models.passenger import COLUMNS
 from service.app import create_app
 from service.routes.oip.inputs import FIELDS

@@ -23,7 +23,8 @@ from litestar.routes import HTTPRoute
 from litestar.testing import TestClient
 from schemathesis.specs.openapi import definitions
 
-from models.bundle.bundle import Bundle, BundleError
+from models.bundle.manifest import BundleError
+from models.bundle.read import Bundle
 from models.passenger import Passenger
 from models.predictor import EncodedText, Prediction
 from service.app import create_app

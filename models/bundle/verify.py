@@ -1,0 +1,106 @@
+"""The checks of a bundle's files, each by itself; all raise BundleError naming the file."""
+
+import hashlib
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from models.bert.tokenizer import Tokenizer
+from models.bundle.manifest import WEIGHTS, BundleError, FileRecord
+from models.bundle.untrusted_folder import Folder
+from models.bundle.weights import WeightsError, expected_tensors, read_weights
+from models.passenger import INPUT_BINS, LABELS
+from models.reference import Reference
+
+MAX_VALUES = 300_000
+"""Of a JSON file: a value of two bytes there takes up to a hundred in memory."""
+MAX_NESTING = 32
+REQUIRED_CONFIG = {
+    "architectures": ["BertForSequenceClassification"],
+    "model_type": "bert",
+    "hidden_act": "gelu",
+    "id2label": {str(index): name for index, name in enumerate(LABELS)},
+}
+
+
+def check_digest(name: str, content: bytes, recorded: FileRecord) -> bytes:
+    """The content, if it is what the manifest recorded."""
+    if len(content) != recorded.size:
+        raise BundleError(f"{name} has {len(content)} bytes, the manifest says {recorded.size}")
+    if hashlib.sha256(content).hexdigest() != recorded.sha256:
+        raise BundleError(f"{name} was changed: its sha256 is not the manifest's")
+    return content
+
+
+def decode(name: str, content: bytes, form: Any) -> Any:
+    """JSON of a bounded number of values → ``form``."""
+    if content.count(b",") + content.count(b"[") + content.count(b"{") > MAX_VALUES:
+        raise BundleError(f"{name} holds more than {MAX_VALUES} values")
+    try:
+        return msgspec.json.decode(content, type=form)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise BundleError(f"{name}: {str(error)[:300]}") from error
+
+
+def check_encodable(name: str, value: Any) -> Any:
+    """The value, if the service can answer with it in each of its formats."""
+    if not _nested(msgspec.to_builtins(value), MAX_NESTING):
+        raise BundleError(f"{name} is nested deeper than {MAX_NESTING} levels")
+    try:
+        msgspec.msgpack.encode(value)
+    except OverflowError as error:
+        raise BundleError(f"{name} holds an integer of more than 64 bits") from error
+    return value
+
+
+def _nested(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_nested(item, levels - 1) for item in inner)
+
+
+def check_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The config, if it is of a BERT classifier of these labels and of bounded size."""
+    for field, value in REQUIRED_CONFIG.items():
+        if config.get(field) != value:
+            raise BundleError(f"config.json: {field} is {str(config.get(field))[:80]}, it must be {value}")
+    for field, (default, lowest) in {"layer_norm_eps": (1e-12, 1e-15), "hidden_dropout_prob": (0.1, 0.0)}.items():
+        value = config.get(field, default)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not lowest <= value < 1:
+            raise BundleError(f"config.json: {field} is {str(value)[:80]}, it must be a number in [{lowest:g}, 1)")
+    try:
+        expected_tensors(config)
+    except WeightsError as error:
+        raise BundleError(f"config.json: {error}") from error
+    return config
+
+
+def load_tokenizer(content: bytes, config: dict[str, Any]) -> Tokenizer:
+    """The tokenizer of a ``tokenizer.json`` whose ids are all in the vocabulary."""
+    try:
+        tokenizer = Tokenizer(content, config["max_position_embeddings"])
+    except ValueError as error:
+        raise BundleError(f"tokenizer.json: {str(error)[:300]}") from error
+    if tokenizer.largest_id >= config["vocab_size"]:
+        raise BundleError(
+            f"tokenizer.json: token id {tokenizer.largest_id} is outside the vocabulary of {config['vocab_size']}"
+        )
+    return tokenizer
+
+
+def check_reference(reference: Reference) -> Reference:
+    """The reference, if it has today's bins."""
+    if tuple(field.bins for field in reference.inputs) != INPUT_BINS:
+        raise BundleError("reference.json was made with other bins of the inputs: train the bundle again")
+    return reference
+
+
+def load_weights(folder: Folder, config: dict[str, Any], sha256: str) -> dict[str, np.ndarray]:
+    """Name → float32 array of the weights with this sha256."""
+    try:
+        with folder.open(WEIGHTS) as file:
+            return read_weights(file, expected_tensors(config), sha256)
+    except WeightsError as error:
+        raise BundleError(f"{WEIGHTS}: {error}") from error
+    except OSError as error:
+        raise BundleError(f"{WEIGHTS} cannot be read: {error.strerror}") from error
