@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from locks import environments, lockfiles
 from tests.conftest import ROOT
 
 
@@ -20,7 +21,7 @@ def project(tmp_path: Path) -> Path:
     folder.mkdir()
     for name in ("run", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)
-    shutil.copytree(ROOT / "locks", folder / "locks")
+    shutil.copytree(ROOT / "locks", folder / "locks", ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
 
@@ -46,20 +47,22 @@ def test_help_names_every_command_and_no_command_is_wrong_use(project: Path) -> 
     assert "there is no command 'sevre'; there are serve" in unknown.stderr
 
 
-def test_it_uses_the_standard_library_only_and_old_pythons_can_read_it() -> None:
-    source = (ROOT / "run").read_text()
-    tree = ast.parse(source, feature_version=(3, 6))
+@pytest.mark.parametrize("name", ["run", "locks/environments.py", "locks/lockfiles.py"])
+def test_it_uses_the_standard_library_only_and_old_pythons_can_read_it(name: str) -> None:
+    tree = ast.parse((ROOT / name).read_text(), feature_version=(3, 6) if name == "run" else None)
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert {name.split(".")[0] for name in names} <= set(sys.stdlib_module_names)
+    assert {name.split(".")[0] for name in names} <= {*sys.stdlib_module_names, "locks"}
 
 
 def test_a_python_too_old_is_told(project: Path) -> None:
-    source = (project / "run").read_text().replace("MINIMUM = (3, 11)", "MINIMUM = (3, 99)")
+    source = (project / "run").read_text().replace("(3, 11)", "(3, 99)")
     (project / "run").write_text(source)
+    # Nor is anything of ours imported, which an old Python may fail to read.
+    (project / "locks" / "environments.py").write_text("raise SyntaxError")
     done = run(project, "serve")
     assert done.returncode == 1
-    assert "call it with Python 3.99 or later" in done.stderr
+    assert "call it with Python 3.11 or later" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -123,7 +126,7 @@ def test_a_database_and_a_bucket_bring_their_clients(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     script = runpy.run_path(str(ROOT / "run"), run_name="script")
-    assert script["with_drivers"](flags) == expected
+    assert script["environment_for"](flags) == expected
 
 
 @pytest.mark.parametrize(
@@ -137,45 +140,61 @@ def test_a_database_and_a_bucket_bring_their_clients(
 )
 def test_the_ray_engine_brings_ray(flags: list[str], expected: str) -> None:
     script = runpy.run_path(str(ROOT / "run"), run_name="script")
-    assert script["with_drivers"](flags) == expected
+    assert script["environment_for"](flags) == expected
 
 
-def test_what_is_beside_the_locks_is_added_once_and_kept(tmp_path: Path) -> None:
-    script = runpy.run_path(str(ROOT / "run"), run_name="script")
-    names, told = script["environment"].__globals__, []
+def test_what_is_beside_the_locks_is_added_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
     shutil.copytree(ROOT / "locks", tmp_path / "locks")
     folder = tmp_path / ".venv" / "bin"
 
     def install(*_: object) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "python").touch()
-        told.append("made")
+        done.append("made")
 
-    names.update(ROOT=tmp_path, TOOLS=tmp_path / ".tools", install=install)
-    names["quiet"] = lambda command: told.append(" ".join(str(part) for part in command[5:]))
-    environment, torch, cuda = script["environment"], script["TORCH"], script["CUDA"]
+    monkeypatch.setattr(environments, "ROOT", tmp_path)
+    monkeypatch.setattr(environments, "tools", lambda: tmp_path / ".tools" / "bin" / "uv")
+    monkeypatch.setattr(environments, "install", install)
+    monkeypatch.setattr(environments, "quiet", lambda command: done.append(" ".join(map(str, command[5:]))))
+    environment, torch, cuda = environments.environment, environments.TORCH, environments.CUDA
     environment("core")
-    assert told == ["made"]
+    assert done == ["made"]
     environment("core", cuda=True)
-    assert told[1:] == ["uninstall --quiet --yes mlx-cpu", f"install --quiet {cuda}"]
+    assert done[1:] == ["uninstall --quiet --yes mlx-cpu", f"install --quiet {cuda}"]
     environment("core", torch=True, cuda=True)
-    assert told[3:] == [f"install --quiet {torch}"]
+    assert done[3:] == [f"install --quiet {torch}"]
     # Whoever asks for less gets what there is.
     for asked in ({}, {"torch": True}, {"cuda": True}, {"torch": True, "cuda": True}):
         environment("core", **asked)
-    assert len(told) == 4
+    assert len(done) == 4
     (tmp_path / "locks" / "core.txt").write_text("# another lock\n")
     environment("core")
-    assert told[4:] == ["made"]
+    assert done[4:] == ["made"]
 
 
 def test_a_gpu_gets_the_same_mlx_as_a_cpu() -> None:
-    version = script_constant("CUDA").split("==")[1]
+    version = environments.CUDA.split("==")[1]
     assert f"mlx[cpu]=={version}; sys_platform" in (ROOT / "pyproject.toml").read_text()
 
 
-def script_constant(name: str) -> str:
-    return str(runpy.run_path(str(ROOT / "run"), run_name="script")[name])
+def test_a_step_of_the_check_that_is_not_there_is_wrong_use(project: Path) -> None:
+    done = run(project, "check", "fromat")
+    assert done.returncode == 2
+    assert "there is no step 'fromat'; there are format" in done.stderr
+
+
+def test_a_lock_without_a_wheel_for_another_system_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(ROOT / "locks", tmp_path / "locks")
+    monkeypatch.setattr(lockfiles, "ROOT", tmp_path)
+    monkeypatch.setattr(lockfiles, "NAMES", ("moto",))
+    assert lockfiles.unavailable_locks() == []
+    path = tmp_path / "locks" / "moto.txt"
+    before, pinned, after = path.read_text().partition("pyyaml==")
+    path.write_text(before + pinned + after.replace("sha256:", "sha256:00", after.split("# via")[0].count("sha256:")))
+    faults = lockfiles.unavailable_locks()
+    assert len(faults) == 2
+    assert all("pyyaml" in fault and "has no wheel for" in fault for fault in faults)
 
 
 def test_locks_are_hashed_and_name_no_address() -> None:
