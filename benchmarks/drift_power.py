@@ -19,11 +19,9 @@ import numpy as np
 
 from benchmarks.harness.machine import BUNDLE, ROOT
 from benchmarks.harness.tables import table
-from models.calibration.confidence import input_bins
 from models.calibration.maps import logit, sigmoid
 from models.passenger import INPUT_BINS, Passenger
 from models.predictor import Predictor
-from models.reference import probability_bins
 from service.drift.detectors import CalibrationDetector, RankDetector
 from service.drift.monitor import Drift
 from training.data.table import read_table
@@ -46,7 +44,7 @@ class Rows:
     def __init__(self, predictor: Predictor, passengers: list[Passenger]):
         self.passengers, self.predictions = passengers, predictor.predict(passengers)
         self.probabilities = np.array([one.probability for one in self.predictions])
-        self.bins = np.column_stack([probability_bins(self.probabilities), input_bins(passengers)])
+        self.bins = np.array([(one.probability_bin, *one.input_bins) for one in self.predictions])
 
 
 def evidence(observed: np.ndarray) -> np.ndarray:
@@ -188,7 +186,7 @@ def replay(predictor: Predictor, rows: Rows, count: int) -> str:
         highest = np.maximum(highest, evidence(detector.observe(bins))[:, 0].max(axis=0))
     for _ in range(0, 100_000, 100):
         chosen = rng.integers(0, len(rows.bins), 100)
-        drift.predicted([rows.passengers[one] for one in chosen], [rows.predictions[one] for one in chosen])
+        drift.predicted([rows.predictions[one] for one in chosen])
     own = "no alarm in 100,000" if not drift.alarmed("prediction") else (
         f"an alarm at prediction {drift.alarms['prediction'].at}"
     )  # fmt: skip
@@ -208,7 +206,7 @@ def cost(predictor: Predictor, rows: Rows) -> str:
             # Processor time: another process's turn is not this one's cost.
             start = time.process_time()
             for first in range(0, 512, size):
-                drift.predicted(rows.passengers[first : first + size], rows.predictions[first : first + size])
+                drift.predicted(rows.predictions[first : first + size])
             best = min(best, (time.process_time() - start) / 512)
         found.append(f"{best * 1e6:.0f}")
     shown = ", ".join(found)

@@ -19,7 +19,6 @@ from benchmarks.harness.tables import bullets, settings, skipped, table
 from benchmarks.harness.texts import draw, labels, passengers, texts
 from models.bert.tokenizer import Tokenizer
 from models.bundle.read import Bundle, read_bundle
-from models.calibration.confidence import diagnose
 from models.passenger import describe
 
 NAMES = {
@@ -125,8 +124,8 @@ def _log_losses(bundle: Bundle, logits: dict[str, list[float]]) -> dict[str, flo
         if len(z) == len(texts()):
             by_text = dict(zip(texts(), z, strict=True))
             rows = np.array([by_text[describe(passenger)] for passenger in passengers()])
-            p, _ = diagnose(bundle.record, bundle.reference, rows, passengers())
-            found[name] = float(-np.mean(np.log(np.where(y == 1, p, 1 - np.asarray(p)))))
+            p = bundle.record.map.probabilities(rows)
+            found[name] = float(-np.mean(np.log(np.where(y == 1, p, 1 - p))))
     return found
 
 

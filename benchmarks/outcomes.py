@@ -21,8 +21,7 @@ from benchmarks.harness.servers import KINDS, Server
 from benchmarks.harness.spread import Spread, number, spread
 from benchmarks.harness.tables import table
 from benchmarks.harness.texts import one_per_text
-from models.calibration.confidence import Confidence
-from models.predictor import Prediction
+from benchmarks.store_writes import PREDICTION
 from service.metrics import Metrics
 from service.routes.schemas import uuid7
 from service.store.databases import SqliteFile
@@ -91,11 +90,7 @@ def _predictions(port: int, count: int) -> list[str]:
 
 def _costs(rows: int, options: Options) -> list[float]:
     """Microseconds per prediction of `Store.log`, over rounds."""
-    confidence = Confidence(
-        interval=(0, 1), prediction_set=(), coverage=0.9, margin=0, entropy_bits=0, typicality=1, abstain=True,
-        uncalibrated_probability=0.5, calibration=(), warnings=(),
-    )  # fmt: skip
-    passengers, predictions = [one_per_text()[0]] * rows, [Prediction(False, 0.25, confidence)] * rows
+    passengers, predictions = [one_per_text()[0]] * rows, [PREDICTION] * rows
     found = []
     with tempfile.TemporaryDirectory() as folder:
         file = SqliteFile(Path(folder) / "predictions.sqlite")

@@ -20,7 +20,7 @@ from benchmarks.harness.spread import spread
 from benchmarks.harness.tables import table
 from benchmarks.harness.texts import one_per_text
 from models.calibration.confidence import Confidence
-from models.predictor import Prediction
+from models.prediction import Prediction
 from service.metrics import Metrics
 from service.routes.schemas import uuid7
 from service.store.databases import database
@@ -28,9 +28,13 @@ from service.store.store import Store
 
 ROWS = 100_000
 CHUNK = 1024
-CONFIDENCE = Confidence(
-    interval=(0, 1), prediction_set=(), coverage=0.9, margin=0, entropy_bits=0, typicality=1, abstain=True,
-    uncalibrated_probability=0.5, calibration=(), warnings=(),
+PREDICTION = Prediction(
+    survived=False, probability=0.25, text="", logit=0.0, unshifted_probability=0.25, probability_bin=2,
+    unshifted_bin=2, input_bins=(),
+    confidence=Confidence(
+        interval=(0, 1), prediction_set=(), coverage=0.9, margin=0, entropy_bits=0, typicality=1, abstain=True,
+        uncalibrated_probability=0.5, calibration=(), warnings=(),
+    ),
 )  # fmt: skip
 
 
@@ -40,7 +44,7 @@ def rows_per_second(url: str, inputs: str, rows: int) -> float:
     )
     store.start()
     passengers = list(islice(one_per_text(), 1)) * CHUNK
-    predictions = [Prediction(False, 0.25, CONFIDENCE)] * CHUNK
+    predictions = [PREDICTION] * CHUNK
     ids = [[uuid7() for _ in range(CHUNK)] for _ in range(rows // CHUNK)]
     start = time.perf_counter()
     for some in ids:

@@ -154,7 +154,7 @@ def explain(
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; it must be {' or '.join(METHODS)}")
     game = CoalitionGame(check_passengers([passenger])[0], predictor.bundle, method)
-    return game.explain([one.probability for one in predictor.predict(game.passengers)])
+    return game.explain([one.probability for one in predictor.predict_checked(game.passengers)])
 
 
 def shapley_values(values: np.ndarray) -> np.ndarray:

@@ -2,45 +2,25 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, Self
 
 import msgspec
 import numpy as np
-from msgspec import Struct
 
 from models.bert.classifier import BertClassifier, load_classifier
 from models.bert.tokenizer import Tokenizer
 from models.bundle.manifest import PRECISIONS_FILE, WEIGHTS, BundleError
 from models.bundle.precisions import FULL, Precision
 from models.bundle.read import Bundle, open_bundle
-from models.calibration.confidence import Confidence, diagnose
 from models.engines.backend import Backend, prepare
 from models.engines.streams import Lanes
 from models.logit_cache import LogitCache
 from models.passenger import Passenger, check_passengers, describe, every_word
+from models.prediction import EncodedText, Prediction, PredictionError, predictions_from_logits
 
 WARM_UP = Passenger(pclass=3, sex="male", name="Braund, Mr. Owen Harris", age=22, sibsp=1, fare=7.25, embarked="S")
 WARM_UP_TOKENS = (16, 24)
 """About the shortest and the longest texts of passengers."""
-
-
-class PredictionError(Exception):
-    """The model gave a number that is not finite, so there is no probability to serve."""
-
-
-class Prediction(Struct, frozen=True):
-    """``survived`` is ``probability`` ≥ ½, the calibrated probability of survival."""
-
-    survived: bool
-    probability: float
-    confidence: Confidence
-
-
-class EncodedText(NamedTuple):
-    """A passenger rendered as text, and the text's token ids."""
-
-    text: str
-    token_ids: list[int]
 
 
 class Predictor:
@@ -89,61 +69,60 @@ class Predictor:
         except PredictionError as error:
             raise BundleError(f"{WEIGHTS}: {error}") from error
 
-    def encode(self, passengers: Sequence[Passenger]) -> list[EncodedText]:
-        """Render and tokenize passengers; may be called on any thread, ahead of `predict`."""
-        words = self.render(passengers)
-        return [EncodedText(one, tokens) for one, tokens in zip(words, self._tokenizer.token_ids(words), strict=True)]
-
     def render(self, passengers: Sequence[Passenger]) -> list[str]:
-        """Each passenger as the text that the model reads, with the bundle's companions."""
+        """Each passenger's text, with the bundle's companions."""
         return [describe(passenger, self.bundle.companions) for passenger in passengers]
 
-    def predict(
-        self, passengers: Sequence[Passenger | Mapping[str, Any]], texts: Sequence[EncodedText] | None = None
-    ) -> list[Prediction]:
-        """Predictions in the order of ``passengers``: `Passenger` objects, or mappings of the same fields.
+    def encode(self, passengers: Sequence[Passenger]) -> list[EncodedText]:
+        """Each passenger's text and token ids; may be called on any thread, ahead of `predict_checked`."""
+        texts = self.render(passengers)
+        return list(map(EncodedText, texts, self._tokenizer.token_ids(texts)))
 
-        They are checked (`check_passengers`) unless their ``texts`` were encoded before, which only passengers have.
-        Raises PassengerError, PredictionError. Memory grows with the rows, by about 6 KB each.
+    def predict(self, rows: Sequence[Passenger | Mapping[str, Any]]) -> list[Prediction]:
+        """Predictions in the order of ``rows``: `Passenger` objects, or mappings of the same fields.
+
+        Raises PassengerError (`check_passengers`), PredictionError. Memory grows with the rows, by about 6 KB each.
         """
-        if texts is None:
-            checked = check_passengers(passengers)
-            logits = self.logits(self.render(checked))
-        else:
-            checked, read = cast(list[Passenger], passengers), dict(texts)
-            logits = self._logits([text.text for text in texts], lambda words: [read[one] for one in words])
-        if not checked:
-            return []
-        probabilities, confidences = diagnose(self.bundle.record, self.bundle.reference, logits, checked)
-        return [
-            Prediction(survived=p >= 0.5, probability=p, confidence=confidence)
-            for p, confidence in zip(probabilities.tolist(), confidences, strict=True)
-        ]
+        return self.predict_checked(check_passengers(rows))
 
-    def logits(self, words: Sequence[str]) -> np.ndarray:
+    def predict_checked(
+        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
+    ) -> list[Prediction]:  # fmt: skip
+        """`predict` of rows that were checked where they came in; ``encoded`` where `encode` was called ahead."""
+        if not passengers:
+            return []
+        if encoded is None:
+            texts = self.render(passengers)
+            logits = self.logits(texts)
+        else:
+            texts, token_ids = [one.text for one in encoded], dict(encoded)
+            logits = self._logits(texts, lambda new: [token_ids[text] for text in new])
+        return predictions_from_logits(self.bundle.record, self.bundle.reference, logits, passengers, texts)
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
         """z = logit_survived − logit_died of each text, (B,) float64; identical texts are computed once.
 
         Raises PredictionError when a logit is not finite.
         """
-        return self._logits(words, self._tokenizer.token_ids)
+        return self._logits(texts, self._tokenizer.token_ids)
 
-    def _logits(self, words: Sequence[str], tokenize: Callable[[Sequence[str]], list[list[int]]]) -> np.ndarray:
-        distinct = sorted(set(words))
+    def _logits(self, texts: Sequence[str], tokenize: Callable[[Sequence[str]], list[list[int]]]) -> np.ndarray:
+        distinct = sorted(set(texts))
         known = self._cache.find(distinct)
-        new = [one for one in distinct if one not in known]
+        new = [text for text in distinct if text not in known]
         computed = dict(zip(new, self._compute(tokenize(new)).tolist(), strict=True))
         self._cache.add(computed)
         known |= computed
-        return np.array([known[one] for one in words])
+        return np.array([known[text] for text in texts])
 
-    def _compute(self, tokens: Sequence[list[int]]) -> np.ndarray:
-        """The model's logits (B,) of token ids."""
-        logits = np.empty(len(tokens))
+    def _compute(self, token_ids: Sequence[list[int]]) -> np.ndarray:
+        """The model's logits (B,)."""
+        logits = np.empty(len(token_ids))
         # Neighbours in length share a forward pass, so that little of it is padding.
-        by_length = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
+        by_length = sorted(range(len(token_ids)), key=lambda row: len(token_ids[row]))
         for first in range(0, len(by_length), self._lanes.rows):
             rows = by_length[first : first + self._lanes.rows]
-            pair = self._lanes(self._model, *self._tokenizer.pad([tokens[row] for row in rows]))
+            pair = self._lanes(self._model, *self._tokenizer.pad([token_ids[row] for row in rows]))
             logits[rows] = pair[:, 1] - pair[:, 0]
         if not np.isfinite(logits).all():
             raise PredictionError("the model's logits are not finite")
@@ -152,8 +131,8 @@ class Predictor:
     def warm_up(self) -> None:
         """Run the shapes that short texts have, so that the first request is as fast as the next."""
         longest = int(self.bundle.config["max_position_embeddings"])
-        for tokens in (min(one, longest) for one in WARM_UP_TOKENS):
+        for tokens in WARM_UP_TOKENS:
             for rows in (1, self._lanes.rows):
-                self._compute([[0] * tokens] * rows)
-        texts = self.encode([WARM_UP])
-        diagnose(self.bundle.record, self.bundle.reference, self._compute([texts[0].token_ids]), [WARM_UP])
+                self._compute([[0] * min(tokens, longest)] * rows)
+        logits = self._compute([one.token_ids for one in self.encode([WARM_UP])])
+        predictions_from_logits(self.bundle.record, self.bundle.reference, logits, [WARM_UP], [""])

@@ -3,8 +3,9 @@
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -13,7 +14,7 @@ from models.passenger import INPUT_BINS, InputBins, Passenger
 
 EDGES = tuple(round(i / 10, 1) for i in range(11))
 PROBABILITY_BINS = tuple(f"{low:.1f}-{high:.1f}" for low, high in pairwise(EDGES))
-MOST_ROWS = 10**9
+MAX_ROWS = 10**9
 UNKNOWN, KNOWN = "unknown", "known"
 
 
@@ -36,8 +37,15 @@ class InputReference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if tuple(self.counts) != bin_names(self.bins) or min(self.counts.values()) < 0:
             raise ValueError(f"counts of {self.bins.field} must be non-negative and name {bin_names(self.bins)}")
 
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """The least and the largest number among the training rows, if the field is a number and one was known."""
+        if not self.bins.edges or self.minimum is None or self.maximum is None:
+            return None
+        return self.minimum, self.maximum
 
-class Reference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+
+class Reference(Struct, frozen=True, kw_only=True, dict=True, forbid_unknown_fields=True):
     """Counts over the held-out predictions of the training rows."""
 
     rows: int
@@ -48,29 +56,31 @@ class Reference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if len(self.probability_counts) != len(PROBABILITY_BINS) or min(self.probability_counts) < 0:
             raise ValueError(f"probability_counts must be {len(PROBABILITY_BINS)} counts")
         for counts in (self.probability_counts, *(field.counts.values() for field in self.inputs)):
-            if not 1 <= self.rows <= MOST_ROWS or sum(counts) != self.rows:
-                raise ValueError(f"counts must sum to rows, {self.rows}, from 1 to {MOST_ROWS}")
+            if not 1 <= self.rows <= MAX_ROWS or sum(counts) != self.rows:
+                raise ValueError(f"counts must sum to rows, {self.rows}, from 1 to {MAX_ROWS}")
 
     def warnings(self, passenger: Passenger) -> tuple[InputWarning, ...]:
         """What of this passenger lies outside the training rows."""
-        found = (self._warning(field, getattr(passenger, field.bins.field)) for field in self.inputs)
+        found = (_warning(field, getattr(passenger, field.bins.field)) for field in self._limits)
         return tuple(warning for warning in found if warning is not None)
 
-    def _warning(self, field: InputReference, value: object) -> InputWarning | None:
-        if value is None:
-            return None
-        if (
-            field.bins.edges
-            and isinstance(value, int | float)
-            and field.minimum is not None
-            and field.maximum is not None
-        ):
-            if not field.minimum <= value <= field.maximum:
-                span = f"{field.minimum:g}–{field.maximum:g}"
-                return InputWarning(field.bins.field, f"{value:g} is outside the training range {span}")
-        elif field.bins.levels and field.counts[str(value)] == 0:
-            return InputWarning(field.bins.field, f"{value} does not occur in the training rows")
+    @cached_property
+    def _limits(self) -> tuple[InputReference, ...]:
+        """The fields that can have values which the training rows do not cover."""
+        return tuple(
+            field for field in self.inputs if field.range or not all(field.counts[level] for level in field.bins.levels)
+        )
+
+
+def _warning(field: InputReference, value: Any) -> InputWarning | None:
+    if value is None:
         return None
+    if field.range is None:
+        message = None if field.counts[str(value)] else f"{value} does not occur in the training rows"
+    else:
+        low, high = field.range
+        message = None if low <= value <= high else f"{value:g} is outside the training range {low:g}–{high:g}"
+    return InputWarning(field.bins.field, message) if message else None
 
 
 def build_reference(probabilities: np.ndarray, passengers: Sequence[Passenger]) -> Reference:
@@ -83,11 +93,12 @@ def build_reference(probabilities: np.ndarray, passengers: Sequence[Passenger]) 
 
 
 def _input_reference(bins: InputBins, passengers: Sequence[Passenger]) -> InputReference:
-    found = Counter(input_bin(bins, passenger) for passenger in passengers)
-    values = [v for p in passengers if (v := getattr(p, bins.field)) is not None] if bins.edges else []
+    values = [getattr(passenger, bins.field) for passenger in passengers]
+    found = Counter(bin_number(bins, value) for value in values)
+    known = [value for value in values if value is not None] if bins.edges else []
     return InputReference(
-        bins=bins, counts={name: found[name] for name in bin_names(bins)},
-        minimum=float(min(values)) if values else None, maximum=float(max(values)) if values else None,
+        bins=bins, counts={name: found[number] for number, name in enumerate(bin_names(bins))},
+        minimum=float(min(known)) if known else None, maximum=float(max(known)) if known else None,
     )  # fmt: skip
 
 
@@ -108,18 +119,14 @@ def bin_names(bins: InputBins) -> tuple[str, ...]:
     return (*(spans or bins.levels or (KNOWN,)), UNKNOWN)
 
 
-def input_bin(bins: InputBins, passenger: Passenger) -> str:
-    """The bin of a passenger's value."""
-    return bin_names(bins)[_bin_number(bins, passenger)]
+def input_bins(passengers: Sequence[Passenger]) -> np.ndarray:
+    """Bin numbers (B, F) of passengers, in the order of `INPUT_BINS`."""
+    numbers = [[bin_number(bins, getattr(passenger, bins.field)) for bins in INPUT_BINS] for passenger in passengers]
+    return np.array(numbers, np.int64).reshape(-1, len(INPUT_BINS))
 
 
-def bin_numbers(passenger: Passenger) -> list[int]:
-    """The number of each field's bin among its `bin_names`, in the order of `INPUT_BINS`."""
-    return [_bin_number(bins, passenger) for bins in INPUT_BINS]
-
-
-def _bin_number(bins: InputBins, passenger: Passenger) -> int:
-    value = getattr(passenger, bins.field)
+def bin_number(bins: InputBins, value: Any) -> int:
+    """The number of a value's bin among the field's `bin_names`."""
     if value is None or value == "":
         return len(bins.edges) - 1 if bins.edges else len(bins.levels or (KNOWN,))
     if bins.levels:

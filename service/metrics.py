@@ -14,9 +14,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from models.bundle.read import Bundle
 from models.engines.backend import Backend
-from models.passenger import COLUMNS, INPUT_BINS, LABELS, Passenger
-from models.predictor import Prediction
-from models.reference import PROBABILITY_BINS, bin_names, bin_numbers, probability_bin
+from models.passenger import COLUMNS, INPUT_BINS, LABELS
+from models.prediction import Prediction
+from models.reference import PROBABILITY_BINS, bin_names, probability_bin
 from service.drift.monitor import STREAMS, Drift
 from service.store.prediction_log import CountedOutcome, Fate
 
@@ -227,12 +227,12 @@ class Metrics:
             self._drift_evidence.labels(drift.version, stream).set_function(partial(drift.log_evidence, stream))
             self._drift_alarm.labels(drift.version, stream).set_function(partial(drift.alarmed, stream))
 
-    def predicted(self, version: str, passengers: Sequence[Passenger], predictions: Sequence[Prediction]) -> None:
+    def predicted(self, version: str, predictions: Sequence[Prediction]) -> None:
         """Count answered predictions."""
         counters = self._counters[version]
         probabilities = [prediction.probability for prediction in predictions]
         _count(counters.outcomes, [prediction.survived for prediction in predictions])
-        _count(counters.probabilities, [probability_bin(p) for p in probabilities])
+        _count(counters.probabilities, [prediction.probability_bin for prediction in predictions])
         counters.expected_survivors.inc(sum(probabilities))
         counters.expected_correct.inc(sum(max(p, 1 - p) for p in probabilities))
         confidences = [prediction.confidence for prediction in predictions]
@@ -241,7 +241,8 @@ class Metrics:
         for confidence in confidences:
             for warning in confidence.warnings:
                 counters.warnings[warning.field].inc()
-        for bins, numbers in zip(counters.inputs, zip(*map(bin_numbers, passengers), strict=True), strict=True):
+        columns = zip(*(prediction.input_bins for prediction in predictions), strict=True)
+        for bins, numbers in zip(counters.inputs, columns, strict=True):
             _count(bins, numbers)
 
     def versions_known(self, versions: Iterable[str]) -> None:
@@ -321,7 +322,7 @@ class Metrics:
     def shadowed(self, version: str, served: Sequence[Prediction], own: Sequence[Prediction]) -> None:
         """Count a shadow's predictions against those that were served for the same passengers."""
         for theirs, ours in zip(served, own, strict=True):
-            self._shadow_by_probability.labels(version, PROBABILITY_BINS[probability_bin(ours.probability)]).inc()
+            self._shadow_by_probability.labels(version, PROBABILITY_BINS[ours.probability_bin]).inc()
             self._shadow_agreements.labels(version, str(theirs.survived == ours.survived).lower()).inc()
         difference = math.fsum(abs(a.probability - b.probability) for a, b in zip(served, own, strict=True))
         self._shadow_difference.labels(version).inc(difference)

@@ -1,17 +1,16 @@
 """Per-request diagnostics: interval, conformal prediction set, entropy, margin, typicality, warnings."""
 
 import math
-from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from msgspec import Meta, Struct
 
 from models.calibration.maps import CalibrationMap, Candidate
 from models.calibration.venn_abers import VennAbers
-from models.passenger import INPUT_BINS, LABELS, Passenger
-from models.reference import MOST_ROWS, InputWarning, Reference, bin_names, bin_numbers
+from models.passenger import INPUT_BINS
+from models.reference import MAX_ROWS, InputWarning, bin_names
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 """A probability, or another number from 0 to 1."""
@@ -61,8 +60,8 @@ class Typicality(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
         sizes = [len(bin_names(bins)) for bins in INPUT_BINS]
         if not self.patterns or len(self.patterns) != len(self.weights):
             raise ValueError("patterns and weights must be of equal length, and at least one")
-        if not 1 <= min(self.weights) <= max(self.weights) <= MOST_ROWS:
-            raise ValueError(f"weights must be from 1 to {MOST_ROWS}")
+        if not 1 <= min(self.weights) <= max(self.weights) <= MAX_ROWS:
+            raise ValueError(f"weights must be from 1 to {MAX_ROWS}")
         if any(len(row) != len(sizes) for row in self.patterns):
             raise ValueError(f"a pattern must hold {len(sizes)} bin numbers")
         if any(not 0 <= one < size for row in self.patterns for one, size in zip(row, sizes, strict=True)):
@@ -93,11 +92,6 @@ class Typicality(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
         mine = np.log(own + 1).sum(axis=1)
         at_most = (commonness <= mine[:, None] + 1e-9) @ weights
         return np.asarray((at_most + 1) / (weights.sum() + 1))
-
-
-def input_bins(passengers: Sequence[Passenger]) -> np.ndarray:
-    """Bin numbers (B, F) of passengers, in the order of `INPUT_BINS`."""
-    return np.array([bin_numbers(passenger) for passenger in passengers], np.int64).reshape(-1, len(INPUT_BINS))
 
 
 class CalibrationRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -145,41 +139,6 @@ class Confidence(Struct, frozen=True, kw_only=True):
     uncalibrated_probability: Share
     calibration: tuple[CalibrationStep, ...]
     warnings: tuple[InputWarning, ...]
-
-
-def diagnose(
-    record: CalibrationRecord, reference: Reference, logits: np.ndarray, passengers: Sequence[Passenger]
-) -> tuple[np.ndarray, list[Confidence]]:
-    """Logits (B,) and their passengers → calibrated probabilities (B,) and a Confidence each."""
-    trace = record.map.trace(logits)
-    p = score = trace[-1][1]
-    p0, p1 = record.venn_abers.interval(logits)
-    shift = record.map.prior_shift
-    if shift is not None:
-        score = trace[-2][1]
-        p0, p1 = shift.probabilities(p0), shift.probabilities(p1)
-    columns: dict[str, Any] = {
-        "low": np.minimum(p0, p), "high": np.maximum(p1, p), "sets": record.conformal.sets(score),
-        "typicality": record.typicality.p_values(input_bins(passengers)),
-    }  # fmt: skip
-    lists = {name: values.tolist() for name, values in columns.items()}
-    steps = [(name, values.tolist()) for name, values in trace]
-    confidences = [
-        Confidence(
-            interval=(lists["low"][row], lists["high"][row]),
-            prediction_set=(labels := tuple(n for n, held in zip(LABELS, lists["sets"][row], strict=True) if held)),
-            coverage=record.conformal.coverage,
-            margin=abs(2 * probability - 1),
-            entropy_bits=entropy_bits(probability),
-            typicality=lists["typicality"][row],
-            abstain=len(labels) != 1,
-            uncalibrated_probability=steps[0][1][row],
-            calibration=tuple(CalibrationStep(name, values[row]) for name, values in steps),
-            warnings=reference.warnings(passenger),
-        )
-        for row, (probability, passenger) in enumerate(zip(p.tolist(), passengers, strict=True))
-    ]
-    return p, confidences
 
 
 def entropy_bits(p: float) -> float:

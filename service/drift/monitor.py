@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 
 from models.bundle.read import Bundle
-from models.passenger import INPUT_BINS, Passenger
-from models.predictor import Prediction
-from models.reference import PROBABILITY_BINS, Reference, bin_numbers, probability_bin
+from models.passenger import INPUT_BINS
+from models.prediction import Prediction
+from models.reference import PROBABILITY_BINS, Reference, probability_bin
 from service.drift.detectors import CalibrationDetector, RankDetector
 from service.drift.label_free import FINE_BINS, fine_bin
 from service.drift.saved_state import Latch, State, StateError, array, generator_state, read_state, restored_generator
@@ -127,12 +127,11 @@ class Drift:
         fine = np.array(self._fine).sum(axis=0)
         return self._ranks.counts - self._marks[1], fine[0], fine[1]
 
-    def predicted(self, passengers: Sequence[Passenger], predictions: Sequence[Prediction]) -> None:
+    def predicted(self, predictions: Sequence[Prediction]) -> None:
         """Take in answered predictions, in the order they were answered."""
-        for passenger, prediction in zip(passengers, predictions, strict=True):
-            p = self._unshifted(prediction)
-            self._waiting_bins.append((probability_bin(p), *bin_numbers(passenger)))
-            self._waiting.append(p)
+        for prediction in predictions:
+            self._waiting_bins.append((prediction.unshifted_bin, *prediction.input_bins))
+            self._waiting.append(prediction.unshifted_probability)
         self.changed = True
         if len(self._waiting) >= WAITING_ROWS:
             self.catch_up()
@@ -181,10 +180,6 @@ class Drift:
         bag = (recent if begin == "recent" else self.reference_counts)[rows]
         self._ranks.begin(rows, bag)
         self._marks[:, rows] = bag
-
-    def _unshifted(self, prediction: Prediction) -> float:
-        steps = prediction.confidence.calibration
-        return prediction.probability if self.target_prevalence is None else steps[-2].probability
 
     def _latch_first(self, stream: str, evidence: np.ndarray) -> None:
         """``evidence`` (n, sums) after each of the next n rows of a stream."""

@@ -23,7 +23,7 @@ from typing import Protocol
 from models.bundle.read import Bundle
 from models.engines.backend import Backend, return_memory
 from models.passenger import Passenger
-from models.predictor import EncodedText, Prediction, PredictionError
+from models.prediction import EncodedText, Prediction, PredictionError
 from service.http.errors import NotReady, PredictionFailed, QueueFull
 from service.inference.fair_queue import Answer, Entry, FairQueue, Slice
 from service.inference.futures import awaited, deliver
@@ -57,8 +57,8 @@ class PredictorLike(Protocol):
 
     def encode(self, passengers: Sequence[Passenger]) -> list[EncodedText]: ...
 
-    def predict(
-        self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None
+    def predict_checked(
+        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
     ) -> list[Prediction]: ...
 
     def warm_up(self) -> None: ...
@@ -361,7 +361,7 @@ class Batcher:
         predictor = worker.predictor
         assert predictor is not None
         try:
-            predictions = predictor.predict(passengers, texts if len(texts) == len(passengers) else None)
+            predictions = predictor.predict_checked(passengers, texts if len(texts) == len(passengers) else None)
             if len(predictions) != len(passengers):
                 raise PredictionFailed("the model answered with another number of rows")
         except Exception as error:

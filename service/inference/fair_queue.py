@@ -18,7 +18,7 @@ from itertools import islice
 
 from models.bundle.read import Bundle
 from models.passenger import Passenger
-from models.predictor import EncodedText, Prediction
+from models.prediction import EncodedText, Prediction
 
 QUANTUM = 8
 """Rows of a turn: few enough that a batch serves several requests, enough that a large one is not all overhead."""

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from models.passenger import Passenger
-from models.predictor import Prediction
+from models.prediction import Prediction
 from service.inference.batcher import PredictorLike
 from service.metrics import Metrics
 
@@ -92,7 +92,7 @@ class Shadow:
 
     def _compare(self, predictor: PredictorLike, passengers: list[Passenger], served: list[Prediction]) -> None:
         try:
-            own = predictor.predict(passengers)
+            own = predictor.predict_checked(passengers)
         except Exception as error:
             LOGGER.error("the shadow failed", exc_info=error)
             self._metrics.shadow_dropped(predictor.bundle.version, len(passengers))

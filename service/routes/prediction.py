@@ -152,11 +152,11 @@ async def answered(
 
 def _count(request: AnyRequest, answer: Answer, passengers: Sequence[Passenger], ids: Sequence[str]) -> None:
     state, bundle = request.app.state, answer.bundle
-    state.metrics.predicted(bundle.version, passengers, answer.predictions)
+    state.metrics.predicted(bundle.version, answer.predictions)
     drift = drift_of(request)
     # An answer of the bundle before this one may come in just after the swap.
     if drift.version == bundle.version:
-        drift.predicted(passengers, answer.predictions)
+        drift.predicted(answer.predictions)
     store: Store | None = state.store
     if store is not None:
         store.log(bundle.version, ids, passengers, answer.predictions)

@@ -7,7 +7,8 @@ import msgspec
 
 from models.files import AtomicFile
 from models.passenger import COLUMNS, Passenger, parse_passenger
-from models.predictor import Prediction, Predictor
+from models.prediction import Prediction
+from models.predictor import Predictor
 
 CHUNK_ROWS = 4096
 REMEMBERED_ROWS = 1 << 16
@@ -45,7 +46,7 @@ class Answers:
     def of(self, passengers: Sequence[Passenger]) -> list[Cells]:
         """The cells of each passenger. Raises PredictionError."""
         new = [one for one in dict.fromkeys(passengers) if one not in self._held]
-        found = dict(zip(new, map(_cells, self._predictor.predict(new)), strict=True))
+        found = dict(zip(new, map(_cells, self._predictor.predict_checked(new)), strict=True))
         answers = [self._held.get(one) or found[one] for one in passengers]
         self._held.update(found)
         while len(self._held) > REMEMBERED_ROWS:

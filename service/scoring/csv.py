@@ -17,7 +17,8 @@ from models.engines.ray_cluster import ClusterError
 from models.files import AtomicFile
 from models.logit_cache import LogitCache
 from models.passenger import COLUMNS, Passenger
-from models.predictor import PredictionError, Predictor
+from models.prediction import PredictionError
+from models.predictor import Predictor
 from service.scoring.columns import (
     ADDED,
     CHUNK_ROWS,

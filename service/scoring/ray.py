@@ -21,7 +21,8 @@ from models.bundle.precisions import FULL, Precision
 from models.bundle.read import read_bundle
 from models.engines.ray_cluster import ClusterError, connected
 from models.logit_cache import LogitCache
-from models.predictor import PredictionError, Predictor
+from models.prediction import PredictionError
+from models.predictor import Predictor
 from service.scoring.columns import ScoreError
 from service.scoring.csv import score
 from service.scoring.parquet import score_parquet

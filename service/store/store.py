@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from models.passenger import Passenger
-from models.predictor import Prediction
+from models.prediction import Prediction
 from service.http.errors import DeadlinePassed, NotReady, QueueFull, StoreUnavailable
 from service.inference.futures import settle
 from service.settings import NO_STORE, Settings

@@ -14,7 +14,8 @@ from models.bundle.read import Bundle
 from models.calibration.confidence import entropy_bits
 from models.logit_cache import LogitCache
 from models.passenger import LABELS, Passenger
-from models.predictor import Prediction, Predictor
+from models.prediction import Prediction
+from models.predictor import Predictor
 from tests.models.test_passenger import PASSENGERS
 from training.data.table import Table
 
@@ -47,8 +48,8 @@ def test_a_probability_does_not_depend_on_its_company(
 
 def test_reading_ahead_changes_nothing(predictor: Predictor, table: Table) -> None:
     batch = [*table.passengers[:30], *table.passengers[10:20]]
-    assert predictor.predict(batch, predictor.read(batch)) == predictor.predict(batch)
-    assert predictor.predict([], []) == []
+    assert predictor.predict_checked(batch, predictor.encode(batch)) == predictor.predict(batch)
+    assert predictor.predict_checked([], []) == []
 
 
 def test_a_remembered_answer_is_the_same(bundle_folder: Path, table: Table) -> None:
@@ -56,7 +57,7 @@ def test_a_remembered_answer_is_the_same(bundle_folder: Path, table: Table) -> N
     predictor = Predictor.load(bundle_folder, LogitCache(100, lambda *counts: lookups.append(counts)))
     batch = [table.passengers[0], table.passengers[1], table.passengers[0]]
     first = predictor.predict(batch)
-    assert predictor.predict(batch, predictor.read(batch)) == first
+    assert predictor.predict_checked(batch, predictor.encode(batch)) == first
     assert predictor.predict(batch) == first
     assert lookups == [(0, 2), (2, 0), (2, 0)]
 

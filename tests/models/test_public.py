@@ -15,7 +15,8 @@ import pytest
 from models.frames import read_frame
 from models.logit_cache import LogitCache
 from models.passenger import Passenger, PassengerError, check_passengers
-from models.predictor import Prediction, Predictor
+from models.prediction import Prediction
+from models.predictor import Predictor
 from tests.conftest import ROOT, TITANIC
 from training.data.table import Table
 

@@ -14,9 +14,8 @@ from litestar.testing import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.bundle.read import Bundle
-from models.calibration.confidence import diagnose
 from models.passenger import COLUMNS, INPUT_BINS, Passenger
-from models.predictor import EncodedText, Prediction, PredictionError
+from models.prediction import EncodedText, Prediction, PredictionError, predictions_from_logits
 from models.reference import PROBABILITY_BINS, bin_names
 from service.app import create_app
 from service.inference.batcher import RESTARTS
@@ -29,14 +28,16 @@ ALLISON = {"pclass": 1, "sex": "female", "name": "Allison, Miss. Helen Loraine",
 class Deterministic(Echo):
     """Logits from the age, so that answers can be told apart; a fare of 999 gives a failure."""
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
+    ) -> list[Prediction]:
         self.hold.wait(10)
         if any(one.fare == 999 for one in passengers):
             raise ValueError(f"a bad row: {passengers}")
         assert self.bundle is not None
         logits = np.array([(one.age or 0) / 10 - 3 for one in passengers])
-        p, confidences = diagnose(self.bundle.record, self.bundle.reference, logits, passengers)
-        return [Prediction(q >= 0.5, q, one) for q, one in zip(p.tolist(), confidences, strict=True)]
+        texts = [""] * len(passengers)
+        return predictions_from_logits(self.bundle.record, self.bundle.reference, logits, passengers, texts)
 
 
 @pytest.fixture
@@ -218,12 +219,12 @@ def test_a_failed_prediction_is_503_and_never_a_probability(client: TestClient[A
 
 def test_a_number_that_is_not_finite_is_a_503_for_who_brings_it_alone(tiny_bundle: Bundle) -> None:
     class Overflowing(Deterministic):
-        def predict(
-            self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None
+        def predict_checked(
+            self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
         ) -> list[Prediction]:
             if any(one.fare == 998 for one in passengers):
                 raise PredictionError("the model's logits are not finite")
-            return super().predict(passengers, texts)
+            return super().predict_checked(passengers, encoded)
 
     with TestClient(
         create_app(Settings(), lambda _: Overflowing(tiny_bundle)), raise_server_exceptions=False
@@ -338,8 +339,8 @@ def test_a_client_may_shorten_the_deadline_and_not_lengthen_it(tiny_bundle: Bund
 
 def test_live_turns_red_when_inference_is_lost_for_good(tiny_bundle: Bundle) -> None:
     class Dying(Deterministic):
-        def predict(
-            self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None
+        def predict_checked(
+            self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
         ) -> list[Prediction]:
             raise SystemExit("the device is gone")
 

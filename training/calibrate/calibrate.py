@@ -8,11 +8,12 @@ import numpy as np
 from scipy.optimize import isotonic_regression, minimize, minimize_scalar
 from sklearn.model_selection import StratifiedKFold
 
-from models.calibration.confidence import CalibrationRecord, ConformalSets, Typicality, input_bins
+from models.calibration.confidence import CalibrationRecord, ConformalSets, Typicality
 from models.calibration.inverse import FocalInverse, LossInverse
 from models.calibration.maps import Beta, CalibrationMap, Candidate, Identity, Isotonic, Platt, Step, Temperature
 from models.calibration.venn_abers import MergedVennAbers, VennAbers
 from models.passenger import Passenger
+from models.reference import input_bins
 
 MAP_FOLDS = 10
 FLEXIBLE_ROWS = 1000

@@ -20,7 +20,7 @@ from training.evaluate.selective_risk import SetCoverage, risk_coverage, set_cov
 from training.evaluate.subgroups import Members, Subgroup, members, score_subgroups
 
 if TYPE_CHECKING:  # MLX stays out of what needs only arrays.
-    from models.predictor import Prediction
+    from models.prediction import Prediction
 
 
 @dataclass(frozen=True)

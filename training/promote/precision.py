@@ -13,7 +13,8 @@ from models.bundle.read import Bundle, open_bundle
 from models.bundle.write import write_bundle
 from models.engines.backend import prepare
 from models.logit_cache import LogitCache
-from models.predictor import PredictionError, Predictor
+from models.prediction import PredictionError
+from models.predictor import Predictor
 from training.data.table import Table
 from training.evaluate.calibration_errors import smooth_error
 from training.evaluate.estimates import Estimate, mean, reflected

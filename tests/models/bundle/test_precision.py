@@ -30,7 +30,7 @@ def pairs(model: BertClassifier, folder: Path, table: Table, rows: int) -> np.nd
     """Logits (rows, 2) of a padded batch."""
     opened = open_bundle(folder)
     predictor = Predictor(opened.bundle, model, opened.tokenizer, prepare(), None)  # type: ignore[arg-type]
-    tokens = [text.token_ids for text in predictor.encode(table.passengers[:rows])]
+    tokens = [text.tokens for text in predictor.encode(table.passengers[:rows])]
     ids, mask = opened.tokenizer.pad(tokens)
     assert not mask.all()
     found = model(mx.array(ids), mx.array(mask))

@@ -14,7 +14,8 @@ import msgspec
 
 from models.bundle.manifest import BundleError
 from models.passenger import Passenger
-from models.predictor import PredictionError, Predictor
+from models.prediction import PredictionError
+from models.predictor import Predictor
 
 ADDRESS_SPACE = 6 << 30
 """Beyond the clean load's, so that an attack on memory ends here and not with the machine."""

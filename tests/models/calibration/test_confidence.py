@@ -1,7 +1,6 @@
 """Each diagnostic's guarantee by simulation, and against brute force."""
 
 import math
-import random
 import re
 
 import msgspec
@@ -15,16 +14,13 @@ from models.calibration.confidence import (
     CalibrationRecord,
     ConformalSets,
     Typicality,
-    diagnose,
     entropy_bits,
-    input_bins,
 )  # fmt: skip
 from models.calibration.logit import logit, sigmoid
-from models.calibration.maps import CalibrationMap, PriorShift, Temperature
+from models.calibration.maps import CalibrationMap, PriorShift
 from models.passenger import INPUT_BINS, Passenger
-from models.reference import MOST_ROWS, bin_names, build_reference
+from models.reference import MAX_ROWS, bin_names, input_bins
 from training.calibrate.calibrate import (
-    fit_record,
     fit_sets,
     fit_temperature,
     fit_typicality,
@@ -34,13 +30,6 @@ from training.calibrate.calibrate import (
 from training.data.table import Table
 
 SMALL_ROW = st.tuples(*(st.integers(0, min(1, len(bin_names(bins)) - 1)) for bins in INPUT_BINS))
-
-
-@pytest.fixture(scope="module")
-def record(table: Table) -> CalibrationRecord:
-    rows = slice(300)
-    z = np.random.default_rng(0).normal(size=300) + 2.0 * (table.labels[rows] - 0.5)
-    return fit_record(z, table.labels[rows], table.passengers[rows], inverse=None, coverage=0.9, seed=0)
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
@@ -141,32 +130,6 @@ def test_an_odd_passenger_is_untypical(record: CalibrationRecord, table: Table) 
     assert high > 0.5
 
 
-def test_diagnose_is_consistent(record: CalibrationRecord, table: Table) -> None:
-    z = np.linspace(-6, 6, 50)
-    passengers = table.passengers[:50]
-    reference = build_reference(sigmoid(z), passengers)
-    probabilities, confidences = diagnose(record, reference, z, passengers)
-    for row, (p, one) in enumerate(zip(probabilities, confidences, strict=True)):
-        assert one.interval[0] <= p <= one.interval[1]
-        assert one.calibration[0].step == "model"
-        assert one.calibration[0].probability == one.uncalibrated_probability == sigmoid(z[row])
-        assert one.calibration[-1].probability == p
-        assert one.margin == pytest.approx(abs(2 * p - 1))
-        assert one.entropy_bits == pytest.approx(-p * np.log2(p) - (1 - p) * np.log2(1 - p))
-        assert one.abstain == (len(one.prediction_set) != 1)
-        assert one.coverage == 0.9
-        (p0,), (p1,) = record.venn_abers.interval(z[row : row + 1])
-        assert one.interval == (min(p0, p), max(p1, p))
-        assert one.typicality == record.typicality.p_values(input_bins(passengers[row : row + 1]))[0]
-        held = record.conformal.sets(probabilities[row : row + 1])[0]
-        assert one.prediction_set == tuple(
-            name for name, inside in zip(("died", "survived"), held, strict=True) if inside
-        )
-        assert one.warnings == reference.warnings(passengers[row])
-    alone = diagnose(record, reference, z[7:8], passengers[7:8])
-    assert alone[1][0] == confidences[7]
-
-
 def test_entropy_at_the_edges() -> None:
     assert entropy_bits(0.5) == pytest.approx(1.0)
     assert 0 <= entropy_bits(1e-300) < 1e-290
@@ -179,7 +142,7 @@ def test_the_record_survives_json(record: CalibrationRecord) -> None:
 SIZES = [len(bin_names(bins)) for bins in INPUT_BINS]
 FIRST, LAST = (0,) * len(SIZES), tuple(size - 1 for size in SIZES)
 LENGTHS = "patterns and weights must be of equal length, and at least one"
-WEIGHTS = f"weights must be from 1 to {MOST_ROWS}"
+WEIGHTS = f"weights must be from 1 to {MAX_ROWS}"
 OUTSIDE = "a bin number is outside its field's bins"
 
 
@@ -187,7 +150,7 @@ OUTSIDE = "a bin number is outside its field's bins"
     ("patterns", "weights", "message"),
     [
         ((), (), LENGTHS), ((FIRST,), (1, 1), LENGTHS), ((FIRST, LAST), (1,), LENGTHS),
-        ((FIRST, LAST), (1, 0), WEIGHTS), ((FIRST, LAST), (MOST_ROWS + 1, 1), WEIGHTS),
+        ((FIRST, LAST), (1, 0), WEIGHTS), ((FIRST, LAST), (MAX_ROWS + 1, 1), WEIGHTS),
         ((FIRST[1:],), (1,), f"a pattern must hold {len(SIZES)} bin numbers"),
         ((FIRST, (*FIRST, 0)), (1, 1), f"a pattern must hold {len(SIZES)} bin numbers"),
         (((*LAST[:-1], SIZES[-1]),), (1,), OUTSIDE), (((-1, *LAST[1:]),), (1,), OUTSIDE),
@@ -196,7 +159,7 @@ OUTSIDE = "a bin number is outside its field's bins"
 def test_a_bag_that_is_none_is_refused(
     patterns: tuple[tuple[int, ...], ...], weights: tuple[int, ...], message: str
 ) -> None:
-    assert Typicality((FIRST, LAST), (1, MOST_ROWS)).weights == (1, MOST_ROWS)
+    assert Typicality((FIRST, LAST), (1, MAX_ROWS)).weights == (1, MAX_ROWS)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         Typicality(patterns, weights)
 
@@ -245,29 +208,6 @@ def test_a_row_in_the_bag_twice_is_two_rows(
     assert found * (rows + 1) == pytest.approx((found * (rows + 1)).round())
 
 
-@given(st.lists(st.floats(-30, 30), min_size=1, max_size=10), st.floats(0.05, 0.95), st.randoms(use_true_random=False))
-def test_any_logits_have_diagnostics_that_agree(
-    record: CalibrationRecord, table: Table, logits: list[float], target: float, rng: random.Random
-) -> None:
-    passengers = rng.sample(table.passengers, len(logits))
-    shifted = msgspec.structs.replace(record, map=record.map.shifted(PriorShift(training=0.384, target=target)))
-    reference = build_reference(np.full(60, 0.5), table.passengers[:60])
-    for one in (record, shifted):
-        p, told = diagnose(one, reference, np.array(logits), passengers)
-        assert ((p > 0) & (p < 1)).all()
-        for probability, confidence, passenger in zip(p.tolist(), told, passengers, strict=True):
-            low, high = confidence.interval
-            assert 0 <= low <= probability <= high <= 1
-            assert confidence.prediction_set in ((), ("died",), ("survived",), ("died", "survived"))
-            assert confidence.abstain == (len(confidence.prediction_set) != 1)
-            assert 0 <= confidence.entropy_bits <= 1 + 1e-12
-            assert confidence.margin == pytest.approx(abs(probability - (1 - probability)))
-            assert confidence.warnings == reference.warnings(passenger)
-            assert [step.step for step in confidence.calibration[1:]] == [
-                step.__struct_config__.tag for step in one.map.steps
-            ]
-
-
 def drawn(rng: np.random.Generator, rows: int, prevalence: float) -> tuple[np.ndarray, np.ndarray]:
     """Scores and labels of a population: whoever survived, or died, looks the same at any prevalence."""
     y = (rng.random(rows) < prevalence).astype(int)
@@ -301,53 +241,6 @@ def test_the_shift_is_right_on_rows_resampled_to_another_prevalence(target: floa
         wrong = plain.probabilities(3 * (2 / 1.5**2 * pool[rows] + math.log(0.384 / 0.616)))
         assert abs((labels - wrong).mean()) > 20 * error
         assert log_losses(wrong, labels).mean() > log_losses(p, labels).mean() + 0.02
-
-
-@pytest.mark.parametrize("target", [0.1, 0.8])
-def test_sets_cover_each_class_and_intervals_hold_the_rate_at_another_prevalence(table: Table, target: float) -> None:
-    rng = np.random.default_rng(6)
-    passengers = table.passengers[:300]
-    held: list[list[bool]] = [[], []]
-    gaps = []
-    for _ in range(60):
-        z, y = drawn(rng, 300, 0.4)
-        sets = fit_sets(sigmoid(z), y, 0.9)
-        map_ = CalibrationMap((Temperature(1.0), PriorShift(training=0.4, target=target)))
-        record = CalibrationRecord(
-            rows=300, map=map_, candidates=(), venn_abers=fit_venn_abers(z, y), conformal=sets,
-            typicality=fit_typicality(passengers),
-        )  # fmt: skip
-        new, labels = drawn(rng, 300, target)
-        p, found = diagnose(record, build_reference(sigmoid(new), passengers), new, passengers)
-        for label, name in enumerate(("died", "survived")):
-            held[label] += [name in one.prediction_set for one, y in zip(found, labels, strict=True) if y == label]
-        low, high = np.array([one.interval for one in found]).T
-        assert ((low <= p) & (p <= high)).all()
-        gaps.append([(labels - low).mean(), (high - labels).mean()])
-    for label in (0, 1):
-        assert np.mean(held[label]) == pytest.approx(0.9, abs=0.015)
-    mean, error = np.mean(gaps, axis=0), np.std(gaps, axis=0, ddof=1) / math.sqrt(len(gaps))
-    assert (mean > -4 * error).all()
-
-
-def test_a_shift_moves_probability_and_interval_but_not_sets_or_typicality(
-    record: CalibrationRecord, table: Table
-) -> None:
-    z, passengers = np.linspace(-6, 6, 80), table.passengers[:80]
-    reference = build_reference(sigmoid(z), passengers)
-    shift = PriorShift(training=0.384, target=0.1)
-    shifted = msgspec.structs.replace(record, map=record.map.shifted(shift))
-    (p, plain), (q, moved) = diagnose(record, reference, z, passengers), diagnose(shifted, reference, z, passengers)
-    assert logit(q) == pytest.approx(logit(p) + shift.shift)
-    for one, other, probability in zip(plain, moved, q.tolist(), strict=True):
-        assert [step.step for step in other.calibration] == [*(step.step for step in one.calibration), "prior_shift"]
-        assert other.calibration[:-1] == one.calibration
-        assert other.calibration[-1].probability == probability
-        assert other.interval == pytest.approx(shift.probabilities(np.array(one.interval)).tolist(), abs=1e-12)
-        assert other.interval[0] <= probability <= other.interval[1]
-        assert (other.prediction_set, other.abstain) == (one.prediction_set, one.abstain)
-        assert other.typicality == one.typicality
-        assert other.margin == pytest.approx(abs(2 * probability - 1))
 
 
 def test_a_calibration_file_of_the_first_version_is_read(record: CalibrationRecord) -> None:

@@ -12,10 +12,9 @@ import pytest
 from litestar.testing import TestClient
 
 from models.bundle.read import Bundle
-from models.calibration.confidence import CalibrationStep, Confidence
 from models.calibration.maps import CalibrationMap, PriorShift
 from models.passenger import Passenger
-from models.predictor import Prediction
+from models.prediction import Prediction
 from models.reference import build_reference
 from service.app import create_app
 from service.drift import report as diagnosis
@@ -23,19 +22,11 @@ from service.drift.monitor import BLOCK_ROWS, STREAMS, TRACE_POINTS, Drift
 from service.drift.saved_state import StateError, StateFile
 from service.settings import Settings
 from tests.service.inference.test_batcher import wait_until
+from tests.service.predictions import prediction
 from tests.service.test_app import Deterministic, problem, samples
 from training.data.table import Table
 
 Pool = list[tuple[Passenger, Prediction]]
-
-
-def prediction(p: float, unshifted: float | None = None) -> Prediction:
-    steps = tuple(CalibrationStep(name, q) for name, q in (("model", p), ("identity", unshifted or p), ("last", p)))
-    return Prediction(p >= 0.5, p, msgspec.convert(
-        {**dict.fromkeys(("coverage", "margin", "entropy_bits", "typicality", "uncalibrated_probability"), 0.5),
-         "interval": (p, p), "prediction_set": (), "abstain": True, "calibration": steps, "warnings": ()},
-        Confidence, from_attributes=True,
-    ))  # fmt: skip
 
 
 def probability(passenger: Passenger) -> float:
@@ -45,7 +36,7 @@ def probability(passenger: Passenger) -> float:
 
 @pytest.fixture(scope="module")
 def pool(table: Table) -> Pool:
-    return [(one, prediction(probability(one))) for one in table.passengers]
+    return [(one, prediction(probability(one), one)) for one in table.passengers]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +52,7 @@ def make(bundle: Bundle, seed: int = 0, run_length: float = 1e7, dead_band: floa
 def feed(drift: Drift, rows: Pool, count: int, seed: int) -> None:
     """``count`` rows drawn from ``rows`` with replacement."""
     chosen = np.random.default_rng(seed).integers(0, len(rows), count)
-    drift.predicted([rows[one][0] for one in chosen], [rows[one][1] for one in chosen])
+    drift.predicted([rows[one][1] for one in chosen])
     drift.catch_up()
 
 
@@ -79,10 +70,9 @@ def swapped_sexes(pool: Pool) -> Pool:
 
 
 def other_currency(pool: Pool) -> Pool:
-    return [
-        (msgspec.structs.replace(one, fare=min(1000.0, 4 * one.fare) if one.fare is not None else None), answer)
-        for one, answer in pool
-    ]
+    fares = [None if one.fare is None else min(1000.0, 4 * one.fare) for one, _ in pool]
+    passengers = [msgspec.structs.replace(one, fare=fare) for (one, _), fare in zip(pool, fares, strict=True)]
+    return [(one, prediction(answer.probability, one)) for one, (_, answer) in zip(passengers, pool, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -152,10 +142,9 @@ def test_a_test_begins_again_from_the_reference_or_from_the_recent_rows(bundle: 
 
 def test_how_predictions_are_cut_into_requests_changes_nothing(bundle: Bundle, pool: Pool) -> None:
     one, many = make(bundle), make(bundle)
-    passengers, answers = [row[0] for row in pool], [row[1] for row in pool]
-    one.predicted(passengers, answers)
-    for row in pool:
-        many.predicted([row[0]], [row[1]])
+    one.predicted([answer for _, answer in pool])
+    for _, answer in pool:
+        many.predicted([answer])
     assert one.snapshot() == many.snapshot()
 
 
@@ -217,7 +206,7 @@ def test_probabilities_are_compared_as_they_are_before_a_prior_shift(bundle: Bun
     record = msgspec.structs.replace(bundle.record, map=CalibrationMap((shift,)))
     drift = make(msgspec.structs.replace(bundle, record=record))
     shifted = [
-        (one, prediction(float(shift.probabilities(np.array(answer.probability))), answer.probability))
+        (one, prediction(float(shift.probabilities(np.array(answer.probability))), one, answer.probability))
         for one, answer in pool
     ]
     feed(drift, shifted, 3000, seed=10)

@@ -16,13 +16,14 @@ from service.drift import report as diagnosis
 from service.drift.label_free import expected_accuracy, expected_prevalence, shifted_prevalence, stability_index
 from service.drift.monitor import STREAMS, Drift
 from service.routes.schemas import DriftReport
-from tests.service.drift.test_monitor import Pool, base_rate, feed, make, prediction, probability, third_class_men
+from tests.service.drift.test_monitor import Pool, base_rate, feed, make, probability, third_class_men
+from tests.service.predictions import prediction
 from training.data.table import Table
 
 
 @pytest.fixture(scope="module")
 def pool(table: Table) -> Pool:
-    return [(one, prediction(probability(one))) for one in table.passengers]
+    return [(one, prediction(probability(one), one)) for one in table.passengers]
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +142,7 @@ def test_a_moved_mix_is_told_with_the_fields_that_are_farthest(bundle: Bundle, p
 
 def test_distributions_are_those_of_what_came(bundle: Bundle, pool: Pool) -> None:
     drift, men = make(bundle), third_class_men(pool)
-    drift.predicted([one for one, _ in men], [answer for _, answer in men])
+    drift.predicted([answer for _, answer in men])
     report = diagnosis.report(drift)
     assert [one.variable for one in report.distributions] == ["probability", *(bins.field for bins in INPUT_BINS)]
     assert [one.bin for one in report.distributions[0].bins] == list(PROBABILITY_BINS)

@@ -18,7 +18,7 @@ from litestar import Litestar
 
 from models.bundle.read import Bundle
 from models.passenger import Passenger
-from models.predictor import EncodedText, Prediction
+from models.prediction import EncodedText, Prediction
 from service.app import create_app
 from service.http.access import Access, Keyring
 from service.http.connections import Limits, protocol
@@ -41,9 +41,11 @@ REFUSED = request(GOOD, JSON, b"Refuse: me")
 class Slow(Deterministic):
     """A hundredth of a second for a row."""
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
+    ) -> list[Prediction]:
         self.seconds = 0.01 * len(passengers)
-        return super().predict(passengers, texts)
+        return super().predict_checked(passengers, encoded)
 
 
 def client(served: Served, **headers: str) -> httpx.AsyncClient:

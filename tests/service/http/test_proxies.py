@@ -86,9 +86,9 @@ class Noting(Deterministic):
         super().__init__(bundle)
         self.fares: list[list[float | None]] = []
 
-    def predict(self, passengers: Any, texts: Any = None) -> Any:
+    def predict_checked(self, passengers: Any, encoded: Any = None) -> Any:
         self.fares.append([one.fare for one in passengers])
-        return super().predict(passengers, texts)
+        return super().predict_checked(passengers, encoded)
 
 
 async def crowd(port: int, predictor: Noting) -> None:

@@ -12,17 +12,12 @@ from contextlib import contextmanager
 import pytest
 
 from models.bundle.read import Bundle
-from models.calibration.confidence import Confidence
 from models.engines.backend import Backend
 from models.passenger import Passenger
-from models.predictor import EncodedText, Prediction
+from models.prediction import EncodedText, Prediction
 from service.http.errors import ClientLeft, DeadlinePassed, NotReady, PredictionFailed, QueueFull
 from service.inference.batcher import NICENESS, RESTARTS, Batcher
-
-CONFIDENCE = Confidence(
-    interval=(0, 1), prediction_set=(), coverage=0.9, margin=0, entropy_bits=0, typicality=1, abstain=True,
-    uncalibrated_probability=0.5, calibration=(), warnings=(),
-)  # fmt: skip
+from tests.service.predictions import prediction
 
 
 def passenger(number: float) -> Passenger:
@@ -46,16 +41,18 @@ class Echo:
     def encode(self, passengers: Sequence[Passenger]) -> list[EncodedText]:
         return [EncodedText(str(passenger.fare), []) for passenger in passengers]
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
+    ) -> list[Prediction]:
         self.hold.wait(10)
-        if texts is not None:
-            assert [text.text for text in texts] == [str(passenger.fare) for passenger in passengers]
-            self.read_rows += len(texts)
+        if encoded is not None:
+            assert [one.text for one in encoded] == [str(passenger.fare) for passenger in passengers]
+            self.read_rows += len(encoded)
         time.sleep(self.seconds)
         self.batches.append(len(passengers))
         if any(one.fare == 999 for one in passengers):
             raise ValueError("a bad row")
-        return [Prediction(True, float(one.fare or 0), CONFIDENCE) for one in passengers]
+        return [prediction(float(one.fare or 0), one) for one in passengers]
 
 
 class Silent:
@@ -187,10 +184,12 @@ def test_a_full_queue_refuses_at_once_and_a_passed_deadline_leaves_it() -> None:
 class Dying(Echo):
     """A fare of 666 ends the thread."""
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
+    ) -> list[Prediction]:
         if any(one.fare == 666 for one in passengers):
             raise SystemExit("the device is gone")
-        return super().predict(passengers, texts)
+        return super().predict_checked(passengers, encoded)
 
 
 def test_a_dead_thread_has_a_successor_and_who_waits_for_its_batch_is_told() -> None:
@@ -261,10 +260,12 @@ class Versioned(Echo):
     def encode(self, passengers: Sequence[Passenger]) -> list[EncodedText]:
         return [EncodedText(str(self.number), []) for _ in passengers]
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
-        assert texts is None or {text.text for text in texts} == {str(self.number)}
+    def predict_checked(
+        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
+    ) -> list[Prediction]:
+        assert encoded is None or {one.text for one in encoded} == {str(self.number)}
         time.sleep(self.seconds)
-        return [Prediction(True, self.number, CONFIDENCE) for _ in passengers]
+        return [prediction(self.number) for _ in passengers]
 
 
 def test_a_new_predictor_takes_over_and_no_answer_mixes_two() -> None:
@@ -431,11 +432,11 @@ def test_stopping_answers_what_waits() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
 def test_who_computes_gives_way_to_who_reads_requests() -> None:
     class Prioritised(Echo):
-        def predict(
-            self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None
+        def predict_checked(
+            self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
         ) -> list[Prediction]:
             found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-            return super().predict(passengers, texts)
+            return super().predict_checked(passengers, encoded)
 
     found: list[int] = []
     own = os.getpriority(os.PRIO_PROCESS, 0)

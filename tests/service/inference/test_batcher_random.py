@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.passenger import Passenger
-from models.predictor import EncodedText, Prediction, PredictionError
+from models.prediction import EncodedText, Prediction, PredictionError
 from service.http.errors import ClientLeft, DeadlinePassed, NotReady, PredictionFailed, QueueFull
 from service.inference.batcher import Batcher
 from service.inference.fair_queue import Answer
-from tests.service.inference.test_batcher import CONFIDENCE, Echo, passenger, wait_until
+from tests.service.inference.test_batcher import Echo, passenger, wait_until
+from tests.service.predictions import prediction
 
 POISON, NOT_FINITE, DEADLY = 999.0, 998.0, 997.0
 MAX_QUEUE_ROWS = 60
@@ -30,9 +31,11 @@ class Fragile(Echo):
     def encode(self, passengers: Sequence[Passenger]) -> list[EncodedText]:
         return [EncodedText(f"{self.generation} {one.fare}", []) for one in passengers]
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
-        if texts is not None:
-            assert [one.text for one in texts] == [f"{self.generation} {one.fare}" for one in passengers]
+    def predict_checked(
+        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
+    ) -> list[Prediction]:
+        if encoded is not None:
+            assert [one.text for one in encoded] == [f"{self.generation} {one.fare}" for one in passengers]
         fares = [float(one.fare or 0) for one in passengers]
         if DEADLY in fares:
             raise SystemExit("the device is gone")
@@ -41,7 +44,7 @@ class Fragile(Echo):
         if POISON in fares:
             raise ValueError("a bad row")
         self.batches.append(len(passengers))
-        return [Prediction(True, fare + 1000 * self.generation, CONFIDENCE) for fare in fares]
+        return [prediction(fare + 1000 * self.generation) for fare in fares]
 
 
 class Gauge:

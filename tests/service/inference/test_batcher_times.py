@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from models.passenger import Passenger
-from models.predictor import EncodedText, Prediction, PredictionError
+from models.prediction import EncodedText, Prediction, PredictionError
 from service.http.errors import ClientLeft, DeadlinePassed, NotReady, PredictionFailed, QueueFull
 from service.inference.batcher import RESTARTS, Batcher
 from service.inference.fair_queue import Answer
@@ -43,9 +43,11 @@ class Priced(Echo):
         self.clock, self.price = clock, price
         self.texts: list[int | None] = []
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
-        self.texts.append(None if texts is None else len(texts))
-        found = super().predict(passengers, texts)
+    def predict_checked(
+        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
+    ) -> list[Prediction]:
+        self.texts.append(None if encoded is None else len(encoded))
+        found = super().predict_checked(passengers, encoded)
         fares = [one.fare for one in passengers]
         self.clock.computing += self.price * len(passengers)
         if 998 in fares:
@@ -427,7 +429,9 @@ def test_a_spare_that_ends_the_thread_is_told_as_an_error(clock: Clock) -> None:
 class Mute(Echo):
     """Ends its thread without a word."""
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
+    ) -> list[Prediction]:
         raise KeyboardInterrupt
 
 

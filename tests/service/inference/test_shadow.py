@@ -10,11 +10,12 @@ from litestar.testing import TestClient
 
 from models.bundle.read import Bundle
 from models.passenger import Passenger
-from models.predictor import EncodedText, Prediction
+from models.prediction import EncodedText, Prediction
 from service.app import create_app
 from service.inference.shadow import WAITING_ROWS
 from service.settings import Settings
 from tests.service.inference.test_batcher import wait_until
+from tests.service.predictions import prediction
 from tests.service.test_app import ALLISON, Deterministic, samples
 
 PREFIX = "evenkeel_shadow_"
@@ -23,14 +24,14 @@ PREFIX = "evenkeel_shadow_"
 class Opposite(Deterministic):
     """1 − p of what is served; a fare of 13 fails."""
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
+    ) -> list[Prediction]:
         self.hold.wait(10)
         if any(one.fare == 13 for one in passengers):
             raise ValueError("the shadow's own fault")
-        served = super().predict(passengers, texts)
-        return [
-            msgspec.structs.replace(one, probability=1 - one.probability, survived=not one.survived) for one in served
-        ]
+        served = super().predict_checked(passengers, encoded)
+        return [prediction(1 - one.probability, passenger) for one, passenger in zip(served, passengers, strict=True)]
 
 
 @pytest.fixture

@@ -16,9 +16,8 @@ import pytest
 from litestar.testing import TestClient
 
 from models.bundle.read import Bundle
-from models.calibration.confidence import diagnose
 from models.passenger import Companions, Passenger, describe
-from models.predictor import EncodedText, Prediction
+from models.prediction import EncodedText, Prediction, predictions_from_logits
 from service.app import create_app
 from service.settings import Settings
 from service.store.store import make_store
@@ -40,16 +39,18 @@ class Worded(Echo):
         assert self.bundle is not None
         return [EncodedText(describe(one, self.bundle.companions), []) for one in passengers]
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
+    ) -> list[Prediction]:
         assert self.bundle is not None
         self.entered.set()
         self.hold.wait(10)
         self.asked.append(list(passengers))
         if any(one.fare == 999 for one in passengers):
             raise ValueError("a bad row")
-        logits = np.array([crc32(text.text.encode()) / 2**30 - 2 for text in texts or self.encode(passengers)])
-        p, confidences = diagnose(self.bundle.record, self.bundle.reference, logits, passengers)
-        return [Prediction(q >= 0.5, q, one) for q, one in zip(p.tolist(), confidences, strict=True)]
+        texts = [one.text for one in encoded or self.encode(passengers)]
+        logits = np.array([crc32(text.encode()) / 2**30 - 2 for text in texts])
+        return predictions_from_logits(self.bundle.record, self.bundle.reference, logits, passengers, texts)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from litestar import Litestar
 
 from models.bundle.read import Bundle
 from models.passenger import Passenger
-from models.predictor import EncodedText, Prediction
+from models.prediction import EncodedText, Prediction
 from service.app import create_app
 from service.http.keys import new_key, write_keys
 from service.inference.futures import WATCHED_AFTER_SECONDS
@@ -46,13 +46,15 @@ class Watched(Deterministic):
         self.rows = 0
         self.sizes: list[int] = []
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
+    ) -> list[Prediction]:
         self.hold.wait(10)
         if self.seconds:
             threading.Event().wait(self.seconds)
         self.rows += len(passengers)
         self.sizes.append(len(passengers))
-        return super().predict(passengers, texts)
+        return super().predict_checked(passengers, encoded)
 
 
 def make(bundle: Bundle, predictor: Watched | None = None, **changes: Any) -> Litestar:
@@ -296,10 +298,12 @@ class Counted(Watched):
 
     waited: list[int]
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
+    ) -> list[Prediction]:
         if any(one.age == 77 for one in passengers):
             self.waited[-1] = len(self.sizes) - self.waited[-1]
-        return super().predict(passengers, texts)
+        return super().predict_checked(passengers, encoded)
 
 
 def test_streams_leave_single_requests_their_place(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,6 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from models.passenger import Passenger
-from models.predictor import Prediction
 from service.http.errors import DeadlinePassed, NotReady, QueueFull, StoreUnavailable
 from service.metrics import Metrics
 from service.routes.schemas import uuid7
@@ -29,9 +28,7 @@ from service.store.prediction_log import CountedOutcome, LabelledPrediction, Log
 from service.store.store import WAITING_OUTCOMES, Store, make_store
 from tests.conftest import ROOT
 from tests.postgres import PostgresServer
-from tests.service.inference.test_batcher import CONFIDENCE
-
-OWEN = Passenger(pclass=3, sex="male", name="Braund, Mr. Owen Harris", age=22, fare=7.25)
+from tests.service.predictions import OWEN, prediction
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -63,7 +60,7 @@ class Running:
 
     def log(self, count: int = 1, version: str = "v1", probability: float = 0.25, ids: Sequence[str] = ()) -> list[str]:
         ids = ids or [uuid7() for _ in range(count)]
-        predictions = [Prediction(probability >= 0.5, probability, CONFIDENCE)] * len(ids)
+        predictions = [prediction(probability)] * len(ids)
         self.store.log(version, ids, [OWEN] * len(ids), predictions)
         return list(ids)
 

@@ -26,7 +26,7 @@ from schemathesis.specs.openapi import definitions
 from models.bundle.manifest import BundleError
 from models.bundle.read import Bundle
 from models.passenger import Passenger
-from models.predictor import EncodedText, Prediction
+from models.prediction import EncodedText, Prediction
 from service.app import create_app
 from service.http import access
 from service.http.keys import SCOPES, new_key, write_keys
@@ -64,9 +64,11 @@ KEYS = {name: key for name, (key, _) in MADE.items()}
 class Held(Deterministic):
     """Answers once ``hold`` is set."""
 
-    def predict(self, passengers: Sequence[Passenger], texts: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
+    ) -> list[Prediction]:
         self.hold.wait(10)
-        return super().predict(passengers)
+        return super().predict_checked(passengers)
 
 
 @contextmanager

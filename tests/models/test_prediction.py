@@ -1,0 +1,144 @@
+"""Logits → predictions: diagnostics that agree, guarantees that a prior shift keeps, and bins that nobody redoes."""
+
+import math
+import random
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.calibration.confidence import CalibrationRecord, Confidence
+from models.calibration.logit import logit, sigmoid
+from models.calibration.maps import CalibrationMap, PriorShift, Temperature
+from models.passenger import Passenger
+from models.prediction import predictions_from_logits
+from models.reference import Reference, build_reference, input_bins, probability_bins
+from tests.models.calibration.test_confidence import drawn
+from training.calibrate.calibrate import fit_sets, fit_typicality, fit_venn_abers
+from training.data.table import Table
+
+
+def diagnose(
+    record: CalibrationRecord, reference: Reference, logits: np.ndarray, passengers: Sequence[Passenger]
+) -> tuple[np.ndarray, list[Confidence]]:  # fmt: skip
+    found = predictions_from_logits(record, reference, logits, passengers, [""] * len(passengers))
+    return np.array([one.probability for one in found]), [one.confidence for one in found]
+
+
+def test_a_prediction_carries_what_it_was_made_of(record: CalibrationRecord, table: Table) -> None:
+    z, passengers = np.linspace(-6, 6, 60), table.passengers[:60]
+    texts = [f"text {row}" for row in range(60)]
+    reference = build_reference(sigmoid(z), passengers)
+    shift = PriorShift(training=0.384, target=0.1)
+    shifted = msgspec.structs.replace(record, map=record.map.shifted(shift))
+    plain = predictions_from_logits(record, reference, z, passengers, texts)
+    moved = predictions_from_logits(shifted, reference, z, passengers, texts)
+    assert [one.unshifted_probability for one in moved] == [one.probability for one in plain]
+    for found, before in ((plain, plain), (moved, plain)):
+        p = np.array([one.probability for one in found])
+        assert [one.logit for one in found] == z.tolist()
+        assert [one.text for one in found] == texts
+        assert [one.survived for one in found] == (p >= 0.5).tolist()
+        assert [one.probability_bin for one in found] == probability_bins(p).tolist()
+        assert [one.unshifted_bin for one in found] == [one.probability_bin for one in before]
+        assert [list(one.input_bins) for one in found] == input_bins(passengers).tolist()
+    assert predictions_from_logits(record, reference, np.empty(0), [], []) == []
+
+
+def test_diagnostics_are_consistent(record: CalibrationRecord, table: Table) -> None:
+    z = np.linspace(-6, 6, 50)
+    passengers = table.passengers[:50]
+    reference = build_reference(sigmoid(z), passengers)
+    probabilities, confidences = diagnose(record, reference, z, passengers)
+    for row, (p, one) in enumerate(zip(probabilities, confidences, strict=True)):
+        assert one.interval[0] <= p <= one.interval[1]
+        assert one.calibration[0].step == "model"
+        assert one.calibration[0].probability == one.uncalibrated_probability == sigmoid(z[row])
+        assert one.calibration[-1].probability == p
+        assert one.margin == pytest.approx(abs(2 * p - 1))
+        assert one.entropy_bits == pytest.approx(-p * np.log2(p) - (1 - p) * np.log2(1 - p))
+        assert one.abstain == (len(one.prediction_set) != 1)
+        assert one.coverage == 0.9
+        (p0,), (p1,) = record.venn_abers.interval(z[row : row + 1])
+        assert one.interval == (min(p0, p), max(p1, p))
+        assert one.typicality == record.typicality.p_values(input_bins(passengers[row : row + 1]))[0]
+        held = record.conformal.sets(probabilities[row : row + 1])[0]
+        assert one.prediction_set == tuple(
+            name for name, inside in zip(("died", "survived"), held, strict=True) if inside
+        )
+        assert one.warnings == reference.warnings(passengers[row])
+    alone = diagnose(record, reference, z[7:8], passengers[7:8])
+    assert alone[1][0] == confidences[7]
+
+
+@given(st.lists(st.floats(-30, 30), min_size=1, max_size=10), st.floats(0.05, 0.95), st.randoms(use_true_random=False))
+def test_any_logits_have_diagnostics_that_agree(
+    record: CalibrationRecord, table: Table, logits: list[float], target: float, rng: random.Random
+) -> None:
+    passengers = rng.sample(table.passengers, len(logits))
+    shifted = msgspec.structs.replace(record, map=record.map.shifted(PriorShift(training=0.384, target=target)))
+    reference = build_reference(np.full(60, 0.5), table.passengers[:60])
+    for one in (record, shifted):
+        p, told = diagnose(one, reference, np.array(logits), passengers)
+        assert ((p > 0) & (p < 1)).all()
+        for probability, confidence, passenger in zip(p.tolist(), told, passengers, strict=True):
+            low, high = confidence.interval
+            assert 0 <= low <= probability <= high <= 1
+            assert confidence.prediction_set in ((), ("died",), ("survived",), ("died", "survived"))
+            assert confidence.abstain == (len(confidence.prediction_set) != 1)
+            assert 0 <= confidence.entropy_bits <= 1 + 1e-12
+            assert confidence.margin == pytest.approx(abs(probability - (1 - probability)))
+            assert confidence.warnings == reference.warnings(passenger)
+            assert [step.step for step in confidence.calibration[1:]] == [
+                step.__struct_config__.tag for step in one.map.steps
+            ]
+
+
+@pytest.mark.parametrize("target", [0.1, 0.8])
+def test_sets_cover_each_class_and_intervals_hold_the_rate_at_another_prevalence(table: Table, target: float) -> None:
+    rng = np.random.default_rng(6)
+    passengers = table.passengers[:300]
+    held: list[list[bool]] = [[], []]
+    gaps = []
+    for _ in range(60):
+        z, y = drawn(rng, 300, 0.4)
+        sets = fit_sets(sigmoid(z), y, 0.9)
+        map_ = CalibrationMap((Temperature(1.0), PriorShift(training=0.4, target=target)))
+        record = CalibrationRecord(
+            rows=300, map=map_, candidates=(), venn_abers=fit_venn_abers(z, y), conformal=sets,
+            typicality=fit_typicality(passengers),
+        )  # fmt: skip
+        new, labels = drawn(rng, 300, target)
+        p, found = diagnose(record, build_reference(sigmoid(new), passengers), new, passengers)
+        for label, name in enumerate(("died", "survived")):
+            held[label] += [name in one.prediction_set for one, y in zip(found, labels, strict=True) if y == label]
+        low, high = np.array([one.interval for one in found]).T
+        assert ((low <= p) & (p <= high)).all()
+        gaps.append([(labels - low).mean(), (high - labels).mean()])
+    for label in (0, 1):
+        assert np.mean(held[label]) == pytest.approx(0.9, abs=0.015)
+    mean, error = np.mean(gaps, axis=0), np.std(gaps, axis=0, ddof=1) / math.sqrt(len(gaps))
+    assert (mean > -4 * error).all()
+
+
+def test_a_shift_moves_probability_and_interval_but_not_sets_or_typicality(
+    record: CalibrationRecord, table: Table
+) -> None:
+    z, passengers = np.linspace(-6, 6, 80), table.passengers[:80]
+    reference = build_reference(sigmoid(z), passengers)
+    shift = PriorShift(training=0.384, target=0.1)
+    shifted = msgspec.structs.replace(record, map=record.map.shifted(shift))
+    (p, plain), (q, moved) = diagnose(record, reference, z, passengers), diagnose(shifted, reference, z, passengers)
+    assert logit(q) == pytest.approx(logit(p) + shift.shift)
+    for one, other, probability in zip(plain, moved, q.tolist(), strict=True):
+        assert [step.step for step in other.calibration] == [*(step.step for step in one.calibration), "prior_shift"]
+        assert other.calibration[:-1] == one.calibration
+        assert other.calibration[-1].probability == probability
+        assert other.interval == pytest.approx(shift.probabilities(np.array(one.interval)).tolist(), abs=1e-12)
+        assert other.interval[0] <= probability <= other.interval[1]
+        assert (other.prediction_set, other.abstain) == (one.prediction_set, one.abstain)
+        assert other.typicality == one.typicality
+        assert other.margin == pytest.approx(abs(2 * probability - 1))
