@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -14,6 +14,7 @@ from models.bundle.read import Bundle
 from models.bundle.write import write_bundle
 from tests.postgres import PostgresServer, binaries
 from tests.tiny import ORIGIN, Contents, make_contents
+from tests.workers import machine, make_once
 from training.data.table import Table, read_table
 
 ROOT = Path(__file__).parents[1]
@@ -26,11 +27,20 @@ hypothesis.settings.register_profile(
     "mutation", deadline=None, phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate], database=None,
     max_examples=60,
 )  # fmt: skip
-hypothesis.settings.load_profile("tests")
+# In CI the same examples each time: what a random one finds is looked for elsewhere, and not by whoever waits for it.
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") == "true" else "tests")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that starts the tests in the background has them ignore Ctrl-C, and so would the processes they start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that is marked ``alone`` runs while those of other workers wait."""
+    with machine(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,10 +82,12 @@ def small_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory, small_csv: Path) -> Path:
     """A real bundle from the real command (in its own process: MLX is bound to threads)."""
-    folder = tmp_path_factory.mktemp("bundle") / "titanic"
-    command = [sys.executable, "-m", "training", "fit", "--data", str(small_csv), "--folds", "3", "--epochs", "2"]
-    subprocess.run([*command, "--quiet", "--out", str(folder)], check=True, cwd=ROOT, timeout=300)
-    return folder
+
+    def fit(folder: Path) -> None:
+        command = [sys.executable, "-m", "training", "fit", "--data", small_csv, "--folds", "3", "--epochs", "2"]
+        subprocess.run([*command, "--quiet", "--out", folder], check=True, cwd=ROOT, timeout=300)
+
+    return make_once(tmp_path_factory, "titanic", fit)
 
 
 @pytest.fixture(scope="session")
