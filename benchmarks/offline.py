@@ -59,7 +59,7 @@ and threads. GFLOP/s are those of a text of the average length.
 
 {table}
 Evenkeel computes the last layer for the first token alone, the only one that the head reads: {needed:.3f} of
-{whole:.3f} GFLOP for a text of the average {tokens:.1f} tokens. The peers compute the whole layer, as their libraries
+{whole:.3f} GFLOP for a text of the average {tokens:.1f} tokens. The others compute the whole layer, as their libraries
 do.
 """
 INT8 = (
@@ -168,8 +168,7 @@ def _rate_table(result: Result, batches: Sequence[int]) -> str:
 
 
 def _ratio_table(result: Result, batches: Sequence[int]) -> str:
-    names = [name for name in NAMES if name in result["seconds"] and name not in ("evenkeel", "products")]
-    lines = [[NAMES[name], *(_ratio(result, name, rows) for rows in batches)] for name in names]
+    lines = [[NAMES[name], *(ratio_to(result, name, rows) or "–" for rows in batches)] for name in others(result)]
     return table(["Evenkeel ÷", *map(str, batches)], lines)
 
 
@@ -177,9 +176,14 @@ def _spread(values: Sequence[float]) -> Spread | str:
     return spread(values) if values else "–"
 
 
-def _ratio(result: Result, name: str, rows: int) -> Spread | str:
+def others(result: Result) -> list[str]:
+    return [name for name in NAMES if name in result["seconds"] and name not in ("evenkeel", "products")]
+
+
+def ratio_to(result: Result, name: str, rows: int) -> Spread | None:
+    """Evenkeel's rate ÷ the other's, round by round; None where the other was not measured with so many rows."""
     theirs = rates(result, name, rows)
-    return ratio(rates(result, "evenkeel", rows)[: len(theirs)], theirs) if theirs else "–"
+    return ratio(rates(result, "evenkeel", rows)[: len(theirs)], theirs) if theirs else None
 
 
 def _latency_table(result: Result) -> str:

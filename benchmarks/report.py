@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks import offline, outcomes, precision, resilience, serving, startup, training_step
 from benchmarks.harness.command import Result, kept, parse
 from benchmarks.harness.machine import ROOT, SLOWING
+from benchmarks.harness.spread import number
 from benchmarks.harness.tables import bullets, table
 
 SECTIONS = {
@@ -26,14 +27,22 @@ SECTIONS = {
 HEAD = """\
 # Benchmarks
 
-Written by `./run bench` from what it measured. `./run bench NAME` measures one section again, `./run bench report`
-writes this page again.
+"""
+HOW = """\
+`./run bench` measured all of it and wrote this page. `./run bench NAME` measures one section again, `./run bench
+report` writes the page again.
 
 The contenders of a table ran side by side on one machine, with the same weights and the same texts. Each has its own
-process, which is stopped while another is measured, and every round measures all of them in random order. `a [b–c]` is
-the median of the rounds and their quartiles. Ratios are taken within each round, so that what slows the machine for a
-while slows both: absolute figures of a shared machine drift, ratios hardly.
+process, which is stopped while another is measured. Every round measures all of them in random order. `a [b–c]` is the
+median of the rounds and their quartiles. Ratios are taken within each round, so that a slow moment of the machine slows
+both. On a shared machine absolute figures vary; ratios hardly do.
 """
+ANSWERS = [
+    ("offline", "the forward pass, one row at a time", lambda result, name: offline.ratio_to(result, name, 1)),
+    ("offline", "the forward pass, batches of 32", lambda result, name: offline.ratio_to(result, name, 32)),
+    ("serving", "over HTTP, one client", lambda result, name: serving.ratio_to(result, name, 1)),
+    ("serving", "over HTTP, 32 clients", lambda result, name: serving.ratio_to(result, name, 32)),
+]
 SLOWED = (
     f"{' and '.join(SLOWING)} are taken from the environment of every process: where they are set they make OpenBLAS "
     "use another processor's kernels"
@@ -52,7 +61,13 @@ def write(quick: bool) -> Path:
 
 def page(found: dict[str, Result]) -> str:
     """The whole report."""
-    parts = [HEAD, "## The machine\n", _machines({name: result["machine"] for name, result in found.items()})]
+    parts = [
+        HEAD,
+        _answer(found),
+        HOW,
+        "## The machine\n",
+        _machines({name: result["machine"] for name, result in found.items()}),
+    ]
     for name, (title, module) in SECTIONS.items():
         parts.append(f"## {title}\n")
         if name not in found:
@@ -66,6 +81,18 @@ def page(found: dict[str, Result]) -> str:
         parts.append(module.report(found[name]))
     text = "\n".join(part.strip("\n") + "\n" for part in parts)
     return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def _answer(found: dict[str, Result]) -> str:
+    """How many times as fast Evenkeel is as each of the others: the medians of the sections below."""
+    lines = []
+    for section, what, ratio_to in ANSWERS:
+        if section in found:
+            result, module = found[section], SECTIONS[section][1]
+            ratios = {module.NAMES[name]: ratio_to(result, name) for name in module.others(result)}
+            each = ", ".join(f"{name} {number(ratio.median)}" for name, ratio in ratios.items() if ratio)
+            lines.append(f"{what[0].upper()}{what[1:]}: {each}.")
+    return "Evenkeel's speed ÷ the other's; above 1, Evenkeel is faster.\n\n" + bullets(lines) if lines else ""
 
 
 def _machines(machines: dict[str, dict[str, Any]]) -> str:

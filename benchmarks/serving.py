@@ -18,7 +18,7 @@ from benchmarks.harness.command import Options, Result, run
 from benchmarks.harness.http_client import drive, send
 from benchmarks.harness.process import Contender, Unavailable, running, say
 from benchmarks.harness.servers import KINDS, Kind, Server
-from benchmarks.harness.spread import ratio, spread
+from benchmarks.harness.spread import Spread, ratio, spread
 from benchmarks.harness.tables import bullets, settings, skipped, table
 from benchmarks.harness.texts import draw, one_per_text
 
@@ -144,13 +144,22 @@ def report(result: Result) -> str:
     return REPORT.format(
         rounds=len(_rates(result, "evenkeel", 1)), seconds=_seconds(result), texts=result["texts"],
         rates=_table(names, lambda name, clients: spread(_rates(result, name, clients))),
-        ratios=_table(names[1:], lambda name, c: ratio(_rates(result, "evenkeel", c), _rates(result, name, c))),
+        ratios=_table(names[1:], lambda name, clients: ratio_to(result, name, clients)),
         p50=_table(names, lambda name, clients: spread(_quantiles(result, name, clients, 0.5))),
         p99=_table(names, lambda name, clients: spread(_quantiles(result, name, clients, 0.99))),
         notes=bullets([*_against_offline(result), *_checks(result, names)]),
         settings=settings(NAMES, {name: _settings(result, name) for name in names}),
         skipped=skipped(NAMES, result["skipped"]),
     )  # fmt: skip
+
+
+def others(result: Result) -> list[str]:
+    return [name for name in NAMES if name in result["turns"] and name not in ("evenkeel", "cached")]
+
+
+def ratio_to(result: Result, name: str, clients: int) -> Spread:
+    """Evenkeel's rate with its cache off ÷ the other's, round by round."""
+    return ratio(_rates(result, "evenkeel", clients), _rates(result, name, clients))
 
 
 def _table(names: Sequence[str], cell: Callable[[str, int], object]) -> str:
