@@ -27,7 +27,7 @@ from models.bert import bert
 from models.bert.tokenizer import Tokenizer
 from models.calibration.maps import sigmoid
 from models.engines.backend import prepare, usable_cores
-from training.calibrate.calibrate import fit_temperature, log_losses
+from training.calibrate.maps import fit_temperature, log_losses
 from training.data.table import Table, fold_companions, read_table, told
 from training.fit.crossfit import make_folds
 from training.fit.finetune import Encoded, Pretrained, Recipe, encode, finetune, predict

@@ -16,7 +16,7 @@ from models.bundle.weights import expected_tensors
 from models.calibration.maps import sigmoid
 from models.passenger import Companions
 from models.reference import build_reference
-from training.calibrate.calibrate import fit_record
+from training.calibrate.record import fit_record
 from training.data.table import Table
 from training.fit.pretrained import find_base
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.calibration.confidence import CalibrationRecord
-from training.calibrate.calibrate import fit_record
+from training.calibrate.record import fit_record
 from training.data.table import Table
 
 

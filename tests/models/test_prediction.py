@@ -17,7 +17,8 @@ from models.passenger import Passenger
 from models.prediction import predictions_from_logits
 from models.reference import Reference, build_reference, input_bins, probability_bins
 from tests.models.calibration.test_confidence import drawn
-from training.calibrate.calibrate import fit_sets, fit_typicality, fit_venn_abers
+from training.calibrate.maps import fit_venn_abers
+from training.calibrate.record import fit_sets, fit_typicality
 from training.data.table import Table
 
 

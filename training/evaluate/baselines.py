@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from models.calibration.maps import sigmoid
 from models.passenger import TITLES, Companions, Passenger, describe, fates
-from training.calibrate.calibrate import log_losses
+from training.calibrate.maps import log_losses
 from training.evaluate.estimates import Estimate, mean, roc_auc
 from training.evaluate.subgroups import Members
 

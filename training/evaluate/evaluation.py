@@ -10,7 +10,9 @@ from msgspec import Struct, structs
 from models.calibration.logit import sigmoid
 from models.calibration.maps import CalibrationMap
 from models.passenger import LABELS, Companions, Passenger
-from training.calibrate.calibrate import Inverse, MapRule, chosen_map, fit_sets, fit_venn_abers
+from training.calibrate.choice import Inverse, MapRule, chosen_map
+from training.calibrate.maps import fit_venn_abers
+from training.calibrate.record import fit_sets
 from training.data.table import Table
 from training.evaluate.baselines import WORDS, Peer, compare, held_out
 from training.evaluate.calibration_errors import width_bins

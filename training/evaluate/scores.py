@@ -8,7 +8,7 @@ from msgspec import Struct
 from scipy.stats import chi2
 
 from models.passenger import LABELS
-from training.calibrate.calibrate import log_losses
+from training.calibrate.maps import log_losses
 from training.evaluate.calibration_errors import (
     MASS_BINS,
     debiased_squared_error,

@@ -7,7 +7,7 @@ from msgspec import Struct
 from scipy.stats import norm
 
 from models.passenger import SUBGROUPS, Companions, Passenger, subgroups
-from training.calibrate.calibrate import log_losses
+from training.calibrate.maps import log_losses
 from training.evaluate.calibration_errors import murphy
 from training.evaluate.estimates import Estimate, mean, proportion, reflected
 from training.evaluate.scores import CalibrationError, against_noise, draws_if_calibrated, resampled, spiegelhalter

@@ -21,7 +21,8 @@ from models.calibration.maps import PriorShift
 from models.files import write_atomic
 from models.passenger import LABELS, Companions
 from models.reference import build_reference
-from training.calibrate.calibrate import MapRule, fit_record
+from training.calibrate.choice import MapRule
+from training.calibrate.record import fit_record
 from training.data.table import fold_companions, read_table, told
 from training.evaluate.evaluation import nested_evaluation
 from training.fit.crossfit import crossfit, make_folds

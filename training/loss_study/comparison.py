@@ -11,6 +11,7 @@ from msgspec import Struct
 from models.calibration.inverse import FocalInverse
 from models.passenger import LABELS
 from training.evaluate.evaluation import Evaluation
+from training.evaluate.paired import holm
 from training.evaluate.scores import CalibrationError, Scores
 from training.loss_study.contrasts import (
     SIDES,
@@ -19,12 +20,11 @@ from training.loss_study.contrasts import (
     Spread,
     Values,
     averaged,
-    holm,
     paired,
     row_values,
     spread,
     values_of,
-)  # fmt: skip
+)
 from training.losses.registry import Loss, LossChoice
 
 REFERENCE = "cross_entropy"

@@ -12,13 +12,13 @@ from scipy.optimize import brentq
 from models.calibration.logit import sigmoid
 from models.calibration.maps import Step
 from models.passenger import LABELS
-from training.calibrate.calibrate import log_losses
+from training.calibrate.maps import log_losses
 from training.evaluate.calibration_errors import murphy
-from training.evaluate.estimates import Estimate, mean, reflected
+from training.evaluate.estimates import Estimate, mean
+from training.evaluate.paired import error_difference
 
 Side = Literal["raw", "calibrated"]
 SIDES: tuple[Side, ...] = ("raw", "calibrated")
-RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ Values = Callable[[Run, np.ndarray], np.ndarray]
 class Spread(Struct, frozen=True):
     """A figure averaged over seeds.
 
-    ``over_rows``: each row's numbers are averaged over the seeds first, and the standard error is over rows. What
-    another sample of training rows would add is not in it: the folds' training sets are parts of the one sample there
-    is (Bengio & Grandvalet, 2004). ``seeds_sd`` is the standard deviation of ``by_seed``, NaN for a single seed: what
-    other folds, another order of rows and other dropout change.
+    ``over_rows``: each row's numbers are averaged over the seeds first, and the standard error is over rows. It lacks
+    what another sample of training rows would add: the folds' training sets are parts of one sample (Bengio &
+    Grandvalet, 2004). ``seeds_sd`` is the standard deviation of ``by_seed``, NaN for a single seed: the effect of other
+    folds, another order of rows and other dropout.
     """
 
     over_rows: Estimate
@@ -57,33 +57,30 @@ class Spread(Struct, frozen=True):
     seeds_sd: float
 
 
+def over_seeds(estimate: Estimate, by_seed: Sequence[float]) -> Spread:
+    """`Spread` of an estimate over rows and the figure of each seed."""
+    return Spread(estimate, tuple(by_seed), float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else math.nan)
+
+
 def spread(by_seed: Sequence[np.ndarray]) -> Spread:
     """`Spread` of the same rows' numbers (n,) from each seed."""
-    return Spread(mean(np.mean(by_seed, axis=0)), *_seeds([float(values.mean()) for values in by_seed]))
+    return over_seeds(mean(np.mean(by_seed, axis=0)), [float(values.mean()) for values in by_seed])
 
 
 def averaged(by_seed: Sequence[Estimate]) -> Spread:
     """`Spread` of estimates that are no means over rows: value, standard error and interval are the seeds' averages.
 
-    The seeds judge the same rows, so their average is about as uncertain as one of them.
+    The seeds score the same rows, so their average is about as uncertain as one of them.
     """
     parts = [(one.value, one.standard_error, one.low, one.high) for one in by_seed]
-    value, error, low, high = np.mean(parts, axis=0).tolist()
-    return Spread(Estimate(value, error, low, high), *_seeds([one.value for one in by_seed]))
-
-
-def _seeds(values: list[float]) -> tuple[tuple[float, ...], float]:
-    return tuple(values), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    return over_seeds(Estimate(*np.mean(parts, axis=0).tolist()), [one.value for one in by_seed])
 
 
 def row_values(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     """Figure → its number for each row (n,); a recall's for each row of its class. Decisions are made at p ≥ ½."""
     right = ((probabilities >= 0.5) == (labels == 1)).astype(float)
-    recalls = {f"recall_{name}": right[labels == index] for index, name in enumerate(LABELS)}
-    return {
-        "log_loss": log_losses(probabilities, labels), "brier": (probabilities - labels) ** 2, "accuracy": right,
-        **recalls,
-    }  # fmt: skip
+    losses = {"log_loss": log_losses(probabilities, labels), "brier": (probabilities - labels) ** 2, "accuracy": right}
+    return losses | {f"recall_{name}": right[labels == index] for index, name in enumerate(LABELS)}
 
 
 def values_of(figure: str, side: Side) -> Values:
@@ -92,9 +89,8 @@ def values_of(figure: str, side: Side) -> Values:
 
 
 def miscalibration(run: Run, labels: np.ndarray) -> np.ndarray:
-    """Log loss that held-out calibration takes away, per row (n,): what raw probabilities lose by their bend alone."""
-    taken_away: np.ndarray = log_losses(run.raw, labels) - log_losses(run.calibrated, labels)
-    return taken_away
+    """Log loss that held-out calibration takes away, per row (n,)."""
+    return np.asarray(log_losses(run.raw, labels) - log_losses(run.calibrated, labels))
 
 
 def paired(ours: Runs, theirs: Runs, labels: np.ndarray, values: Values) -> Spread | None:
@@ -106,51 +102,25 @@ def paired(ours: Runs, theirs: Runs, labels: np.ndarray, values: Values) -> Spre
 def paired_calibration_error(
     ours: Runs, theirs: Runs, labels: np.ndarray, side: Side, rng: np.random.Generator
 ) -> Spread | None:
-    """Our 10-bin ECE minus theirs, averaged over the seeds that both have, with the reflected bootstrap over rows.
-
-    Each draw of rows is the same for all runs. None where no seed is shared.
-    """
+    """Our 10-bin ECE minus theirs over the seeds that both have; None where they share none."""
     common = [seed for seed in ours if seed in theirs]
     if not common:
         return None
-    rows = len(labels)
-    once, drawn = np.ones((1, rows)), rng.multinomial(rows, np.full(rows, 1 / rows), RESAMPLES).astype(float)
-
-    def difference(weights: np.ndarray) -> np.ndarray:
-        return np.array([_ece(ours[s].side(side), labels, weights) - _ece(theirs[s].side(side), labels, weights)
-                         for s in common])  # fmt: skip
-
-    by_seed = difference(once)[:, 0]
-    return Spread(reflected(float(by_seed.mean()), difference(drawn).mean(axis=0)), *_seeds(by_seed.tolist()))
+    a, b = ([runs[seed].side(side) for seed in common] for runs in (ours, theirs))
+    return over_seeds(*error_difference(lambda p, y, w: murphy(p, y, w)["ece"], a, b, labels, rng))
 
 
-def _ece(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
-    order = np.argsort(p, kind="stable")
-    return np.asarray(murphy(p[order], y[order][None].astype(float), w[:, order])["ece"])
-
-
-def logit_shift(unbend: Step) -> Values:
-    """By how much logits lie above the truth after ``unbend``: a constant c for which z − c has the right mean.
+def logit_shift(inverse: Step) -> Values:
+    """By how much logits lie above the truth after ``inverse``: a constant c for which z − c has the right mean.
 
     mean sigmoid(z − c) = mean y. Each row's number is c plus its influence on c, so that their mean is c and their
     standard error that of the estimating equation (Huber's sandwich).
     """
 
     def values(run: Run, labels: np.ndarray) -> np.ndarray:
-        z = unbend(run.logits)
+        z = inverse(run.logits)
         shift = float(brentq(lambda c: float(np.mean(sigmoid(z - c) - labels)), -50.0, 50.0))
         p = sigmoid(z - shift)
-        numbers: np.ndarray = shift + (p - labels) / np.mean(p * (1 - p))
-        return numbers
+        return np.asarray(shift + (p - labels) / np.mean(p * (1 - p)))
 
     return values
-
-
-def holm(p_values: Sequence[float], level: float = 0.05) -> int:
-    """How many of these tests reject with the chance of even one false rejection ≤ ``level`` (Holm, 1979).
-
-    Valid however the tests depend on one another.
-    """
-    ordered = np.sort(np.asarray(p_values, dtype=float))
-    passed = ordered <= level / np.arange(len(ordered), 0, -1)
-    return int(np.argmin(np.append(passed, False)))

@@ -15,13 +15,13 @@ from models.engines.backend import prepare
 from models.logit_cache import LogitCache
 from models.prediction import PredictionError
 from models.predictor import Predictor
+from training.calibrate.maps import log_losses
 from training.data.table import Table
 from training.evaluate.calibration_errors import smooth_error
-from training.evaluate.estimates import Estimate, mean, reflected
-from training.loss_study.contrasts import Run, row_values
+from training.evaluate.estimates import Estimate, mean
+from training.evaluate.paired import error_difference
 
-RESAMPLES = 1000
-LEAST_ROWS = 100
+MIN_ROWS = 100
 """Below it the interval of a difference of calibration errors says nothing."""
 
 
@@ -37,24 +37,31 @@ def measure(
     where the upper end of either 95 % interval is past its margin: a difference that is not shown to be small counts
     as large. Raises BundleError, ValueError.
     """
-    if len(table) < LEAST_ROWS:
-        raise ValueError(f"{len(table)} rows are too few to tell a small difference; {LEAST_ROWS} are needed")
+    if len(table) < MIN_ROWS:
+        raise ValueError(f"{len(table)} rows are too few to tell a small difference; {MIN_ROWS} are needed")
     full, *lower = (_predictor(folder, precision) for precision in (FULL, *precisions))
-    reference = _run(full, table)
+    to_probability, labels = full.bundle.record.map.probabilities, table.labels
+    full_logits = _logits(full, table)
+    reference = to_probability(full_logits)
     training_rows = table.sha256 == full.bundle.manifest.origin.data.sha256
 
     def against(predictor: Predictor) -> Measurement:
-        run = _run(predictor, table)
-        calibration = _calibration_change(run, reference, table.labels, np.random.default_rng(seed))
-        log_loss = mean(_log_losses(run, table) - _log_losses(reference, table))
+        logits = _logits(predictor, table)
+        p = to_probability(logits)
+        rng = np.random.default_rng(seed)
+        calibration, _ = error_difference(smooth_error, [p], [reference], labels, rng)
         return Measurement(
-            precision=predictor.backend.precision, device=predictor.backend.device, rows=len(table),
-            data_sha256=table.sha256, training_rows=training_rows, log_loss=_change(log_loss, log_loss_margin),
+            precision=predictor.backend.precision,
+            device=predictor.backend.device,
+            rows=len(table),
+            data_sha256=table.sha256,
+            training_rows=training_rows,
+            log_loss=_change(mean(log_losses(p, labels) - log_losses(reference, labels)), log_loss_margin),
             calibration_error=_change(calibration, calibration_margin),
-            decisions_changed=float(((run.calibrated >= 0.5) != (reference.calibrated >= 0.5)).mean()),
-            largest_logit_difference=float(np.abs(run.logits - reference.logits).max()),
-            largest_probability_difference=float(np.abs(run.calibrated - reference.calibrated).max()),
-        )  # fmt: skip
+            decisions_changed=float(((p >= 0.5) != (reference >= 0.5)).mean()),
+            largest_logit_difference=float(np.abs(logits - full_logits).max()),
+            largest_probability_difference=float(np.abs(p - reference).max()),
+        )
 
     return tuple(against(predictor) for predictor in lower)
 
@@ -79,33 +86,11 @@ def _predictor(folder: Path, precision: Precision) -> Predictor:
     return Predictor(bundle, model, tokenizer, backend, LogitCache(0))
 
 
-def _run(predictor: Predictor, table: Table) -> Run:
+def _logits(predictor: Predictor, table: Table) -> np.ndarray:
     try:
-        logits = predictor.logits(predictor.render(table.passengers))
+        return predictor.logits(predictor.render(table.passengers))
     except PredictionError as error:
         raise ValueError(f"{predictor.backend.precision}: {error}") from error
-    return Run(logits, predictor.bundle.record.map.probabilities(logits))
-
-
-def _calibration_change(ours: Run, theirs: Run, labels: np.ndarray, rng: np.random.Generator) -> Estimate:
-    """Our smooth calibration error minus theirs, with the reflected bootstrap over rows."""
-    rows = len(labels)
-    drawn = rng.multinomial(rows, np.full(rows, 1 / rows), RESAMPLES).astype(float)
-
-    def difference(weights: np.ndarray) -> np.ndarray:
-        found: np.ndarray = _smooth_error(ours, labels, weights) - _smooth_error(theirs, labels, weights)
-        return found
-
-    return reflected(float(difference(np.ones((1, rows)))[0]), difference(drawn))
-
-
-def _smooth_error(run: Run, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    order = np.argsort(run.calibrated, kind="stable")
-    return smooth_error(run.calibrated[order], labels[order][None].astype(float), weights[:, order])
-
-
-def _log_losses(run: Run, table: Table) -> np.ndarray:
-    return row_values(run.calibrated, table.labels)["log_loss"]
 
 
 def _change(difference: Estimate, margin: float) -> Change:

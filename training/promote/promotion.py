@@ -19,10 +19,10 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from models.bundle.read import Bundle
-from training.calibrate.calibrate import log_losses
+from training.calibrate.maps import log_losses
 from training.data.table import DataError, Table
+from training.evaluate.paired import holm
 from training.evaluate.subgroups import Members, members
-from training.loss_study.contrasts import holm
 from training.promote.noninferiority import Bound, calibration_bound, mean_bound, median_bound, parties
 
 if TYPE_CHECKING:

@@ -20,13 +20,8 @@ from models.calibration.logit import logit, sigmoid
 from models.calibration.maps import CalibrationMap, PriorShift
 from models.passenger import INPUT_BINS, Passenger
 from models.reference import MAX_ROWS, bin_names, input_bins
-from training.calibrate.calibrate import (
-    fit_sets,
-    fit_temperature,
-    fit_typicality,
-    fit_venn_abers,
-    log_losses,
-)
+from training.calibrate.maps import fit_temperature, fit_venn_abers, log_losses
+from training.calibrate.record import fit_sets, fit_typicality
 from training.data.table import Table
 
 SMALL_ROW = st.tuples(*(st.integers(0, min(1, len(bin_names(bins)) - 1)) for bins in INPUT_BINS))

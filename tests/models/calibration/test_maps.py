@@ -29,7 +29,7 @@ from models.calibration.maps import (
     logit,
     sigmoid,
 )  # fmt: skip
-from training.calibrate.calibrate import fit_venn_abers
+from training.calibrate.maps import fit_venn_abers
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 3.0)
 SMOOTHINGS = (0.0, 0.05, 0.1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.passenger import NO_COMPANIONS, SUBGROUPS, Companions, Passenger, describe, subgroups
-from training.calibrate.calibrate import log_losses
+from training.calibrate.maps import log_losses
 from training.data.table import Table, fold_companions
 from training.evaluate.baselines import PEERS, compare, held_out
 from training.evaluate.subgroups import members, score_subgroups

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.calibration.logit import sigmoid
-from training.calibrate.calibrate import fit_sets
+from training.calibrate.record import fit_sets
 from training.evaluate.selective_risk import SetCoverage, risk_coverage, set_coverage
 
 

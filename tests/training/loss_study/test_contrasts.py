@@ -1,4 +1,4 @@
-"""Paired differences by hand, the shift that was put in, Holm's procedure from its definition."""
+"""Paired differences by hand, and the shift that was put in."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,6 @@ from training.evaluate.scores import score
 from training.loss_study.contrasts import (
     Run,
     averaged,
-    holm,
     logit_shift,
     miscalibration,
     paired,
@@ -98,16 +97,3 @@ def test_a_shift_of_the_logits_is_found_with_its_error() -> None:
     rows = (rng.integers(0, 4000, 4000) for _ in range(200))
     again = [logit_shift(Identity())(Run(z[one] + 0.7, z), y[one]).mean() for one in rows]
     assert np.std(again) == pytest.approx(error, rel=0.15)
-
-
-def test_holm_by_its_definition() -> None:
-    assert holm([0.04, 0.01, 0.03, 0.005]) == 2
-    assert holm([0.001, 0.5, 0.5]) == 1
-    assert holm([0.02, 0.02]) == 2
-    assert holm([0.04, 0.06]) == 0
-    assert holm([]) == 0
-
-
-def test_holm_errs_in_one_family_of_twenty() -> None:
-    p = np.random.default_rng(3).random((4000, 30))
-    assert np.mean([holm(family) > 0 for family in p]) == pytest.approx(0.05, abs=0.012)

@@ -8,7 +8,7 @@ from scipy import stats
 
 from models.calibration.logit import sigmoid
 from models.passenger import Passenger
-from training.calibrate.calibrate import log_losses
+from training.calibrate.maps import log_losses
 from training.promote.noninferiority import calibration_bound, mean_bound, median_bound, parties
 
 RISK = 0.05

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 
 from models.bert import quantization as rounding
@@ -19,10 +18,7 @@ from tests.conftest import ROOT, TITANIC
 from tests.service.test_real import free_port, start, wait_ready
 from tests.training.commands import few_rows, run
 from training.data.table import Table
-from training.evaluate.calibration_errors import smooth_error
-from training.evaluate.scores import score
-from training.loss_study.contrasts import Run
-from training.promote.precision import _calibration_change, measure, record
+from training.promote.precision import measure, record
 
 LOWER = PRECISIONS[1:]
 
@@ -119,25 +115,6 @@ def test_two_bits_are_refused_with_figures(
     ):
         Predictor.load(out, precision="int8")
     assert Predictor.load(out).predict([{"pclass": 3, "sex": "male"}])
-
-
-def test_a_change_of_the_smooth_error_is_that_of_the_scores_and_of_the_same_rows() -> None:
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=400) * 2
-    labels = (rng.random(400) < 1 / (1 + np.exp(-logits))).astype(int)
-    calibrated, bent = 1 / (1 + np.exp(-logits)), 1 / (1 + np.exp(-2 * logits))
-    good, bad = Run(logits, calibrated), Run(logits, bent)
-    found = _calibration_change(bad, good, labels, rng)
-    each = [score(p, labels, np.random.default_rng(1)).smooth_error.value.value for p in (bent, calibrated)]
-    assert found.value == pytest.approx(each[0] - each[1], abs=1e-9)
-    assert found.low > 0
-    same = _calibration_change(good, good, labels, rng)
-    assert (same.value, same.standard_error, same.high) == (0, 0, 0)
-    # Paired: the difference of two errors of the same rows is surer than either of them.
-    drawn, order = rng.multinomial(400, np.full(400, 1 / 400), 200).astype(float), np.argsort(bent)
-    alone = smooth_error(bent[order], labels[order][None].astype(float), drawn)
-    slightly = Run(logits, 1 / (1 + np.exp(-2.02 * logits)))
-    assert _calibration_change(slightly, bad, labels, rng).standard_error < alone.std() / 5
 
 
 def test_wrong_use_is_told(bundle_folder: Path, tmp_path: Path) -> None:

@@ -12,23 +12,18 @@ from models.calibration.inverse import FocalInverse
 from models.calibration.logit import logit, sigmoid
 from models.calibration.maps import CalibrationMap, Identity, Step
 from models.calibration.venn_abers import MergedVennAbers
-from training.calibrate.calibrate import (
-    FEW_ROWS_MAP,
-    FLEXIBLE_ROWS,
-    MAP_RULES,
-    STEP_FUNCTIONS,
-    MapRule,
+from training.calibrate.choice import FEW_ROWS_MAP, FLEXIBLE_ROWS, MAP_RULES, STEP_FUNCTIONS, MapRule, fit_map
+from training.calibrate.maps import (
     fit_beta,
     fit_half_venn_abers,
     fit_isotonic,
-    fit_map,
     fit_merged_venn_abers,
     fit_platt,
     fit_temperature,
     fit_venn_abers,
     log_losses,
     platt_targets,
-)  # fmt: skip
+)
 
 BENT = FocalInverse(gamma=2, smoothing=0.1, alpha_died=0.4, alpha_survived=0.6)
 

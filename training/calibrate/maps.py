@@ -1,0 +1,106 @@
+"""Fit one calibration map on held-out logits (n,) and labels (n,): temperature, Platt, beta, isotonic, Venn–Abers."""
+
+import numpy as np
+from scipy.optimize import isotonic_regression, minimize, minimize_scalar
+
+from models.calibration.maps import Beta, Isotonic, Platt, Temperature
+from models.calibration.venn_abers import MergedVennAbers, VennAbers
+
+MAX_SLOPE = 50.0
+"""Largest slope of a fitted map: where a logit separates the classes, log loss would drive it to infinity."""
+
+
+def log_losses(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """−ln of the probability given to each row's own class, (n,)."""
+    losses: np.ndarray = -np.where(labels == 1, np.log(p), np.log1p(-p))
+    return losses
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> Temperature:
+    """The temperature that minimises log loss, from 1/50 to 50; the loss is convex in 1/T."""
+    sign = np.where(labels == 1, -1.0, 1.0)
+    best = minimize_scalar(
+        lambda inverse: np.logaddexp(0.0, sign * logits * inverse).mean(),
+        bounds=(0.02, 50.0), method="bounded", options={"xatol": 1e-9},
+    )  # fmt: skip
+    return Temperature(float(1 / best.x))
+
+
+def fit_platt(logits: np.ndarray, labels: np.ndarray) -> Platt:
+    """Slope ≥ 0 and offset of least cross entropy against targets (N₊+1)/(N₊+2) and 1/(N₋+2) (Platt, 1999)."""
+    low, high = platt_targets(labels)
+    slope, offset = _logistic(logits[:, None], np.where(labels == 1, high, low))
+    return Platt(slope=slope, offset=offset)
+
+
+def platt_targets(labels: np.ndarray) -> tuple[float, float]:
+    """1/(N₋+2) and (N₊+1)/(N₊+2): the rates that a uniform prior leaves of "none of N" and "all of N"."""
+    survived = int(labels.sum())
+    return 1 / (len(labels) - survived + 2), (survived + 1) / (survived + 2)
+
+
+def fit_beta(logits: np.ndarray, labels: np.ndarray) -> Beta:
+    """a, b ≥ 0 and c of least log loss: a logistic regression on ln s and −ln(1−s) (Kull et al., 2017, section 4)."""
+    features = np.stack([-np.logaddexp(0.0, -logits), np.logaddexp(0.0, logits)], axis=1)
+    a, b, c = _logistic(features, labels.astype(float))
+    return Beta(a=a, b=b, c=c)
+
+
+def _logistic(features: np.ndarray, targets: np.ndarray) -> list[float]:
+    """Coefficients in [0, `MAX_SLOPE`] of features (n, k), then the intercept, of least cross entropy against targets
+    (n,) in [0, 1]: a convex problem, so its one minimum is found, bounds included."""
+    design = np.column_stack([features, np.ones(len(features))])
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        z = design @ weights
+        residual = np.exp(-np.logaddexp(0.0, -z)) - targets
+        return float((np.logaddexp(0.0, z) - targets * z).mean()), design.T @ residual / len(z)
+
+    start = np.append(np.ones(features.shape[1]), 0.0)
+    bounds = [(0.0, MAX_SLOPE)] * features.shape[1] + [(-10 * MAX_SLOPE, 10 * MAX_SLOPE)]
+    found = minimize(
+        loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 1000}
+    )
+    return [float(one) for one in found.x]
+
+
+def fit_isotonic(logits: np.ndarray, labels: np.ndarray) -> Isotonic:
+    """Isotonic regression, its values kept within `platt_targets` so that no passenger gets probability 0 or 1."""
+    scores, index = np.unique(logits, return_inverse=True)
+    counts = np.bincount(index).astype(float)
+    fitted = isotonic_regression(np.bincount(index, weights=labels) / counts, weights=counts).x
+    fitted = np.clip(np.maximum.accumulate(fitted), *platt_targets(labels))
+    # Inside a block of one value only its two ends are needed.
+    kept = np.ones(len(fitted), bool)
+    kept[1:-1] = (fitted[1:-1] != fitted[:-2]) | (fitted[1:-1] != fitted[2:])
+    return Isotonic(tuple(scores[kept].tolist()), tuple(fitted[kept].tolist()))
+
+
+def fit_merged_venn_abers(logits: np.ndarray, labels: np.ndarray) -> MergedVennAbers:
+    """`fit_venn_abers` as a map to one probability."""
+    return MergedVennAbers(fit_venn_abers(logits, labels))
+
+
+def fit_half_venn_abers(logits: np.ndarray, labels: np.ndarray) -> MergedVennAbers:
+    """Half of the way from the logits to `fit_merged_venn_abers`."""
+    return MergedVennAbers(fit_venn_abers(logits, labels), weight=0.5)
+
+
+def fit_venn_abers(logits: np.ndarray, labels: np.ndarray) -> VennAbers:
+    """Refit isotonic regression with a new row at, and between, all distinct scores, labelled 0 and labelled 1."""
+    scores, index = np.unique(logits, return_inverse=True)
+    counts = np.bincount(index).astype(float)
+    means = np.bincount(index, weights=labels) / counts
+    places = 2 * len(scores) + 1
+    found = np.empty((2, places))
+    for place in range(places):
+        at, tied = divmod(place, 2)
+        for label in (0, 1):
+            if tied:
+                y, w, new = means.copy(), counts.copy(), at
+                y[new] = (y[new] * w[new] + label) / (w[new] + 1)
+                w[new] += 1
+            else:
+                y, w, new = np.insert(means, at, label), np.insert(counts, at, 1.0), at
+            found[label, place] = isotonic_regression(y, weights=w).x[new]
+    return VennAbers.checked(scores, found[0], found[1])
