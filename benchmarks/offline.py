@@ -19,7 +19,7 @@ from benchmarks.harness.tables import bullets, settings, skipped, table
 from benchmarks.harness.texts import draw, labels, passengers, texts
 from models.bert.tokenizer import Tokenizer
 from models.bundle.read import Bundle, read_bundle
-from models.passenger import describe
+from models.text import render
 
 NAMES = {
     "evenkeel": "Evenkeel", "onnx": "ONNX Runtime float32", "torch_sdpa": "torch SDPA", "torch_eager": "torch eager",
@@ -123,7 +123,7 @@ def _log_losses(bundle: Bundle, logits: dict[str, list[float]]) -> dict[str, flo
     for name, z in logits.items():
         if len(z) == len(texts()):
             by_text = dict(zip(texts(), z, strict=True))
-            rows = np.array([by_text[describe(passenger)] for passenger in passengers()])
+            rows = np.array([by_text[render(passenger)] for passenger in passengers()])
             p = bundle.record.map.probabilities(rows)
             found[name] = float(-np.mean(np.log(np.where(y == 1, p, 1 - p))))
     return found

@@ -19,7 +19,7 @@ from benchmarks.harness.texts import draw, labels, passengers, texts
 from benchmarks.offline import rates
 from models.bundle.precisions import FULL, PRECISIONS
 from models.bundle.read import Bundle, read_bundle
-from models.passenger import describe
+from models.text import render
 
 OURS = {precision: f"Evenkeel {precision}" for precision in PRECISIONS}
 NAMES = {**OURS, "torch_sdpa": "torch float32", "torch_bfloat16": "torch bfloat16", "torch_float16": "torch float16"}
@@ -84,7 +84,7 @@ def _changes(bundle: Bundle, logits: dict[str, list[float]]) -> dict[str, list[f
 
     def losses(z: list[float]) -> np.ndarray:
         by_text = dict(zip(texts(), z, strict=True))
-        p = bundle.record.map.probabilities(np.array([by_text[describe(one)] for one in passengers()]))
+        p = bundle.record.map.probabilities(np.array([by_text[render(one)] for one in passengers()]))
         return -np.log(np.where(y == 1, p, 1 - p))
 
     found = {}

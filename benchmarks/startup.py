@@ -22,7 +22,8 @@ from benchmarks.harness.spread import number, spread
 from benchmarks.harness.tables import table
 from benchmarks.harness.texts import mixed_rows, passengers, records, write_csv
 from models.bundle.read import read_bundle
-from models.passenger import COLUMNS, Passenger, describe, parse_passenger
+from models.passenger import COLUMNS, Passenger, parse_passenger
+from models.text import render
 
 STARTS = 10
 REQUESTS, QUICK_REQUESTS = 10_000, 400
@@ -82,7 +83,7 @@ def _distinct(rng: np.random.Generator, count: int) -> list[Passenger]:
 
 def _words(sent: list[Passenger], options: Options) -> list[str]:
     companions = read_bundle(options.bundle).companions
-    return [describe(one, companions) for one in sent]
+    return [render(one, companions) for one in sent]
 
 
 def _passenger(row: dict[str, str]) -> Passenger:

@@ -30,9 +30,10 @@ from msgspec import Struct
 
 from models.bundle.read import Bundle
 from models.calibration.logit import logit
-from models.passenger import INPUT_BINS, UNKNOWN_READS, Passenger, check_passengers, describe
+from models.passenger import INPUT_BINS, Passenger, check_passengers
 from models.predictor import Predictor
 from models.reference import Reference
+from models.text import UNKNOWN_READS, render
 
 Method = Literal["unknown", "shapley"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -136,7 +137,7 @@ class CoalitionGame:
     def _row(self, passenger: Passenger) -> int:
         """The row of ``passengers`` that has this one's text."""
         if passenger not in self._row_of_passenger:
-            words = describe(passenger, self._companions)
+            words = render(passenger, self._companions)
             row = self._row_of_words.setdefault(words, len(self.passengers))
             if row == len(self.passengers):
                 self.passengers.append(passenger)

@@ -5,9 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from models.passenger import COLUMNS, Passenger, PassengerError, check_passengers
-
-REQUIRED = ("pclass", "sex")
+from models.passenger import Passenger, check_passengers, find_columns
 
 
 def read_frame(frame: pd.DataFrame) -> list[Passenger]:
@@ -17,33 +15,14 @@ def read_frame(frame: pd.DataFrame) -> list[Passenger]:
     ones may be absent. NaN, NA, NaT, None and blank text are unknown, and whole numbers may be floats, as pandas makes
     them beside missing ones. Raises PassengerError, whose row is the position in the frame and not its index.
     """
-    cells = {field: _cells(frame[column]) for field, column in find_columns(frame).items()}
+    cells = {field: _cells(frame.iloc[:, place]) for field, place in find_columns(list(frame.columns)).items()}
     rows = (dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True))
     return check_passengers(rows)
 
 
-def find_columns(frame: pd.DataFrame) -> dict[str, Any]:
-    """Field of `Passenger` → the frame's column.
-
-    Raises PassengerError where a required one is missing, or one is there twice.
-    """
-    found: dict[str, Any] = {}
-    for field, name in COLUMNS.items():
-        columns = [one for one in frame.columns if str(one).strip().lower() in (field, name.lower())]
-        if len(columns) > 1:
-            raise PassengerError(f"the column {name} is there {len(columns)} times")
-        if columns:
-            found[field] = columns[0]
-    missing = [COLUMNS[field] for field in REQUIRED if field not in found]
-    if missing:
-        there = ", ".join(map(str, frame.columns)) or "none"
-        raise PassengerError(f"the columns {' and '.join(missing)} are missing; there are: {there}")
-    return found
-
-
 def _cells(column: "pd.Series[Any]") -> list[Any]:
     known = column.notna().tolist()
-    return [_plain(value) if held else None for value, held in zip(column.tolist(), known, strict=True)]
+    return [_plain(value) if is_known else None for value, is_known in zip(column.tolist(), known, strict=True)]
 
 
 def _plain(value: Any) -> Any:

@@ -15,8 +15,9 @@ from models.bundle.read import Bundle, open_bundle
 from models.engines.backend import Backend, prepare
 from models.engines.streams import Lanes
 from models.logit_cache import LogitCache
-from models.passenger import Passenger, check_passengers, describe, every_word
+from models.passenger import Passenger, check_passengers
 from models.prediction import EncodedText, Prediction, PredictionError, predictions_from_logits
+from models.text import every_word, render
 
 WARM_UP = Passenger(pclass=3, sex="male", name="Braund, Mr. Owen Harris", age=22, sibsp=1, fare=7.25, embarked="S")
 WARM_UP_TOKENS = (16, 24)
@@ -71,7 +72,7 @@ class Predictor:
 
     def render(self, passengers: Sequence[Passenger]) -> list[str]:
         """Each passenger's text, with the bundle's companions."""
-        return [describe(passenger, self.bundle.companions) for passenger in passengers]
+        return [render(passenger, self.bundle.companions) for passenger in passengers]
 
     def encode(self, passengers: Sequence[Passenger]) -> list[EncodedText]:
         """Each passenger's text and token ids; may be called on any thread, ahead of `predict_checked`."""

@@ -14,7 +14,7 @@ from models.bundle.precisions import Change, Measurement, Precisions
 from models.bundle.verify import REQUIRED_CONFIG
 from models.bundle.weights import expected_tensors
 from models.calibration.maps import sigmoid
-from models.passenger import Companions
+from models.features.titanic import Companions
 from models.reference import build_reference
 from training.calibrate.record import fit_record
 from training.data.table import Table

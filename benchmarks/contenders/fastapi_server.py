@@ -14,7 +14,8 @@ from fastapi import FastAPI, Request, Response
 
 from benchmarks.contenders.grouping import Grouped
 from benchmarks.contenders.onnx_forward import float32
-from models.passenger import Passenger, describe
+from models.passenger import Passenger
+from models.text import render
 
 MAX_BATCH_ROWS = 64
 
@@ -62,7 +63,7 @@ def create_app(forward: Grouped) -> FastAPI:
     @app.post("/predict")
     async def predict(request: Request) -> Response:
         passenger = decoder.decode(await request.body())
-        z = await batchers[0].logit(describe(passenger))
+        z = await batchers[0].logit(render(passenger))
         return Response(b'{"probability":%.17g}' % (1 / (1 + math.exp(-z))), media_type="application/json")
 
     @app.get("/health")

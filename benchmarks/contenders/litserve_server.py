@@ -8,7 +8,8 @@ from typing import Any
 import litserve
 import msgspec
 
-from models.passenger import Passenger, describe
+from models.passenger import Passenger
+from models.text import render
 
 
 class Api(litserve.LitAPI):
@@ -24,7 +25,7 @@ class Api(litserve.LitAPI):
         _, self._forward = sdpa(self._bundle, self._group_rows)
 
     def decode_request(self, request: dict[str, Any]) -> str:
-        return describe(msgspec.convert(request, Passenger))
+        return render(msgspec.convert(request, Passenger))
 
     def batch(self, inputs: list[str]) -> list[str]:
         return inputs

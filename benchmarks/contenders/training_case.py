@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.harness.machine import cores
 from benchmarks.harness.texts import labels, passengers
-from models.passenger import describe
+from models.text import render
 
 BATCH_ROWS = 32
 DROPOUT, GAMMA, SMOOTHING, WEIGHT_DECAY, MAX_GRADIENT_NORM = 0.1, 2.0, 0.1, 0.01, 1.0
@@ -41,4 +41,4 @@ def read(name: str, threads: str, bundle: str) -> Case:
 def rows() -> tuple[list[str], np.ndarray]:
     """Texts and labels of whole batches of the passengers."""
     count = len(passengers()) // BATCH_ROWS * BATCH_ROWS
-    return [describe(passenger) for passenger in passengers()[:count]], labels()[:count]
+    return [render(passenger) for passenger in passengers()[:count]], labels()[:count]

@@ -18,7 +18,8 @@ from benchmarks.harness.http_client import request
 from benchmarks.harness.machine import ROOT, child_variables, cores, die_with_parent, interpreter
 from benchmarks.harness.process import Unavailable, last_line, signal_group
 from benchmarks.harness.texts import body
-from models.passenger import Passenger, describe
+from models.passenger import Passenger
+from models.text import render
 
 READY_SECONDS = 180.0
 
@@ -68,7 +69,7 @@ def _infinity() -> Kind:
         "infinity", "infinity", ("-m", "infinity_emb.cli", "v2", *flags.split()),
         "engine torch with SDPA (BetterTransformer was no faster), float32, batch size 64, POST /classify; it is sent "
         "the ready text, and describes no passenger",
-        "/classify", "/health", lambda passenger: {"model": "titanic", "input": [describe(passenger)]}, _scores,
+        "/classify", "/health", lambda passenger: {"model": "titanic", "input": [render(passenger)]}, _scores,
     )  # fmt: skip
 
 

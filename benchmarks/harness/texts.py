@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 
 from benchmarks.harness.machine import ROOT
-from models.passenger import COLUMNS, LABEL_COLUMN, Passenger, describe, parse_passenger
+from models.passenger import COLUMNS, LABEL_COLUMN, Passenger, parse_passenger
+from models.text import render
 
 DATA = ROOT / "data" / "titanic.csv"
 
@@ -39,14 +40,14 @@ def one_per_text() -> tuple[Passenger, ...]:
     """The first passenger of each distinct text, so that no contender gains by computing a text once."""
     first: dict[str, Passenger] = {}
     for passenger in passengers():
-        first.setdefault(describe(passenger), passenger)
+        first.setdefault(render(passenger), passenger)
     return tuple(first.values())
 
 
 @functools.cache
 def texts() -> tuple[str, ...]:
     """The distinct texts."""
-    return tuple(describe(passenger) for passenger in one_per_text())
+    return tuple(render(passenger) for passenger in one_per_text())
 
 
 def draw(rng: np.random.Generator, rows: int) -> list[str]:

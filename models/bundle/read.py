@@ -34,7 +34,7 @@ from models.bundle.verify import (
 )
 from models.calibration.confidence import CalibrationRecord
 from models.calibration.maps import PriorShift
-from models.passenger import Companions
+from models.features.titanic import Companions
 from models.reference import Reference
 
 

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from models.files import AtomicFile
-from models.passenger import COLUMNS, Passenger, parse_passenger
+from models.passenger import Passenger, PassengerError, find_columns, parse_passenger
 from models.prediction import Prediction
 from models.predictor import Predictor
 
 CHUNK_ROWS = 4096
 REMEMBERED_ROWS = 1 << 16
 """Distinct passengers whose answer is kept, about a kilobyte each."""
-REQUIRED = ("pclass", "sex")
 ADDED = ("probability", "survived", "interval_low", "interval_high", "prediction_set", "typicality", "warnings")
 
 Cells = tuple[str, ...]
@@ -63,22 +62,12 @@ def _cells(prediction: Prediction) -> Cells:
     )  # fmt: skip
 
 
-def find_fields(header: Sequence[str]) -> dict[str, int]:
-    """Field of `Passenger` → position of its column, by the field's or the Titanic files' name in any case.
-
-    Raises ScoreError when a required column is missing, one is there twice, or one is named like one of `ADDED`.
-    """
-    names = [name.strip().lower() for name in header]
-    fields: dict[str, int] = {}
-    for field, column in COLUMNS.items():
-        places = [place for place, name in enumerate(names) if name in (field, column.lower())]
-        if len(places) > 1:
-            raise ScoreError(f"the column {column} is there {len(places)} times")
-        if places:
-            fields[field] = places[0]
-    missing = [COLUMNS[field] for field in REQUIRED if field not in fields]
-    if missing:
-        raise ScoreError(f"the columns {' and '.join(missing)} are missing; there are: {', '.join(header) or 'none'}")
+def input_columns(header: Sequence[str]) -> dict[str, int]:
+    """Field → position (`find_columns`) in a table that has none of the columns `ADDED`; raises ScoreError."""
+    try:
+        fields = find_columns(header)
+    except PassengerError as error:
+        raise ScoreError(str(error)) from None
     taken = [name for name in header if name in ADDED]
     if taken:
         raise ScoreError(f"the input has a column {taken[0]} already, which the output adds")

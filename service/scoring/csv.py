@@ -25,7 +25,7 @@ from service.scoring.columns import (
     Answers,
     Rejected,
     ScoreError,
-    find_fields,
+    input_columns,
     keep_written,
     read_passenger,
 )
@@ -106,7 +106,7 @@ def score(
         text = io.TextIOWrapper(file, newline="", encoding="utf-8-sig", errors="surrogateescape")
         reader = _rows(stack.enter_context(text))
         _, header = next(reader, (0, []))
-        fields = find_fields(header)
+        fields = input_columns(header)
         output, faults = (stack.enter_context(AtomicFile(path)) for path in (destination, rejects))
         out, bad = csv.writer(output.file, lineterminator="\n"), csv.writer(faults.file, lineterminator="\n")
         out.writerow([*header, *ADDED])

@@ -9,7 +9,15 @@ from typing import Any
 from models.files import AtomicFile
 from models.passenger import Passenger
 from models.predictor import Predictor
-from service.scoring.columns import CHUNK_ROWS, Answers, Rejected, ScoreError, find_fields, keep_written, read_passenger
+from service.scoring.columns import (
+    CHUNK_ROWS,
+    Answers,
+    Rejected,
+    ScoreError,
+    input_columns,
+    keep_written,
+    read_passenger,
+)
 
 ADDED_TYPES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "probability": ("double", float),
@@ -42,7 +50,7 @@ def _score(source: Path, destination: Path, rejects: Path, predictor: Predictor)
 
     with ExitStack() as stack:
         table = stack.enter_context(parquet.ParquetFile(source))
-        fields = find_fields(table.schema_arrow.names)
+        fields = input_columns(table.schema_arrow.names)
         output = stack.enter_context(AtomicFile(destination, binary=True))
         faults = stack.enter_context(AtomicFile(rejects))
         bad = csv.writer(faults.file, lineterminator="\n")

@@ -26,10 +26,12 @@ from models.explanation import (
     levels,
     shapley_values,
 )
+from models.features.titanic import TITLES, Companions
 from models.logit_cache import LogitCache
-from models.passenger import TITLES, Companions, Passenger, PassengerError, describe
+from models.passenger import Passenger, PassengerError
 from models.predictor import Predictor
 from models.reference import Reference
+from models.text import render
 
 ALLISON = Passenger(
     pclass=1, sex="female", name="Allison, Miss. Helen Loraine", age=2, sibsp=1, parch=2, fare=151.55, ticket="113781",
@@ -95,7 +97,7 @@ def of_words(words: str) -> float:
 
 def explained(passenger: Passenger, bundle: Bundle, method: Any) -> Explanation:
     game = CoalitionGame(passenger, bundle, method)
-    return game.explain([of_words(describe(one, bundle.companions)) for one in game.passengers])
+    return game.explain([of_words(render(one, bundle.companions)) for one in game.passengers])
 
 
 def by_definition(
@@ -131,7 +133,7 @@ SOME = msgspec.structs.replace(ALLISON, sibsp=None, parch=3, fare=None, cabin=No
 
 def test_a_passengers_shapley_values_are_those_of_the_definition(tiny_bundle: Bundle) -> None:
     found = explained(SOME, tiny_bundle, "shapley")
-    v = by_definition(SOME, tiny_bundle, lambda one: of_words(describe(one, tiny_bundle.companions)))
+    v = by_definition(SOME, tiny_bundle, lambda one: of_words(render(one, tiny_bundle.companions)))
     players = known_fields(SOME)
     assert players == ("pclass", "sex", "name", "age", "parch", "ticket", "embarked")
     wanted = dict(zip(players, by_permutations(v, players), strict=True))
@@ -144,13 +146,13 @@ def test_a_passengers_shapley_values_are_those_of_the_definition(tiny_bundle: Bu
 
 def test_by_unknown_each_field_is_left_out_of_the_whole(tiny_bundle: Bundle) -> None:
     found = explained(ALLISON, tiny_bundle, "unknown")
-    v = by_definition(ALLISON, tiny_bundle, lambda one: of_words(describe(one, tiny_bundle.companions)))
+    v = by_definition(ALLISON, tiny_bundle, lambda one: of_words(render(one, tiny_bundle.companions)))
     everything = frozenset(known_fields(ALLISON))
     wanted = {field: v(everything) - v(everything - {field}) for field in everything}
     assert {one.field: one.contribution for one in found.contributions} == pytest.approx(wanted, abs=1e-9)
     assert {one.field: one.value for one in found.contributions} == msgspec.structs.asdict(ALLISON)
     assert found.baseline_log_odds == pytest.approx(v(frozenset()), abs=1e-12)
-    assert found.text == describe(ALLISON, tiny_bundle.companions)
+    assert found.text == render(ALLISON, tiny_bundle.companions)
 
 
 NAMES = ("", "x", *(f"Doe, {title}. X" for title in TITLES))

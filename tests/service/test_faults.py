@@ -23,8 +23,9 @@ from safetensors.numpy import load_file, save_file
 from models.bert.tokenizer import Tokenizer
 from models.bundle.read import Bundle
 from models.bundle.write import write_bundle
-from models.passenger import Passenger, describe
+from models.passenger import Passenger
 from models.predictor import WARM_UP
+from models.text import render
 from tests.service.processes import JSON, Service
 from tests.service.store.test_store import rows
 from tests.service.test_real import free_port, start, wait_ready
@@ -209,7 +210,7 @@ def with_nan(tiny_contents: Contents, tmp_path: Path) -> Bundle:
     (tmp_path / "tokenizer.json").write_bytes(content)
     tokenizer = Tokenizer.load(tmp_path / "tokenizer.json", 16)
     there, others = (
-        {token for one in passengers for token in tokenizer.token_ids([describe(one)])[0]}
+        {token for one in passengers for token in tokenizer.token_ids([render(one)])[0]}
         for passengers in ([Passenger(**POISONOUS)], [WARM_UP, Passenger(**OWEN)])
     )
     # Where the word stands when a bundle is tried, its logit is finite; further behind it is not.

@@ -9,7 +9,9 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from models.passenger import COLUMNS, LABEL_COLUMN, Companions, Passenger, describe, parse_passenger
+from models.features.titanic import Companions
+from models.passenger import COLUMNS, LABEL_COLUMN, Passenger, parse_passenger
+from models.text import render
 
 MAX_FAULTS = 10
 """Faults listed before the rest is only counted: enough to see the pattern."""
@@ -78,4 +80,4 @@ def fold_companions(
 
 def told(passengers: Sequence[Passenger], companions: Sequence[Companions]) -> list[list[str]]:
     """The texts of all passengers, once for each of ``companions``: those that one model is told of."""
-    return [[describe(one, known) for one in passengers] for known in companions]
+    return [[render(one, known) for one in passengers] for known in companions]

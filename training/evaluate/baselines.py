@@ -21,7 +21,9 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, SplineTransform
 from threadpoolctl import threadpool_limits
 
 from models.calibration.maps import sigmoid
-from models.passenger import TITLES, Companions, Passenger, describe, fates
+from models.features.titanic import TITLES, Companions, party_outcomes
+from models.passenger import Passenger
+from models.text import render
 from training.calibrate.maps import log_losses
 from training.evaluate.estimates import Estimate, mean, roc_auc
 from training.evaluate.subgroups import Members
@@ -93,7 +95,7 @@ def _frame(passengers: Sequence[Passenger], companions: Companions) -> pd.DataFr
     """The peers' columns (n rows); of labels and other rows only what ``companions`` tell of reaches them."""
     rows = []
     for one in passengers:
-        text, fate = describe(one, companions), fates(one, companions)
+        text, fate = render(one, companions), party_outcomes(one, companions)
         phrases, sibsp, parch = _phrases(text), one.sibsp or 0, one.parch or 0
         rows.append({
             "sex": one.sex, "pclass": str(one.pclass), "sex_class": f"{one.sex} {one.pclass}",

@@ -9,7 +9,8 @@ from msgspec import Struct, structs
 
 from models.calibration.logit import sigmoid
 from models.calibration.maps import CalibrationMap
-from models.passenger import LABELS, Companions, Passenger
+from models.features.titanic import Companions
+from models.passenger import LABELS, Passenger
 from training.calibrate.choice import Inverse, MapRule, chosen_map
 from training.calibrate.maps import fit_venn_abers
 from training.calibrate.record import fit_sets

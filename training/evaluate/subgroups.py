@@ -6,11 +6,21 @@ import numpy as np
 from msgspec import Struct
 from scipy.stats import norm
 
-from models.passenger import SUBGROUPS, Companions, Passenger, subgroups
+from models.features.titanic import NO_COMPANIONS, Companions
+from models.passenger import Passenger
+from models.text import CLASSES
 from training.calibrate.maps import log_losses
 from training.evaluate.calibration_errors import murphy
 from training.evaluate.estimates import Estimate, mean, proportion, reflected
 from training.evaluate.scores import CalibrationError, against_noise, draws_if_calibrated, resampled, spiegelhalter
+
+SUBGROUPS = {
+    "sex": ("female", "male"),
+    "class": tuple(CLASSES.values()),
+    "age": ("under 13", "13 to 24", "25 to 34", "35 to 49", "50 and over", "age unknown"),
+    "party": ("companions known", "companions unknown"),
+}
+"""Attribute → its groups; each is evaluated apart."""
 
 
 class GroupScores(Struct, frozen=True, kw_only=True):
@@ -43,6 +53,14 @@ class Subgroup(Struct, frozen=True, kw_only=True):
 
 Members = dict[tuple[str, str], np.ndarray]
 """(attribute, group) → row numbers."""
+
+
+def subgroups(passenger: Passenger, companions: Companions = NO_COMPANIONS) -> dict[str, str]:
+    """Attribute of `SUBGROUPS` → the group that the passenger is in."""
+    bands = SUBGROUPS["age"]
+    age = bands[-1] if passenger.age is None else bands[sum(passenger.age >= edge for edge in (13, 25, 35, 50))]
+    party = SUBGROUPS["party"][not companions.party(passenger)]
+    return {"sex": passenger.sex, "class": CLASSES[passenger.pclass], "age": age, "party": party}
 
 
 def members(passengers: Sequence[Passenger], companions: Sequence[Companions]) -> Members:

@@ -18,8 +18,9 @@ from models.bundle.read import Bundle
 from models.bundle.verify import REQUIRED_CONFIG
 from models.bundle.write import write_bundle
 from models.calibration.maps import PriorShift
+from models.features.titanic import Companions
 from models.files import write_atomic
-from models.passenger import LABELS, Companions
+from models.passenger import LABELS
 from models.reference import build_reference
 from training.calibrate.choice import MapRule
 from training.calibrate.record import fit_record

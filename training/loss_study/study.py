@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from models.bert.tokenizer import Tokenizer
 from models.bundle.manifest import sha256_of
-from models.passenger import Companions
+from models.features.titanic import Companions
 from training.data.table import Table, fold_companions, read_table, told
 from training.evaluate.evaluation import Evaluation, nested_evaluation
 from training.fit.crossfit import crossfit, make_folds

@@ -24,7 +24,7 @@ anything today.
 ## Data
 
 {rows} passengers of one ship in 1912, {survived} of whom survived ({share:.1%}); sha256 of the file `{data_sha:.12}…`.
-The model reads a short text of words about the passenger, written by `describe` in `models/passenger.py`.
+The model reads a short text of words about the passenger, written by `render` in `models/text.py`.
 
 ## How it came to be
 

@@ -8,8 +8,9 @@ import pytest
 
 from loadtest.traffic.corpus import Card, Dealer, Deck, build
 from loadtest.traffic.own_service import other_bundle
-from models.passenger import Passenger, describe
+from models.passenger import Passenger
 from models.predictor import Predictor
+from models.text import render
 
 CARDS = [Card(str(place).encode(), True, {}) for place in range(100)]
 
@@ -20,7 +21,7 @@ def test_a_deck_holds_distinct_texts_and_what_either_bundle_answers(bundle_folde
     deck = msgspec.msgpack.decode(msgspec.msgpack.encode(build(bundles, 40)), type=Deck)
     predictors = [Predictor.load(one) for one in bundles]
     passengers = [msgspec.json.decode(card.body, type=Passenger) for card in deck.cards]
-    assert len({describe(one, predictors[0].bundle.companions) for one in passengers}) == 40
+    assert len({render(one, predictors[0].bundle.companions) for one in passengers}) == 40
     assert len(set(deck.versions)) == 2
     for predictor in predictors:
         served = [one.probability for one in predictor.predict(passengers)]

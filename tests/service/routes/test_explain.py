@@ -16,8 +16,10 @@ import pytest
 from litestar.testing import TestClient
 
 from models.bundle.read import Bundle
-from models.passenger import Companions, Passenger, describe
+from models.features.titanic import Companions
+from models.passenger import Passenger
 from models.prediction import EncodedText, Prediction, predictions_from_logits
+from models.text import render
 from service.app import create_app
 from service.settings import Settings
 from service.store.store import make_store
@@ -37,7 +39,7 @@ class Worded(Echo):
 
     def encode(self, passengers: Sequence[Passenger]) -> list[EncodedText]:
         assert self.bundle is not None
-        return [EncodedText(describe(one, self.bundle.companions), []) for one in passengers]
+        return [EncodedText(render(one, self.bundle.companions), []) for one in passengers]
 
     def predict_checked(
         self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.passenger import describe
+from models.text import render
 from tests.conftest import TITANIC
 from training.data.table import DataError, Table, fold_companions, read_table
 
@@ -60,5 +60,5 @@ def test_a_fold_is_told_of_the_others_companions_only(table: Table) -> None:
     assert len(known) == 4
     assert known[2] == changed[2]
     assert known[1] != changed[1]
-    texts = [describe(one, known[2]) for one in table.passengers]
+    texts = [render(one, known[2]) for one in table.passengers]
     assert sum(text.startswith(("women", "men")) for text in texts) > 200

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from models.passenger import NO_COMPANIONS, SUBGROUPS, Companions, Passenger, describe, subgroups
+from models.features.titanic import NO_COMPANIONS, Companions
+from models.passenger import Passenger
+from models.text import render
 from training.calibrate.maps import log_losses
 from training.data.table import Table, fold_companions
 from training.evaluate.baselines import PEERS, compare, held_out
-from training.evaluate.subgroups import members, score_subgroups
+from training.evaluate.subgroups import SUBGROUPS, members, score_subgroups, subgroups
 from training.fit.crossfit import make_folds
 
 
@@ -55,7 +57,7 @@ def test_every_passenger_is_in_one_group_of_each_attribute(table: Table) -> None
             "age": band,
             "party": "companions unknown",
         }
-    told = [i for i, one in enumerate(table.passengers) if describe(one, known) != describe(one)]
+    told = [i for i, one in enumerate(table.passengers) if render(one, known) != render(one)]
     assert groups["party", "companions known"].tolist() == told
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from models.bundle.read import read_bundle
-from models.passenger import describe
+from models.text import render
 from tests.conftest import ROOT
 from tests.training.commands import few_rows, interrupted, run
 from training.data.table import Table
@@ -47,7 +47,7 @@ def test_transformers_loads_the_folder_and_gives_the_same_logits(
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     assert model.config.id2label == {0: "died", 1: "survived"}
-    texts = sorted({describe(passenger) for passenger in table.passengers})
+    texts = sorted({render(passenger) for passenger in table.passengers})
     inputs = AutoTokenizer.from_pretrained(bundle_folder)(texts, padding=True, return_tensors="pt")
     model.eval()
     with torch.no_grad():

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from models.bundle.read import read_bundle
 from models.calibration.logit import logit, sigmoid
+from models.features.titanic import Companions
 from models.files import write_atomic
-from models.passenger import Companions
 from tests.conftest import ROOT
 from tests.training.commands import few_rows, interrupted, run
 from training.__main__ import main
