@@ -225,7 +225,7 @@ class Postgres(Database):
             import psycopg
             from psycopg.conninfo import conninfo_to_dict
         except ImportError:
-            raise StoreError("a postgresql:// store needs psycopg: install evenkeel[postgres]") from None
+            raise StoreError("a postgresql:// store needs psycopg: ./run setup postgres installs it") from None
         with self._told():
             defaults: dict[str, Any] = {
                 "connect_timeout": CONNECT_SECONDS, "application_name": "evenkeel",

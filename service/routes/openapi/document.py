@@ -7,8 +7,10 @@ a handler reads by itself. A handler says what it is in Litestar's words, ``oper
 
 import inspect
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
 
@@ -37,7 +39,9 @@ from service.http.errors import (
 )
 from service.http.negotiation import JSON, MESSAGEPACK
 
-VERSION = "0.1.0"
+PROJECT = Path(__file__).parents[3] / "pyproject.toml"
+"""Says the version, and is beside the code wherever that runs."""
+
 TAKES, PARAMETERS, LINKS, ERRORS = "takes", "parameters", "links", "errors"
 """Keys of a handler's ``opt``: the `Body` that it reads, parameters that are not its arguments, links by name, and the
 `ErrorForm` of its errors if they are no problem details."""
@@ -45,8 +49,6 @@ TAKES, PARAMETERS, LINKS, ERRORS = "takes", "parameters", "links", "errors"
 REFERENCE = "#/components/schemas/{name}"
 
 INFO = {
-    "title": "Evenkeel",
-    "version": VERSION,
     "summary": "Calibrated probabilities of survival, with what is known of how far to trust them.",
     "description": (
         "Bodies and answers are JSON, or MessagePack by `Content-Type` and `Accept`. Types are not coerced, an integer "
@@ -143,6 +145,11 @@ def problem_of(error: ServiceError) -> dict[str, Any]:
     return problem
 
 
+def project_version() -> str:
+    """The version of the project, of this document too."""
+    return str(tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["version"])
+
+
 def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
     """The OpenAPI document of the routes that are not left out of it (``include_in_schema``)."""
     handlers = [
@@ -164,7 +171,7 @@ def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
             paths.setdefault(route.path_format, {})[method.lower()] = _operation(route, handler, schema_of)
     return {
         "openapi": "3.1.0",
-        "info": INFO,
+        "info": {"title": "Evenkeel", "version": project_version(), **INFO},
         "servers": [{"url": "/", "description": "the service that this document comes from"}],
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": paths,

@@ -472,7 +472,7 @@ def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
 
 def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(StoreError, match=r"needs psycopg: install evenkeel\[postgres\]"):
+    with pytest.raises(StoreError, match=r"needs psycopg: ./run setup postgres installs it"):
         database("postgresql://nowhere/x").open()
 
 
