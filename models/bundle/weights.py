@@ -1,16 +1,16 @@
-"""Read a safetensors file, checked against the network it must hold, without any library's reader.
+"""Read a safetensors file, checked against the network it must hold.
 
-MLX's reader crashes on crafted headers and accepts wrapped sizes, so every number of the header is checked here first.
+``safetensors`` checks the header: its form, and that the tensors fill the file without a gap. MLX's reader is never
+given the file: it has ended the process on headers whose numbers are wrong, and accepted sizes that overflow.
 """
 
 import hashlib
-import json
-import math
 import os
 from io import BufferedReader
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 MAX_HEADER_BYTES = 1 << 20
 """Five times what the largest accepted network needs."""
@@ -28,10 +28,10 @@ class WeightsError(ValueError):
 
 def expected_tensors(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """Name → shape of every float32 tensor of a two-label ``BertForSequenceClassification``; raises WeightsError."""
-    for field, most in BOUNDS.items():
+    for field, highest in BOUNDS.items():
         value = config.get(field)
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-            raise WeightsError(f"{field} is {repr(value)[:80]}; it must be an integer from 1 to {most}")
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= highest:
+            raise WeightsError(f"{field} is {repr(value)[:80]}; it must be an integer from 1 to {highest}")
     H, M = config["hidden_size"], config["intermediate_size"]
     if H % config["num_attention_heads"]:
         raise WeightsError(f"hidden_size {H} is not a multiple of num_attention_heads {config['num_attention_heads']}")
@@ -61,21 +61,22 @@ def expected_tensors(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 def read_weights(file: BufferedReader, expected: dict[str, tuple[int, ...]], sha256: str) -> dict[str, np.ndarray]:
     """Name → float32 array of exactly these tensors, gapless and finite, from a file with this hex sha256.
 
-    What is returned is what was checked: the file is read once. Raises WeightsError.
+    The data are read once, and those bytes are what is checked and returned. Raises WeightsError, OSError.
     """
-    size = os.fstat(file.fileno()).st_size
     start = file.read(8)
-    text = _header_text(file, int.from_bytes(start, "little"), size)
-    spans = _layout(_header(text), expected, size - len(start) - len(text))
-    digest = hashlib.sha256(start + text)
+    length = int.from_bytes(start, "little")
+    if not 2 <= length <= min(MAX_HEADER_BYTES, os.fstat(file.fileno()).st_size - 8):
+        raise WeightsError(f"the header claims {length} bytes")
+    names = _names_in_order(file, expected)
+    digest = hashlib.sha256(start + file.read(length))
     tensors: dict[str, np.ndarray] = {}
-    for name in spans:
-        # In the file's order, each into memory of its own: a reader may drop one after the other.
+    for name in names:
+        # Each into memory of its own: a reader may drop one after the other.
         tensors[name] = np.empty(expected[name], "<f4")
-        place = tensors[name].reshape(-1).view(np.uint8).data
-        if file.readinto(place) != place.nbytes:
+        buffer = tensors[name].reshape(-1).view(np.uint8).data
+        if file.readinto(buffer) != buffer.nbytes:
             raise WeightsError(f"the file ends inside tensor {name}")
-        digest.update(place)
+        digest.update(buffer)
     if digest.hexdigest() != sha256:
         raise WeightsError("the file was changed: its sha256 is not the manifest's")
     for name, tensor in tensors.items():
@@ -85,64 +86,27 @@ def read_weights(file: BufferedReader, expected: dict[str, tuple[int, ...]], sha
     return tensors
 
 
-def _layout(header: dict[str, Any], expected: dict[str, tuple[int, ...]], size: int) -> list[str]:
-    """The tensors in the order of their data, which fill ``size`` bytes without a gap."""
-    spans = [(*_span(name, header.pop(name, None), shape), name) for name, shape in expected.items()]
-    if header:
-        raise WeightsError(f"tensor {next(iter(header))[:80]} is not part of the model")
-    # By place alone, so that of two that begin together it is not the model's first that is named.
-    spans.sort(key=lambda span: span[0])
-    position = 0
-    for begin, end, name in spans:
-        if begin != position:
-            raise WeightsError(f"tensor {name} begins at byte {begin} of the data, not at {position}")
-        position = end
-    if position != size:
-        raise WeightsError(f"the data have {size} bytes, its tensors end at {position}")
-    return [name for _, _, name in spans]
-
-
-def _header_text(file: BufferedReader, length: int, size: int) -> bytes:
-    if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-        raise WeightsError(f"the header claims {length} bytes")
-    return file.read(length)
-
-
-def _header(text: bytes) -> dict[str, Any]:
-    """The header without its metadata."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len({key for key, _ in pairs}) != len(pairs):
-            raise WeightsError("the header names something twice")
-        return dict(pairs)
-
+def _names_in_order(file: BufferedReader, expected: dict[str, tuple[int, ...]]) -> list[str]:
+    """The tensors in the order of their data, which the library has checked to fill the file without a gap."""
     try:
-        header = json.loads(text, object_pairs_hook=once)
-    except WeightsError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"the header is not JSON: {type(error).__name__}") from error
-    if not isinstance(header, dict):
-        raise WeightsError("the header is not a JSON object")
-    if header.pop("__metadata__", {"format": "pt"}) != {"format": "pt"}:
-        raise WeightsError('the metadata are not {"format": "pt"}')
-    return header
+        # The file that is open, whatever its path names by now.
+        with safe_open(f"/dev/fd/{file.fileno()}", framework="numpy") as header:
+            names = list(header.offset_keys())
+            if strange := sorted(set(names) - set(expected)):
+                raise WeightsError(f"tensor {strange[0][:80]} is not part of the model")
+            for name, shape in expected.items():
+                if name not in names:
+                    raise WeightsError(f"tensor {name} is missing")
+                _check(name, header.get_slice(name), shape)
+            if header.metadata() not in (None, {}, {"format": "pt"}):
+                raise WeightsError('the metadata are not {"format": "pt"}')
+            return names
+    except SafetensorError as error:
+        raise WeightsError(str(error)[:200]) from error
 
 
-def _span(name: str, entry: Any, shape: tuple[int, ...]) -> tuple[int, int]:
-    if entry is None:
-        raise WeightsError(f"tensor {name} is missing")
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise WeightsError(f"tensor {name} is not described by dtype, shape and data_offsets")
-    if entry["dtype"] != "F32":
-        raise WeightsError(f"tensor {name} has dtype {str(entry['dtype'])[:20]!r}, it must be F32")
-    if entry["shape"] != list(shape) or not all(type(one) is int for one in entry["shape"]):
-        raise WeightsError(f"tensor {name} has shape {str(entry['shape'])[:60]}, it must be {list(shape)}")
-    offsets = entry["data_offsets"]
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(one) is int for one in offsets):
-        raise WeightsError(f"tensor {name} has offsets {str(offsets)[:60]}")
-    if offsets[0] < 0 or offsets[1] - offsets[0] != 4 * math.prod(shape):
-        raise WeightsError(
-            f"tensor {name} spans bytes {offsets[0]} to {offsets[1]}, its shape needs {4 * math.prod(shape)}"
-        )
-    return offsets[0], offsets[1]
+def _check(name: str, tensor: Any, shape: tuple[int, ...]) -> None:
+    if tensor.get_dtype() != "F32":
+        raise WeightsError(f"tensor {name} has dtype {tensor.get_dtype()!r}, it must be F32")
+    if tensor.get_shape() != list(shape):
+        raise WeightsError(f"tensor {name} has shape {str(tensor.get_shape())[:60]}, it must be {list(shape)}")

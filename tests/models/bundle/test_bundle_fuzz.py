@@ -22,18 +22,18 @@ from tests.models.bundle.mutations import damage
 
 EXTRA_BYTES = 200 << 20
 SECONDS = 20.0
-MUTATIONS = int(os.environ.get("EVENKEEL_TEST_MUTATIONS", "1000"))
+MUTATIONS = int(os.environ.get("EVENKEEL_TEST_MUTATIONS", "300"))
 LOADS = 200
 """Of one process, before the next one takes over."""
 
 
-class Victim:
+class Loader:
     """A process that loads bundles, watched: it answers, hangs, dies, or takes memory."""
 
     def __init__(self, clean: Path):
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.models.bundle.victim"], cwd=ROOT, text=True, stdin=subprocess.PIPE,
+            [sys.executable, "-m", "tests.models.bundle.loader"], cwd=ROOT, text=True, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=self._errors,
         )  # fmt: skip
         self.loads = 0
@@ -81,26 +81,26 @@ class Victim:
         self._errors.close()
 
 
-def judge(numbers: range, clean: Path, work: Path) -> tuple[Counter[str], list[str], int]:
+def run_mutations(numbers: range, clean: Path, work: Path) -> tuple[Counter[str], list[str], int]:
     """Outcomes of these mutations, what is wrong with those that are, and the most memory beyond the clean load."""
     outcomes: Counter[str] = Counter()
     faults, most = [], 0
-    victim = Victim(clean)
+    loader = Loader(clean)
     try:
         for number in numbers:
-            if not victim.alive:
-                victim.stop()
-                victim = Victim(clean)
+            if not loader.alive:
+                loader.stop()
+                loader = Loader(clean)
             folder = work / str(number)
             how = damage(number, clean, folder)
-            answer = victim.load(folder)
+            answer = loader.load(folder)
             shutil.rmtree(folder)
             outcomes[answer["outcome"]] += 1
             most = max(most, answer.get("extra", 0))
             if fault := wrong(answer):
                 faults.append(f"mutation {number}, {how}: {fault}")
     finally:
-        victim.stop()
+        loader.stop()
     return outcomes, faults, most
 
 
@@ -116,9 +116,9 @@ def wrong(answer: dict[str, Any]) -> str | None:
 
 
 def run(count: int, clean: Path, work: Path) -> None:
-    begun, lanes = time.monotonic(), 2
-    with ThreadPoolExecutor(lanes) as pool:
-        parts = list(pool.map(lambda lane: judge(range(lane, count, lanes), clean, work), range(lanes)))
+    begun, workers = time.monotonic(), 2
+    with ThreadPoolExecutor(workers) as pool:
+        parts = list(pool.map(lambda worker: run_mutations(range(worker, count, workers), clean, work), range(workers)))
     outcomes = sum((part[0] for part in parts), Counter[str]())
     faults = [fault for part in parts for fault in part[1]]
     extra = max(part[2] for part in parts) >> 20

@@ -1,4 +1,4 @@
-"""Loads the bundles that it is named on stdin, one a line, and says on stdout what came of each, as JSON."""
+"""Load the bundles that stdin names, one a line, and write to stdout what came of each, as JSON."""
 
 import contextlib
 import faulthandler
@@ -28,7 +28,7 @@ PASSENGERS = (
 
 
 def attempt(folder: str) -> tuple[str, str]:
-    """The outcome's name, and what was said."""
+    """The outcome's name, and its message."""
     try:
         predictor = Predictor.load(folder)
         predictions = predictor.predict(PASSENGERS)
