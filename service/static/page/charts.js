@@ -46,11 +46,12 @@ export function evidence(width, { history, seen, log_evidence: now, threshold, n
   const path = points.map(([row, value]) => `${x(row).toFixed(1)},${y(value).toFixed(1)}`);
   const label = `Log evidence ${now.toFixed(1)} after ${count(seen)} ${noun}; it alarms at ${threshold.toFixed(1)}; the highest so far was ${Math.max(...points.map(([, v]) => v)).toFixed(1)}.`;
   return svg("svg", { width, height, role: "img", "aria-label": label },
+    // Two points, the beginning and now, are no course.
     seen > 0 ? [
-      svg("polygon", { class: "under", points: `${x(points[0][0])},${bottom} ${path.join(" ")} ${width},${bottom}` }),
-      svg("polyline", { class: "line", points: path.join(" ") }),
+      points.length > 2 && svg("polygon", { class: "under", points: `${x(points[0][0])},${bottom} ${path.join(" ")} ${width},${bottom}` }),
+      points.length > 2 && svg("polyline", { class: "line", points: path.join(" ") }),
       svg("circle", { class: "dot", cx: x(seen), cy: y(now), r: 3 }),
-    ] : [],
+    ].filter(Boolean) : [],
     svg("line", { class: "threshold", x1: 0, x2: width, y1: y(threshold), y2: y(threshold) }),
     text(0, y(threshold) - 4, `alarm at ${threshold.toFixed(1)}`, "start", "threshold-name"),
     svg("line", { class: "axis", x1: 0, x2: width, y1: bottom, y2: bottom }),

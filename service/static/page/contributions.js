@@ -6,8 +6,8 @@ import { FIELDS } from "./passenger.js";
 import { plain, signed } from "./words.js";
 
 const ABOUT = {
-  unknown: "In log-odds, +0.7 doubles the odds: how the answer would move if this one field were known only now. Fields that tell the same share nothing.",
-  shapley: "In log-odds, +0.7 doubles the odds: each field’s fair share (Shapley) of the way from nothing known to this answer. They add up.",
+  unknown: "In log-odds: +0.7 doubles the odds. Each bar is what the field adds when all others are known. Two fields that say the same thing both look small.",
+  shapley: "In log-odds: +0.7 doubles the odds. Each bar is the field’s Shapley value: its average effect when fields become known one after the other, in any order. The bars add up to the answer.",
 };
 const SMALLEST_SCALE = 1;
 
@@ -35,7 +35,7 @@ export function forget() { asked?.abort(); }
 function show({ fields, text, method: used }, how) {
   const most = Math.max(SMALLEST_SCALE, ...fields.map((one) => Math.abs(one.contribution)));
   const sorted = [...fields].sort((a, b) => Math.abs(b.contribution) - Math.abs(a.contribution));
-  by("contributions-about").textContent = ABOUT[used ?? how] ?? "In log-odds; +0.7 doubles the odds.";
+  by("contributions-about").textContent = ABOUT[used ?? how] ?? "In log-odds: +0.7 doubles the odds.";
   by("contributions-rows").replaceChildren(html("div", { role: "list", "aria-label": "Contributions in log-odds, the largest first" },
     sorted.map(({ field, contribution }) => html("div", { class: "contribution", role: "listitem" },
       html("span", {}, FIELDS[field]?.name ?? plain(field)), bar(contribution / most),

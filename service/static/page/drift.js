@@ -10,7 +10,7 @@ import { binName, count, minus, percent, range, two } from "./words.js";
 const STREAMS = {
   prediction: ["Predictions", "Do the probabilities look as they did in training?", "predictions"],
   input: ["Inputs", "Do the passengers look as they did in training?", "predictions"],
-  calibration: ["Outcomes", "Do the outcomes bear out the probabilities?", "outcomes"],
+  calibration: ["Outcomes", "Do the outcomes agree with the probabilities?", "outcomes"],
 };
 const CAUSES = { mix: "The mix of passengers", base_rate: "The base rate", calibration: "The calibration" };
 // Fewer recent rows than these are too few to call an index large.
@@ -61,9 +61,9 @@ function show(report) {
   const seen = Object.fromEntries(report.streams.map((one) => [one.stream, one]));
   by("drift-body").hidden = false;
   const nothing = seen.prediction.seen === 0;
-  const summary = nothing ? "Nothing has been predicted yet, so there is nothing to tell." : `${sentence(report.summary)}.`;
+  const summary = nothing ? "Nothing has been predicted yet." : `${sentence(report.summary)}.`;
   if (by("drift-summary").textContent !== summary) { by("drift-summary").textContent = summary; say(summary); }
-  by("drift-meaning").textContent = `While nothing changes, a test alarms at most once in ${count(report.run_length)} of its rows on average. The curves are the evidence for a change, on a log scale.`;
+  by("drift-meaning").textContent = `While nothing changes, a test alarms at most once in ${count(report.run_length)} of its rows on average. The curves show the evidence for a change, on a log scale.`;
   for (const stream of report.streams) cards[stream.stream].show(stream);
   by("causes").replaceChildren(...report.causes.map(cause));
   showDistributions(report.distributions);
@@ -76,7 +76,7 @@ const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 function makeCard(stream, [title, question, noun]) {
   const state = html("span", { class: "state" }), plot = html("div", { class: "plot" }), price = html("p", { class: "fine price" });
-  const mended = html("button", { type: "button", class: "button small" }, stream === "calibration" ? "Acknowledge" : "Mended: compare with training again");
+  const mended = html("button", { type: "button", class: "button small" }, stream === "calibration" ? "Acknowledge" : "Corrected: compare with training again");
   const normal = html("button", { type: "button", class: "button small quiet" }, "This is normal now");
   const actions = html("div", { class: "actions", hidden: "" }, mended, stream === "calibration" ? null : normal);
   const element = html("section", { class: "card", "aria-label": title, tabindex: -1 },
@@ -104,14 +104,14 @@ function makeCard(stream, [title, question, noun]) {
 }
 
 function told(report, noun) {
-  const by_ = report.field ? `, by ${FIELDS[report.field]?.name ?? report.field} most of all` : "";
+  const by_ = report.field ? `, mostly in ${FIELDS[report.field]?.name ?? report.field}` : "";
   if (report.alarm) return `Since ${noun.slice(0, -1)} ${count(report.at)}, ${new Date(report.since).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })}${by_}.`;
   if (!report.seen) return `No ${noun} yet.`;
   return `Evidence ${report.log_evidence.toFixed(1)} of ${report.threshold.toFixed(1)}.`;
 }
 
 function cause({ cause: name, found, evidence: why }) {
-  const word = found === null ? "Cannot be told" : found ? "Changed" : "Unchanged";
+  const word = found === null ? "Unknown" : found ? "Changed" : "Unchanged";
   return html("div", {}, html("dt", {}, CAUSES[name]),
     html("dd", { class: `found ${found === null ? "open" : found ? "yes" : "no"}` }, word), html("dd", { class: "why" }, `${sentence(why)}.`));
 }
@@ -159,8 +159,8 @@ function showEstimates(estimates) {
   if (estimates === null) return;
   const row = (name, one, more) => html("div", {}, html("dt", {}, name), html("dd", {}, html("b", {}, two(one.value)), `${range(one.interval)}${more ?? ""}`));
   by("estimates").replaceChildren(
-    row("Right answers to expect", estimates.expected_accuracy),
-    row("Survivors to expect", estimates.expected_prevalence),
-    row("Survivors, if only their share moved", estimates.prior_shift_prevalence,
-      `, served for ${minus(estimates.baseline_prevalence, 2)}; fit: p ${estimates.prior_shift_fit < 0.001 ? "< 0.001" : `= ${estimates.prior_shift_fit.toPrecision(2)}`}`));
+    row("Expected share of right answers", estimates.expected_accuracy),
+    row("Expected share of survivors", estimates.expected_prevalence),
+    row("Share of survivors, if only that share changed", estimates.prior_shift_prevalence,
+      `, where the model assumes ${minus(estimates.baseline_prevalence, 2)}; fit: p ${estimates.prior_shift_fit < 0.001 ? "< 0.001" : `= ${estimates.prior_shift_fit.toPrecision(2)}`}`));
 }

@@ -85,7 +85,7 @@ class Run {
     const missing = REQUIRED.filter((field) => !(field in this.columns)).map((field) => FIELDS[field].column);
     if (missing.length) {
       this.columns = null;
-      throw new Error(`The column${missing.length > 1 ? "s" : ""} ${missing.join(" and ")} ${missing.length > 1 ? "are" : "is"} missing. The first line has: ${cells.slice(0, 20).join(", ").slice(0, 300) || "nothing"}.`);
+      throw new Error(`The column${missing.length > 1 ? "s" : ""} ${missing.join(" and ")} ${missing.length > 1 ? "are" : "is"} missing. The first line has: ${clipped(cells.slice(0, 20).join(", "), 300) || "nothing"}.`);
     }
     this.width = cells.length;
     this.parts.push(csvLine([...cells, ...ADDED]));
@@ -137,6 +137,8 @@ class Run {
   }
 }
 
+// At most so many characters, cut between words.
+const clipped = (text, most) => (text.length <= most ? text : `${text.slice(0, Math.max(0, text.lastIndexOf(" ", most)) || most)} …`);
 const open = (errors) => errors.flatMap((error, at) => (error === null ? [at] : []));
 const fitted = (row, width) => (row.length <= width ? [...row, ...Array(width - row.length).fill("")] : row.slice(0, width));
 
@@ -195,13 +197,13 @@ function finished(run, before) {
   link.href = address;
   link.download = `${run.file.name.replace(/\.[^.]*$/, "")}.scored.csv`;
   link.hidden = false;
-  const good = run.done - run.bad, errors = run.bad ? ` ${count(run.bad)} could not be; the column error says why.` : "";
+  const good = run.done - run.bad, errors = run.bad ? ` ${count(run.bad)} could not be scored; the column error says why.` : "";
   const text = `${before}${count(good)} rows scored.${errors}`;
   by("file-state").textContent = text;
   say(text);
   if (!good) return;
   by("file-summary").replaceChildren(
-    html("p", { class: "fine" }, `On average ${percent(run.sum / good)} of 100 are expected to survive; ${count(run.survived)} more likely than not; ${count(run.abstained)} without a single answer.`),
+    html("p", { class: "fine" }, `On average ${percent(run.sum / good)} of 100 are expected to survive. ${count(run.survived)} survive more likely than not; ${count(run.abstained)} get no single answer.`),
     table("The first rows", [run.columns.name === undefined ? "class" : "name", "probability", "interval", "set"], run.first.map(([name, answer, error]) => answer
       ? [name, answer.probability.toFixed(3), answer.confidence.interval.map((one) => one.toFixed(3)).join("–"), answer.confidence.prediction_set.map(plain).join(" or ") || "neither"]
       : [name, "–", "–", error])));

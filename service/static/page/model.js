@@ -6,14 +6,14 @@ import { count, minus, percent, plain, plusMinus, range, signed, two } from "./w
 
 const MAPS = {
   identity: "none: the model’s own probabilities", temperature: "the logit divided by one number (Guo et al., 2017)",
-  platt: "a line through the logits (Platt, 1999)", beta: "a beta map (Kull et al., 2017)", isotonic: "steps that rise (isotonic regression)",
+  platt: "Platt scaling: a slope and an offset on the logit (Platt, 1999)", beta: "a beta map (Kull et al., 2017)", isotonic: "rising steps (isotonic regression)",
   venn_abers: "merged Venn–Abers probabilities", half_venn_abers: "half of the way to the Venn–Abers probability",
-  focal_inverse: "the bend of the loss undone", loss_inverse: "the bend of the loss undone",
+  focal_inverse: "the inverse of the loss’s distortion", loss_inverse: "the inverse of the loss’s distortion",
 };
 
 export function showModel(model) {
   const { manifest: { origin, files }, evaluation } = model;
-  by("model-lead").textContent = `${origin.name}, version ${model.version}: a BERT fine-tuned in MLX that reads a passenger as a short text, and a map that straightens its probabilities.`;
+  by("model-lead").textContent = `${origin.name}, version ${model.version}: a BERT fine-tuned in MLX that reads a passenger as a short text, and a calibration map for its probabilities.`;
   by("model-body").replaceChildren(
     html("div", { class: "model-columns" }, ...(evaluation.calibrated ? [diagram(evaluation), scores(evaluation)] : [])),
     html("div", { class: "model-columns" }, evaluation.subgroups ? groups(evaluation) : null,
@@ -26,7 +26,7 @@ const section = (title, ...content) => html("section", {}, html("h3", {}, title)
 
 function scores({ how, rows, calibrated, raw }) {
   const row = (name, pick, digits) => [name, plusMinus(pick(calibrated), digits), plusMinus(pick(raw), digits)];
-  return section("On rows that it had not seen",
+  return section("On held-out rows",
     html("p", { class: "fine" }, `${how}; ${count(rows)} rows, ± one standard error.`),
     table("Scores, calibrated and raw", ["", "calibrated", "raw"], [
       row("log loss", (one) => one.log_loss), row("Brier score", (one) => one.brier), row("area under the ROC curve", (one) => one.auc),
@@ -39,12 +39,12 @@ function scores({ how, rows, calibrated, raw }) {
 const p = (value) => (value < 0.001 ? "<0.001" : value.toFixed(3));
 
 function diagram({ reliability: held }) {
-  if (!held) return section("Reliability", html("p", { class: "fine" }, "This bundle was made before its evaluation kept the diagram’s data; train it again to see it here."));
+  if (!held) return section("Reliability", html("p", { class: "fine" }, "An older version made this bundle, without the data of this diagram. Train it again to see it."));
   const points = (rows) => rows.map((one) => ({ p: one.probability, rate: one.observed.value, low: one.observed.low, high: one.observed.high, rows: one.rows }));
   const plot = html("div", { class: "plot" });
   drawn(plot, reliability)({ points: points(held.calibrated), beside: points(held.raw), x: "mean probability" });
   return section("Reliability", plot,
-    html("p", { class: "fine" }, key("full"), "calibrated, with 95 % intervals; larger where there are more passengers. ", key("open"), "raw: what the model says before the map. On the diagonal, what is said is true."),
+    html("p", { class: "fine" }, key("full"), "calibrated, with 95 % intervals; larger where there are more passengers. ", key("open"), "raw: the model before the map. On the diagonal, the probabilities are right."),
     html("details", {}, html("summary", {}, "Figures"), table("Calibrated, by tenth of probability", ["mean probability", "passengers", "survived", "95 %"],
       held.calibrated.map((one) => [two(one.probability), count(one.rows), two(one.observed.value), range([one.observed.low, one.observed.high])]))));
 }
@@ -66,20 +66,20 @@ function groups({ subgroups }) {
 }
 
 function sets(found) {
-  return section("Prediction sets", html("p", { class: "fine" }, "How often a set held the truth, against what it was made for; and how many passengers got no single answer."),
-    table("Prediction sets", ["made for", "held the truth", "abstained", "wrong, if answered"],
+  return section("Prediction sets", html("p", { class: "fine" }, "How often a set held the true outcome, beside its nominal coverage, and how many passengers got no single answer."),
+    table("Prediction sets", ["nominal", "held the outcome", "no single answer", "wrong, if answered"],
       found.map((one) => [`${percent(one.nominal)} %`, plusMinus(one.overall), `${percent(one.abstained)} %`, plusMinus(one.error_answered)])));
 }
 
 function peers(found) {
-  return section("Beside other models", html("p", { class: "fine" }, "On the same folds. Below 0, this model has the smaller log loss."),
-    table("Peers", ["model", "log loss", "this one minus it"],
+  return section("Other models", html("p", { class: "fine" }, "On the same folds. Below 0, this model has the smaller log loss."),
+    table("Baselines", ["model", "log loss", "this one minus it"],
       Object.entries(found).map(([name, one]) => [plain(name), plusMinus(one.log_loss), `${signed(one.log_loss_difference.value, 3)} ± ${one.log_loss_difference.standard_error.toFixed(3)}`])));
 }
 
 function origins(model, { created, seed, base, loss, recipe, data }, { maps_chosen: maps }) {
   const mapNames = [...new Set(maps ?? [])];
-  return section("How it came to be", list([
+  return section("How it was made", list([
     ["Data", `${count(data.rows)} passengers, ${count(data.survived)} survived (${percent(data.survived / data.rows)} %)`],
     ["Map", mapNames.length ? mapNames.map((name) => name.split("+").map((part) => MAPS[part] ?? plain(part)).join(", then ")).join("; or ") : "see calibration.json in the bundle"],
     ["Loss", plain(loss.name) + parameters(loss.parameters)],

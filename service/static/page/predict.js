@@ -106,21 +106,21 @@ function brief(probability) {
 }
 
 function sayings({ interval, prediction_set: set, coverage, typicality, warnings }) {
-  const sure = `Such sets hold the truth for ${percent(coverage)} of 100, of those who lived and of those who died alike.`;
-  const held = set.length === 1 ? `${sentence(set[0])}, alone. ${sure}`
-    : set.length ? `Died or survived: both stay possible, so it abstains. ${sure}`
-    : "Empty: neither outcome fits, so it abstains.";
+  const sure = `Such sets hold the true outcome of ${percent(coverage)} passengers in 100, among those who lived and among those who died.`;
+  const held = set.length === 1 ? `Only ${set[0]}: the other outcome is ruled out. ${sure}`
+    : set.length ? `Died or survived: neither can be ruled out, so there is no single answer. ${sure}`
+    : "Empty: both outcomes would be unusual, so there is no single answer.";
   return [
-    ["Interval", `${range(interval)}, as narrow as the passengers that it was calibrated on allow.`],
+    ["Interval", `${range(interval)}. A wide one means that few of the passengers used for calibration resemble this one.`],
     ["Prediction set", held],
-    ["Typicality", `${percent(typicality)} of 100 training passengers are as unusual as this one, or more so.`],
+    ["Typicality", `${percent(typicality)} of 100 training passengers are at least as unusual as this one. The lower, the less the answer can be trusted.`],
     ...warnings.map((one) => [`Note: ${FIELDS[one.field]?.name ?? one.field}`, `${one.message}.`]),
   ];
 }
 
 function tellTruth(survived) {
   if (!famous) return;
-  const right = famous.survived === survived ? "" : " The likelier outcome was not the true one; that is what a probability means.";
+  const right = famous.survived === survived ? "" : " The less likely outcome happened, as it does now and then.";
   by("truth").replaceChildren(html("b", {}, `In truth: ${famous.survived ? "survived" : "died"}. `), famous.fate, right,
     famous.known ? " (One of the training rows.)" : " (Not among the training rows.)");
   by("truth").hidden = false;
@@ -133,8 +133,8 @@ function refused(error) {
   const faults = Object.fromEntries(error.faults.map((one) => [one.pointer.slice(1), accepted(one.message)]));
   notes(faults, true);
   const named = Object.keys(faults).filter((field) => field in FIELDS).map((field) => FIELDS[field].name);
-  const text = named.length ? `No answer until this is mended: ${named.join(", ")}.`
-    : error.passing ? `${sentence(error.message)}. It is asked again …` : `${sentence(error.message)}.`;
+  const text = named.length ? `No answer until you correct: ${named.join(", ")}.`
+    : error.passing ? `${sentence(error.message)}. Asking again …` : `${sentence(error.message)}.`;
   by("answer-problem").textContent = text;
   by("answer-problem").hidden = false;
   say("");

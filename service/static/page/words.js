@@ -23,8 +23,8 @@ export function ofHundred(probability) {
 }
 
 const STEPS = {
-  model: "the model alone", loss_inverse: "the loss’s bend undone", focal_inverse: "the loss’s bend undone", temperature: "temperature",
-  platt: "Platt’s line", beta: "beta map", isotonic: "isotonic map", venn_abers: "towards Venn–Abers", prior_shift: "for the population served",
+  model: "the model alone", loss_inverse: "the loss’s inverse", focal_inverse: "the loss’s inverse", temperature: "temperature",
+  platt: "Platt scaling", beta: "beta map", isotonic: "isotonic map", venn_abers: "Venn–Abers", prior_shift: "prior shift",
 };
 export const stepName = (step) => STEPS[step] ?? plain(step);
 

@@ -283,7 +283,7 @@ def test_a_service_that_explains_nothing_leaves_the_panel_out(visit: Open) -> No
         page.get_by_role("tab", name="Predict").click()
         rows = page.get_by_role("listitem").filter(has=page.locator("svg"))
         expect(rows).to_have_text(["sex+2.50", "age−0.25"])
-        page.get_by_role("radio", name="shared out").check(force=True)
+        page.get_by_role("radio", name="Shapley").check(force=True)
         expect(page.locator("#contributions-about")).to_contain_text("Shapley")
         # The page that was there before the reload may have asked as well.
         assert asked[-2:] == ["unknown", "shapley"]
@@ -312,8 +312,8 @@ def test_an_alarm_comes_by_events_and_is_acknowledged(visit: Open, service: str)
         line = card.locator(".line").get_attribute("points") or ""
         assert len(line.split()) > 10
         expect(page.locator("#inputs")).to_contain_text("100%")
-        expect(page.locator("#estimates")).to_contain_text("Right answers to expect")
-        card.get_by_role("button", name="Mended").click()
+        expect(page.locator("#estimates")).to_contain_text("Expected share of right answers")
+        card.get_by_role("button", name="Corrected").click()
         expect(card.locator(".state")).to_have_text("No alarm")
         expect(card).to_be_focused()
         assert httpx.get(f"{service}/v1/drift").json()["streams"][1]["alarm"] is False
@@ -400,7 +400,7 @@ def test_a_file_comes_back_scored(visit: Open, service: str) -> None:
         page.route("**/v1/predict/batch", busy)
         content = "\ufeff" + "\r\n".join(lines)
         page.set_input_files("#file", {"name": "in.csv", "mimeType": "text/csv", "buffer": content.encode()})
-        expect(page.locator("#file-state")).to_have_text("303 rows scored. 3 could not be; the column error says why.")
+        expect(page.locator("#file-state")).to_have_text("303 rows scored. 3 could not be scored; the column error says why.")
         expect(page.locator("#file-summary")).to_contain_text("Braund, Mr. Owen Harris")
         with page.expect_download() as waited:
             page.get_by_role("link", name="Download").click()

@@ -111,7 +111,7 @@ def test_a_key_is_asked_for_and_opens_everything(visit: Visit, locked: Locked) -
         assert answers.status_code == 200
         card = page.locator("section.card[aria-label=Inputs]")
         expect(card.locator(".state")).to_have_text("Alarm")
-        card.get_by_role("button", name="Mended").click()
+        card.get_by_role("button", name="Corrected").click()
         expect(card.locator(".state")).to_have_text("No alarm")
         held = page.evaluate("({session: {...sessionStorage}, local: {...localStorage}, cookie: document.cookie})")
     assert held == {"session": {"evenkeel-key": locked.keys["all"]}, "local": {}, "cookie": ""}
