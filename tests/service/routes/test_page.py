@@ -400,7 +400,9 @@ def test_a_file_comes_back_scored(visit: Open, service: str) -> None:
         page.route("**/v1/predict/batch", busy)
         content = "\ufeff" + "\r\n".join(lines)
         page.set_input_files("#file", {"name": "in.csv", "mimeType": "text/csv", "buffer": content.encode()})
-        expect(page.locator("#file-state")).to_have_text("303 rows scored. 3 could not be scored; the column error says why.")
+        expect(page.locator("#file-state")).to_have_text(
+            "303 rows scored. 3 could not be scored; the column error says why."
+        )
         expect(page.locator("#file-summary")).to_contain_text("Braund, Mr. Owen Harris")
         with page.expect_download() as waited:
             page.get_by_role("link", name="Download").click()
