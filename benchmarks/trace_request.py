@@ -1,0 +1,106 @@
+"""The way of POST /v1/predict: which of our files one real request enters, in the order in which it comes to them.
+
+    ./run python -m benchmarks.trace_request [--bundle DIR]
+
+The service runs in this process, on a port of its own and with a store. Every thread is watched from a request's first
+byte until its answer is read and its row is in the store. A request before it fills what is made once.
+"""
+
+import argparse
+import http.client
+import json
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from service.http.server import Server, make_app, make_server
+from service.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("models", "service")
+WARM, TRACED = {"pclass": 3, "sex": "male"}, {"pclass": 1, "sex": "female", "age": 29, "fare": 100}
+STORE_SECONDS = 0.5
+"""For the store's thread to write what the answer left to it."""
+
+
+class Trace:
+    """Files of ours that were entered while it was ``on``."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self.files: dict[str, str] = {}
+        self._prefixes = tuple(f"{ROOT / name}/" for name in PACKAGES)
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> None:
+        """As `sys.setprofile` calls it."""
+        path = frame.f_code.co_filename
+        if self.on and event == "call" and path.startswith(self._prefixes):
+            self.files.setdefault(path, frame.f_code.co_qualname)
+
+    @property
+    def entered(self) -> list[tuple[str, str]]:
+        """Each file, below the project's folder, with the function by which it was entered first."""
+        return [(str(Path(path).relative_to(ROOT)), function) for path, function in self.files.items()]
+
+
+@contextmanager
+def running(settings: Settings, trace: Trace) -> Iterator[int]:
+    """The service in threads that are traced; its port."""
+    ready = threading.Event()
+    server: Server = make_server(make_app(settings, lambda _: ready.set(), lambda _: ready.set()), settings)
+    threading.setprofile(trace)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        if not ready.wait(120) or not server.started:
+            raise SystemExit("trace_request: the service did not start")
+        yield server.port
+    finally:
+        threading.setprofile(None)  # type: ignore[arg-type]
+        server.should_exit = True
+        thread.join()
+
+
+def predict(connection: http.client.HTTPConnection, row: dict[str, Any]) -> None:
+    connection.request("POST", "/v1/predict", json.dumps(row), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    content = response.read()
+    if response.status != 200:
+        raise SystemExit(f"trace_request: {response.status} {content.decode()}")
+
+
+def trace_request(bundle: Path) -> list[tuple[str, str]]:
+    """The files that one request enters, and by which function."""
+    trace = Trace()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(bundle=str(bundle), port=0, state="", store=f"{folder}/store.sqlite")
+        with running(settings, trace) as port:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            predict(connection, WARM)
+            time.sleep(STORE_SECONDS)
+            trace.on = True
+            predict(connection, TRACED)
+            time.sleep(STORE_SECONDS)
+            trace.on = False
+            connection.close()
+    return trace.entered
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, default=ROOT / "artifacts" / "titanic", metavar="DIR")
+    entered = trace_request(parser.parse_args().bundle.resolve())
+    for number, (path, function) in enumerate(entered, 1):
+        print(f"{number:3} {path:40} {function}")
+    print(f"{len(entered)} files")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
