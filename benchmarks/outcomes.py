@@ -23,9 +23,9 @@ from benchmarks.harness.tables import table
 from benchmarks.harness.texts import one_per_text
 from benchmarks.store_writes import PREDICTION
 from service.metrics import Metrics
-from service.routes.schemas import uuid7
 from service.store.databases import SqliteFile
 from service.store.store import Store
+from service.uuid7 import uuid7
 
 ROUNDS = 5
 LOADS = ((1, 1, 400), (1, 8, 2000), (1, 32, 4000), (32, 8, 20_000), (1024, 1, 40_000), (1024, 8, 40_000))

@@ -22,9 +22,9 @@ from benchmarks.harness.texts import one_per_text
 from models.calibration.confidence import Confidence
 from models.prediction import Prediction
 from service.metrics import Metrics
-from service.routes.schemas import uuid7
 from service.store.databases import database
 from service.store.store import Store
+from service.uuid7 import uuid7
 
 ROWS = 100_000
 CHUNK = 1024

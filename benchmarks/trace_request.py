@@ -19,7 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from service.http.server import Server, make_app, make_server
+from service.assembly import make_app
+from service.http.server import make_server
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -53,7 +54,8 @@ class Trace:
 def running(settings: Settings, trace: Trace) -> Iterator[int]:
     """The service in threads that are traced; its port."""
     ready = threading.Event()
-    server: Server = make_server(make_app(settings, lambda _: ready.set(), lambda _: ready.set()), settings)
+    app = make_app(settings, lambda _: ready.set(), lambda _: ready.set())
+    server = make_server(app, app.services.batcher, settings)
     threading.setprofile(trace)
     thread = threading.Thread(target=server.run)
     thread.start()

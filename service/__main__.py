@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from service.http import keys, logs
-from service.http import listener as listening
+from service.assembly import announce, make_app, prepare_process
+from service.http import keys, listener, logs
 from service.http.keys import KeysError
-from service.http.server import Server, announce, make_app, make_server, prepare_process
+from service.http.server import Server, make_server
 from service.inference.batcher import PredictorLike
 from service.scoring import csv as score
 from service.settings import Settings, SettingsError, read_settings
@@ -24,8 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments and arguments[0] in COMMANDS:
         return COMMANDS[arguments[0]](arguments[1:])
     try:
-        settings = listening.checked(read_settings(os.environ, arguments))
-        tls, proxies = listening.tls(settings), listening.proxies(settings)
+        settings = listener.checked(read_settings(os.environ, arguments))
+        tls, proxies = listener.tls(settings), listener.proxies(settings)
     except SettingsError as error:
         print(f"service: {error}", file=sys.stderr)
         return 2
@@ -48,13 +48,14 @@ def _serve(settings: Settings, tls: dict[str, Any], proxies: dict[str, Any]) -> 
         failures.append(reason)
         servers[0].should_exit = True
 
-    server = make_server(make_app(settings, ready, failed), settings, **tls, **proxies)
+    app = make_app(settings, ready, failed)
+    server = make_server(app, app.services.batcher, settings, **tls, **proxies)
     try:
         server.config.load()
     except OSError as error:  # ssl.SSLError is one.
         print(f"service: the TLS certificate, key or authorities cannot be used: {error}", file=sys.stderr)
         return 2
-    listening.warn(settings)
+    listener.warn(settings)
     servers.append(server)
     try:
         server.run()

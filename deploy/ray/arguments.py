@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from service.http import listener as listening
+from service.http import listener
 from service.settings import Settings, SettingsError, read_settings
 
 OF_THE_PROXY = ("host", "tls_certificate", "tls_key", "tls_client_ca")
@@ -28,7 +28,7 @@ def replica_settings(flags: Sequence[str], environment: Mapping[str, str], host:
     (`deploy.ray.place`), the next has the next; 0, which it is unless the flags name one, is any.
     """
     settings = read_settings(environment, ["--port=0", *flags])
-    return listening.checked(msgspec.structs.replace(settings, host=host))
+    return listener.checked(msgspec.structs.replace(settings, host=host))
 
 
 def _text(value: Any) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from deploy.ray.place import Place
-from service.http import listener as listening
-from service.http.server import Server, announce, make_app, make_server, prepare_process
+from service.assembly import announce, make_app, prepare_process
+from service.http import listener
+from service.http.server import Server, make_server
 from service.settings import Settings
 
 Message = MutableMapping[str, Any]
@@ -51,9 +52,9 @@ class Replica:
         self._listener = socket.create_server((settings.host, port))
         self._port = int(self._listener.getsockname()[1])
         self._app = make_app(settings, lambda predictor: announce(predictor, f"http://{self._host}:{self._port}"))
-        self._batcher = self._app.state.batcher
-        proxies = listening.proxies(settings)
-        self._server = make_server(self._app, settings, OwnServer, lifespan="off", **proxies)
+        self._batcher = self._app.services.batcher
+        proxies = listener.proxies(settings)
+        self._server = make_server(self._app, self._batcher, settings, OwnServer, lifespan="off", **proxies)
         self._serving: asyncio.Task[None] | None = None
 
     @property

@@ -78,13 +78,16 @@ class Keyring:
     """The keys of a file, read again when it has changed. A file that cannot be used leaves the keys as they are."""
 
     def __init__(
-        self, path: Path, current: Callable[[bool], None] = lambda _: None, clock: Callable[[], float] = time.monotonic
+        self,
+        path: Path,
+        on_change: Callable[[bool], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
     ):
-        """Raises KeysError. ``current`` is told whether the keys in force are the file's."""
-        self._path, self._told, self._clock = path, current, clock
+        """Raises KeysError. ``on_change`` gets whether the keys in force are the file's."""
+        self._path, self._on_change, self._clock = path, on_change, clock
         self._seen, self._looked = self._signature(), clock()
         self._keys = Keys(read_keys(path))
-        self._told(True)
+        self._on_change(True)
         LOGGER.info("%d keys from %s", len(self._keys), path)
 
     def keys(self) -> Keys:
@@ -103,18 +106,18 @@ class Keyring:
         try:
             self._keys = Keys(read_keys(self._path))
         except KeysError as error:
-            self._told(False)
+            self._on_change(False)
             LOGGER.error("%s; the keys read before stay in force", error)
         else:
-            self._told(True)
+            self._on_change(True)
             LOGGER.info("%d keys from %s, which had changed", len(self._keys), self._path)
 
     def _signature(self) -> tuple[int, ...]:
         try:
-            found = self._path.stat()
+            status = self._path.stat()
         except (OSError, ValueError):
             return ()
-        return found.st_ino, found.st_size, found.st_mtime_ns
+        return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class Rates:
@@ -171,10 +174,10 @@ class Access:
         try:
             key = self._admitted(scope)
         except ServiceError as error:
-            state["exchange"].reason = REASONS[type(error)]
+            state["context"].reason = REASONS[type(error)]
             raise
         if key is not None:
-            state["key"], state["rows_paid"], state["exchange"].key = key, 1, key.name
+            state["key"], state["rows_paid"], state["context"].key = key, 1, key.name
 
     @contextmanager
     def rows(self, scope: Scope, rows: int) -> Iterator[None]:
@@ -190,7 +193,7 @@ class Access:
             if rows > paid:
                 self._rates.charge(key, rows - paid, 0)
         except RateLimited:
-            state["rows_paid"], state["exchange"].reason = paid, REASONS[RateLimited]
+            state["rows_paid"], state["context"].reason = paid, REASONS[RateLimited]
             raise
         try:
             yield
@@ -230,22 +233,22 @@ class Access:
         return key
 
     def client(self, scope: Scope) -> str:
-        """Under which name a request takes its turns: its key's, from wherever it comes, or the address it comes from.
+        """Whose turn a request waits for: the name of its key, or without keys the address it comes from.
 
         Raises NotAuthenticated."""
         if self._keyring is not None:
             state: Any = scope["state"]
-            exchange = state["exchange"]
-            exchange.key = exchange.key or self._key(scope, self._keyring).name
-            return str(exchange.key)
+            context = state["context"]
+            context.key = context.key or self._key(scope, self._keyring).name
+            return str(context.key)
         return scope["client"][0] if scope["client"] else ""
 
 
-def make_access(settings: Settings, current: Callable[[bool], None]) -> Access:
+def make_access(settings: Settings, on_keys_change: Callable[[bool], None]) -> Access:
     """What the settings say; raises KeysError."""
-    named = {host_name(one) for one in settings.allowed_hosts.split(",")} - {""}
-    keyring = None if settings.keys is None else Keyring(Path(settings.keys), current)
-    return Access(keyring, frozenset() if "*" in named else frozenset(named))
+    names = {host_name(name) for name in settings.allowed_hosts.split(",")} - {""}
+    keyring = None if settings.keys is None else Keyring(Path(settings.keys), on_keys_change)
+    return Access(keyring, frozenset() if "*" in names else frozenset(names))
 
 
 @lru_cache(512)

@@ -1,35 +1,23 @@
-"""Connections that take their time: each is kept for as long as it may have a reason, and there are only so many.
+"""Bounds of connections: how long each may wait, how much it may hold, and how many there are.
 
 uvicorn alone bounds none of this: a head may grow and trickle in for ever, an answer that is never read is kept for
 ever, and so is a connection on which nothing comes. A request whose body is late gets its 408 from
-`incoming.read_body`.
+`request_body.read_body`. uvicorn is pinned below its next minor release, and tests/service/http/test_uvicorn.py names
+each of its internals that is relied on here.
 """
 
-import asyncio
-import contextlib
-import ctypes
 import logging
-import os
-import socket
-import struct
-import sys
+import resource
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.http.request_body import MIN_BYTES_PER_SECOND
-
-resource: ModuleType | None
-try:
-    import resource
-except ImportError:  # Not on Windows, where sockets are no file descriptors.
-    resource = None
 
 LOGGER = logging.getLogger("evenkeel")
 MAX_HEAD_BYTES = 1 << 16
@@ -46,48 +34,44 @@ RESERVED_DESCRIPTORS = 40
 LINGER_SECONDS = 0.5
 """For a new connection to send its request, after the last one was let in."""
 
-SO_ATTACH_FILTER = 26
-NO_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
-"""A classic BPF program of Linux over a TCP segment: drop it if SYN is among its flags, else pass it."""
-
-Door = Callable[[Any], Sequence[Any] | None]
-"""The scope of a request → the two messages that answer it, if it is refused."""
+RejectEarly = Callable[[Any], Sequence[Any] | None]
+"""The scope of a request → the two messages that answer it, if it is rejected before its body is read."""
 
 LATE = "408 Request Timeout"
 TOO_LARGE = "431 Request Header Fields Too Large"
 BUSY = "503 Service Unavailable"
 
 
-class Limits(Struct):
+class ConnectionLimits(Struct):
     """``read_seconds`` for a request's head, and between an answer and the end of a body that it did not wait for;
-    ``idle_seconds`` between two requests. ``max_body_bytes`` are kept of a body at most. ``leaving``: a connection
-    takes no request after the one that it has."""
+    ``idle_seconds`` between two requests. ``max_body_bytes`` are kept of a body at most. While ``draining`` a
+    connection takes no request after the one that it has."""
 
     read_seconds: float
     idle_seconds: float
     max_connections: int
     max_body_bytes: int
-    leaving: bool = False
+    draining: bool = False
 
 
 class Connection(HttpToolsProtocol):
     """uvicorn's connection within limits."""
 
-    def __init__(self, limits: Limits, turned_away: Door, **settings: Any):
+    def __init__(self, limits: ConnectionLimits, reject_early: RejectEarly, **settings: Any):
         super().__init__(**settings)
-        self._limits, self._turned_away = limits, turned_away
-        self._refused = False
+        self._limits, self._reject_early = limits, reject_early
+        self._rejected = False
         self._in_head = False
         self._head_bytes = self._body_bytes = 0
         self._unread_since: float | None = None
         self._unread_bytes = 0
-        self._asked: deque[RequestResponseCycle] = deque()
+        self._requests: deque[RequestResponseCycle] = deque()
         self._wait(limits.read_seconds)
 
     def _wait(self, seconds: float) -> None:
         """From now on it waits for a request, or for the rest of one, this long at most."""
         self.waits_since: float | None = time.monotonic()
-        self._patience = seconds
+        self._wait_seconds = seconds
 
     @property
     def held_bytes(self) -> int:
@@ -96,8 +80,8 @@ class Connection(HttpToolsProtocol):
         return min(self._body_bytes, self._limits.max_body_bytes) + unread
 
     @property
-    def most_held_bytes(self) -> int:
-        """What it and all others may hold."""
+    def max_held_bytes(self) -> int:
+        """What all connections together may hold."""
         return max(MAX_HELD_BYTES, HELD_BODIES * self._limits.max_body_bytes)
 
     @property
@@ -124,39 +108,39 @@ class Connection(HttpToolsProtocol):
         self._wait(self._limits.read_seconds)
 
     def on_headers_complete(self) -> None:
-        self._refused = self._refused_at_the_door()
-        if not self._refused:
+        self._rejected = self._rejected_early()
+        if not self._rejected:
             super().on_headers_complete()
-            self._asked.append(self.cycle)
+            self._requests.append(self.cycle)
         self._in_head = False
         self._wait(self._limits.read_seconds)
-        if self._limits.leaving:
-            self.leave()
+        if self._limits.draining:
+            self.drain()
 
-    def _refused_at_the_door(self) -> bool:
-        """Answer a request that is refused, if it can be at once: without a task, and with nothing kept of it."""
-        waits = self._asked or self._limits.leaving or self.flow.write_paused or self.expect_100_continue
+    def _rejected_early(self) -> bool:
+        """Answer a request that is shed, if it can be at once: without a task, and with nothing kept of it."""
+        waits = self._requests or self._limits.draining or self.flow.write_paused or self.expect_100_continue
         if waits or self.parser.should_upgrade() or not self.parser.should_keep_alive():
             return False
         self.scope["method"] = self.parser.get_method().decode("ascii")
         self.scope["path"] = self.url.partition(b"?")[0].decode("latin-1")
-        messages = self._turned_away(self.scope)
+        messages = self._reject_early(self.scope)
         if messages is None:
             return False
         start, body = messages
-        headers = b"".join(b"%b: %b\r\n" % one for one in (*self.server_state.default_headers, *start["headers"]))
+        headers = b"".join(b"%b: %b\r\n" % header for header in (*self.server_state.default_headers, *start["headers"]))
         self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[start["status"]], headers, body["body"]))
         return True
 
     def on_body(self, body: bytes) -> None:
-        if self._refused:
+        if self._rejected:
             return
         super().on_body(body)
         if self._answering:
             self._body_bytes += len(body)
 
     def on_message_complete(self) -> None:
-        if not self._refused:
+        if not self._rejected:
             super().on_message_complete()
         self.waits_since, self._body_bytes = None, 0
         if not self._answering:
@@ -164,7 +148,7 @@ class Connection(HttpToolsProtocol):
             self._wait(self._limits.idle_seconds)
 
     def on_response_complete(self) -> None:
-        self._asked.popleft()
+        self._requests.popleft()
         super().on_response_complete()
         self._body_bytes = 0
         if self.waits_since is None:
@@ -180,7 +164,7 @@ class Connection(HttpToolsProtocol):
     def _answers_those_before(self) -> bool:
         """Of what is no HTTP: whether requests before it wait for answers; the connection then ends after these."""
         half_read = not self._in_head and self.waits_since is not None
-        before = [one for one in self._asked if not (half_read and one is self.cycle)]
+        before = [cycle for cycle in self._requests if not (half_read and cycle is self.cycle)]
         if not before:
             return False
         before[-1].keep_alive = False
@@ -194,7 +178,7 @@ class Connection(HttpToolsProtocol):
         self._unread_since = None
         super().resume_writing()
 
-    def leave(self) -> None:
+    def drain(self) -> None:
         """Take no request after the one that it has; its answer says so, and the client comes back elsewhere."""
         if self._answering:
             self.cycle.keep_alive = False
@@ -206,11 +190,11 @@ class Connection(HttpToolsProtocol):
         else:
             super().shutdown()
 
-    def end_if_late(self, now: float) -> None:
+    def end_if_expired(self, now: float) -> None:
         """End it if by ``now`` (`time.monotonic`) its request had to be here, or its answer to be read."""
         if self._unread_too_long(now):
             self.transport.abort()
-        elif self.waits_since is None or self._answering or now - self.waits_since <= self._patience:
+        elif self.waits_since is None or self._answering or now - self.waits_since <= self._wait_seconds:
             return
         elif self._in_head:
             self._refuse(LATE)
@@ -231,60 +215,36 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
 
-def protocol(limits: Limits, turned_away: Door = lambda _: None) -> Any:
-    """What `uvicorn.Config` takes as ``http``; ``turned_away`` is asked about every request before it begins."""
-    return partial(Connection, limits, turned_away)
+def connection_protocol(limits: ConnectionLimits, reject_early: RejectEarly = lambda _: None) -> Any:
+    """What `uvicorn.Config` takes as ``http``; ``reject_early`` is asked about every request before it begins."""
+    return partial(Connection, limits, reject_early)
 
 
-def end_late(connections: Iterable[Any]) -> None:
+def reap_expired(connections: Iterable[Any]) -> None:
     """End the connections whose time is over, and the oldest of those that hold too much; to be called regularly."""
     now = time.monotonic()
-    held, most, holding = 0, 0, []
-    for one in _ours(connections):
-        one.end_if_late(now)
-        if one.held_bytes:
-            held += one.held_bytes
-            most = one.most_held_bytes
-            holding.append(one)
-    if held <= most:
+    held, limit, holding = 0, 0, []
+    for connection in _ours(connections):
+        connection.end_if_expired(now)
+        if connection.held_bytes:
+            held += connection.held_bytes
+            limit = connection.max_held_bytes
+            holding.append(connection)
+    if held <= limit:
         return
     LOGGER.warning("unfinished requests and unread answers hold %d MiB: the oldest connections end", held >> 20)
-    for one in sorted(holding, key=lambda one: one.waits_since or now):
-        held -= one.held_bytes
-        one.transport.abort()
-        if held <= most:
+    for connection in sorted(holding, key=lambda connection: connection.waits_since or now):
+        held -= connection.held_bytes
+        connection.transport.abort()
+        if held <= limit:
             return
 
 
-async def let_the_last_in(listeners: Iterable[Any]) -> None:
-    """Take the connections that clients have opened or are opening; later ones are refused, once these sockets close.
-
-    To close a listening socket resets what waits in it: whoever had been let in there, perhaps with a request sent. So
-    Linux is told to overlook new clients, which ask again after a second; elsewhere the moment without anybody to
-    take is only made short.
-    """
-    for one in listeners:
-        _overlook_new(one)
-    for _ in range(5):
-        await asyncio.sleep(0.01)
-
-
-def _overlook_new(listener: Any) -> None:
-    if sys.platform != "linux" or listener.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in NO_SYN))
-    described = struct.pack("HP", len(NO_SYN), ctypes.addressof(program))
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(listener.fileno())) as held:
-        held.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, described)
-
-
-def most_connections(wanted: int) -> int:
+def max_connections(wanted: int) -> int:
     """How many connections the process's file descriptors are enough for, up to ``wanted``; they are raised if it may.
 
     Some stay free: without one the store and the drift tests cannot write, and no bundle can be loaded.
     """
-    if resource is None:
-        return wanted
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + RESERVED_DESCRIPTORS
     if soft != resource.RLIM_INFINITY and soft < needed:
@@ -292,18 +252,22 @@ def most_connections(wanted: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return wanted
-    most: int = max(1, soft - RESERVED_DESCRIPTORS)
-    LOGGER.warning("%d connections at most: the process may have no more than %d open files", most, soft)
-    return most
+    possible = max(1, soft - RESERVED_DESCRIPTORS)
+    LOGGER.warning("%d connections at most: the process may have no more than %d open files", possible, soft)
+    return possible
 
 
 def _ours(connections: Iterable[Any]) -> list[Connection]:
-    return [one for one in connections if isinstance(one, Connection)]
+    return [connection for connection in connections if isinstance(connection, Connection)]
 
 
 def _make_room(connections: Iterable[Any]) -> bool:
     """End the connection that has waited longest for a request or the rest of one; False if none waits."""
-    waiting = [(one.waits_since, place, one) for place, one in enumerate(_ours(connections)) if one.waits_since]
+    waiting = [
+        (connection.waits_since, place, connection)
+        for place, connection in enumerate(_ours(connections))
+        if connection.waits_since
+    ]
     if not waiting:
         return False
     longest = min(waiting)[2]

@@ -1,22 +1,21 @@
-"""Strict bodies: nothing is coerced, nothing unknown is taken, and all faults are told at once."""
+"""Strict bodies: nothing is coerced, nothing unknown is taken, and all faults are named at once."""
 
 import difflib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from itertools import islice
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
-import msgpack
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
-from service.http.errors import Fault, InvalidBody, MalformedBody, WrongMediaType
+from service.http.errors import SHOWN_CHARACTERS, Fault, InvalidBody, MalformedBody, WrongMediaType, shortened
 from service.http.negotiation import JSON, MESSAGEPACK, MESSAGEPACK_TYPES
 
-SHOWN_CHARACTERS = 60
 MAX_FAULTS = 100
 """Faults listed per body: a client with more has a systematic one."""
 
@@ -41,8 +40,7 @@ def check(value: Any, form: type[T]) -> T:
             return msgspec.convert(value, form, strict=True)
         except msgspec.ValidationError:
             pass
-    found = [fault for _, fault in zip(range(MAX_FAULTS), _faults(value, form, ""), strict=False)]
-    raise InvalidBody(found or faults)
+    raise InvalidBody(list(islice(_faults(value, form, ""), MAX_FAULTS)) or faults)
 
 
 def _decode(body: bytes, content_type: str) -> Any:
@@ -50,15 +48,15 @@ def _decode(body: bytes, content_type: str) -> Any:
     media_type = media_type.strip().lower()
     charset = parameters.lower().replace(" ", "").replace('"', "")
     if media_type == JSON and charset in ("", "charset=utf-8"):
-        name, decode = "JSON", cast(Decode, msgspec.json.decode)
+        name, decode, repeated_key = "JSON", cast(Decode, msgspec.json.decode), _repeated_in_json
     elif media_type in MESSAGEPACK_TYPES:
-        name, decode = "MessagePack", cast(Decode, msgspec.msgpack.decode)
+        name, decode, repeated_key = "MessagePack", cast(Decode, msgspec.msgpack.decode), _repeated_in_messagepack
     else:
         named = content_type[:SHOWN_CHARACTERS] or "absent"
         raise WrongMediaType(f"Content-Type is {named}; it must be {JSON} (UTF-8) or {MESSAGEPACK}")
     try:
         value = decode(body)
-        repeated = _repeated_key(body, value, name)
+        repeated = repeated_key(body, value)
     except RecursionError as error:
         raise MalformedBody(f"the body is not {name}: nested too deeply") from error
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, TypeError) as error:
@@ -68,26 +66,59 @@ def _decode(body: bytes, content_type: str) -> Any:
     return value
 
 
-def _repeated_key(body: bytes, value: Any, name: str) -> Any:
+def _repeated_in_json(body: bytes, value: Any) -> Any:
     """A key that an object of the body repeats, of which ``value`` holds the last alone; None if there is none.
 
     RFC 8259, section 4, leaves open what such an object means, so whoever sends it may mean the other one.
     """
-    if name == "JSON" and body.count(b":") == _keys(value):
-        # Every pair has its colon, so no pair is missing: the common case, told without a second reading.
+    if body.count(b":") == _keys(value):
+        # Every pair has its colon, so no pair is missing: the common case, seen without a second reading.
         return None
-    found: list[Any] = []
+    repeated: list[Any] = []
 
     def pairs(items: list[tuple[Any, Any]]) -> None:
-        # A tally, and no search among the keys before: a body may hold a hundred thousand.
-        if len({key for key, _ in items}) != len(items):
-            found.append(Counter(key for key, _ in items).most_common(1)[0][0])
+        repeated.extend(_repeated([key for key, _ in items]))
 
-    if name == "JSON":
-        json.loads(body, object_pairs_hook=pairs)
-    else:
-        msgpack.unpackb(body, object_pairs_hook=pairs, strict_map_key=False)
-    return found[0] if found else None
+    json.loads(body, object_pairs_hook=pairs)
+    return repeated[0] if repeated else None
+
+
+def _repeated_in_messagepack(body: bytes, value: Any) -> Any:
+    """As of JSON."""
+    if msgspec.msgpack.encode(value) == body:
+        # Nothing is missing: the common case, of whoever writes each value in its shortest form.
+        return None
+    return next(_repeated_in_maps(Raw(body)), None)
+
+
+class _Key:
+    """A key of a map, not equal to another with the same value, so that msgspec keeps both."""
+
+    def __init__(self, _: type, value: Any):
+        self.value = value
+
+
+MAP = msgspec.msgpack.Decoder(dict[_Key, Raw], dec_hook=_Key)
+ARRAY = msgspec.msgpack.Decoder(list[Raw])
+
+
+def _repeated_in_maps(body: Raw) -> Iterator[Any]:
+    first = bytes(memoryview(body)[:1])
+    inside: Iterable[Raw] = ()
+    if b"\x80" <= first <= b"\x8f" or first in (b"\xde", b"\xdf"):
+        pairs = MAP.decode(body)
+        yield from _repeated([key.value for key in pairs])
+        inside = pairs.values()
+    elif b"\x90" <= first <= b"\x9f" or first in (b"\xdc", b"\xdd"):
+        inside = ARRAY.decode(body)
+    for value in inside:
+        yield from _repeated_in_maps(value)
+
+
+def _repeated(keys: list[Any]) -> list[Any]:
+    """The key that is there most often, if any is there twice."""
+    # A tally, and no search among the keys before: a body may hold a hundred thousand.
+    return [Counter(keys).most_common(1)[0][0]] if len(set(keys)) != len(keys) else []
 
 
 def _keys(value: Any) -> int:
@@ -103,8 +134,8 @@ def _number_faults(value: Any, form: Any, pointer: str) -> Iterator[Fault]:
             if name in value:
                 yield from _number_faults(value[name], field.type, f"{pointer}/{name}")
     elif isinstance(value, list) and (item := _item(form)) is not None:
-        for index, one in enumerate(value):
-            yield from _number_faults(one, item, f"{pointer}/{index}")
+        for index, element in enumerate(value):
+            yield from _number_faults(element, item, f"{pointer}/{index}")
     elif isinstance(value, float):
         if not math.isfinite(value):
             yield Fault(pointer, str(value), "must be a finite number")
@@ -126,13 +157,13 @@ def _faults(value: Any, form: Any, pointer: str) -> Iterator[Fault]:
                 yield Fault(f"{pointer}/{name}", "", "is required")
         return
     if item is not None and isinstance(value, list):
-        for index, one in enumerate(value):
-            yield from _faults(one, item, f"{pointer}/{index}")
+        for index, element in enumerate(value):
+            yield from _faults(element, item, f"{pointer}/{index}")
     numbers = list(_number_faults(value, form, pointer)) if isinstance(value, float) else []
     yield from numbers
     if not numbers:
         try:
-            # The items of a list were judged one by one; what remains is its own type and length.
+            # The items of a list were checked one by one; what remains is its own type and length.
             msgspec.convert(value, _bare(form) if item is not None else form, strict=True)
         except msgspec.ValidationError as error:
             yield Fault(pointer, shown(value), _accepted(form, error))
@@ -154,8 +185,7 @@ def _accepted(form: Any, error: msgspec.ValidationError) -> str:
 
 def shown(value: Any) -> str:
     """A value as JSON, shortened."""
-    text = msgspec.json.encode(value, enc_hook=str).decode("utf-8", "replace")
-    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+    return shortened(msgspec.json.encode(value, enc_hook=str).decode("utf-8", "replace"))
 
 
 @cache
@@ -185,8 +215,8 @@ def _wants_integer(form: Any) -> bool:
     if get_origin(form) is Annotated:
         return _wants_integer(get_args(form)[0])
     if get_origin(form) in (Union, UnionType):
-        return any(_wants_integer(one) for one in get_args(form)) and float not in map(_plain, get_args(form))
-    return form is int or any(type(one) is int for one in get_args(form))
+        return any(map(_wants_integer, get_args(form))) and float not in map(_plain, get_args(form))
+    return form is int or any(type(argument) is int for argument in get_args(form))
 
 
 def _plain(form: Any) -> Any:

@@ -37,8 +37,9 @@ from msgspec import Struct
 LOGGER = logging.getLogger("evenkeel")
 PROBLEM = "application/problem+json"
 SHOWN_CHARACTERS = 60
+"""Of what a client sent, in an error's text."""
 CLIENT_LEFT = 499
-"""nginx's status for it; never seen by anybody but the counters and the log."""
+"""nginx's status for it; seen by the counters and the log alone."""
 
 
 class Fault(Struct, frozen=True):
@@ -115,7 +116,7 @@ class InvalidQuery(ServiceError): ...
 class Misdirected(ServiceError):
     def __init__(self, host: str, accepted: list[str]):
         super().__init__(
-            f"Host is {_shown(host)}; this service answers to {', '.join(accepted)} only (its setting allowed_hosts)"
+            f"Host is {shortened(host)}; this service answers to {', '.join(accepted)} only (its setting allowed_hosts)"
         )
 
 
@@ -247,10 +248,10 @@ def http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Respo
     """The response to Litestar's own exceptions: 404, 405."""
     detail = error.detail
     if error.status_code == 404:
-        detail = f"there is no {_shown(request.url.path)}; {_paths(request)}"
+        detail = f"there is no {shortened(request.url.path)}; {_paths(request)}"
     elif error.status_code == 405:
         allowed = (error.headers or {}).get("allow", "")
-        detail = f"{_shown(request.method)} is not for this path; it takes {allowed}"
+        detail = f"{shortened(request.method)} is not for this path; it takes {allowed}"
     return _respond(error.status_code, detail, [], dict(error.headers or {}))
 
 
@@ -260,17 +261,18 @@ def _paths(request: Request[Any, Any, Any]) -> str:
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(paths)}"
 
 
-def _shown(text: str) -> str:
+def shortened(text: str) -> str:
+    """What a client sent, as an error may show it."""
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
 def unexpected_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """The response to a fault of ours; logged with the request's id, and nothing of it is told."""
-    exchange = request.scope["state"].get("exchange")
+    """The response to a fault of ours; logged with the request's id, and nothing of it is shown."""
+    context = request.scope["state"].get("context")
     if isinstance(error, MemoryError):
         LOGGER.error("too little memory for a request")
         return service_problem(request, OutOfMemory())
-    LOGGER.error("unexpected error", exc_info=error, extra={"fields": {"request_id": exchange and exchange.request_id}})
+    LOGGER.error("unexpected error", exc_info=error, extra={"fields": {"request_id": context and context.request_id}})
     return _respond(500, "an unexpected error; it has been logged", [], {})
 
 

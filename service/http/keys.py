@@ -55,7 +55,7 @@ class Key(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
         return self.burst_rows or max(1, math.ceil(self.rows_per_second or 1))
 
     def matches(self, presented: str) -> bool:
-        """Whether ``presented`` is this key, told in a time that does not depend on where they differ."""
+        """Whether ``presented`` is this key, found in a time that does not depend on where they differ."""
         return hmac.compare_digest(_sha256(presented), self.sha256)
 
 
@@ -112,7 +112,7 @@ def read_keys(path: Path) -> list[Key]:
     for what in ("name", "id"):
         values = [str(getattr(key, what)) for key in keys]
         if len(set(values)) < len(values):
-            repeated = next(one for place, one in enumerate(values) if one in values[:place])
+            repeated = next(value for place, value in enumerate(values) if value in values[:place])
             raise KeysError(f"the file of keys {path} has the {what} {repeated} twice")
     return keys
 
@@ -162,9 +162,9 @@ def main(arguments: Sequence[str]) -> int:
     path = Path(given.file).resolve()
     try:
         if given.command == "list":
-            print("\n".join(map(_told, read_keys(path))))
+            print("\n".join(map(format_key, read_keys(path))))
             return 0
-        with _alone(path):
+        with file_lock(path):
             return _new(path, given) if given.command == "new" else _revoke(path, given.name)
     except (KeysError, OSError) as error:
         print(f"keys: {error}", file=sys.stderr)
@@ -174,37 +174,38 @@ def main(arguments: Sequence[str]) -> int:
 def _new(path: Path, given: argparse.Namespace) -> int:
     held = read_keys(path) if path.exists() else []
     expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=given.days) if given.days else None
-    key, entry = new_key(given.name, given.scopes, given.rows_per_second, given.burst_rows, expires)
-    if any(one.name == entry.name for one in held):
+    secret, entry = new_key(given.name, given.scopes, given.rows_per_second, given.burst_rows, expires)
+    if any(key.name == entry.name for key in held):
         raise KeysError(
             f"there is a key {entry.name} already; revoke it, or take another name to have both for a while"
         )
-    if any(one.id == entry.id for one in held):
+    if any(key.id == entry.id for key in held):
         raise KeysError("by a rare chance the new key's id is another's; try again")
     write_keys(path, [*held, entry])
-    print(f"keys: {_told(entry)}\nkeys: in {path}; the key is shown this once:", file=sys.stderr)
-    print(key)
+    print(f"keys: {format_key(entry)}\nkeys: in {path}; the key is shown this once:", file=sys.stderr)
+    print(secret)
     return 0
 
 
 def _revoke(path: Path, name: str) -> int:
     held = read_keys(path)
-    kept = [one for one in held if one.name != name]
+    kept = [key for key in held if key.name != name]
     if len(kept) == len(held):
-        raise KeysError(f"there is no key {name}; there are {', '.join(one.name for one in held) or 'none'}")
+        raise KeysError(f"there is no key {name}; there are {', '.join(key.name for key in held) or 'none'}")
     write_keys(path, kept)
     print(f"keys: {name} is revoked; services that read {path} refuse it within seconds", file=sys.stderr)
     return 0
 
 
-def _told(key: Key) -> str:
+def format_key(key: Key) -> str:
+    """A key's line in a list."""
     rate = f"{key.rows_per_second:g} rows/s, {key.burst} at once" if key.rows_per_second else "no limit"
     expires = f"until {key.expires.isoformat()}" if key.expires else "does not expire"
     return f"{key.name}  ek_{key.id}_…  {','.join(key.scopes)}  {rate}  {expires}"
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def file_lock(path: Path) -> Iterator[None]:
     """Hold the folder, so that of two commands at once neither undoes what the other did."""
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -219,11 +220,11 @@ def _sha256(text: str) -> str:
 
 
 def _scopes(text: str) -> list[str]:
-    named = [one.strip() for one in text.split(",")]
-    wrong = [one for one in named if one not in SCOPES]
+    named = [scope.strip() for scope in text.split(",")]
+    wrong = [scope for scope in named if scope not in SCOPES]
     if wrong:
         raise argparse.ArgumentTypeError(f"{wrong[0]!r} is not a scope; there are {', '.join(SCOPES)}")
-    return [one for one in SCOPES if one in named]
+    return [scope for scope in SCOPES if scope in named]
 
 
 def _days(text: str) -> float:

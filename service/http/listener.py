@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from service.http.connections import Door
+from service.http.connections import RejectEarly
 from service.settings import Settings, SettingsError
 
 LOGGER = logging.getLogger("evenkeel")
@@ -43,10 +43,10 @@ def checked(settings: Settings) -> Settings:
 def loopback(host: str) -> bool:
     """Whether a name or an address stands for this machine alone; raises SettingsError if it stands for nothing."""
     try:
-        found = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise SettingsError(f"host is {host!r}, which cannot be found: {error}") from error
-    return all(ipaddress.ip_address(str(address[0])).is_loopback for *_, address in found)
+    return all(ipaddress.ip_address(str(address[0])).is_loopback for *_, address in addresses)
 
 
 def warn(settings: Settings) -> None:
@@ -65,35 +65,35 @@ def proxies(settings: Settings) -> dict[str, Any]:
     Clients take turns by that address, so whoever may name it may have as many turns as it likes. uvicorn by itself
     believes everybody on this machine.
     """
-    trusted = [one.strip() for one in settings.trusted_proxies.split(",") if one.strip()]
-    for one in trusted:
+    trusted = [proxy.strip() for proxy in settings.trusted_proxies.split(",") if proxy.strip()]
+    for proxy in trusted:
         try:
-            network = ipaddress.ip_network(one)
+            network = ipaddress.ip_network(proxy)
         except ValueError as error:
             raise SettingsError(
-                f"trusted_proxies names {one!r}; give addresses or networks, as 10.0.0.5 or 10.0.0.0/24: {error}"
+                f"trusted_proxies names {proxy!r}; give addresses or networks, as 10.0.0.5 or 10.0.0.0/24: {error}"
             ) from error
         if network.prefixlen == 0:
             raise SettingsError(
-                f"trusted_proxies names {one!r}, which is everybody: every client could then choose its address"
+                f"trusted_proxies names {proxy!r}, which is everybody: every client could then choose its address"
             )
     return {"proxy_headers": bool(trusted), "forwarded_allow_ips": trusted}
 
 
-def behind_proxies(trusted: Sequence[str], turned_away: Door) -> Door:
-    """``turned_away`` with the client's address in the scope as uvicorn's middleware tells it to the application."""
+def behind_proxies(trusted: Sequence[str], reject_early: RejectEarly) -> RejectEarly:
+    """``reject_early`` with the client's address in the scope as uvicorn's middleware gives it to the application."""
 
     async def nobody(scope: Any, receive: Any, send: Any) -> None: ...
 
     named = ProxyHeadersMiddleware(nobody, list(trusted))
 
-    def asked(scope: Any) -> Sequence[Any] | None:
+    def rejection(scope: Any) -> Sequence[Any] | None:
         with contextlib.suppress(StopIteration):
             # It waits for nothing, so its first step is all of it.
             named(scope, None, None).send(None)  # type: ignore[arg-type]
-        return turned_away(scope)
+        return reject_early(scope)
 
-    return asked
+    return rejection
 
 
 def tls(settings: Settings) -> dict[str, Any]:

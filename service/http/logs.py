@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from service.http.middleware import Exchange
+from service.http.request_context import RequestContext
 
 LOGGER = logging.getLogger("evenkeel")
 REQUESTS = logging.getLogger("evenkeel.requests")
@@ -25,7 +25,7 @@ CLOSE_SECONDS = 2.0
 
 
 class _WithoutMessages(logging.Formatter):
-    """Tells an exception's type and place; its message may hold what a client sent."""
+    """Shows an exception's type and place; its message may hold what a client sent."""
 
     def formatException(self, ei: Any) -> str:
         kind, _, where = ei
@@ -46,9 +46,10 @@ class JsonFormatter(_WithoutMessages):
         return msgspec.json.encode(line).decode()
 
 
-class Unhurried(QueueHandler):
+class NonBlockingHandler(QueueHandler):
     """Hands records to a thread that writes them: a disk that is slow, or a pipe that nobody reads, must not hold up
-    the event loop. ``waiting`` records may wait at most; what is past them is lost, and told of when there is room."""
+    the event loop. ``waiting`` records may wait at most; what is past them is lost, and a line says how
+    much when there is room."""
 
     queue: queue.Queue[Any]
 
@@ -65,8 +66,8 @@ class Unhurried(QueueHandler):
     def enqueue(self, record: logging.LogRecord) -> None:
         try:
             if self._lost:
-                told = {"name": "evenkeel", "levelno": logging.WARNING, "levelname": "WARNING", "args": (self._lost,)}
-                self.queue.put_nowait(logging.makeLogRecord({**told, "msg": LOST}))
+                lost = {"name": "evenkeel", "levelno": logging.WARNING, "levelname": "WARNING", "args": (self._lost,)}
+                self.queue.put_nowait(logging.makeLogRecord({**lost, "msg": LOST}))
                 self._lost = 0
             self.queue.put_nowait(record)
         except queue.Full:
@@ -83,7 +84,7 @@ def configure(level: str, form: str) -> None:
     as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler()
     handler.setFormatter(_WithoutMessages("%(asctime)s %(levelname)s %(message)s") if as_text else JsonFormatter())
-    logging.basicConfig(level=level.upper(), handlers=[Unhurried(handler)], force=True)
+    logging.basicConfig(level=level.upper(), handlers=[NonBlockingHandler(handler)], force=True)
 
 
 def finish() -> None:
@@ -100,45 +101,45 @@ def finish() -> None:
 
 
 class RequestLog:
-    """A line for each exchange that ended; ``wanted`` is all, problems (status 400 and above) or none.
+    """A line for each request that ended; ``wanted`` is all, problems (status 400 and above) or none.
 
     Of those refused because too many wait there may be thousands a second, which a line each would make more of: one in
-    `OVERLOAD_SECONDS` has its line, which tells how many had none since the last.
+    `OVERLOAD_SECONDS` has its line, which says how many had none since the last.
     """
 
     def __init__(self, wanted: str, clock: Callable[[], float] = time.monotonic):
         self._wanted, self._clock = wanted, clock
-        self._untold, self._told = 0, -math.inf
+        self._others, self._logged = 0, -math.inf
 
-    def __call__(self, exchange: Exchange) -> None:
-        if self._wanted == "none" or (self._wanted == "problems" and exchange.status < 400):
+    def __call__(self, context: RequestContext) -> None:
+        if self._wanted == "none" or (self._wanted == "problems" and context.status < 400):
             return
         # Probes and scrapes come every few seconds, and what they find is logged where it arises.
-        probe = exchange.route.startswith(("/health/", "/metrics"))
-        level = logging.DEBUG if probe else logging.WARNING if exchange.status >= 500 else logging.INFO
+        probe = context.route.startswith(("/health/", "/metrics"))
+        level = logging.DEBUG if probe else logging.WARNING if context.status >= 500 else logging.INFO
         if not REQUESTS.isEnabledFor(level):
             return
         fields: dict[str, Any] = {}
-        if exchange.status == 429 and exchange.reason is None:
+        if context.status == 429 and context.reason is None:
             now = self._clock()
-            if now - self._told < OVERLOAD_SECONDS:
-                self._untold += 1
+            if now - self._logged < OVERLOAD_SECONDS:
+                self._others += 1
                 return
-            fields, self._told, self._untold = {"others": self._untold}, now, 0
-        milliseconds = round((exchange.seconds or 0) * 1e3, 2)
+            fields, self._logged, self._others = {"others": self._others}, now, 0
+        milliseconds = round((context.seconds or 0) * 1e3, 2)
         others = f", and {fields['others']} others refused alike" if fields.get("others") else ""
         REQUESTS.log(
-            level, "%s %s %d, %g ms, %s%s", exchange.method, exchange.route, exchange.status, milliseconds,
-            exchange.request_id, others,
-            extra={"fields": {**named(exchange), "status": exchange.status, "milliseconds": milliseconds, **fields}},
+            level, "%s %s %d, %g ms, %s%s", context.method, context.route, context.status, milliseconds,
+            context.request_id, others,
+            extra={"fields": {**fields_of(context), "status": context.status, "milliseconds": milliseconds, **fields}},
         )  # fmt: skip
 
 
-def named(exchange: Exchange) -> dict[str, Any]:
-    """What tells an exchange from others."""
-    trace = exchange.trace
+def fields_of(context: RequestContext) -> dict[str, Any]:
+    """What names a request in its line."""
+    trace = context.trace
     return {
-        "request_id": exchange.request_id, "trace_id": trace.trace_id, "span_id": trace.span_id,
-        "parent_id": trace.parent_id, "method": exchange.method, "route": exchange.route,
-        **({} if exchange.key is None else {"key": exchange.key}),
+        "request_id": context.request_id, "trace_id": trace.trace_id, "span_id": trace.span_id,
+        "parent_id": trace.parent_id, "method": context.method, "route": context.route,
+        **({} if context.key is None else {"key": context.key}),
     }  # fmt: skip

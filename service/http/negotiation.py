@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from service.http.errors import NotAcceptable
+from service.http.errors import SHOWN_CHARACTERS, NotAcceptable
 
 JSON, MESSAGEPACK = "application/json", "application/msgpack"
 MESSAGEPACK_TYPES = (MESSAGEPACK, "application/x-msgpack", "application/vnd.msgpack")
@@ -10,7 +10,6 @@ CODINGS = ("zstd", "gzip")
 """Of response bodies, best first."""
 
 MEMORY = 256
-SHOWN_CHARACTERS = 60
 
 
 @lru_cache(MEMORY)
@@ -28,14 +27,14 @@ def media_type(accept: str) -> str:
     ]
     if not ranked:
         raise NotAcceptable(f"Accept is {accept[:SHOWN_CHARACTERS]}; this can be had as {JSON} or {MESSAGEPACK}")
-    return max(ranked, key=lambda one: one[:3])[3]
+    return max(ranked, key=lambda candidate: candidate[:3])[3]
 
 
 @lru_cache(MEMORY)
 def coding(accept_encoding: str) -> str | None:
     """The content coding to answer in, None for none."""
     wanted = dict(_weighted(accept_encoding))
-    ranked = [(wanted.get(one, wanted.get("*", 0.0)), -place, one) for place, one in enumerate(CODINGS)]
+    ranked = [(wanted.get(name, wanted.get("*", 0.0)), -place, name) for place, name in enumerate(CODINGS)]
     quality, _, best = max(ranked)
     return best if quality > 0 else None
 
@@ -43,22 +42,24 @@ def coding(accept_encoding: str) -> str | None:
 def _quality(offer: str, ranges: list[tuple[str, float]]) -> tuple[float, int, int]:
     """The quality of an offer, by the range that names it most exactly: how exactly, and where it stands."""
     forms = ("*/*", offer.split("/")[0] + "/*", offer)
-    found = [
+    matches = [
         (forms.index(pattern), -place, quality) for place, (pattern, quality) in enumerate(ranges) if pattern in forms
     ]
-    exact, place, quality = max(found, default=(0, 0, 0.0))
+    exact, place, quality = max(matches, default=(0, 0, 0.0))
     return quality, exact, -place
 
 
 def _weighted(header: str) -> list[tuple[str, float]]:
     """The header's values with their qualities; one that is not a number from 0 to 1 takes its value out."""
-    found = []
+    weighted = []
     for part in header.split(","):
-        value, *parameters = (one.strip().lower() for one in part.split(";"))
+        value, *parameters = (piece.strip().lower() for piece in part.split(";"))
         if value:
-            qualities = [text for name, _, text in (one.partition("=") for one in parameters) if name.strip() == "q"]
-            found.append((value, _number(qualities[0]) if qualities else 1.0))
-    return found
+            qualities = [
+                text for name, _, text in (parameter.partition("=") for parameter in parameters) if name.strip() == "q"
+            ]
+            weighted.append((value, _number(qualities[0]) if qualities else 1.0))
+    return weighted
 
 
 def _number(text: str) -> float:

@@ -1,4 +1,4 @@
-"""A request's body off the wire: its announced length, its size, its content coding. Nothing is read in vain."""
+"""A request's body off the wire: its announced length, its size, its content coding."""
 
 import asyncio
 import io
@@ -11,6 +11,7 @@ from litestar.datastructures import Headers
 from litestar.types import Receive
 
 from service.http.errors import (
+    SHOWN_CHARACTERS,
     BadHeader,
     BodyTooLarge,
     BodyTooSlow,
@@ -21,7 +22,6 @@ from service.http.errors import (
 )
 
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
-SHOWN_CHARACTERS = 60
 MIN_BYTES_PER_SECOND = 1 << 12
 """Of a body, and of an answer that is read, once the seconds that every one has are over."""
 
@@ -55,7 +55,7 @@ async def read_body(headers: Headers, receive: Receive, limit: int, read_seconds
     chunks: list[bytes] = []
     size, more = 0, True
     try:
-        async with asyncio.timeout(read_seconds) as patience:
+        async with asyncio.timeout(read_seconds) as timeout:
             while more:
                 message: Any = await receive()
                 if message["type"] == "http.disconnect":
@@ -67,14 +67,15 @@ async def read_body(headers: Headers, receive: Receive, limit: int, read_seconds
                 chunks.append(chunk)
                 more = message.get("more_body", False)
                 if more:
-                    patience.reschedule((patience.when() or 0) + len(chunk) / MIN_BYTES_PER_SECOND)
+                    timeout.reschedule((timeout.when() or 0) + len(chunk) / MIN_BYTES_PER_SECOND)
     except TimeoutError:
         raise BodyTooSlow(size) from None
     return decompress(b"".join(chunks), limit)
 
 
 def _decompressor(codings: str) -> Callable[[bytes, int], bytes]:
-    named = [one for one in (part.strip().lower() for part in codings.split(",")) if one not in ("", "identity")]
+    names = (part.strip().lower() for part in codings.split(","))
+    named = [name for name in names if name not in ("", "identity")]
     if not named:
         return lambda body, _: body
     if len(named) > 1 or named[0] not in DECOMPRESS:
@@ -85,21 +86,21 @@ def _decompressor(codings: str) -> Callable[[bytes, int], bytes]:
 
 def _gunzip(body: bytes, limit: int) -> bytes:
     """Members one after the other (RFC 1952, section 2.2), never more than a byte past ``limit``."""
-    found: list[bytes] = []
-    left, size = body, 0
-    while left or not found:
+    members: list[bytes] = []
+    rest, size = body, 0
+    while rest or not members:
         member = zlib.decompressobj(wbits=31)
         try:
-            found.append(member.decompress(left, limit + 1 - size))
+            members.append(member.decompress(rest, limit + 1 - size))
         except zlib.error as error:
             raise MalformedBody(f"the body is not gzip: {error}") from error
-        size += len(found[-1])
+        size += len(members[-1])
         if size > limit:
             raise BodyTooLarge(limit, decompressed=True)
         if not member.eof:
             raise MalformedBody("the body is not gzip: it ends too early")
-        left = member.unused_data
-    return b"".join(found)
+        rest = member.unused_data
+    return b"".join(members)
 
 
 def _unzstd(body: bytes, limit: int) -> bytes:
@@ -111,17 +112,17 @@ def _unzstd(body: bytes, limit: int) -> bytes:
             if len(reader.read(limit + 1)) > limit:
                 raise BodyTooLarge(limit, decompressed=True)
         # The reader takes a frame that ends too early for whole. These do not, but know no bound, and need none now.
-        found: list[bytes] = []
-        left = body
-        while left or not found:
+        frames: list[bytes] = []
+        rest = body
+        while rest or not frames:
             frame = decompressor.decompressobj()
-            found.append(frame.decompress(left))
+            frames.append(frame.decompress(rest))
             if not frame.eof:
                 raise MalformedBody("the body is not zstd: it ends too early")
-            left = frame.unused_data
+            rest = frame.unused_data
     except zstandard.ZstdError as error:
         raise MalformedBody(f"the body is not zstd: {error}") from error
-    return b"".join(found)
+    return b"".join(frames)
 
 
 DECOMPRESS: dict[str, Callable[[bytes, int], bytes]] = {"gzip": _gunzip, "zstd": _unzstd}

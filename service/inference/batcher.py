@@ -167,7 +167,7 @@ class Batcher:
         self._begin(worker)
         return await asyncio.wrap_future(worker.loaded)
 
-    def crowded(self, more: int = 0) -> bool:
+    def saturated(self, more: int = 0) -> bool:
         """Whether more waits than the next batch takes, with so many rows more."""
         return self._queue.rows + more > self._max_batch_rows
 

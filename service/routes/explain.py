@@ -13,20 +13,10 @@ from models.explanation import METHODS, CoalitionGame, Contribution, Method, des
 from models.passenger import Passenger
 from service.http.errors import InvalidQuery
 from service.inference.fair_queue import Answer
-from service.routes.api import ONE
-from service.routes.openapi.document import PARAMETERS, TAKES, Negotiated, refusals
-from service.routes.prediction import (
-    REFUSALS,
-    TIMEOUT,
-    TIMING,
-    AnyRequest,
-    batcher_of,
-    computed,
-    not_ready,
-    query_value,
-    respond,
-    take,
-)
+from service.routes.openapi.description import PARAMETERS, TAKES, TIMEOUT, TIMING, Negotiated
+from service.routes.openapi.refusals import PREDICTION_REFUSALS, refusals
+from service.routes.predict import PASSENGER_BODY, run_inference
+from service.routes.request import AnyRequest, not_ready, parse_body, query_value, respond, services_of
 from service.routes.schemas import ModelIdentity
 
 PARAMETER = "method"
@@ -35,7 +25,7 @@ EXPLANATION_REFUSALS = refusals(
         "a query parameter or its value that there is not",
         InvalidQuery(f'{PARAMETER} is "x"; it must be {" or ".join(METHODS)}'),
     ),
-    beside=REFUSALS,
+    beside=PREDICTION_REFUSALS,
 )
 
 
@@ -72,7 +62,7 @@ class ExplanationResponse(Struct, frozen=True, kw_only=True):
 
 @post(
     "/v1/explain", status_code=200, operation_id="explain", summary="What each field adds", tags=["predictions"],
-    opt={TAKES: ONE, PARAMETERS: [TIMEOUT]}, response_headers=[TIMING],
+    opt={TAKES: PASSENGER_BODY, PARAMETERS: [TIMEOUT]}, response_headers=[TIMING],
     responses={200: Negotiated(ExplanationResponse, description="the contributions"), **EXPLANATION_REFUSALS},
 )  # fmt: skip
 async def explain(
@@ -87,7 +77,7 @@ async def explain(
 ) -> Response[bytes]:  # fmt: skip
     """One passenger → what each field adds to its prediction. No prediction is counted, logged or tested for drift."""
     chosen = query_value(request, PARAMETER, METHODS)
-    passenger = await take(request, Passenger)
+    passenger = await parse_body(request, Passenger)
     game, answer = await ask(request, passenger, chosen)
     bundle, first = answer.bundle, answer.predictions[0]
     explanation = game.explain([one.probability for one in answer.predictions])
@@ -107,12 +97,13 @@ async def explain(
 async def ask(request: AnyRequest, passenger: Passenger, method: Method) -> tuple[CoalitionGame, Answer]:
     """What explains a passenger, asked and answered by one bundle; raises as the batcher."""
     while True:
-        predictor = batcher_of(request).predictor
+        batcher = services_of(request).batcher
+        predictor = batcher.predictor
         if predictor is None:
-            raise not_ready(batcher_of(request))
+            raise not_ready(batcher)
         # Some milliseconds of words, which other requests need not wait for.
         game = await asyncio.to_thread(CoalitionGame, passenger, predictor.bundle, method)
-        answer = await computed(request, game.passengers)
+        answer = await run_inference(request, game.passengers)
         if answer.bundle.version == predictor.bundle.version:
             return game, answer
         # Another bundle took over, whose companions may give the same passengers other texts: it is asked anew.

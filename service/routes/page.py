@@ -1,12 +1,12 @@
-"""The page at ``/``: static files beside this module, read once, with headers that let nothing else in."""
+"""The page at ``/``: the files of service/static/page, with headers that let nothing else in."""
 
-import hashlib
 from pathlib import Path
 
 from litestar import Response, Router, get
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
-from msgspec import Struct
+
+from service.routes.static_file import StaticFile, static_file
 
 FOLDER = Path(__file__).parents[1] / "static" / "page"
 TYPES = {
@@ -22,28 +22,13 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # Kept by the browser and asked about each time: another version of the service is seen at once.
-    "Cache-Control": "no-cache",
 }
 
 
-class PageFile(Struct, frozen=True):
-    """A file as it is sent, and its entity tag."""
-
-    content: bytes
-    media_type: str
-    tag: str
-
-
-def read_page(folder: Path = FOLDER) -> dict[str, PageFile]:
+def read_page(folder: Path = FOLDER) -> dict[str, StaticFile]:
     """File name → file, of all files of the page."""
-    found = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix in TYPES:
-            content = path.read_bytes()
-            tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-            found[path.name] = PageFile(content, TYPES[path.suffix], tag)
-    return found
+    paths = [path for path in sorted(folder.iterdir()) if path.suffix in TYPES]
+    return {path.name: static_file(path.read_bytes(), TYPES[path.suffix]) for path in paths}
 
 
 def page_router() -> Router:
@@ -53,17 +38,13 @@ def page_router() -> Router:
     @get("/", include_in_schema=False)
     async def page() -> Response[bytes]:
         """The page."""
-        return _send(files["index.html"])
+        return files["index.html"].response(HEADERS)
 
     @get("/page/{name:str}", include_in_schema=False)
     async def page_file(name: FromPath[str]) -> Response[bytes]:
         """A file of the page."""
         if name not in files:
             raise NotFoundException(f"the page has no file of that name; it has {', '.join(files)}")
-        return _send(files[name])
+        return files[name].response(HEADERS)
 
     return Router("/", route_handlers=[page, page_file])
-
-
-def _send(file: PageFile) -> Response[bytes]:
-    return Response(file.content, media_type=file.media_type, headers={**HEADERS, "ETag": file.tag})

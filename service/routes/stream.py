@@ -1,33 +1,27 @@
 """POST /v1/predict/stream: any number of passengers, one a line, answered in order as they are ready.
 
-request → Lines → groups, one task each → responses in order
+request → Lines → chunks, one task each → responses in order
 
-A reader and a writer run side by side. Between them are at most `GROUPS` groups of rows: when the client does not take
-its answers the writer blocks, the groups fill up, and nothing more is read. Nobody waits for company: a group is
-whatever has arrived, and while all groups are taken what arrives gathers in the connection's own bounded buffer.
+A reader and a writer run side by side. Between them are at most `MAX_CHUNKS` chunks of rows: when the client does not
+take its answers the writer blocks, the chunks fill up, and nothing more is read. A chunk never waits for more rows: it
+is whatever has arrived, and while all chunks are in flight what arrives gathers in the connection's own bounded buffer.
 """
 
 import asyncio
 import http
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 from litestar import post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
-from msgspec import Struct
 
 from models.passenger import Passenger
-from service.http.decoding import SHOWN_CHARACTERS, decode_body
 from service.http.errors import (
-    STATUS,
-    BadHeader,
-    Fault,
-    InvalidBody,
+    SHOWN_CHARACTERS,
     NotReady,
     PredictionFailed,
     QueueFull,
@@ -35,146 +29,31 @@ from service.http.errors import (
     ServiceError,
     WrongMediaType,
 )
-from service.http.negotiation import JSON
-from service.http.request_body import TIMEOUT_HEADER
-from service.metrics import Metrics
-from service.routes.api import MANY
-from service.routes.openapi.document import PARAMETERS, TAKES, Body, refusals
-from service.routes.prediction import TIMEOUT, AnyRequest, answered, batcher_of, not_ready, patience_seconds
+from service.routes.lines import Line, LineProblem, Lines, Row, line_problem, line_refusal, read_row
+from service.routes.openapi.description import PARAMETERS, TAKES, TIMEOUT, Body
+from service.routes.openapi.refusals import TIMEOUT_REFUSAL, refusals
+from service.routes.predict import BATCH_BODY, predict_and_record
+from service.routes.request import AnyRequest, not_ready, request_timeout, services_of
 from service.routes.schemas import PredictionResponse
 
 LOGGER = logging.getLogger("evenkeel")
 NDJSON = "application/x-ndjson"
 NDJSON_TYPES = (NDJSON, "application/ndjson", "application/jsonl")
-MAX_LINE_BYTES = 1 << 16
-GROUPS = 4
-"""Groups of a stream that are read and not yet sent: one computed, one waiting for that, two being read or sent."""
-TURN_SECONDS = 0.1
+MAX_CHUNKS = 4
+"""Chunks of a stream that are in flight, read and not yet sent: one computed, one waiting for that, two being read or
+sent."""
+POLL_SECONDS = 0.1
 """How often a reader that waits for its client looks whether the service stops."""
 LINGER_SECONDS, QUIET_SECONDS = 5.0, 0.5
 """For how long what a client still sends is read after its stream was ended early, and the pause that ends that sooner:
 an unread rest would reset the connection, and with it the last answers."""
 FULL_QUEUE_SECONDS = (0.05, 1.0)
-"""First and longest pause before a group is offered again to a full queue."""
+"""First and longest pause before a chunk is offered again to a full queue."""
 RATE_SECONDS = 1.0
-"""Longest pause before a group is offered again under a key whose rate is used up; a stop is noticed as soon."""
+"""Longest pause before a chunk is offered again under a key whose rate is used up; a stop is noticed as soon."""
 ENCODER = msgspec.json.Encoder()
-
-
-class Line(NamedTuple):
-    """A line that is not blank, counted from 1 with the blank ones; without content it was too long."""
-
-    number: int
-    content: bytes | None
-
-
-class Lines:
-    """Pieces of a body → its lines. Holds no more than one line, and of one that is too long nothing."""
-
-    def __init__(self, max_bytes: int = MAX_LINE_BYTES):
-        self._max_bytes = max_bytes
-        self._held = bytearray()
-        self._too_long = False
-        self.ended = 0
-
-    def split(self, piece: bytes) -> Iterator[Line]:
-        """The lines that end in ``piece``; take them all before the next."""
-        start = 0
-        while (end := piece.find(b"\n", start)) >= 0:
-            self._hold(memoryview(piece)[start:end])
-            yield from self._end()
-            start = end + 1
-        self._hold(memoryview(piece)[start:])
-
-    def finish(self) -> Iterator[Line]:
-        """The last line, if it has no newline."""
-        if self._held or self._too_long:
-            yield from self._end()
-
-    def _hold(self, part: memoryview) -> None:
-        self._too_long = self._too_long or len(self._held) + len(part) > self._max_bytes
-        if self._too_long:
-            self._held.clear()
-        else:
-            self._held += part
-
-    def _end(self) -> Iterator[Line]:
-        self.ended += 1
-        content = None if self._too_long else bytes(self._held)
-        self._held.clear()
-        self._too_long = False
-        if content is None or content.strip():
-            yield Line(self.ended, content)
-
-
-class LineProblem(Struct, frozen=True, kw_only=True):
-    """Problem details (RFC 9457) in place of a line's prediction, or of all from ``line`` on as a stream's last."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    errors: list[Fault] = []
-    line: int
-
-
 ANSWER: Any = PredictionResponse | LineProblem
 """A line of the response."""
-
-
-def _problem(line: int, status: int, detail: str, errors: Sequence[Fault] = ()) -> LineProblem:
-    title = http.HTTPStatus(status).phrase
-    return LineProblem(title=title, status=status, detail=detail, errors=list(errors), line=line)
-
-
-def _refusal(line: int, error: ServiceError) -> LineProblem:
-    # A line is read as a body of /v1/predict is, and only the word differs.
-    detail = str(error).replace("the body", "the line", 1)
-    return _problem(line, STATUS[type(error)], detail, error.faults if isinstance(error, InvalidBody) else ())
-
-
-class Row(NamedTuple):
-    """A line as read: its passenger, or what is wrong with it."""
-
-    line: int
-    content: Passenger | LineProblem
-
-
-def _row(line: Line) -> Row:
-    if line.content is None:
-        detail = f"the line is longer than {MAX_LINE_BYTES} bytes"
-        return Row(line.number, _problem(line.number, http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail))
-    try:
-        return Row(line.number, decode_body(line.content, JSON, Passenger))
-    except ServiceError as error:
-        return Row(line.number, _refusal(line.number, error))
-
-
-class Turns:
-    """How many rows of all streams together may be with the batcher; who asked first is let in first.
-
-    Two batches keep the device busy. More would only make the requests of others wait longer, and with many streams
-    fill the queue.
-    """
-
-    def __init__(self, rows: int):
-        self._free = rows
-        self._first = asyncio.Lock()
-        self._freed = asyncio.Event()
-
-    @asynccontextmanager
-    async def taken(self, rows: int) -> AsyncIterator[None]:
-        """A turn for at most half of all rows."""
-        async with self._first:
-            while self._free < rows:
-                self._freed.clear()
-                await self._freed.wait()
-            self._free -= rows
-        try:
-            yield
-        finally:
-            self._free += rows
-            self._freed.set()
 
 
 class ClientGone(Exception):
@@ -185,16 +64,17 @@ class Stream:
     """One request of the route, as an ASGI application."""
 
     def __init__(self, request: AnyRequest):
-        settings = request.app.state.settings
-        self._request, self._batcher = request, batcher_of(request)
-        self._turns: Turns = request.app.state.turns
-        self._metrics: Metrics = request.app.state.metrics
-        self._idle_seconds: float = settings.timeout_seconds
-        self._group_rows = group_rows(settings.max_batch_rows, settings.max_queue_rows)
-        self._free = asyncio.Semaphore(GROUPS)
-        self._groups: asyncio.Queue[asyncio.Task[bytes] | LineProblem | None] = asyncio.Queue()
+        services = services_of(request)
+        settings = services.settings
+        self._request, self._batcher, self._metrics = request, services.batcher, services.metrics
+        self._stream_rows = services.stream_rows
+        self._idle_seconds = settings.timeout_seconds
+        # A batch of the device, and never more than the queue can take.
+        self._chunk_rows = min(settings.max_batch_rows, settings.max_queue_rows)
+        self._free = asyncio.Semaphore(MAX_CHUNKS)
+        self._chunks: asyncio.Queue[asyncio.Task[bytes] | LineProblem | None] = asyncio.Queue()
         self._unsent = 0
-        self._heard = time.monotonic()
+        self._last_heard = time.monotonic()
         self._sent_all = False
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
@@ -217,12 +97,12 @@ class Stream:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _receive(self, receive: Receive) -> Any:
-        """The next piece of the request. One is always waited for, also after the last: so is a client's leaving seen,
-        whatever else waits."""
+        """The next piece of the request. One is always waited for, also after the last: so it is seen that a client
+        disconnects, whatever else waits."""
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone("the client has left")
-        self._heard = time.monotonic()
+        self._last_heard = time.monotonic()
         return message
 
     async def _read(self, receive: Receive) -> None:
@@ -235,10 +115,10 @@ class Stream:
                 last = self._silence(lines.ended + 1)
                 break
             more = bool(message.get("more_body"))
-            last = await self._group(lines.split(message.get("body", b"")))
+            last = await self._split_chunks(lines.split(message.get("body", b"")))
         if last is None:
-            last = await self._group(lines.finish())
-        self._groups.put_nowait(last)
+            last = await self._split_chunks(lines.finish())
+        self._chunks.put_nowait(last)
         while more:
             message = await self._next(receive, patient=True)
             more = bool(message.get("more_body"))
@@ -246,9 +126,9 @@ class Stream:
 
     async def _next(self, receive: Receive, patient: bool = False) -> Any:
         """The next piece; None when the service stops, or the client has sent nothing for too long."""
-        while not (await asyncio.wait({self._ahead}, timeout=TURN_SECONDS))[0]:
+        while not (await asyncio.wait({self._ahead}, timeout=POLL_SECONDS))[0]:
             # A client that waits for an answer of ours owes us nothing.
-            idle = not self._unsent and time.monotonic() - self._heard > self._idle_seconds
+            idle = not self._unsent and time.monotonic() - self._last_heard > self._idle_seconds
             if (idle or self._batcher.draining) and not patient:
                 return None
         message = self._ahead.result()
@@ -259,18 +139,18 @@ class Stream:
         if self._batcher.draining:
             return self._stopping(line)
         detail = f"nothing was sent for {self._idle_seconds:g} seconds, so the stream ends; send from line {line} again"
-        return _problem(line, http.HTTPStatus.REQUEST_TIMEOUT, detail)
+        return line_problem(line, http.HTTPStatus.REQUEST_TIMEOUT, detail)
 
     def _stopping(self, line: int) -> LineProblem:
         detail = f"the service is stopping and takes no more lines; send from line {line} again, elsewhere or later"
-        return _problem(line, http.HTTPStatus.SERVICE_UNAVAILABLE, detail)
+        return line_problem(line, http.HTTPStatus.SERVICE_UNAVAILABLE, detail)
 
-    async def _group(self, lines: Iterable[Line]) -> LineProblem | None:
-        """Lines that have arrived → groups; the problem that ends the stream when the service stops meanwhile."""
+    async def _split_chunks(self, lines: Iterable[Line]) -> LineProblem | None:
+        """Lines that have arrived → chunks; the problem that ends the stream when the service stops meanwhile."""
         rows: list[Row] = []
 
         def close() -> None:
-            self._groups.put_nowait(self._tasks.create_task(self._answers(rows)))
+            self._chunks.put_nowait(self._tasks.create_task(self._answers(rows)))
 
         for line in lines:
             if not rows:
@@ -278,11 +158,11 @@ class Stream:
                 if self._batcher.draining:
                     return self._stopping(line.number)
                 self._unsent += 1
-            rows.append(_row(line))
+            rows.append(read_row(line))
             if not isinstance(rows[-1].content, Passenger):
-                # Telling what is wrong with a long line takes milliseconds, and others wait for the event loop.
+                # To say what is wrong with a long line takes milliseconds, and others wait for the event loop.
                 await asyncio.sleep(0)
-            if len(rows) == self._group_rows:
+            if len(rows) == self._chunk_rows:
                 close()
                 rows = []
         if rows:
@@ -290,7 +170,7 @@ class Stream:
         return None
 
     async def _answers(self, rows: Sequence[Row]) -> bytes:
-        """What the client is sent for a group, in its order."""
+        """What the client is sent for a chunk, in its order."""
         good = [(line, content) for line, content in rows if isinstance(content, Passenger)]
         predicted = iter(await self._predict(good))
         answers = [next(predicted) if isinstance(row.content, Passenger) else row.content for row in rows]
@@ -302,18 +182,18 @@ class Stream:
         if not rows:
             return []
         try:
-            return await self._in_turn([passenger for _, passenger in rows])
+            return await self._with_permits([passenger for _, passenger in rows])
         except ServiceError as error:
             if isinstance(error, PredictionFailed) and len(rows) > 1:
                 # One bad row costs nobody else an answer.
                 return [answer for row in rows for answer in await self._predict([row])]
-            return [_refusal(line, error) for line, _ in rows]
+            return [line_refusal(line, error) for line, _ in rows]
 
-    async def _in_turn(self, passengers: Sequence[Passenger]) -> list[PredictionResponse | LineProblem]:
-        """Their predictions, as fast as the key's rate lets them; who waits for that leaves the turns to others."""
+    async def _with_permits(self, passengers: Sequence[Passenger]) -> list[PredictionResponse | LineProblem]:
+        """Their predictions, as fast as the key's rate lets them; who waits for that holds no permits."""
         while True:
             try:
-                async with self._turns.taken(len(passengers)):
+                async with self._stream_rows.acquired(len(passengers)):
                     return [*await self._offer(passengers)]
             except RateLimited as error:
                 if self._batcher.draining:
@@ -326,28 +206,28 @@ class Stream:
         pause, longest = FULL_QUEUE_SECONDS
         while True:
             try:
-                return (await answered(self._request, passengers, body_read=False))[1]
+                return (await predict_and_record(self._request, passengers, body_read=False))[1]
             except QueueFull:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, longest)
 
     async def _write(self, send: Send) -> None:
-        """Send the groups in order, each as soon as it is ready."""
-        while isinstance(group := await self._groups.get(), asyncio.Task):
-            # Awaited itself, it would be handed a cancellation that is meant for us, and might end before it sees it.
-            await asyncio.wait({group})
-            await self._send(send, group.result())
-            self._heard = time.monotonic()
+        """Send the chunks in order, each as soon as it is ready."""
+        while isinstance(chunk := await self._chunks.get(), asyncio.Task):
+            # Awaited itself, it would be given a cancellation that is meant for us, and might end before it sees it.
+            await asyncio.wait({chunk})
+            await self._send(send, chunk.result())
+            self._last_heard = time.monotonic()
             self._unsent -= 1
             self._free.release()
-        if group is not None:
-            await self._send(send, ENCODER.encode_lines([group]))
+        if chunk is not None:
+            await self._send(send, ENCODER.encode_lines([chunk]))
             await self._linger()
 
     async def _linger(self) -> None:
         last = time.monotonic() + LINGER_SECONDS
-        while not self._sent_all and time.monotonic() < min(last, self._heard + QUIET_SECONDS):
-            await asyncio.sleep(TURN_SECONDS)
+        while not self._sent_all and time.monotonic() < min(last, self._last_heard + QUIET_SECONDS):
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _send(self, send: Send, body: bytes) -> None:
         message: Message = {"type": "http.response.body", "body": body, "more_body": True}
@@ -356,11 +236,6 @@ class Stream:
                 await send(message)
         except TimeoutError:
             raise ClientGone(f"the client took no answer for {self._idle_seconds:g} seconds") from None
-
-
-def group_rows(max_batch_rows: int, max_queue_rows: int) -> int:
-    """Rows of a group: a batch of the device, and never more than the queue can take."""
-    return min(max_batch_rows, max_queue_rows)
 
 
 def _check(request: AnyRequest) -> None:
@@ -373,8 +248,8 @@ def _check(request: AnyRequest) -> None:
     coding = request.headers.get("content-encoding", "identity")
     if coding.strip().lower() not in ("", "identity"):
         raise WrongMediaType(f"Content-Encoding is {coding[:SHOWN_CHARACTERS]}; a stream must not be compressed")
-    patience_seconds(request)
-    batcher = batcher_of(request)
+    request_timeout(request)
+    batcher = services_of(request).batcher
     if batcher.draining:
         raise NotReady("the service is stopping")
     if not batcher.ready:
@@ -382,17 +257,14 @@ def _check(request: AnyRequest) -> None:
 
 
 STREAM_REFUSALS = refusals(
-    (
-        f"{TIMEOUT_HEADER} is not a number of milliseconds",
-        BadHeader(f"{TIMEOUT_HEADER} is soon; it must be a whole number of milliseconds from 1"),
-    ),
+    TIMEOUT_REFUSAL,
     (
         "Content-Type is not that of JSON lines, or Content-Encoding is there",
         WrongMediaType(f"Content-Type is text/plain; it must be {NDJSON} or application/jsonl, in UTF-8"),
     ),
     ("not loaded yet, or stopping", NotReady("the model is being loaded")),
 )
-EXAMPLE = "".join(f"{msgspec.json.encode(one).decode()}\n" for one in MANY.example["passengers"])
+EXAMPLE = "".join(f"{msgspec.json.encode(passenger).decode()}\n" for passenger in BATCH_BODY.example["passengers"])
 
 
 @post(

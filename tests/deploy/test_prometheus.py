@@ -12,7 +12,6 @@ from prometheus_client import CollectorRegistry
 from models.bundle.read import Bundle
 from models.passenger import INPUT_BINS
 from models.reference import PROBABILITY_BINS, bin_names
-from service.app import create_app
 from service.drift.label_free import stability_index
 from service.drift.monitor import Drift
 from service.metrics import Metrics
@@ -21,6 +20,7 @@ from tests.conftest import ROOT
 from tests.deploy.expressions import DEPLOY, alerts, grouping_labels, panels, rules, selectors
 from tests.deploy.programs import RULES, check, need
 from tests.service.inference.test_batcher import Echo
+from tests.service.serving import make_app
 
 SCRAPED = {"job", "instance"}
 """Labels that Prometheus gives to whatever it scrapes."""
@@ -73,8 +73,8 @@ def test_every_alert_tells_whoever_is_called_what_to_do() -> None:
 def exported(tiny_bundle: Bundle) -> dict[str, dict[str, set[str]]]:
     """Name of each series that the service exports with the tiny bundle → label → its values."""
     registry = CollectorRegistry()
-    app = create_app(Settings(store="none", state=""), lambda _: Echo(tiny_bundle), registry)
-    metrics: Metrics = app.state.metrics
+    app = make_app(Settings(store="none", state=""), lambda _: Echo(tiny_bundle), registry=registry)
+    metrics: Metrics = app.services.metrics
     metrics.model_loaded(tiny_bundle, Echo(tiny_bundle).backend)
     metrics.drift_begun(Drift(tiny_bundle, 1e7, 0.05, np.random.default_rng(0)))
     found: dict[str, dict[str, set[str]]] = {}

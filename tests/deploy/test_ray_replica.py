@@ -11,18 +11,18 @@ from typing import Any
 
 import httpx
 import pytest
-from litestar import Litestar
 
 from deploy.ray import replica as module
 from deploy.ray.arguments import as_flags, replica_settings
 from deploy.ray.place import Place
 from deploy.ray.replica import EVENTS, Replica
 from models.bundle.read import Bundle
-from service.app import create_app
+from service.app import Application
 from service.settings import Settings, SettingsError
 from tests.conftest import ROOT
 from tests.deploy.programs import check, need
 from tests.service.inference.test_batcher import Echo
+from tests.service.serving import make_app
 
 HOLD = "import sys; from pathlib import Path; from deploy.ray.place import Place; p = Place(Path(sys.argv[1])); "
 HOLD += "p.tell('127.0.0.1', 1); print(p.folder.name, flush=True); sys.stdin.read()"
@@ -83,9 +83,9 @@ class Loader:
     def __init__(self, bundle: Bundle, fails: bool = False):
         self._bundle, self._fails = bundle, fails
 
-    def __call__(self, settings: Settings, on_ready: Callable[[Any], None]) -> Litestar:
+    def __call__(self, settings: Settings, on_ready: Callable[[Any], None]) -> Application:
         self.settings = settings
-        return create_app(settings, lambda _: self._load())
+        return make_app(settings, lambda _: self._load())
 
     def _load(self) -> Echo:
         if self._fails:

@@ -1,22 +1,46 @@
-"""A real server around an application, in a thread of the test's own process, and a client that speaks both ways."""
+"""Applications around a predictor of the test's, a real server in a thread, and a client that speaks both ways."""
 
 import asyncio
 import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import uvicorn
-from litestar import Litestar
+from prometheus_client import CollectorRegistry
+
+from models.logit_cache import LogitCache
+from service.app import Application, create_app
+from service.assembly import make_services
+from service.inference.batcher import PredictorLike
+from service.settings import NO_STORE, Settings
+
+SHADOW = "shadow"
+
+
+def make_app(
+    settings: Settings, load: Callable[[Any], PredictorLike], *, load_shadow: Callable[[], PredictorLike] | None = None,
+    registry: CollectorRegistry | None = None,
+) -> Application:  # fmt: skip
+    """An application over the predictor that ``load`` gives for any bundle. It has the store that ``settings`` name, if
+    that is not the user's own."""
+
+    def load_any(reference: str, _: LogitCache) -> PredictorLike:
+        return load_shadow() if load_shadow is not None and reference == SHADOW else load(reference)
+
+    store = NO_STORE if settings.store == Settings().store else settings.store
+    settings = msgspec.structs.replace(settings, store=store, shadow=SHADOW if load_shadow else None)
+    return create_app(make_services(settings, load_any, registry))
 
 
 class Served:
     """Where it listens, and what runs on its event loop."""
 
-    def __init__(self, app: Litestar, http: Any = "auto", **settings: Any):
+    def __init__(self, app: Application, http: Any = "auto", **settings: Any):
         config = uvicorn.Config(
             app,
             port=0,
@@ -48,12 +72,12 @@ class Served:
 
 
 @contextmanager
-def serving(app: Litestar, http: Any = "auto", **settings: Any) -> Iterator[Served]:
+def serving(app: Application, http: Any = "auto", **settings: Any) -> Iterator[Served]:
     """Serve until the block ends, with uvicorn's ``settings``; the model is loaded when it begins."""
     served = Served(app, http, **settings)
     served.thread.start()
     for _ in range(1000):
-        if served.server.started and (app.state.batcher.ready or app.state.batcher.failure):
+        if served.server.started and (app.services.batcher.ready or app.services.batcher.failure):
             break
         time.sleep(0.005)
     try:

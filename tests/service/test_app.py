@@ -17,10 +17,10 @@ from models.bundle.read import Bundle
 from models.passenger import COLUMNS, INPUT_BINS, Passenger
 from models.prediction import EncodedText, Prediction, PredictionError, predictions_from_logits
 from models.reference import PROBABILITY_BINS, bin_names
-from service.app import create_app
 from service.inference.batcher import RESTARTS
 from service.settings import Settings
 from tests.service.inference.test_batcher import Echo, wait_until
+from tests.service.serving import make_app
 
 ALLISON = {"pclass": 1, "sex": "female", "name": "Allison, Miss. Helen Loraine", "age": 2.0, "sibsp": 1, "parch": 2}
 
@@ -42,7 +42,7 @@ class Deterministic(Echo):
 
 @pytest.fixture
 def client(tiny_bundle: Bundle) -> Iterator[TestClient[Any]]:
-    app = create_app(Settings(timeout_seconds=5), lambda _: Deterministic(tiny_bundle))
+    app = make_app(Settings(timeout_seconds=5), lambda _: Deterministic(tiny_bundle))
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         yield client
@@ -226,9 +226,7 @@ def test_a_number_that_is_not_finite_is_a_503_for_who_brings_it_alone(tiny_bundl
                 raise PredictionError("the model's logits are not finite")
             return super().predict_checked(passengers, encoded)
 
-    with TestClient(
-        create_app(Settings(), lambda _: Overflowing(tiny_bundle)), raise_server_exceptions=False
-    ) as client:
+    with TestClient(make_app(Settings(), lambda _: Overflowing(tiny_bundle)), raise_server_exceptions=False) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         for number in range(1, 4):
             assert "probability" not in problem(client.post("/v1/predict", json={**ALLISON, "fare": 998}), 503)
@@ -252,7 +250,7 @@ def test_before_the_model_is_there_it_lives_but_is_not_ready() -> None:
     def load(_: object) -> Echo:
         raise ValueError("no bundle")
 
-    with TestClient(create_app(Settings(), load)) as client:
+    with TestClient(make_app(Settings(), load)) as client:
         wait_until(lambda: client.get("/health/ready").json()["detail"] == "no bundle")
         assert client.get("/health/live").status_code == 200
         assert client.get("/health/ready").status_code == 503
@@ -322,7 +320,7 @@ def test_counters_add_up(client: TestClient[Any], tiny_bundle: Bundle) -> None:
 
 def test_a_client_may_shorten_the_deadline_and_not_lengthen_it(tiny_bundle: Bundle) -> None:
     predictor = Deterministic(tiny_bundle, seconds=0.3)
-    app = create_app(Settings(timeout_seconds=0.5), lambda _: predictor)
+    app = make_app(Settings(timeout_seconds=0.5), lambda _: predictor)
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
 
@@ -344,7 +342,7 @@ def test_live_turns_red_when_inference_is_lost_for_good(tiny_bundle: Bundle) -> 
         ) -> list[Prediction]:
             raise SystemExit("the device is gone")
 
-    with TestClient(create_app(Settings(), lambda _: Dying(tiny_bundle)), raise_server_exceptions=False) as client:
+    with TestClient(make_app(Settings(), lambda _: Dying(tiny_bundle)), raise_server_exceptions=False) as client:
         for turn in range(RESTARTS + 1):
             wait_until(lambda: client.get("/health/ready").status_code == 200)
             assert client.get("/health/live").status_code == 200

@@ -1,4 +1,4 @@
-"""Answers → a response of the Open Inference Protocol: one tensor per output, as JSON or as bytes behind it."""
+"""Predictions → a response of the Open Inference Protocol: one tensor per output, as JSON or as bytes behind it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -49,7 +49,7 @@ OUTPUTS = {
         for name in ("coverage", "margin", "entropy_bits", "typicality", "uncalibrated_probability")
     },
     "warnings": Output(
-        BYTES, lambda answer: "; ".join(f"{one.field}: {one.message}" for one in answer.confidence.warnings)
+        BYTES, lambda answer: "; ".join(f"{warning.field}: {warning.message}" for warning in answer.confidence.warnings)
     ),
 }
 
@@ -61,23 +61,23 @@ def wanted_outputs(request: InferRequest) -> dict[str, bool]:
     if not isinstance(default, bool):
         faults.append(f"parameter binary_data_output is {shown(default)}; it must be true or false")
     wanted: dict[str, bool] = {}
-    for one in request.outputs if request.outputs is not None else map(_plainly, OUTPUTS):
-        parameters = one.parameters or {}
+    for output in request.outputs if request.outputs is not None else map(_json_output, OUTPUTS):
+        parameters = output.parameters or {}
         binary: Any = parameters.get("binary_data", default)
-        if one.name not in OUTPUTS:
-            faults.append(f"output {shown(one.name)} is not one; the outputs are {', '.join(OUTPUTS)}")
-        if one.name in wanted:
-            faults.append(f"output {shown(one.name)} is wanted twice")
+        if output.name not in OUTPUTS:
+            faults.append(f"output {shown(output.name)} is not one; the outputs are {', '.join(OUTPUTS)}")
+        if output.name in wanted:
+            faults.append(f"output {shown(output.name)} is wanted twice")
         if not isinstance(binary, bool):
-            faults.append(f"output {shown(one.name)}: binary_data is {shown(binary)}; it must be true or false")
+            faults.append(f"output {shown(output.name)}: binary_data is {shown(binary)}; it must be true or false")
         for name in parameters.keys() & {"classification", "shared_memory_region"}:
-            faults.append(f"output {shown(one.name)}: {name} is not offered")
-        wanted[one.name] = binary
+            faults.append(f"output {shown(output.name)}: {name} is not offered")
+        wanted[output.name] = binary
     faults.stop()
     return wanted
 
 
-def _plainly(name: str) -> RequestedOutput:
+def _json_output(name: str) -> RequestedOutput:
     return RequestedOutput(name=name)
 
 

@@ -18,27 +18,23 @@ from litestar.types import OperationIDCreator
 from msgspec import Struct
 
 from models.bundle.read import Bundle
-from service.http.decoding import SHOWN_CHARACTERS, shown
-from service.http.errors import (
-    BadHeader,
-    BodyTooLarge,
-    BodyTooSlow,
-    DeadlinePassed,
-    LengthRequired,
-    MalformedBody,
-    NotReady,
-    PredictionFailed,
-    QueueFull,
-    UnknownCoding,
-    UnknownModel,
-    WrongMediaType,
-)
+from service.http.decoding import shown
+from service.http.errors import SHOWN_CHARACTERS, BadHeader, MalformedBody, UnknownModel, WrongMediaType
 from service.http.negotiation import JSON
-from service.http.request_body import TIMEOUT_HEADER, read_body
 from service.routes.oip.inputs import BYTES, FIELDS, WHOLE, InferRequest, read_passengers, read_request
 from service.routes.oip.outputs import OUTPUTS, OutputTensor, wanted_outputs, write_output
-from service.routes.openapi.document import ERRORS, PARAMETERS, TAKES, Body, ErrorForm, Negotiated, refusals
-from service.routes.prediction import TIMEOUT, AnyRequest, answered, batcher_of, not_ready
+from service.routes.openapi.description import ERRORS, PARAMETERS, TAKES, TIMEOUT, Body, ErrorForm, Negotiated
+from service.routes.openapi.refusals import (
+    CODING_REFUSAL,
+    INFERENCE_REFUSALS,
+    NOT_LOADED,
+    QUEUE_REFUSAL,
+    TIMEOUT_REFUSAL,
+    TRANSFER_REFUSALS,
+    refusals,
+)
+from service.routes.predict import predict_and_record
+from service.routes.request import AnyRequest, not_ready, read_request_body, services_of
 
 BINARY = "application/octet-stream"
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -104,16 +100,16 @@ PROTOCOL = ErrorForm(ProtocolError, JSON, lambda problem: {"error": problem["det
 TAGGED: dict[str, Any] = {"tags": ["open inference protocol"], "opt": {ERRORS: PROTOCOL}}
 NAMED_REFUSALS = refusals(
     ("another model or version than the one served", UnknownModel('there is no model "x"; this service has titanic')),
-    ("not loaded yet", NotReady("the model is being loaded")),
+    NOT_LOADED,
 )
 """What every route may refuse that names the model."""
 
 READY_OR_NOT: Any = ModelReady | ProtocolError
-NOT_LOADED = Example(
+NOT_READY = Example(
     id="not_ready", summary="not loaded yet", value=msgspec.to_builtins(ProtocolError("the model is being loaded"))
 )
 
-ASKED = Body(
+INFER_BODY = Body(
     InferRequest,
     {
         "inputs": [
@@ -131,24 +127,15 @@ INFER_REFUSALS = refusals(
         "not a request of the protocol, or not passengers",
         MalformedBody("the body is not JSON: Input data was truncated"),
     ),
-    (
-        f"{TIMEOUT_HEADER} is not a number of milliseconds",
-        BadHeader(f"{TIMEOUT_HEADER} is soon; it must be a whole number of milliseconds from 1"),
-    ),
-    ("the body did not come within read_seconds", BodyTooSlow(4096)),
-    ("neither Content-Length nor Transfer-Encoding", LengthRequired()),
-    ("body larger than max_body_bytes", BodyTooLarge(1 << 20)),
+    TIMEOUT_REFUSAL,
+    *TRANSFER_REFUSALS,
     (
         "Content-Type is none that the protocol's clients send",
         WrongMediaType(f"Content-Type is text/plain; it must be {JSON}, {BINARY} or absent"),
     ),
-    (
-        "compressed by something else than gzip or zstd",
-        UnknownCoding("Content-Encoding is br; it must be gzip, zstd or absent"),
-    ),
-    ("more requests wait than can be answered in time", QueueFull(1)),
-    ("the model gave no finite number", PredictionFailed("the model gave no valid answer for this request")),
-    ("not answered within the client's or the service's limit", DeadlinePassed("no answer within 30 seconds")),
+    CODING_REFUSAL,
+    QUEUE_REFUSAL,
+    *INFERENCE_REFUSALS,
     beside=NAMED_REFUSALS,
 )
 JSON_LENGTH = ResponseHeader(
@@ -209,8 +196,8 @@ async def live() -> ServerLive:
 )  # fmt: skip
 async def ready(request: AnyRequest) -> Response[ServerReady]:
     """The model is loaded and warm, and the process is not stopping."""
-    found = _is_ready(request)
-    return Response(ServerReady(found), status_code=200 if found else 503)
+    ready = _is_ready(request)
+    return Response(ServerReady(ready), status_code=200 if ready else 503)
 
 
 @get(
@@ -219,7 +206,7 @@ async def ready(request: AnyRequest) -> Response[ServerReady]:
     responses={
         200: ResponseSpec(ModelReady, description="it can"), **NAMED_REFUSALS,
         503: ResponseSpec(
-            READY_OR_NOT, description="not loaded yet, or stopping", media_type=JSON, examples=[NOT_LOADED]
+            READY_OR_NOT, description="not loaded yet, or stopping", media_type=JSON, examples=[NOT_READY]
         ),
     },
 )  # fmt: skip
@@ -227,8 +214,8 @@ async def model_ready(
     request: AnyRequest, name: FromPath[str], version: FromPath[str | None] = None
 ) -> Response[ModelReady]:
     """The named model is loaded and warm, and the process is not stopping."""
-    found = _is_ready(request)
-    return Response(ModelReady(_served(request, name, version).name, found), status_code=200 if found else 503)
+    ready = _is_ready(request)
+    return Response(ModelReady(_served(request, name, version).name, ready), status_code=200 if ready else 503)
 
 
 @get(
@@ -250,7 +237,8 @@ async def model(request: AnyRequest, name: FromPath[str], version: FromPath[str 
 @post(
     ["/v2/models/{name:str}/infer", "/v2/models/{name:str}/versions/{version:str}/infer"],
     status_code=200, operation_id=operation_id("oipInfer"), summary="Predict 1 to 1024 passengers",
-    tags=TAGGED["tags"], opt={ERRORS: PROTOCOL, TAKES: ASKED, PARAMETERS: [TIMEOUT]}, response_headers=[JSON_LENGTH],
+    tags=TAGGED["tags"], opt={ERRORS: PROTOCOL, TAKES: INFER_BODY, PARAMETERS: [TIMEOUT]},
+    response_headers=[JSON_LENGTH],
     responses={200: Negotiated(InferResponse, description="the outputs", other=BINARY), **INFER_REFUSALS},
 )  # fmt: skip
 async def infer(request: AnyRequest, name: FromPath[str], version: FromPath[str | None] = None) -> Response[bytes]:
@@ -261,16 +249,15 @@ async def infer(request: AnyRequest, name: FromPath[str], version: FromPath[str 
     """
     _served(request, name, version)
     _check_type(request)
-    settings = request.app.state.settings
-    body = await read_body(request.headers, request.receive, settings.max_body_bytes, settings.read_seconds)
-    asked, binary = read_request(body, _header_length(request, len(body)))
-    wanted = wanted_outputs(asked)
-    answer, answers = await answered(request, read_passengers(asked, binary))
-    written = [write_output(output, answers, in_binary) for output, in_binary in wanted.items()]
+    body = await read_request_body(request)
+    query, binary = read_request(body, _header_length(request, len(body)))
+    wanted = wanted_outputs(query)
+    answer, predictions = await predict_and_record(request, read_passengers(query, binary))
+    written = [write_output(output, predictions, in_binary) for output, in_binary in wanted.items()]
     head = msgspec.json.encode(
         InferResponse(
-            model_name=answer.bundle.name, model_version=answer.bundle.version, id=asked.id,
-            outputs=[one for one, _ in written],
+            model_name=answer.bundle.name, model_version=answer.bundle.version, id=query.id,
+            outputs=[tensor for tensor, _ in written],
         )
     )  # fmt: skip
     if not any(wanted.values()):
@@ -280,13 +267,13 @@ async def infer(request: AnyRequest, name: FromPath[str], version: FromPath[str 
 
 
 def _is_ready(request: AnyRequest) -> bool:
-    batcher = batcher_of(request)
+    batcher = services_of(request).batcher
     return batcher.ready and not batcher.draining
 
 
 def _served(request: AnyRequest, name: str, version: str | None) -> Bundle:
     """The bundle, if it is the one named; raises NotReady, UnknownModel."""
-    batcher = batcher_of(request)
+    batcher = services_of(request).batcher
     if batcher.predictor is None:
         raise not_ready(batcher)
     bundle = batcher.predictor.bundle
@@ -308,11 +295,12 @@ def _check_type(request: AnyRequest) -> None:
 
 def _header_length(request: AnyRequest, body_length: int) -> int | None:
     """Length of the JSON before binary data; None if all of the body is JSON."""
-    told = request.headers.get(HEADER_LENGTH)
-    if told is None:
+    length = request.headers.get(HEADER_LENGTH)
+    if length is None:
         return None
-    if not (told.isascii() and told.isdigit() and len(told) < 20 and int(told) <= body_length):
+    if not (length.isascii() and length.isdigit() and len(length) < 20 and int(length) <= body_length):
+        shown_length = length[:SHOWN_CHARACTERS]
         raise BadHeader(
-            f"{HEADER_LENGTH} is {told[:SHOWN_CHARACTERS]}; it must be a whole number, at most the body's {body_length}"
+            f"{HEADER_LENGTH} is {shown_length}; it must be a whole number, at most the body's {body_length}"
         )
-    return int(told)
+    return int(length)

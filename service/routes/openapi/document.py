@@ -6,10 +6,9 @@ a handler reads by itself. A handler says what it is in Litestar's words, ``oper
 """
 
 import inspect
-import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
@@ -18,10 +17,8 @@ import msgspec
 from litestar.enums import MediaType
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import Example
 from litestar.params import ParameterKwarg
 from litestar.routes import BaseRoute, HTTPRoute
-from msgspec import Struct
 
 from models.passenger import MEANINGS
 from service.http.access import Need, closed_without_keys, need_of
@@ -35,16 +32,13 @@ from service.http.errors import (
     Problem,
     RateLimited,
     ServiceError,
-    service_problem,
 )
 from service.http.negotiation import JSON, MESSAGEPACK
+from service.routes.openapi.description import ERRORS, LINKS, PARAMETERS, TAKES, Body, ErrorForm, Negotiated
+from service.routes.openapi.refusals import problem_of, refusals
 
 PROJECT = Path(__file__).parents[3] / "pyproject.toml"
 """Says the version, and is beside the code wherever that runs."""
-
-TAKES, PARAMETERS, LINKS, ERRORS = "takes", "parameters", "links", "errors"
-"""Keys of a handler's ``opt``: the `Body` that it reads, parameters that are not its arguments, links by name, and the
-`ErrorForm` of its errors if they are no problem details."""
 
 REFERENCE = "#/components/schemas/{name}"
 
@@ -92,57 +86,6 @@ KEY_SCHEMES = {
 
 SEQUENCES = ("application/x-ndjson",)
 """Media types of one JSON value a line. A schema of theirs is of all values as an array, as OpenAPI 3.2 has it."""
-
-
-class Body(Struct, frozen=True):
-    """What a route reads: its form, a body that it takes, and one of the form's media type that gets 422, if any."""
-
-    form: Any
-    example: Any
-    refused: Any = None
-    media_types: tuple[str, ...] = (JSON, MESSAGEPACK)
-
-
-class ErrorForm(Struct, frozen=True):
-    """The form of a protocol's own errors, from what problem details would say."""
-
-    form: Any
-    media_type: str
-    of_problem: Callable[[Any], Any]
-
-
-@dataclass
-class Negotiated(ResponseSpec):
-    """A response in JSON, or in another media type for whoever asks for it; in MessagePack it is of the same form."""
-
-    other: str = MESSAGEPACK
-
-
-def refusals(
-    *reasons: tuple[str, ServiceError], beside: Mapping[int, ResponseSpec] | None = None
-) -> dict[int, ResponseSpec]:
-    """Responses by status from when they are given and an error that leads there, which is the example.
-
-    They go with those ``beside`` them, also of the same status. InvalidBody has no example of its own: each route's is
-    that of its body.
-    """
-    specs = {status: replace(spec, examples=[*(spec.examples or ())]) for status, spec in (beside or {}).items()}
-    for reason, error in reasons:
-        problem = problem_of(error)
-        spec = specs.setdefault(
-            problem["status"], ResponseSpec(Problem, description="", media_type=PROBLEM, examples=[])
-        )
-        spec.description = f"{spec.description}; or {reason}" if spec.description else reason
-        if not isinstance(error, InvalidBody) and spec.examples is not None:
-            spec.examples.append(Example(id=_snake(type(error).__name__), summary=reason, value=problem))
-    return dict(sorted(specs.items()))
-
-
-def problem_of(error: ServiceError) -> dict[str, Any]:
-    """The body of the response to an error, as the service makes it."""
-    request: Any = None  # It has no part in it.
-    problem: dict[str, Any] = msgspec.json.decode(service_problem(request, error).content)
-    return problem
 
 
 def project_version() -> str:
@@ -212,7 +155,7 @@ def _operation(route: HTTPRoute, handler: HTTPRouteHandler, schema_of: Mapping[A
     return {
         "operationId": _operation_id(route, handler),
         "summary": handler.summary,
-        "description": _prose(handler.description or inspect.getdoc(handler.fn) or "") + _told_need(need),
+        "description": _prose(handler.description or inspect.getdoc(handler.fn) or "") + _need_in_words(need),
         "tags": list(handler.tags or ()),
         **({"parameters": parameters} if parameters else {}),
         **({"requestBody": _request_body(body, schema_of)} if body else {}),
@@ -255,7 +198,7 @@ def access_refusals(need: Need | None, path: str) -> Iterator[tuple[str, Service
     yield "a host name that is not among allowed_hosts", Misdirected("other.example", ["evenkeel.example"])
 
 
-def _told_need(need: Need | None) -> str:
+def _need_in_words(need: Need | None) -> str:
     if need == "open":
         return "\n\nNeeds no key."
     return f"\n\nWhere there are keys, needs {'any' if need == 'any' else f'one with the scope `{need}`'}."
@@ -274,14 +217,15 @@ def _parameters(route: HTTPRoute, handler: HTTPRouteHandler) -> Iterator[dict[st
     for name in route.path_parameters:
         yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
     for field in handler.parsed_fn_signature.parameters.values():
-        told = field.kwarg_definition
+        definition = field.kwarg_definition
         # One of the path that is not in this route is in another of the handler's.
-        if isinstance(told, ParameterKwarg) and told.param_type.value != "path":
-            schema = {**msgspec.json.schema(field.annotation), **(told.schema_extra or {})}
+        if isinstance(definition, ParameterKwarg) and definition.param_type.value != "path":
+            schema = {**msgspec.json.schema(field.annotation), **(definition.schema_extra or {})}
             default = {"default": field.default} if field.has_default else {}
             yield {
-                "name": told.name or field.name, "in": str(told.param_type.value), "required": field.is_required,
-                "description": told.description or "", "schema": _repaired(schema | default),
+                "name": definition.name or field.name, "in": str(definition.param_type.value),
+                "required": field.is_required, "description": definition.description or "",
+                "schema": _repaired(schema | default),
             }  # fmt: skip
     yield from handler.opt.get(PARAMETERS, ())
 
@@ -375,7 +319,3 @@ def _described(components: dict[str, Any]) -> dict[str, Any]:
 def _prose(text: str) -> str:
     """A docstring as Markdown."""
     return inspect.cleandoc(text).replace("``", "`")
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()

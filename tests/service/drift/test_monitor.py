@@ -16,13 +16,13 @@ from models.calibration.maps import CalibrationMap, PriorShift
 from models.passenger import Passenger
 from models.prediction import Prediction
 from models.reference import build_reference
-from service.app import create_app
 from service.drift import report as diagnosis
 from service.drift.monitor import BLOCK_ROWS, STREAMS, TRACE_POINTS, Drift
 from service.drift.saved_state import StateError, StateFile
 from service.settings import Settings
 from tests.service.inference.test_batcher import wait_until
 from tests.service.predictions import prediction
+from tests.service.serving import make_app
 from tests.service.test_app import Deterministic, problem, samples
 from training.data.table import Table
 
@@ -315,7 +315,7 @@ def test_a_state_file_is_whole_and_held_by_one(tmp_path: Path, caplog: pytest.Lo
 
 
 def app(bundle: Bundle, **settings: Any) -> TestClient[Any]:
-    made = create_app(Settings(timeout_seconds=5, **settings), lambda _: Deterministic(bundle))
+    made = make_app(Settings(timeout_seconds=5, **settings), lambda _: Deterministic(bundle))
     return TestClient(made, raise_server_exceptions=False)
 
 
@@ -381,7 +381,7 @@ def test_before_the_bundle_is_there() -> None:
     def load(_: object) -> Deterministic:
         raise ValueError("no bundle")
 
-    with TestClient(create_app(Settings(state=""), load)) as client:
+    with TestClient(make_app(Settings(state=""), load)) as client:
         wait_until(lambda: client.get("/health/ready").json()["detail"] == "no bundle")
         problem(client.get("/v1/drift"), 503)
         problem(client.post("/v1/drift/acknowledge", json={}), 503)

@@ -24,17 +24,15 @@ from litestar.testing import TestClient
 
 import service.__main__
 from models.bundle.read import Bundle
-from service.app import create_app
-from service.http import access, keys
-from service.http import listener as listening
+from service.http import access, keys, listener
 from service.http.access import Keyring, Rates
 from service.http.errors import QueueFull, RateLimited
 from service.http.keys import SCOPES, Key, KeysError, new_key, read_keys, write_keys
 from service.http.logs import JsonFormatter
-from service.http.middleware import Exchange
-from service.http.tracing import Trace
+from service.http.request_context import RequestContext, TraceContext
 from service.settings import Settings, SettingsError, read_settings
 from tests.service.inference.test_batcher import wait_until
+from tests.service.serving import make_app
 from tests.service.test_app import ALLISON, Deterministic, problem, samples
 from tests.service.test_real import free_port, start
 
@@ -67,7 +65,7 @@ def holders(tmp_path: Path) -> Holders:
 
 
 def serve(bundle: Bundle, **settings: Any) -> Iterator[TestClient[Any]]:
-    app = create_app(Settings(timeout_seconds=5, **settings), lambda _: Deterministic(bundle))
+    app = make_app(Settings(timeout_seconds=5, **settings), lambda _: Deterministic(bundle))
     with TestClient(app, raise_server_exceptions=False, base_url="http://127.0.0.1") as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         yield client
@@ -289,7 +287,7 @@ def test_what_is_open_and_what_takes_any_key(client: TestClient[Any], holders: H
 
 
 def declared(app: Litestar) -> dict[str, bool]:
-    return {route.path_format: access.need_of(route.path_format) is not None for route in app.routes}
+    return {route.path_format: access.need_of(route.path_format) is not None for route in app.litestar.routes}
 
 
 def test_every_route_says_what_it_needs(client: TestClient[Any]) -> None:
@@ -308,7 +306,7 @@ def test_a_route_that_says_nothing_opens_to_no_key(tiny_bundle: Bundle, holders:
         return "done"
 
     for settings, status in ((Settings(keys=str(holders.path)), 403), (Settings(), 200)):
-        app = create_app(settings, lambda _: Deterministic(tiny_bundle))
+        app = make_app(settings, lambda _: Deterministic(tiny_bundle))
         app.register(fresh)
         app.register(power)
         assert not declared(app)["/v1/new/{what}"]
@@ -364,7 +362,7 @@ def test_no_key_and_no_hash_is_told_to_anybody(
                 told.append(client.post("/v1/predict", json={**ALLISON, "fare": 999}, headers=headers).text)
                 told.append(client.get("/nowhere", headers=headers).text)
         holders.path.write_text(holders.path.read_text()[:-9])
-        client.app.state.access._keyring._looked -= 10
+        client.app.services.access._keyring._looked -= 10
         client.get("/v1/model")
     told.append(client.get("/metrics", headers=bearer(holders.keys["all"])).text)
     told += [JsonFormatter().format(record) for record in caplog.records]
@@ -520,8 +518,8 @@ def admitted(key: Key) -> tuple[access.Access, Any]:
     """Access that has let a request of the key in, and the request's scope."""
     rates = Rates(Clock())
     rates.charge(key, 1, 1)
-    exchange = Exchange(request_id="1", trace=Trace.of(""), method="POST", begun=0)
-    return access.Access(None, frozenset(), rates), {"state": {"key": key, "rows_paid": 1, "exchange": exchange}}
+    exchange = RequestContext(request_id="1", trace=TraceContext.of(""), method="POST", begun=0)
+    return access.Access(None, frozenset(), rates), {"state": {"key": key, "rows_paid": 1, "context": exchange}}
 
 
 def test_rows_that_come_one_by_one_are_charged_each() -> None:
@@ -534,7 +532,7 @@ def test_rows_that_come_one_by_one_are_charged_each() -> None:
     assert [taken() for _ in range(4)] == [True] * 4  # The burst, and one that overdraws it.
     with pytest.raises(RateLimited):
         taken()
-    assert scope["state"]["exchange"].reason == "rate"
+    assert scope["state"]["context"].reason == "rate"
 
 
 def test_rows_that_found_no_room_in_the_queue_are_not_charged() -> None:
@@ -629,12 +627,12 @@ def test_an_origin_that_is_none_is_refused(origins: str) -> None:
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:8000", "LOCALHOST.:1", "127.0.0.1:9", "[::1]", "[::1]:8000"])
 def test_names_of_this_machine_are_answered_to(tiny_bundle: Bundle, host: str) -> None:
-    for client in serve(tiny_bundle, allowed_hosts=listening.LOOPBACK):
+    for client in serve(tiny_bundle, allowed_hosts=listener.LOOPBACK):
         assert client.post("/v1/predict", json=ALLISON, headers={"Host": host}).status_code == 200
 
 
 def test_a_name_that_was_made_to_point_here_is_not(tiny_bundle: Bundle, holders: Holders) -> None:
-    for client in serve(tiny_bundle, allowed_hosts=listening.LOOPBACK):
+    for client in serve(tiny_bundle, allowed_hosts=listener.LOOPBACK):
         for host in (
             "evil.example",
             "evil.example:8000",
@@ -665,20 +663,20 @@ def test_a_name_that_was_made_to_point_here_is_not(tiny_bundle: Bundle, holders:
     ],
 )  # fmt: skip
 def test_only_loopback_may_do_without_keys(host: str, alone: bool) -> None:
-    assert listening.loopback(host) is alone
+    assert listener.loopback(host) is alone
     settings = Settings(host=host)
     if alone:
-        assert set(listening.checked(settings).allowed_hosts.split(",")) == {"localhost", "127.0.0.1", "::1", host}
+        assert set(listener.checked(settings).allowed_hosts.split(",")) == {"localhost", "127.0.0.1", "::1", host}
     else:
         with pytest.raises(SettingsError, match=r"without keys .*--keys; .*--insecure"):
-            listening.checked(settings)
+            listener.checked(settings)
     for free in (Settings(host=host, keys="k.json"), Settings(host=host, insecure=not alone, allowed_hosts="*")):
-        assert listening.checked(free) == free
+        assert listener.checked(free) == free
 
 
 def test_a_host_that_is_nowhere_is_named() -> None:
     with pytest.raises(SettingsError, match=r"host is 'nowhere\.invalid'"):
-        listening.checked(Settings(host="nowhere.invalid"))
+        listener.checked(Settings(host="nowhere.invalid"))
 
 
 def test_insecure_is_a_switch() -> None:

@@ -15,7 +15,7 @@ from uvicorn.server import ServerState
 
 from models.bundle.read import Bundle
 from service.http import connections
-from service.http.connections import MAX_HEAD_BYTES, Connection, Limits, end_late, most_connections
+from service.http.connections import MAX_HEAD_BYTES, Connection, ConnectionLimits, max_connections, reap_expired
 from tests.service.http.test_raw_bytes import GOOD, JSON, request
 from tests.service.processes import Service
 
@@ -192,8 +192,8 @@ def lone() -> Connection:
         async def nothing(scope: Any, receive: Any, send: Any) -> None: ...
 
         held = Connection(
-            Limits(10, 60, 4, 100), lambda _: None, config=uvicorn.Config(nothing), server_state=ServerState(),
-            app_state={},
+            ConnectionLimits(10, 60, 4, 100), lambda _: None, config=uvicorn.Config(nothing),
+            server_state=ServerState(), app_state={},
         )  # fmt: skip
         held.connection_made(Transport())
         return held
@@ -205,7 +205,7 @@ def test_an_answer_that_is_not_read_is_given_up(lone: Connection) -> None:
     transport: Any = lone.transport
     transport.unread, now = 40 << 10, time.monotonic()
     for seconds, ended in ((0, False), (19, False), (21, True)):
-        lone.end_if_late(now + seconds)
+        lone.end_if_expired(now + seconds)
         assert transport.aborted == ended
 
 
@@ -214,10 +214,10 @@ def test_an_answer_that_is_read_slowly_is_not(lone: Connection) -> None:
     lone.waits_since, now = None, time.monotonic()
     for seconds in range(0, 100, 5):
         transport.unread = 40 << 10
-        lone.end_if_late(now + seconds)
+        lone.end_if_expired(now + seconds)
         lone.resume_writing()
     transport.unread = 0
-    lone.end_if_late(now + 200)
+    lone.end_if_expired(now + 200)
     assert not transport.aborted
 
 
@@ -225,10 +225,10 @@ def test_what_all_hold_together_is_bounded(lone: Connection, monkeypatch: pytest
     monkeypatch.setattr(connections, "MAX_HELD_BYTES", 1000)
     transport: Any = lone.transport
     transport.unread = 1000
-    end_late([lone])
+    reap_expired([lone])
     assert not transport.aborted
     transport.unread = 1001
-    end_late([lone])
+    reap_expired([lone])
     assert transport.aborted
 
 
@@ -244,10 +244,10 @@ def test_open_files_are_raised_or_connections_lowered() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
-        assert most_connections(100) == 100
+        assert max_connections(100) == 100
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (256, hard)
-        assert most_connections(500) == 500
+        assert max_connections(500) == 500
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 500
-        assert most_connections(1 << 30) < hard
+        assert max_connections(1 << 30) < hard
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -1,4 +1,4 @@
-"""At the door: the same refusal as at the queue, nothing of the request read, and nobody else kept out."""
+"""Early rejection: the same answer as the queue's, nothing of the request read, and nobody else kept out."""
 
 import asyncio
 import contextlib
@@ -14,26 +14,25 @@ from typing import Any
 
 import httpx
 import pytest
-from litestar import Litestar
 
 from models.bundle.read import Bundle
 from models.passenger import Passenger
 from models.prediction import EncodedText, Prediction
-from service.app import create_app
+from service.app import Application
 from service.http.access import Access, Keyring
-from service.http.connections import Limits, protocol
+from service.http.connections import ConnectionLimits, connection_protocol
 from service.http.errors import QueueFull, refusal_messages
 from service.http.keys import new_key, write_keys
-from service.http.load_shedding import Door
+from service.http.load_shedding import LoadShedder
 from service.inference.batcher import Batcher
 from service.settings import Settings
 from tests.service.http.test_raw_bytes import GOOD, JSON, request
 from tests.service.inference.test_batcher import Echo, running
-from tests.service.serving import Served, serving
+from tests.service.serving import Served, make_app, serving
 from tests.service.test_app import ALLISON, Deterministic
 
 QUEUE_ROWS = 40
-LIMITS = Limits(10, 60, 100, 1 << 20)
+LIMITS = ConnectionLimits(10, 60, 100, 1 << 20)
 TAKEN = request(GOOD, JSON)
 REFUSED = request(GOOD, JSON, b"Refuse: me")
 
@@ -57,9 +56,9 @@ def client(served: Served, **headers: str) -> httpx.AsyncClient:
     )
 
 
-async def filled(app: Litestar, one: httpx.AsyncClient) -> list["asyncio.Task[httpx.Response]"]:
+async def filled(app: Application, one: httpx.AsyncClient) -> list["asyncio.Task[httpx.Response]"]:
     """Requests of one row each, of which one is computed, and as many wait as may."""
-    batcher = app.state.batcher
+    batcher = app.services.batcher
     tasks = [asyncio.create_task(one.post("/v1/predict", json=ALLISON))]
     while not batcher._worker.batch:
         await asyncio.sleep(0.01)
@@ -70,19 +69,17 @@ async def filled(app: Litestar, one: httpx.AsyncClient) -> list["asyncio.Task[ht
 
 
 @pytest.mark.parametrize("before_a_task", [False, True], ids=["by the application", "by its server"])
-def test_a_refusal_at_the_door_is_that_of_the_queue_and_nothing_is_read(
-    tiny_bundle: Bundle, before_a_task: bool
-) -> None:
-    async def scenario(app: Litestar, served: Served) -> None:
+def test_an_early_rejection_is_that_of_the_queue_and_nothing_is_read(tiny_bundle: Bundle, before_a_task: bool) -> None:
+    async def scenario(app: Application, served: Served) -> None:
         async with client(served) as one:
             predictor.hold.clear()
             waiting = await filled(app, one)
-            app.state.batcher._max_batch_rows = 8
+            app.services.batcher._max_batch_rows = 8
             # Not JSON, which nobody finds out.
             refused = await one.post("/v1/predict/batch", content=b"{", headers={"X-Request-ID": "mine"})
-            app.state.batcher._max_batch_rows = 10**6  # Nothing is crowded now, and the queue as full as before.
+            app.services.batcher._max_batch_rows = 10**6  # It is not saturated now, and the queue as full as before.
             beside = await one.post("/v1/predict", json=ALLISON)
-            app.state.batcher._max_batch_rows = 8
+            app.services.batcher._max_batch_rows = 8
             assert refused.status_code == beside.status_code == 429
             assert refused.json() == beside.json()
             assert refused.headers["X-Request-ID"] == "mine"
@@ -101,21 +98,21 @@ def test_a_refusal_at_the_door_is_that_of_the_queue_and_nothing_is_read(
             assert sorted(statuses) == [200] * (1 + QUEUE_ROWS) + [429] * 8
 
     predictor = Slow(tiny_bundle)
-    app = create_app(Settings(max_queue_rows=QUEUE_ROWS, max_batch_rows=8), lambda _: predictor)
-    with serving(app, protocol(LIMITS, app.turned_away) if before_a_task else "auto") as served:
+    app = make_app(Settings(max_queue_rows=QUEUE_ROWS, max_batch_rows=8), lambda _: predictor)
+    with serving(app, connection_protocol(LIMITS, app.reject_early) if before_a_task else "auto") as served:
         asyncio.run(scenario(app, served))
 
 
 @pytest.fixture
 def refusing(tiny_bundle: Bundle) -> Iterator[Served]:
-    """Refuses at the door whoever says REFUSED."""
-    app = create_app(Settings(), lambda _: Deterministic(tiny_bundle))
+    """Rejects early whoever sends REFUSED."""
+    app = make_app(Settings(), lambda _: Deterministic(tiny_bundle))
 
-    def turned_away(scope: Any, coming: bool = True) -> Any:
+    def reject_early(scope: Any, started: bool = False) -> Any:
         return refusal_messages(QueueFull(7)) if (b"refuse", b"me") in scope["headers"] else None
 
-    app.turned_away = turned_away  # type: ignore[method-assign]
-    with serving(app, protocol(LIMITS, turned_away)) as served:
+    app.reject_early = reject_early  # type: ignore[method-assign]
+    with serving(app, connection_protocol(LIMITS, reject_early)) as served:
         yield served
 
 
@@ -189,7 +186,7 @@ def test_who_reads_no_refusals_can_send_no_more_requests(refusing: Served) -> No
 def asked(key: str | None = None, path: str = "/v1/predict", wait_ms: int | None = 1500, **changes: Any) -> Any:
     headers = [(b"authorization", f"Bearer {key}".encode())] if key else []
     headers += [(b"x-request-timeout-ms", str(wait_ms).encode())] if wait_ms is not None else []
-    state = {"exchange": SimpleNamespace(key=None)}
+    state = {"context": SimpleNamespace(key=None)}
     return {
         "type": "http",
         "method": "POST",
@@ -201,17 +198,17 @@ def asked(key: str | None = None, path: str = "/v1/predict", wait_ms: int | None
     }
 
 
-def test_a_client_that_floods_shuts_the_door_on_nobody_else(tmp_path: Path) -> None:
+def test_a_client_that_floods_has_nobody_else_rejected(tmp_path: Path) -> None:
     made = {name: new_key(name, ["predict"]) for name in ("flood", "calm")}
     keys = {name: key for name, (key, _) in made.items()}
     write_keys(tmp_path / "keys.json", [entry for _, entry in made.values()])
 
     async def scenario(batcher: Batcher, echo: Echo) -> None:
-        door = Door(batcher, Access(Keyring(tmp_path / "keys.json"), frozenset()), 30.0)
+        shedder = LoadShedder(batcher, Access(Keyring(tmp_path / "keys.json"), frozenset()), 30.0)
 
         def refuses(scope: Any) -> QueueFull | None:
             headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-            return door.refusal(scope, headers, coming=False) if door.guards(scope, coming=False) else None
+            return shedder.refusal(scope, headers, started=True) if shedder.applies(scope, started=True) else None
 
         for _ in range(10):  # The batcher learns what a row takes: at least a hundredth of a second.
             await batcher.predict([Passenger(pclass=1, sex="male")], 30)
@@ -222,7 +219,7 @@ def test_a_client_that_floods_shuts_the_door_on_nobody_else(tmp_path: Path) -> N
         await asyncio.sleep(0.05)
         flooding = asked(keys["flood"])
         assert isinstance(refuses(flooding), QueueFull)
-        assert flooding["state"]["exchange"].key == "flood"
+        assert flooding["state"]["context"].key == "flood"
         assert refuses(asked(keys["calm"])) is None
         # Whoever has no key, or asks for something else, or badly, learns elsewhere what is wrong.
         assert refuses(asked("ek_01234567_unknown")) is None
@@ -241,17 +238,20 @@ def test_a_client_that_floods_shuts_the_door_on_nobody_else(tmp_path: Path) -> N
 
 def test_of_requests_that_are_read_at_once_as_many_are_let_in_as_have_room() -> None:
     async def scenario(batcher: Batcher) -> None:
-        door = Door(batcher, Access(None, frozenset()), 30.0)
+        shedder = LoadShedder(batcher, Access(None, frozenset()), 30.0)
 
-        def let_in(count: int) -> int:
+        def admitted(count: int) -> int:
             scopes = [asked(client=("198.51.100.7", place)) for place in range(count)]
-            return sum(not door.guards(one, coming=True) or not door.refusal(one, {}, coming=True) for one in scopes)
+            return sum(
+                not shedder.applies(scope, started=False) or not shedder.refusal(scope, {}, started=False)
+                for scope in scopes
+            )
 
         for _ in range(2):
-            assert let_in(20) == 20
+            assert admitted(20) == 20
             # Nothing is counted before more than a batch is there.
-            assert let_in(200) == 8 + QUEUE_ROWS - 20
-            assert let_in(5) == 0
+            assert admitted(200) == 8 + QUEUE_ROWS - 20
+            assert admitted(5) == 0
             # By now those let in are at the queue, or would be.
             await asyncio.sleep(0)
 

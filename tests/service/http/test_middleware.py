@@ -14,12 +14,11 @@ import zstandard
 from litestar.testing import TestClient
 
 from models.bundle.read import Bundle
-from service.app import create_app
-from service.http.logs import JsonFormatter, RequestLog, Unhurried
-from service.http.middleware import Exchange
-from service.http.tracing import Trace
+from service.http.logs import JsonFormatter, NonBlockingHandler, RequestLog
+from service.http.request_context import RequestContext, TraceContext
 from service.settings import Settings
 from tests.service.inference.test_batcher import wait_until
+from tests.service.serving import make_app
 from tests.service.test_app import ALLISON, Deterministic, problem, samples
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -27,7 +26,7 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @pytest.fixture
 def client(tiny_bundle: Bundle) -> Iterator[TestClient[Any]]:
-    app = create_app(Settings(timeout_seconds=5), lambda _: Deterministic(tiny_bundle))
+    app = make_app(Settings(timeout_seconds=5), lambda _: Deterministic(tiny_bundle))
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         yield client
@@ -194,7 +193,7 @@ def test_log_lines_tell_of_requests_and_of_no_value(client: TestClient[Any], cap
 def test_which_requests_get_a_line(
     tiny_bundle: Bundle, caplog: pytest.LogCaptureFixture, wanted: str, statuses: set[int]
 ) -> None:
-    app = create_app(Settings(log_requests=wanted), lambda _: Deterministic(tiny_bundle))
+    app = make_app(Settings(log_requests=wanted), lambda _: Deterministic(tiny_bundle))
     with TestClient(app) as client, caplog.at_level(logging.INFO):
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         caplog.clear()
@@ -211,9 +210,9 @@ def test_refusals_for_want_of_room_share_a_line_a_second(caplog: pytest.LogCaptu
 
     def ended(status: int = 429, reason: str | None = None) -> None:
         log(
-            Exchange(
-                request_id="mine", trace=Trace.of(""), method="POST", begun=0.0, route="/v1/predict", status=status,
-                seconds=0.0, reason=reason,
+            RequestContext(
+                request_id="mine", trace=TraceContext.of(""), method="POST", begun=0.0, route="/v1/predict",
+                status=status, seconds=0.0, reason=reason,
             )
         )  # fmt: skip
 
@@ -246,7 +245,7 @@ class Stuck(logging.Handler):
 
 def test_lines_that_nobody_takes_are_lost_and_counted() -> None:
     stuck = Stuck()
-    handler = Unhurried(stuck, waiting=5)
+    handler = NonBlockingHandler(stuck, waiting=5)
     for number in range(20):
         handler.handle(logging.makeLogRecord({"msg": str(number)}))
     stuck.let.set()

@@ -9,11 +9,10 @@ import uvicorn
 
 import service.__main__
 from models.bundle.read import Bundle
-from service.app import create_app
-from service.http import listener as listening
+from service.http import listener
 from service.settings import Settings, SettingsError, read_settings
 from tests.service.inference.test_batcher import wait_until
-from tests.service.serving import serving
+from tests.service.serving import make_app, serving
 from tests.service.test_app import Deterministic
 
 BATCH_ROWS = 8
@@ -27,15 +26,15 @@ def seen(trusted: str, peer: str, *forwarded: str) -> str:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         found.append(scope["client"][0])
 
-    config = uvicorn.Config(app, log_config=None, **listening.proxies(Settings(trusted_proxies=trusted)))
+    config = uvicorn.Config(app, log_config=None, **listener.proxies(Settings(trusted_proxies=trusted)))
     config.load()
     headers = [(b"x-forwarded-for", one.encode()) for one in forwarded]
     scope: Any = {"type": "http", "scheme": "http", "client": (peer, 1), "headers": headers}
     unused: Any = None
     asyncio.run(config.loaded_app({**scope}, unused, unused))
     if config.proxy_headers:
-        # Whoever is refused at the door was the same client there.
-        listening.behind_proxies(config.forwarded_allow_ips, lambda scope: found.append(scope["client"][0]))(scope)
+        # Early rejection sees the same client.
+        listener.behind_proxies(config.forwarded_allow_ips, lambda scope: found.append(scope["client"][0]))(scope)
         assert found[0] == found[1]
     return found[0]
 
@@ -63,7 +62,7 @@ def test_a_proxy_that_is_trusted_is(trusted: str) -> None:
 )
 def test_what_is_no_address_or_everybody_is_refused(trusted: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SettingsError, match="trusted_proxies names"):
-        listening.proxies(read_settings({}, ["--trusted-proxies", trusted]))
+        listener.proxies(read_settings({}, ["--trusted-proxies", trusted]))
     assert service.__main__.main(["--port", "0", "--trusted-proxies", trusted]) == 2
     assert "trusted_proxies names" in capsys.readouterr().err
 
@@ -123,8 +122,8 @@ async def crowd(port: int, predictor: Noting) -> None:
 def test_a_client_that_gives_itself_many_names_has_one_turn(tiny_bundle: Bundle, trusted: str, turn: int) -> None:
     predictor = Noting(tiny_bundle)
     settings = Settings(store="none", state="", max_batch_rows=BATCH_ROWS, trusted_proxies=trusted)
-    with serving(create_app(settings, lambda _: predictor), **listening.proxies(settings)) as served:
-        wait_until(lambda: served.app.state.batcher.ready)
+    with serving(make_app(settings, lambda _: predictor), **listener.proxies(settings)) as served:
+        wait_until(lambda: served.app.services.batcher.ready)
         asyncio.run(crowd(served.port, predictor))
     batch = next(place for place, fares in enumerate(predictor.fares) if MODEST in fares)
     # The first is the one that was held. Believed, each name has a turn, and the modest one waits for all of them.

@@ -11,11 +11,11 @@ from litestar.testing import TestClient
 from models.bundle.read import Bundle
 from models.passenger import Passenger
 from models.prediction import EncodedText, Prediction
-from service.app import create_app
 from service.inference.shadow import WAITING_ROWS
 from service.settings import Settings
 from tests.service.inference.test_batcher import wait_until
 from tests.service.predictions import prediction
+from tests.service.serving import make_app
 from tests.service.test_app import ALLISON, Deterministic, samples
 
 PREFIX = "evenkeel_shadow_"
@@ -41,10 +41,10 @@ def shadow(tiny_bundle: Bundle) -> Opposite:
 
 @pytest.fixture
 def client(tiny_bundle: Bundle, shadow: Opposite) -> Iterator[TestClient[Any]]:
-    app = create_app(Settings(), lambda _: Deterministic(tiny_bundle), load_shadow=lambda: shadow)
+    app = make_app(Settings(), lambda _: Deterministic(tiny_bundle), load_shadow=lambda: shadow)
     with TestClient(app) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
-        wait_until(lambda: app.state.shadow.version is not None)
+        wait_until(lambda: app.services.shadow.version is not None)
         yield client
         shadow.hold.set()
 
@@ -86,6 +86,6 @@ def test_a_shadow_that_does_not_load_is_no_reason_not_to_serve(tiny_bundle: Bund
         tried.set()
         raise ValueError("no such folder")
 
-    with TestClient(create_app(Settings(), lambda _: Deterministic(tiny_bundle), load_shadow=load)) as client:
+    with TestClient(make_app(Settings(), lambda _: Deterministic(tiny_bundle), load_shadow=load)) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200 and tried.is_set())
         assert client.post("/v1/predict", json=ALLISON).status_code == 200

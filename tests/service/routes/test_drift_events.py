@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.routes.drift_events import MAX_SUBSCRIBERS
+from service.drift.events import MAX_SUBSCRIBERS
 from tests.service.test_app import problem
 from tests.service.test_real import free_port, start, wait_ready
 

@@ -20,10 +20,9 @@ from models.features.titanic import Companions
 from models.passenger import Passenger
 from models.prediction import EncodedText, Prediction, predictions_from_logits
 from models.text import render
-from service.app import create_app
 from service.settings import Settings
-from service.store.store import make_store
 from tests.service.inference.test_batcher import Echo, wait_until
+from tests.service.serving import make_app
 from tests.service.test_app import ALLISON, post, problem, samples
 
 FULL = {**ALLISON, "fare": 151.55, "ticket": "113781", "cabin": "C22 C26", "embarked": "S"}
@@ -58,7 +57,7 @@ class Worded(Echo):
 @contextmanager
 def serving(predictor: Echo, **knobs: Any) -> Iterator[TestClient[Any]]:
     settings = Settings(**{"timeout_seconds": 5, "state": "", **knobs})
-    app = create_app(settings, lambda _: predictor, make_store=lambda *told: make_store(settings, *told))
+    app = make_app(settings, lambda _: predictor)
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         yield client
@@ -218,7 +217,7 @@ def test_an_explanation_is_of_one_bundle(tiny_bundle: Bundle) -> None:
         predictor.hold.clear()
         asked = pool.submit(client.post, "/v1/explain?method=shapley", json=FULL)
         assert predictor.entered.wait(5)
-        client.blocking_portal.call(client.app.state.batcher.replace, lambda: Worded(other))
+        client.blocking_portal.call(client.app.services.batcher.replace, lambda: Worded(other))
         predictor.hold.set()
         answer = asked.result().json()
         assert answer["model"]["version"] == "f" * 12
@@ -241,7 +240,7 @@ def test_a_failure_or_a_model_that_is_not_there_is_503(client: TestClient[Any]) 
     def load(_: object) -> Echo:
         raise ValueError("no bundle")
 
-    with TestClient(create_app(Settings(store="none"), load)) as broken:
+    with TestClient(make_app(Settings(store="none"), load)) as broken:
         wait_until(lambda: broken.get("/health/ready").json()["detail"] == "no bundle")
         problem(broken.post("/v1/explain", json=FULL), 503)
 

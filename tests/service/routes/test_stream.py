@@ -20,18 +20,18 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from litestar import Litestar
 
 from models.bundle.read import Bundle
 from models.passenger import Passenger
 from models.prediction import EncodedText, Prediction
-from service.app import create_app
+from service.app import Application
 from service.http.keys import new_key, write_keys
 from service.inference.futures import WATCHED_AFTER_SECONDS
-from service.routes.stream import GROUPS, MAX_LINE_BYTES, NDJSON, Line, Lines
+from service.routes.lines import MAX_LINE_BYTES, Line, Lines
+from service.routes.stream import MAX_CHUNKS, NDJSON
 from service.settings import Settings
 from tests.service.inference.test_batcher import wait_until
-from tests.service.serving import Served, Talk, serving
+from tests.service.serving import Served, Talk, make_app, serving
 from tests.service.test_app import ALLISON, Deterministic, samples
 from tests.service.test_real import free_port, start, wait_ready
 
@@ -57,9 +57,9 @@ class Watched(Deterministic):
         return super().predict_checked(passengers, encoded)
 
 
-def make(bundle: Bundle, predictor: Watched | None = None, **changes: Any) -> Litestar:
+def make(bundle: Bundle, predictor: Watched | None = None, **changes: Any) -> Application:
     settings = Settings(**{"timeout_seconds": 10, "max_batch_rows": ROWS, **changes})
-    return create_app(settings, lambda _: predictor or Watched(bundle))
+    return make_app(settings, lambda _: predictor or Watched(bundle))
 
 
 @pytest.fixture(scope="module", params=["httptools", "h11"])
@@ -214,7 +214,7 @@ def test_before_the_model_is_there_a_stream_is_refused() -> None:
     def load(_: object) -> Watched:
         raise ValueError("no bundle")
 
-    with serving(create_app(Settings(), load)) as served:
+    with serving(make_app(Settings(), load)) as served:
         url = f"http://127.0.0.1:{served.port}/v1/predict/stream"
         response = httpx.post(url, content=GOOD, headers={"Content-Type": NDJSON})
         assert (response.status_code, response.json()["detail"]) == (503, "no bundle")
@@ -261,12 +261,12 @@ SCOPE = {
 @pytest.mark.parametrize("held", ["client", "model"])
 def test_no_more_rows_are_in_flight_than_the_window_holds(tiny_bundle: Bundle, held: str) -> None:
     """Of a client that does not read, and of a model that does not answer, no more is read than the window holds."""
-    predictor, window = Watched(tiny_bundle), GROUPS * ROWS
+    predictor, window = Watched(tiny_bundle), MAX_CHUNKS * ROWS
     app = make(tiny_bundle, predictor)
 
     async def talk() -> None:
-        async with app.lifespan():
-            while not app.state.batcher.ready:
+        async with app.litestar.lifespan():
+            while not app.services.batcher.ready:
                 await asyncio.sleep(0.01)
             client = Client()
             if held == "model":
@@ -276,10 +276,10 @@ def test_no_more_rows_are_in_flight_than_the_window_holds(tiny_bundle: Bundle, h
             for _ in range(20):
                 await asyncio.sleep(0.02)
                 assert client.sent <= window + 10
-            # Pieces of five make groups of five; one more piece waits for room, and one for that.
-            assert client.sent == 5 * (GROUPS + 2)
+            # Pieces of five make chunks of five; one more piece waits for room, and one for that.
+            assert client.sent == 5 * (MAX_CHUNKS + 2)
             assert client.received == 0
-            assert predictor.rows == (0 if held == "model" else 5 * GROUPS)
+            assert predictor.rows == (0 if held == "model" else 5 * MAX_CHUNKS)
             client.reads.set()
             predictor.hold.set()
             while client.received < 20 * window:
@@ -311,14 +311,14 @@ def test_streams_leave_single_requests_their_place(tiny_bundle: Bundle, monkeypa
     predictor.waited = []
     with serving(make(tiny_bundle, predictor)) as served, ExitStack() as stack:
         talks = [stack.enter_context(Talk(served.port)) for _ in range(6)]
-        predict = served.app.state.batcher.predict
+        predict = served.app.services.batcher.predict
 
         async def noted(passengers: Sequence[Passenger], *rest: Any) -> Any:
             if passengers[0].age == 77:
                 predictor.waited.append(len(predictor.sizes))
             return await predict(passengers, *rest)
 
-        monkeypatch.setattr(served.app.state.batcher, "predict", noted)
+        monkeypatch.setattr(served.app.services.batcher, "predict", noted)
         for talk in talks:
             talk.send(b"".join(line(at % 60) for at in range(40 * ROWS)))
         wait_until(lambda: len(predictor.sizes) > 5)
@@ -338,7 +338,7 @@ def test_a_full_queue_is_waited_for(tiny_bundle: Bundle) -> None:
         other = threading.Thread(target=httpx.post, args=(url,), kwargs={"json": body, "timeout": 20})
         other.start()
         # The model holds a batch of it, so there is room for one group of the stream and not for the next.
-        wait_until(lambda: served.app.state.batcher._queue.rows == 1024 - ROWS)
+        wait_until(lambda: served.app.services.batcher._queue.rows == 1024 - ROWS)
         talk.send(b"".join(line(at) for at in range(3 * ROWS)))
         talk.end()
         wait_until(lambda: len(served.tasks()) > 2)
@@ -368,7 +368,7 @@ def test_a_client_that_leaves_takes_its_rows_along(tiny_bundle: Bundle, how: str
         leave(talk, how)
         wait_until(lambda: not served.tasks())
         predictor.hold.set()
-        wait_until(lambda: served.app.state.batcher._queue.rows == 0)
+        wait_until(lambda: served.app.services.batcher._queue.rows == 0)
         assert httpx.post(f"http://127.0.0.1:{served.port}/v1/predict", json=ALLISON).status_code == 200
         assert predictor.rows <= ROWS + 1
 
@@ -378,11 +378,11 @@ def test_a_client_that_leaves_a_full_window_is_seen(tiny_bundle: Bundle) -> None
     with serving(make(tiny_bundle, predictor)) as served, Talk(served.port) as talk:
         predictor.hold.clear()
         talk.send(b"".join(line(at) for at in range(120)))
-        wait_until(lambda: len(served.tasks()) > GROUPS + 1)
+        wait_until(lambda: len(served.tasks()) > MAX_CHUNKS + 1)
         leave(talk, "reset")
         wait_until(lambda: not served.tasks())
         predictor.hold.set()
-        wait_until(lambda: served.app.state.batcher._queue.rows == 0)
+        wait_until(lambda: served.app.services.batcher._queue.rows == 0)
         assert predictor.rows <= ROWS
 
 
@@ -440,14 +440,14 @@ def test_a_service_that_stops_answers_what_it_has_read(tiny_bundle: Bundle) -> N
         assert silent.head()[0] == 200
         predictor.hold.clear()
         talk.send(b"".join(line(at) for at in range(100)))
-        wait_until(lambda: len(served.tasks()) > GROUPS + 1)
-        served.app.state.batcher.draining = True
+        wait_until(lambda: len(served.tasks()) > MAX_CHUNKS + 1)
+        served.app.services.batcher.draining = True
         predictor.hold.set()
         assert talk.head()[0] == 200
         *answers, last = talk.lines()
         assert [number(one) for one in answers] == list(range(len(answers)))
         assert (last["status"], last["line"]) == (503, len(answers) + 1)
-        assert GROUPS * ROWS <= len(answers) < 100
+        assert MAX_CHUNKS * ROWS <= len(answers) < 100
         assert talk.ended
         (only,) = silent.lines()
         assert (only["status"], only["line"]) == (503, 1)

@@ -6,18 +6,15 @@ from pathlib import Path
 import uvicorn
 
 from models.bundle.read import read_bundle
-from service.app import create_app
 from service.settings import Settings
-from service.store.store import make_store
+from tests.service.serving import make_app
 from tests.service.test_app import Deterministic
 
 
 def main(bundle: str, store: str, port: str) -> None:
     settings = Settings(store=store, timeout_seconds=30)
     held = read_bundle(Path(bundle))
-    app = create_app(
-        settings, lambda _: Deterministic(held), make_store=lambda *told: make_store(settings, *told)
-    )  # fmt: skip
+    app = make_app(settings, lambda _: Deterministic(held))
     uvicorn.run(app, port=int(port), log_level="warning", access_log=False)
 
 

@@ -18,13 +18,12 @@ from litestar.testing import TestClient
 
 from models.bundle.read import Bundle
 from models.passenger import COLUMNS
-from service.app import create_app
-from service.routes.schemas import uuid7
 from service.settings import Settings
 from service.store.databases import database
 from service.store.prediction_log import LoggedPrediction, PredictionLog, time_ms_of
-from service.store.store import make_store
+from service.uuid7 import uuid7
 from tests.conftest import ROOT
+from tests.service.serving import make_app
 from tests.service.store.test_store import rows, wait_until, where
 from tests.service.test_app import ALLISON, Deterministic, problem, samples
 from tests.service.test_real import free_port, start, wait_ready
@@ -36,9 +35,7 @@ __all__ = ["where"]
 @contextmanager
 def serving(bundle: Bundle, store: str, **options: Any) -> Iterator[TestClient[Any]]:
     settings = Settings(timeout_seconds=10, store=store, store_inputs="passenger", **options)
-    app = create_app(
-        settings, lambda _: Deterministic(bundle), make_store=lambda *told: make_store(settings, *told)
-    )  # fmt: skip
+    app = make_app(settings, lambda _: Deterministic(bundle))
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         yield client

@@ -21,11 +21,11 @@ from prometheus_client import CollectorRegistry
 from models.passenger import Passenger
 from service.http.errors import DeadlinePassed, NotReady, QueueFull, StoreUnavailable
 from service.metrics import Metrics
-from service.routes.schemas import uuid7
 from service.settings import Settings
 from service.store.databases import Database, SqliteFile, StoreError, database
 from service.store.prediction_log import CountedOutcome, LabelledPrediction, LoggedPrediction, PredictionLog, time_ms_of
 from service.store.store import WAITING_OUTCOMES, Store, make_store
+from service.uuid7 import uuid7
 from tests.conftest import ROOT
 from tests.postgres import PostgresServer
 from tests.service.predictions import OWEN, prediction

@@ -14,11 +14,10 @@ import pytest
 
 from models.bundle.read import Bundle
 from models.passenger import COLUMNS
-from service.app import create_app
 from service.routes.oip.inputs import FIELDS
 from service.routes.oip.outputs import OUTPUTS
 from service.settings import Settings
-from tests.service.serving import Served, serving
+from tests.service.serving import Served, make_app, serving
 from tests.service.test_app import Deterministic, samples
 from training.data.table import Table
 
@@ -33,7 +32,7 @@ INFER = "/v2/models/tiny/infer"
 
 @pytest.fixture(scope="module")
 def served(tiny_bundle: Bundle) -> Iterator[Served]:
-    with serving(create_app(Settings(timeout_seconds=5), lambda _: Deterministic(tiny_bundle))) as served:
+    with serving(make_app(Settings(timeout_seconds=5), lambda _: Deterministic(tiny_bundle))) as served:
         yield served
 
 
@@ -406,7 +405,7 @@ def test_before_the_model_is_there() -> None:
         raise ValueError("no bundle")
 
     with (
-        serving(create_app(Settings(), load)) as served,
+        serving(make_app(Settings(), load)) as served,
         httpx.Client(base_url=f"http://127.0.0.1:{served.port}") as raw,
         triton.InferenceServerClient(f"127.0.0.1:{served.port}") as client,
     ):

@@ -27,16 +27,16 @@ from models.bundle.manifest import BundleError
 from models.bundle.read import Bundle
 from models.passenger import Passenger
 from models.prediction import EncodedText, Prediction
-from service.app import create_app
+from service.drift.events import MAX_SUBSCRIBERS
 from service.http import access
 from service.http.keys import SCOPES, new_key, write_keys
-from service.routes.drift_events import MAX_SUBSCRIBERS
 from service.routes.openapi.pages import FILES, FOLDER
 from service.settings import Settings
-from service.store.store import Store, make_store
+from service.store.store import Store
 from tests.browser import chromium_page
 from tests.conftest import ROOT
 from tests.service.inference.test_batcher import wait_until
+from tests.service.serving import make_app
 from tests.service.test_app import Deterministic
 from tests.service.test_real import free_port, start, wait_ready
 
@@ -72,14 +72,12 @@ class Held(Deterministic):
 
 
 @contextmanager
-def serving(
-    load: Callable[[Any], Any], store: Callable[..., Store | None] = lambda *_: None, **options: Any
-) -> Iterator[TestClient[Any]]:
+def serving(load: Callable[[Any], Any], **options: Any) -> Iterator[TestClient[Any]]:
     """A client that has a key of all scopes."""
     with TemporaryDirectory() as folder:
         keys = Path(folder) / "keys.json"
         write_keys(keys, [entry for _, entry in MADE.values()])
-        app = create_app(Settings(keys=str(keys), **options), load, make_store=store)
+        app = make_app(Settings(keys=str(keys), **options), load)
         with TestClient(app, raise_server_exceptions=False) as client:
             client.headers["X-API-Key"] = KEYS["all"]
             yield client
@@ -88,8 +86,7 @@ def serving(
 @pytest.fixture(scope="module")
 def client(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient[Any]]:
     where = tmp_path_factory.mktemp("store") / "s.sqlite"
-    settings = Settings(store=str(where))
-    with serving(lambda _: Deterministic(tiny_bundle), lambda *told: make_store(settings, *told)) as client:
+    with serving(lambda _: Deterministic(tiny_bundle), store=str(where)) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         yield client
 
@@ -126,8 +123,10 @@ def test_the_document_is_valid(document: dict[str, Any]) -> None:
 
 def test_it_is_the_same_in_every_process(client: TestClient[Any]) -> None:
     code = (
-        "import sys; from service.app import create_app; from service.settings import Settings\n"
-        "sys.stdout.buffer.write(create_app(Settings(), lambda _: None).state.documents['openapi.json'].content)"
+        "import sys; from service.routes.openapi.pages import documents; from service.settings import Settings\n"
+        "from tests.service.serving import make_app\n"
+        "routes = make_app(Settings(), lambda _: None).litestar.routes\n"
+        "sys.stdout.buffer.write(documents(routes)['openapi.json'].content)"
     )
     for seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
@@ -142,7 +141,7 @@ def test_the_yaml_is_the_same_document(client: TestClient[Any], document: dict[s
 
 
 def test_every_route_is_documented_in_full(client: TestClient[Any], document: dict[str, Any]) -> None:
-    routes = [route for route in client.app.routes if isinstance(route, HTTPRoute)]  # type: ignore[attr-defined]
+    routes = [route for route in client.app.litestar.routes if isinstance(route, HTTPRoute)]  # type: ignore[attr-defined]
     known = {(route.path_format, method.lower()) for route in routes for method in route.methods - {"OPTIONS", "HEAD"}}
     described = {(path, method) for path, method, _ in operations(document)}
     assert described == {one for one in known if one[0] not in PAGES}, "include_in_schema, or PAGES here"
@@ -226,7 +225,7 @@ def read_lines(text: str) -> list[Any]:
 
 def of_model(client: Any, path: str) -> str:
     """The path with the name and version of what is served, if it has places for them."""
-    predictor = client.app.state.batcher.predictor
+    predictor = client.app.services.batcher.predictor
     return path.format(name="tiny", version=predictor.bundle.version if predictor else "none")
 
 
@@ -404,19 +403,18 @@ class Situations:
         more = {"Host": "other.example"} if name == "misdirected" else {}
         return send(self._made[maker.__name__], method, described, operation, JSON, **more)
 
-    def _serve(self, load: Callable[[Any], Any], store: Any = lambda *_: None, **options: Any) -> TestClient[Any]:
-        return self._stack.enter_context(serving(load, store, **options))
+    def _serve(self, load: Callable[[Any], Any], **options: Any) -> TestClient[Any]:
+        return self._stack.enter_context(serving(load, **options))
 
-    def _ready(self, store: Any = lambda *_: None, predictor: Any = None, **options: Any) -> TestClient[Any]:
-        client = self._serve(lambda _: predictor or Deterministic(self._bundle), store, **options)
+    def _ready(self, predictor: Any = None, **options: Any) -> TestClient[Any]:
+        client = self._serve(lambda _: predictor or Deterministic(self._bundle), **options)
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         return client
 
     def _stopping_halfway(self, method: str, path: str) -> httpx.Response:
         """The response to a body of which the first half comes and nothing more, which no client here would send."""
         if "halfway" not in self._made:
-            settings = Settings(store=str(self._folder / "halfway.sqlite"))
-            self._made["halfway"] = self._ready(lambda *told: make_store(settings, *told), read_seconds=0.05)
+            self._made["halfway"] = self._ready(store=str(self._folder / "halfway.sqlite"), read_seconds=0.05)
         client = self._made["halfway"]
         request = client.build_request(method, path, content=b" " * 8192, headers={"Content-Type": JSON})
         sent: list[Any] = []
@@ -450,7 +448,7 @@ class Situations:
 
     def _followed(self) -> TestClient[Any]:
         client = self._ready()
-        events = client.app.state.drift_events  # type: ignore[attr-defined]
+        events = client.app.services.drift_events  # type: ignore[attr-defined]
         self._followers = [events.subscribe() for _ in range(MAX_SUBSCRIBERS)]
         return client
 
@@ -516,22 +514,17 @@ class Situations:
         return self._ready()
 
     def _broken_store(self) -> TestClient[Any]:
-        settings = Settings(store=str(self._folder))
-        client = self._ready(lambda *told: make_store(settings, *told))
+        client = self._ready(store=str(self._folder))
         wait_until(lambda: "store" in client.get("/health/ready").json()["detail"])
         return client
 
     def _stalled_store(self, timeout_seconds: float = 0.2) -> TestClient[Any]:
         """A store whose thread never runs."""
-        settings = Settings(store=str(self._folder / "stalled.sqlite"))
-
-        def make(*told: Any) -> Store | None:
-            store = make_store(settings, *told)
-            assert store is not None
-            store.start, store.stop = lambda: None, lambda _: None  # type: ignore[method-assign]
-            return store
-
-        return self._ready(make, timeout_seconds=timeout_seconds)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Store, "start", lambda _: None)
+            client = self._ready(store=str(self._folder / "stalled.sqlite"), timeout_seconds=timeout_seconds)
+        client.app.services.store.stop = lambda _: None  # type: ignore[attr-defined]
+        return client
 
     def _full_store(self) -> TestClient[Any]:
         client = self._stalled_store(timeout_seconds=0.01)
@@ -542,9 +535,8 @@ class Situations:
         raise AssertionError("the store takes any number of outcomes")
 
     def _stopped(self) -> TestClient[Any]:
-        settings = Settings(store=str(self._folder / "stopped.sqlite"))
-        client = self._ready(lambda *told: make_store(settings, *told))
-        client.app.state.store.stop(5)  # type: ignore[attr-defined]
+        client = self._ready(store=str(self._folder / "stopped.sqlite"))
+        client.app.services.store.stop(5)  # type: ignore[attr-defined]
         return client
 
 

@@ -1,10 +1,10 @@
-"""W3C Trace Context, level 1: which headers are gone on with."""
+"""W3C Trace Context, level 1: which headers are continued."""
 
 import re
 
 import pytest
 
-from service.http.tracing import TRACEPARENT, Trace
+from service.http.request_context import TRACEPARENT, TraceContext
 
 ID, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -14,7 +14,7 @@ ID, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
                f"cc-{ID}-{SPAN}-01", f"cc-{ID}-{SPAN}-01-what.the.future.holds"],
 )  # fmt: skip
 def test_a_valid_trace_goes_on(header: str) -> None:
-    trace = Trace.of(header)
+    trace = TraceContext.of(header)
     assert (trace.trace_id, trace.parent_id) == (ID, SPAN)
     assert trace.span_id != SPAN
     # Level 1 knows one flag; the others are not passed on.
@@ -28,7 +28,7 @@ def test_a_valid_trace_goes_on(header: str) -> None:
      f"cc-{ID}-{SPAN}-01.more", f"00-{ID}-{SPAN}-01,00-{ID}-{SPAN}-01", "é" * 55],
 )  # fmt: skip
 def test_another_begins_here(header: str) -> None:
-    one, other = Trace.of(header), Trace.of(header)
+    one, other = TraceContext.of(header), TraceContext.of(header)
     assert one.parent_id is None
     assert one.trace_id != other.trace_id
     assert TRACEPARENT.fullmatch(one.header)

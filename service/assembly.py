@@ -1,0 +1,130 @@
+"""Settings → the parts of the service and its application, as one process makes them."""
+
+import contextlib
+import faulthandler
+import gc
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import cast
+
+from prometheus_client import CollectorRegistry, disable_created_metrics
+
+from models.bundle.bucket import bundle_folder
+from models.bundle.precisions import Precision
+from models.engines.backend import bound_arenas
+from models.logit_cache import LogitCache
+from models.predictor import Predictor
+from service.app import Application, create_app
+from service.drift.events import DriftEvents
+from service.drift.keeper import DriftKeeper
+from service.http import logs
+from service.http.access import make_access
+from service.inference.batcher import Batcher, PredictorLike
+from service.inference.fifo_semaphore import FifoSemaphore
+from service.inference.reloading import Reloader
+from service.inference.shadow import Shadow
+from service.metrics import Metrics
+from service.services import Services
+from service.settings import Settings
+from service.store.prediction_log import CountedOutcome
+from service.store.store import make_store
+
+LOGGER = logging.getLogger("evenkeel")
+Load = Callable[[str, LogitCache], PredictorLike]
+"""Where a bundle is, and the cache of its logits → its predictor."""
+
+
+def prepare_process(settings: Settings) -> None:
+    """What a process does once, before it makes the application: memory, logs, and where a crash is reported."""
+    bound_arenas()
+    logs.configure(settings.log_level, settings.log_format)
+    # A library that is out of memory may take the process with it; then standard error says at least where.
+    with contextlib.suppress(OSError, ValueError):  # Where it is no file.
+        faulthandler.enable()
+    # Few collections: each goes through all that waiting requests hold, and stops them for as long.
+    gc.set_threshold(10_000, 10, 100)
+    # Twice the series, for timestamps that nothing here reads.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+def make_app(
+    settings: Settings, on_ready: Callable[[PredictorLike], None], on_failure: Callable[[str], None] = lambda _: None
+) -> Application:
+    """The application with the bundle, store and shadow that the settings name. Raises KeysError."""
+    app = create_app(make_services(settings, bundle_loader(settings), on_ready=on_ready, on_failure=on_failure))
+    # What is there now lasts as long as the process; a bundle is no part of it.
+    gc.collect()
+    gc.freeze()
+    return app
+
+
+def bundle_loader(settings: Settings) -> Load:
+    """Loads bundles from a folder or a bucket, verified as the settings say."""
+    keys = Path(settings.require_signature) if settings.require_signature else None
+
+    def load(reference: str, cache: LogitCache) -> Predictor:
+        folder = bundle_folder(reference, Path(settings.bundles), keys)
+        precision = cast(Precision, settings.precision)
+        return Predictor.load(folder, cache, settings.target_prevalence, keys, precision=precision)
+
+    return load
+
+
+def make_services(
+    settings: Settings, load: Load, registry: CollectorRegistry | None = None,
+    on_ready: Callable[[PredictorLike], None] = lambda _: None, on_failure: Callable[[str], None] = lambda _: None,
+) -> Services:  # fmt: skip
+    """The parts, none of which has started. ``load`` is called on the inference thread once they start. Raises
+    KeysError where the settings name a file of keys that cannot be used."""
+    metrics, drift, shadow = Metrics(registry or CollectorRegistry()), DriftKeeper(settings), settings.shadow
+
+    def load_served() -> PredictorLike:
+        return load(settings.bundle, LogitCache(settings.cache_rows, metrics.looked_up))
+
+    def on_loaded(predictor: PredictorLike) -> None:
+        metrics.model_loaded(predictor.bundle, predictor.backend)
+        if drift.drift is None:
+            metrics.drift_begun(drift.begin(predictor.bundle))
+            on_ready(predictor)
+
+    def on_outcomes(outcomes: Sequence[CountedOutcome]) -> None:
+        metrics.outcomes_counted(outcomes)
+        if drift.drift is not None:
+            # The test is of the model served; those of an older one may still come in for a while.
+            version = drift.drift.version
+            drift.drift.outcomes([(each.probability, each.survived) for each in outcomes if each.version == version])
+
+    batcher = Batcher(
+        load_served, metrics, stall_seconds=settings.stall_seconds, max_batch_rows=settings.max_batch_rows,
+        max_queue_rows=settings.max_queue_rows, on_loaded=on_loaded, on_failure=on_failure,
+    )  # fmt: skip
+    return Services(
+        settings=settings,
+        metrics=metrics,
+        access=make_access(settings, metrics.keys_current),
+        batcher=batcher,
+        drift=drift,
+        drift_events=DriftEvents(),
+        reloader=Reloader(batcher, drift, metrics, load_served),
+        # Two batches keep the device busy.
+        stream_rows=FifoSemaphore(2 * settings.max_batch_rows),
+        store=make_store(settings, metrics, on_outcomes),
+        shadow=Shadow(lambda: load(shadow, LogitCache(settings.cache_rows)), metrics) if shadow else None,
+    )
+
+
+def announce(predictor: PredictorLike, url: str) -> None:
+    """Log what serves at ``url``, and what an operator may not expect of it."""
+    backend, bundle = predictor.backend, predictor.bundle
+    if backend.warning:
+        LOGGER.warning("%s", backend.warning)
+    shift = bundle.record.map.prior_shift
+    if shift is not None:
+        LOGGER.info("probabilities are for a population of which %g survive, not %.3g", shift.target, shift.training)
+    LOGGER.info(
+        "ready: %s/v1/model serves %s version %s on %s, BLAS %s at %.0f GFLOP/s, %d threads, kernels by %s, %s "
+        "weights",
+        url, bundle.name, bundle.version, backend.device, backend.blas, backend.gflops, backend.threads,
+        backend.compiler, backend.precision,
+    )  # fmt: skip

@@ -1,0 +1,26 @@
+"""/admin: what only an operator may do."""
+
+from litestar import Response, post
+
+from service.http.errors import BundleRefused, ReloadRunning
+from service.http.negotiation import media_type
+from service.inference.reloading import Reloaded
+from service.routes.openapi.description import Negotiated
+from service.routes.openapi.refusals import READ_REFUSALS, refusals
+from service.routes.request import AnyRequest, respond, services_of
+
+RELOAD_REFUSALS = refusals(
+    ("a bundle is being loaded already", ReloadRunning()),
+    ("the bundle is not taken, the old one goes on", BundleRefused("model.safetensors was changed")),
+    beside=READ_REFUSALS,
+)
+
+
+@post(
+    "/admin/reload", status_code=200, operation_id="reload", summary="Swap to the bundle that the folder holds now",
+    tags=["operations"], responses={200: Negotiated(Reloaded, description="the versions"), **RELOAD_REFUSALS},
+)  # fmt: skip
+async def reload(request: AnyRequest) -> Response[bytes]:
+    """Load the bundle's folder anew and swap to it; the old bundle serves until then, and goes on if this fails."""
+    media_type(request.headers.get("accept", ""))  # Refused before anything is loaded.
+    return respond(request, await services_of(request).reloader.reload())

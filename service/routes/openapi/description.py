@@ -1,0 +1,52 @@
+"""What a handler says of itself for the OpenAPI document, beyond Litestar's own words."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from litestar.datastructures import ResponseHeader
+from litestar.openapi.datastructures import ResponseSpec
+from msgspec import Struct
+
+from service.http.negotiation import JSON, MESSAGEPACK
+from service.http.request_body import TIMEOUT_HEADER
+
+TAKES, PARAMETERS, LINKS, ERRORS = "takes", "parameters", "links", "errors"
+"""Keys of a handler's ``opt``: the `Body` that it reads, parameters that are not its arguments, links by name, and the
+`ErrorForm` of its errors if they are no problem details."""
+
+TIMEOUT = {
+    "name": TIMEOUT_HEADER, "in": "header", "required": False,
+    "schema": {"type": "integer", "minimum": 1, "maximum": 10**12 - 1},
+    "description": "How long the client waits, at most timeout_seconds.",
+}  # fmt: skip
+"""A parameter of every route that predicts."""
+
+TIMING = ResponseHeader(
+    name="Server-Timing", description="Milliseconds waited and computed: queue;dur=…, inference;dur=…",
+    documentation_only=True,
+)  # fmt: skip
+
+
+class Body(Struct, frozen=True):
+    """What a route reads: its form, a body that it takes, and one of the form's media type that gets 422, if any."""
+
+    form: Any
+    example: Any
+    refused: Any = None
+    media_types: tuple[str, ...] = (JSON, MESSAGEPACK)
+
+
+class ErrorForm(Struct, frozen=True):
+    """The form of a protocol's own errors, from what problem details would say."""
+
+    form: Any
+    media_type: str
+    of_problem: Callable[[Any], Any]
+
+
+@dataclass
+class Negotiated(ResponseSpec):
+    """A response in JSON, or in another media type for whoever asks for it; in MessagePack it is of the same form."""
+
+    other: str = MESSAGEPACK

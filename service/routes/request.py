@@ -1,0 +1,98 @@
+"""What handlers share: the services, the body and the query of a request, and the response."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from litestar import Request, Response
+from litestar.datastructures import State
+
+from service.drift.monitor import Drift
+from service.http.decoding import decode_body
+from service.http.errors import SHOWN_CHARACTERS, InvalidQuery, NotReady
+from service.http.negotiation import JSON, media_type
+from service.http.request_body import TIMEOUT_HEADER, deadline_seconds, read_body
+from service.inference.batcher import Batcher
+from service.inference.fair_queue import Answer
+from service.services import Services
+
+AnyRequest = Request[Any, Any, State]
+T = TypeVar("T", bound=msgspec.Struct)
+V = TypeVar("V", bound=str)
+
+
+def services_of(request: AnyRequest) -> Services:
+    """What the application is made of."""
+    services: Services = request.app.state.services
+    return services
+
+
+def drift_of(request: AnyRequest) -> Drift:
+    """The drift tests; raises NotReady before the model is loaded."""
+    services = services_of(request)
+    if services.drift.drift is None:
+        raise not_ready(services.batcher)
+    return services.drift.drift
+
+
+def not_ready(batcher: Batcher) -> NotReady:
+    """Why there is no predictor yet."""
+    return NotReady(batcher.failure or "the model is being loaded")
+
+
+async def parse_body(request: AnyRequest, form: type[T]) -> T:
+    """The body as ``form``; raises the ServiceError of whatever is wrong with it."""
+    media_type(request.headers.get("accept", ""))  # Refused before anything is computed.
+    body = await read_request_body(request)
+    return decode_body(body, request.headers.get("content-type", ""), form)
+
+
+async def read_request_body(request: AnyRequest) -> bytes:
+    """The body's bytes within the settings' limits; raises as `read_body`."""
+    settings = services_of(request).settings
+    return await read_body(request.headers, request.receive, settings.max_body_bytes, settings.read_seconds)
+
+
+def request_timeout(request: AnyRequest) -> float:
+    """Seconds that the client waits; raises BadHeader."""
+    return deadline_seconds(request.headers.get(TIMEOUT_HEADER), services_of(request).settings.timeout_seconds)
+
+
+def query_value(request: AnyRequest, name: str, accepted: Sequence[V]) -> V:
+    """The query's ``name``, one of ``accepted``, by default their first.
+
+    Raises InvalidQuery for another value, one that is given twice, and any other parameter.
+    """
+    given: list[tuple[str, str]] = list(request.query_params.multi_items())
+    for other, _ in given:
+        if other != name:
+            near = difflib.get_close_matches(other, [name], n=1)
+            hint = f'did you mean "{name}"?' if near else f"the only one is {name}"
+            raise InvalidQuery(f"{_shown(other)} is not a query parameter of this route; {hint}")
+    if len(given) > 1:
+        raise InvalidQuery(f"{name} is given {len(given)} times; it must be given once")
+    wanted = given[0][1] if given else accepted[0]
+    for value in accepted:
+        if wanted == value:
+            return value
+    raise InvalidQuery(f"{name} is {_shown(wanted)}; it must be {' or '.join(accepted)}")
+
+
+def _shown(text: str) -> str:
+    return msgspec.json.encode(text[:SHOWN_CHARACTERS]).decode()
+
+
+def respond(
+    request: AnyRequest, value: Any, answer: Answer | None = None, headers: dict[str, str] | None = None
+) -> Response[bytes]:
+    """``value`` as JSON, or as MessagePack where the client asks for it, with the answer's ``Server-Timing``.
+
+    Raises NotAcceptable where the client takes neither."""
+    form = media_type(request.headers.get("accept", ""))
+    content = msgspec.json.encode(value) if form == JSON else msgspec.msgpack.encode(value)
+    headers = {"Vary": "Accept", **(headers or {})}
+    if answer is not None:
+        queue, inference = answer.queue_seconds * 1e3, answer.inference_seconds * 1e3
+        headers["Server-Timing"] = f"queue;dur={queue:.2f}, inference;dur={inference:.2f}"
+    return Response(content, media_type=form, headers=headers)
