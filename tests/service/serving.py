@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import uvicorn
+from litestar.testing import TestClient
 from prometheus_client import CollectorRegistry
 
 from models.logit_cache import LogitCache
@@ -35,6 +36,14 @@ def make_app(
     store = NO_STORE if settings.store == Settings().store else settings.store
     settings = msgspec.structs.replace(settings, store=store, shadow=SHADOW if load_shadow else None)
     return create_app(make_services(settings, load_any, registry))
+
+
+class ApplicationClient(TestClient[Any]):
+    """A client that knows what its application is made of."""
+
+    def __init__(self, application: Application, **options: Any):
+        super().__init__(application, **options)
+        self.application = application
 
 
 class Served:

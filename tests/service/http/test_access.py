@@ -18,12 +18,12 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from litestar import Litestar, get
+from litestar import get
 from litestar.params import FromPath
-from litestar.testing import TestClient
 
 import service.__main__
 from models.bundle.read import Bundle
+from service.app import Application
 from service.http import access, keys, listener
 from service.http.access import Keyring, Rates
 from service.http.errors import QueueFull, RateLimited
@@ -32,7 +32,7 @@ from service.http.logs import JsonFormatter
 from service.http.request_context import RequestContext, TraceContext
 from service.settings import Settings, SettingsError, read_settings
 from tests.service.inference.test_batcher import wait_until
-from tests.service.serving import make_app
+from tests.service.serving import ApplicationClient, make_app
 from tests.service.test_app import ALLISON, Deterministic, problem, samples
 from tests.service.test_real import free_port, start
 
@@ -64,20 +64,20 @@ def holders(tmp_path: Path) -> Holders:
     return Holders(tmp_path)
 
 
-def serve(bundle: Bundle, **settings: Any) -> Iterator[TestClient[Any]]:
+def serve(bundle: Bundle, **settings: Any) -> Iterator[ApplicationClient]:
     app = make_app(Settings(timeout_seconds=5, **settings), lambda _: Deterministic(bundle))
-    with TestClient(app, raise_server_exceptions=False, base_url="http://127.0.0.1") as client:
+    with ApplicationClient(app, raise_server_exceptions=False, base_url="http://127.0.0.1") as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         yield client
 
 
 @pytest.fixture
-def client(tiny_bundle: Bundle, holders: Holders) -> Iterator[TestClient[Any]]:
+def client(tiny_bundle: Bundle, holders: Holders) -> Iterator[ApplicationClient]:
     yield from serve(tiny_bundle, keys=str(holders.path))
 
 
 @pytest.fixture
-def unlocked(tiny_bundle: Bundle) -> Iterator[TestClient[Any]]:
+def unlocked(tiny_bundle: Bundle) -> Iterator[ApplicationClient]:
     yield from serve(tiny_bundle)
 
 
@@ -230,7 +230,7 @@ def test_a_folder_or_a_pipe_is_no_file_of_keys(tmp_path: Path) -> None:
 
 # Keys at the routes
 
-REQUESTS: dict[str, Callable[[TestClient[Any], dict[str, str]], httpx.Response]] = {
+REQUESTS: dict[str, Callable[[ApplicationClient, dict[str, str]], httpx.Response]] = {
     "predict": lambda client, headers: client.post("/v1/predict", json=ALLISON, headers=headers),
     "outcomes": lambda client, headers: client.post("/v1/outcomes", json=OUTCOME, headers=headers),
     "admin": lambda client, headers: client.post("/v1/drift/acknowledge", json={"stream": "all"}, headers=headers),
@@ -240,7 +240,7 @@ REQUESTS: dict[str, Callable[[TestClient[Any], dict[str, str]], httpx.Response]]
 
 @pytest.mark.parametrize("scope", SCOPES)
 def test_a_route_takes_the_keys_of_its_scope_and_no_others(
-    client: TestClient[Any], holders: Holders, scope: str
+    client: ApplicationClient, holders: Holders, scope: str
 ) -> None:
     ask = REQUESTS[scope]
     good = 404 if scope == "outcomes" else 200  # There is no store here: the route was reached.
@@ -253,7 +253,7 @@ def test_a_route_takes_the_keys_of_its_scope_and_no_others(
         assert "WWW-Authenticate" not in refused.headers
 
 
-def test_every_absent_or_bad_key_gets_the_same_answer(client: TestClient[Any], holders: Holders) -> None:
+def test_every_absent_or_bad_key_gets_the_same_answer(client: ApplicationClient, holders: Holders) -> None:
     good, other = holders.keys["predict"], holders.keys["outcomes"]
     tries: list[dict[str, Any]] = [
         {}, bearer(""), bearer("x"), bearer(good[:-1]), bearer(good + "A"), bearer(good.upper()), bearer("ek_"),
@@ -274,7 +274,7 @@ def test_every_absent_or_bad_key_gets_the_same_answer(client: TestClient[Any], h
     assert client.get("/v1/model", headers={"X-API-Key": good, "Authorization": "Basic eDp5"}).status_code == 200
 
 
-def test_what_is_open_and_what_takes_any_key(client: TestClient[Any], holders: Holders) -> None:
+def test_what_is_open_and_what_takes_any_key(client: ApplicationClient, holders: Holders) -> None:
     for path in ("/health/live", "/health/ready", "/schema/openapi.json"):
         assert client.get(path).status_code == 200
     for path in ("/v1/model", "/v1/drift"):
@@ -286,14 +286,14 @@ def test_what_is_open_and_what_takes_any_key(client: TestClient[Any], holders: H
     problem(client.get("/v1/predict"), 405)
 
 
-def declared(app: Litestar) -> dict[str, bool]:
+def declared(app: Application) -> dict[str, bool]:
     return {route.path_format: access.need_of(route.path_format) is not None for route in app.litestar.routes}
 
 
-def test_every_route_says_what_it_needs(client: TestClient[Any]) -> None:
-    undeclared = [path for path, known in declared(client.app).items() if not known]
+def test_every_route_says_what_it_needs(client: ApplicationClient) -> None:
+    undeclared = [path for path, known in declared(client.application).items() if not known]
     assert not undeclared, f"service/http/access.py must say which scope these need: {undeclared}"
-    assert len(declared(client.app)) >= 9
+    assert len(declared(client.application)) >= 9
 
 
 def test_a_route_that_says_nothing_opens_to_no_key(tiny_bundle: Bundle, holders: Holders) -> None:
@@ -307,16 +307,16 @@ def test_a_route_that_says_nothing_opens_to_no_key(tiny_bundle: Bundle, holders:
 
     for settings, status in ((Settings(keys=str(holders.path)), 403), (Settings(), 200)):
         app = make_app(settings, lambda _: Deterministic(tiny_bundle))
-        app.register(fresh)
-        app.register(power)
+        app.litestar.register(fresh)
+        app.litestar.register(power)
         assert not declared(app)["/v1/new/{what}"]
-        with TestClient(app, raise_server_exceptions=False) as client:
+        with ApplicationClient(app, raise_server_exceptions=False) as client:
             assert client.get("/v1/new/x", headers=bearer(holders.keys["all"])).status_code == status
             # Administration needs a key that says so, keys or not.
             assert client.get("/admin/new", headers=bearer(holders.keys["all"])).status_code == 403
 
 
-def test_a_refusal_comes_before_the_body_is_read(client: TestClient[Any], holders: Holders) -> None:
+def test_a_refusal_comes_before_the_body_is_read(client: ApplicationClient, holders: Holders) -> None:
     async def unread() -> Any:
         raise AssertionError("the body was read")
 
@@ -340,7 +340,7 @@ def test_a_refusal_comes_before_the_body_is_read(client: TestClient[Any], holder
 
 
 def test_the_key_of_a_request_stands_in_its_log_line_by_name(
-    client: TestClient[Any], holders: Holders, caplog: pytest.LogCaptureFixture
+    client: ApplicationClient, holders: Holders, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
         client.get("/v1/model", headers=bearer(holders.keys["predict"]))
@@ -350,7 +350,7 @@ def test_the_key_of_a_request_stands_in_its_log_line_by_name(
 
 
 def test_no_key_and_no_hash_is_told_to_anybody(
-    client: TestClient[Any], holders: Holders, caplog: pytest.LogCaptureFixture
+    client: ApplicationClient, holders: Holders, caplog: pytest.LogCaptureFixture
 ) -> None:
     all_keys = [*holders.keys.values(), "ek_deadbeef_a-key-that-never-was", "not a key at all"]
     told: list[str] = []
@@ -362,7 +362,7 @@ def test_no_key_and_no_hash_is_told_to_anybody(
                 told.append(client.post("/v1/predict", json={**ALLISON, "fare": 999}, headers=headers).text)
                 told.append(client.get("/nowhere", headers=headers).text)
         holders.path.write_text(holders.path.read_text()[:-9])
-        client.app.services.access._keyring._looked -= 10
+        client.application.services.access._keyring._looked -= 10
         client.get("/v1/model")
     told.append(client.get("/metrics", headers=bearer(holders.keys["all"])).text)
     told += [JsonFormatter().format(record) for record in caplog.records]
@@ -376,7 +376,7 @@ def test_no_key_and_no_hash_is_told_to_anybody(
         assert one.sha256 not in everything
 
 
-def test_refusals_are_counted_by_their_reason(client: TestClient[Any], holders: Holders) -> None:
+def test_refusals_are_counted_by_their_reason(client: ApplicationClient, holders: Holders) -> None:
     def ask(**headers: str) -> None:
         client.post("/v1/predict", json=ALLISON, headers=headers)
 
@@ -442,7 +442,7 @@ def test_a_changed_file_is_read_and_a_broken_one_changes_nothing(
 # Rates
 
 
-def test_a_rate_refuses_with_the_seconds_to_wait(client: TestClient[Any], holders: Holders) -> None:
+def test_a_rate_refuses_with_the_seconds_to_wait(client: ApplicationClient, holders: Holders) -> None:
     headers = bearer(holders.keys["slow"])  # 0.01 rows a second, three at once.
     for _ in range(3):
         assert client.get("/v1/model", headers=headers).status_code == 200
@@ -453,7 +453,7 @@ def test_a_rate_refuses_with_the_seconds_to_wait(client: TestClient[Any], holder
     assert client.get("/health/live", headers=headers).status_code == 200
 
 
-def test_rows_count_and_not_requests_alone(client: TestClient[Any], holders: Holders) -> None:
+def test_rows_count_and_not_requests_alone(client: ApplicationClient, holders: Holders) -> None:
     headers = bearer(holders.keys["slow"])
     batch = {"passengers": [ALLISON] * 10}
     assert client.post("/v1/predict/batch", json=batch, headers=headers).status_code == 200
@@ -558,7 +558,7 @@ def test_rates_of_keys_that_are_gone_are_forgotten() -> None:
 # Browsers
 
 
-def test_every_answer_bears_the_security_headers(client: TestClient[Any], holders: Holders) -> None:
+def test_every_answer_bears_the_security_headers(client: ApplicationClient, holders: Holders) -> None:
     key = bearer(holders.keys["all"])
     answers = [
         client.post("/v1/predict", json=ALLISON, headers=key), client.post("/v1/predict", json=ALLISON),
@@ -590,7 +590,7 @@ PREFLIGHT = {"Origin": "https://shop.example", "Access-Control-Request-Method": 
 
 
 def test_scripts_of_other_sites_read_nothing_unless_they_are_listed(
-    unlocked: TestClient[Any], tiny_bundle: Bundle, holders: Holders
+    unlocked: ApplicationClient, tiny_bundle: Bundle, holders: Holders
 ) -> None:
     assert not [name for name in unlocked.options("/v1/predict", headers=PREFLIGHT).headers if "access-c" in name]
     listed = "https://shop.example,http://localhost:3000"

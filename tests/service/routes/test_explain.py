@@ -13,7 +13,6 @@ from zlib import crc32
 import msgspec
 import numpy as np
 import pytest
-from litestar.testing import TestClient
 
 from models.bundle.read import Bundle
 from models.features.titanic import Companions
@@ -22,7 +21,7 @@ from models.prediction import EncodedText, Prediction, predictions_from_logits
 from models.text import render
 from service.settings import Settings
 from tests.service.inference.test_batcher import Echo, wait_until
-from tests.service.serving import make_app
+from tests.service.serving import ApplicationClient, make_app
 from tests.service.test_app import ALLISON, post, problem, samples
 
 FULL = {**ALLISON, "fare": 151.55, "ticket": "113781", "cabin": "C22 C26", "embarked": "S"}
@@ -55,28 +54,28 @@ class Worded(Echo):
 
 
 @contextmanager
-def serving(predictor: Echo, **knobs: Any) -> Iterator[TestClient[Any]]:
+def serving(predictor: Echo, **knobs: Any) -> Iterator[ApplicationClient]:
     settings = Settings(**{"timeout_seconds": 5, "state": "", **knobs})
     app = make_app(settings, lambda _: predictor)
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with ApplicationClient(app, raise_server_exceptions=False) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         yield client
         predictor.hold.set()
 
 
 @pytest.fixture
-def client(tiny_bundle: Bundle) -> Iterator[TestClient[Any]]:
+def client(tiny_bundle: Bundle) -> Iterator[ApplicationClient]:
     with serving(Worded(tiny_bundle), store="none") as client:
         yield client
 
 
-def log_odds(client: TestClient[Any], passenger: dict[str, Any]) -> float:
+def log_odds(client: ApplicationClient, passenger: dict[str, Any]) -> float:
     p = client.post("/v1/predict", json=passenger).json()["probability"]
     return float(np.log(p) - np.log1p(-p))
 
 
 def test_by_default_each_contribution_is_the_difference_of_two_predictions(
-    client: TestClient[Any], tiny_bundle: Bundle
+    client: ApplicationClient, tiny_bundle: Bundle
 ) -> None:
     body = client.post("/v1/explain", json=FULL).json()
     assert list(body) == ["model", "method", "prediction", "baseline", "fields", "text"]
@@ -100,7 +99,7 @@ def test_by_default_each_contribution_is_the_difference_of_two_predictions(
     assert body["text"].endswith("Miss, small child, small family, luxury fare, deck C, Southampton")
 
 
-def test_shapley_values_sum_to_the_difference_from_the_baseline(client: TestClient[Any]) -> None:
+def test_shapley_values_sum_to_the_difference_from_the_baseline(client: ApplicationClient) -> None:
     body = client.post("/v1/explain?method=shapley", json=FULL).json()
     assert body["method"] == "shapley"
     total = math.fsum(one["contribution"] for one in body["fields"])
@@ -144,7 +143,7 @@ def test_an_explanation_leaves_no_trace(tiny_bundle: Bundle, tmp_path: Path) -> 
         ("method=" + "x" * 5000, "it must be unknown or shapley"),
     ],
 )
-def test_queries_that_are_refused(client: TestClient[Any], query: str, told: str) -> None:
+def test_queries_that_are_refused(client: ApplicationClient, query: str, told: str) -> None:
     detail = problem(client.post(f"/v1/explain?{query}", json=FULL), 400)["detail"]
     assert told in detail
     assert len(detail) < 200
@@ -162,14 +161,14 @@ def test_queries_that_are_refused(client: TestClient[Any], query: str, told: str
     ],
 )
 def test_bodies_are_refused_as_for_a_prediction(
-    client: TestClient[Any], body: bytes, content_type: str, status: int
+    client: ApplicationClient, body: bytes, content_type: str, status: int
 ) -> None:
     headers = {"Content-Type": content_type}
     refused = problem(client.post("/v1/explain", content=body, headers=headers), status)
     assert refused == post(client, body, content_type).json()
 
 
-def test_message_pack_both_ways(client: TestClient[Any]) -> None:
+def test_message_pack_both_ways(client: ApplicationClient) -> None:
     headers = {"Content-Type": "application/msgpack", "Accept": "application/msgpack"}
     response = client.post("/v1/explain", content=msgspec.msgpack.encode(FULL), headers=headers)
     assert msgspec.msgpack.decode(response.content) == client.post("/v1/explain", json=FULL).json()
@@ -217,7 +216,7 @@ def test_an_explanation_is_of_one_bundle(tiny_bundle: Bundle) -> None:
         predictor.hold.clear()
         asked = pool.submit(client.post, "/v1/explain?method=shapley", json=FULL)
         assert predictor.entered.wait(5)
-        client.blocking_portal.call(client.app.services.batcher.replace, lambda: Worded(other))
+        client.blocking_portal.call(client.application.services.batcher.replace, lambda: Worded(other))
         predictor.hold.set()
         answer = asked.result().json()
         assert answer["model"]["version"] == "f" * 12
@@ -232,7 +231,7 @@ def test_the_deadline_is_of_the_whole(tiny_bundle: Bundle) -> None:
         assert "0.2 seconds" in problem(client.post("/v1/explain", json=FULL), 504)["detail"]
 
 
-def test_a_failure_or_a_model_that_is_not_there_is_503(client: TestClient[Any]) -> None:
+def test_a_failure_or_a_model_that_is_not_there_is_503(client: ApplicationClient) -> None:
     response = client.post("/v1/explain", json={**FULL, "fare": 999})
     problem(response, 503)
     assert response.headers["Retry-After"]
@@ -240,12 +239,12 @@ def test_a_failure_or_a_model_that_is_not_there_is_503(client: TestClient[Any]) 
     def load(_: object) -> Echo:
         raise ValueError("no bundle")
 
-    with TestClient(make_app(Settings(store="none"), load)) as broken:
+    with ApplicationClient(make_app(Settings(store="none"), load)) as broken:
         wait_until(lambda: broken.get("/health/ready").json()["detail"] == "no bundle")
         problem(broken.post("/v1/explain", json=FULL), 503)
 
 
-def test_the_document_names_the_methods(client: TestClient[Any]) -> None:
+def test_the_document_names_the_methods(client: ApplicationClient) -> None:
     parameters = client.get("/schema/openapi.json").json()["paths"]["/v1/explain"]["post"]["parameters"]
     (parameter,) = [one for one in parameters if one["in"] == "query"]
     assert (parameter["name"], parameter["required"]) == ("method", False)

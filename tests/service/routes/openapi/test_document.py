@@ -20,7 +20,6 @@ import jsonschema_rs
 import msgspec
 import pytest
 from litestar.routes import HTTPRoute
-from litestar.testing import TestClient
 from schemathesis.specs.openapi import definitions
 
 from models.bundle.manifest import BundleError
@@ -36,7 +35,7 @@ from service.store.store import Store
 from tests.browser import chromium_page
 from tests.conftest import ROOT
 from tests.service.inference.test_batcher import wait_until
-from tests.service.serving import make_app
+from tests.service.serving import ApplicationClient, make_app
 from tests.service.test_app import Deterministic
 from tests.service.test_real import free_port, start, wait_ready
 
@@ -72,19 +71,19 @@ class Held(Deterministic):
 
 
 @contextmanager
-def serving(load: Callable[[Any], Any], **options: Any) -> Iterator[TestClient[Any]]:
+def serving(load: Callable[[Any], Any], **options: Any) -> Iterator[ApplicationClient]:
     """A client that has a key of all scopes."""
     with TemporaryDirectory() as folder:
         keys = Path(folder) / "keys.json"
         write_keys(keys, [entry for _, entry in MADE.values()])
         app = make_app(Settings(keys=str(keys), **options), load)
-        with TestClient(app, raise_server_exceptions=False) as client:
+        with ApplicationClient(app, raise_server_exceptions=False) as client:
             client.headers["X-API-Key"] = KEYS["all"]
             yield client
 
 
 @pytest.fixture(scope="module")
-def client(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient[Any]]:
+def client(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApplicationClient]:
     where = tmp_path_factory.mktemp("store") / "s.sqlite"
     with serving(lambda _: Deterministic(tiny_bundle), store=str(where)) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
@@ -92,7 +91,7 @@ def client(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(scope="module")
-def document(client: TestClient[Any]) -> dict[str, Any]:
+def document(client: ApplicationClient) -> dict[str, Any]:
     found: dict[str, Any] = client.get("/schema/openapi.json").json()
     return found
 
@@ -121,10 +120,10 @@ def test_the_document_is_valid(document: dict[str, Any]) -> None:
     assert document["info"]["license"]["identifier"] == project["license"]
 
 
-def test_it_is_the_same_in_every_process(client: TestClient[Any]) -> None:
+def test_it_is_the_same_in_every_process(client: ApplicationClient) -> None:
     code = (
         "import sys; from service.routes.openapi.pages import documents; from service.settings import Settings\n"
-        "from tests.service.serving import make_app\n"
+        "from tests.service.serving import ApplicationClient, make_app\n"
         "routes = make_app(Settings(), lambda _: None).litestar.routes\n"
         "sys.stdout.buffer.write(documents(routes)['openapi.json'].content)"
     )
@@ -134,14 +133,14 @@ def test_it_is_the_same_in_every_process(client: TestClient[Any]) -> None:
         assert done.stdout == client.get("/schema/openapi.json").content
 
 
-def test_the_yaml_is_the_same_document(client: TestClient[Any], document: dict[str, Any]) -> None:
+def test_the_yaml_is_the_same_document(client: ApplicationClient, document: dict[str, Any]) -> None:
     response = client.get("/schema/openapi.yaml")
     assert response.headers["Content-Type"] == "application/yaml"
     assert msgspec.yaml.decode(response.content) == document
 
 
-def test_every_route_is_documented_in_full(client: TestClient[Any], document: dict[str, Any]) -> None:
-    routes = [route for route in client.app.litestar.routes if isinstance(route, HTTPRoute)]  # type: ignore[attr-defined]
+def test_every_route_is_documented_in_full(client: ApplicationClient, document: dict[str, Any]) -> None:
+    routes = [route for route in client.application.litestar.routes if isinstance(route, HTTPRoute)]
     known = {(route.path_format, method.lower()) for route in routes for method in route.methods - {"OPTIONS", "HEAD"}}
     described = {(path, method) for path, method, _ in operations(document)}
     assert described == {one for one in known if one[0] not in PAGES}, "include_in_schema, or PAGES here"
@@ -225,7 +224,7 @@ def read_lines(text: str) -> list[Any]:
 
 def of_model(client: Any, path: str) -> str:
     """The path with the name and version of what is served, if it has places for them."""
-    predictor = client.app.services.batcher.predictor
+    predictor = client.application.services.batcher.predictor
     return path.format(name="tiny", version=predictor.bundle.version if predictor else "none")
 
 
@@ -247,7 +246,7 @@ def send(
 
 
 def test_the_answers_of_every_route_have_the_forms_that_are_promised(
-    client: TestClient[Any], document: dict[str, Any]
+    client: ApplicationClient, document: dict[str, Any]
 ) -> None:
     decoders: dict[str, Callable[[bytes], Any]] = {
         JSON: msgspec.json.decode, MESSAGEPACK: msgspec.msgpack.decode, LINES: lambda body: read_lines(body.decode()),
@@ -274,7 +273,7 @@ def test_the_answers_of_every_route_have_the_forms_that_are_promised(
 
 
 def test_the_report_has_its_form_when_there_is_something_to_report(
-    client: TestClient[Any], document: dict[str, Any]
+    client: ApplicationClient, document: dict[str, Any]
 ) -> None:
     passengers = [{"pclass": 1, "sex": "male", "age": 110, "fare": n % 900} for n in range(1024)]
     for _ in range(6):
@@ -285,7 +284,7 @@ def test_the_report_has_its_form_when_there_is_something_to_report(
     assert faults(document, {"$ref": "#/components/schemas/DriftReport"}, response.json()) == []
 
 
-def test_a_stream_with_a_faulty_line_has_its_form(client: TestClient[Any], document: dict[str, Any]) -> None:
+def test_a_stream_with_a_faulty_line_has_its_form(client: ApplicationClient, document: dict[str, Any]) -> None:
     operation = document["paths"]["/v1/predict/stream"]["post"]
     body = operation["requestBody"]["content"][LINES]["example"] + '{"pclass": 4}\n{\n'
     response = client.post("/v1/predict/stream", content=body, headers={"Content-Type": LINES})
@@ -294,7 +293,7 @@ def test_a_stream_with_a_faulty_line_has_its_form(client: TestClient[Any], docum
     assert faults(document, operation["responses"]["200"]["content"][LINES]["schema"], found) == []
 
 
-def test_keys_are_described_as_they_are_needed(client: TestClient[Any], document: dict[str, Any]) -> None:
+def test_keys_are_described_as_they_are_needed(client: ApplicationClient, document: dict[str, Any]) -> None:
     for path, method, operation in operations(document):
         scope, ways = operation["x-scope"], operation["security"]
         schemes = [{name: []} for name in document["components"]["securitySchemes"]]
@@ -310,7 +309,7 @@ def test_keys_are_described_as_they_are_needed(client: TestClient[Any], document
 
 
 def test_every_refusal_is_one_that_a_client_gets(
-    client: TestClient[Any], document: dict[str, Any], tiny_bundle: Bundle, tmp_path: Path
+    client: ApplicationClient, document: dict[str, Any], tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
     with ExitStack() as stack:
         situations = Situations(stack, client, tiny_bundle, tmp_path)
@@ -340,9 +339,9 @@ def settled(problem: dict[str, Any]) -> dict[str, Any]:
 class Situations:
     """Services in the states that refusals come from, and for each example's name the request that leads to it."""
 
-    def __init__(self, stack: ExitStack, client: TestClient[Any], bundle: Bundle, folder: Path):
+    def __init__(self, stack: ExitStack, client: ApplicationClient, bundle: Bundle, folder: Path):
         self._stack, self._client, self._bundle, self._folder = stack, client, bundle, folder
-        self._made: dict[str, TestClient[Any]] = {}
+        self._made: dict[str, ApplicationClient] = {}
 
     def provoke(self, name: str, method: str, path: str, operation: dict[str, Any], example: dict[str, Any]) -> Any:
         """The response to the request that gets the example ``name``."""
@@ -403,10 +402,10 @@ class Situations:
         more = {"Host": "other.example"} if name == "misdirected" else {}
         return send(self._made[maker.__name__], method, described, operation, JSON, **more)
 
-    def _serve(self, load: Callable[[Any], Any], **options: Any) -> TestClient[Any]:
+    def _serve(self, load: Callable[[Any], Any], **options: Any) -> ApplicationClient:
         return self._stack.enter_context(serving(load, **options))
 
-    def _ready(self, predictor: Any = None, **options: Any) -> TestClient[Any]:
+    def _ready(self, predictor: Any = None, **options: Any) -> ApplicationClient:
         client = self._serve(lambda _: predictor or Deterministic(self._bundle), **options)
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         return client
@@ -437,29 +436,29 @@ class Situations:
         headers = [(name.decode(), value.decode()) for name, value in sent[0]["headers"]]
         return httpx.Response(sent[0]["status"], headers=headers, content=body)
 
-    def _loading(self) -> TestClient[Any]:
+    def _loading(self) -> ApplicationClient:
         loaded = threading.Event()
         client = self._serve(lambda _: loaded.wait(30) and Deterministic(self._bundle))
         self._stack.callback(loaded.set)
         return client
 
-    def _named(self) -> TestClient[Any]:
+    def _named(self) -> ApplicationClient:
         return self._serve(lambda _: Deterministic(self._bundle), allowed_hosts="evenkeel.example")
 
-    def _followed(self) -> TestClient[Any]:
+    def _followed(self) -> ApplicationClient:
         client = self._ready()
-        events = client.app.services.drift_events  # type: ignore[attr-defined]
+        events = client.application.services.drift_events
         self._followers = [events.subscribe() for _ in range(MAX_SUBSCRIBERS)]
         return client
 
-    def _stalled(self, **options: Any) -> TestClient[Any]:
+    def _stalled(self, **options: Any) -> ApplicationClient:
         predictor = Held(self._bundle)
         client = self._ready(predictor=predictor, timeout_seconds=0.5, **options)
         self._stack.callback(predictor.hold.set)
         predictor.hold.clear()
         return client
 
-    def _full(self) -> TestClient[Any]:
+    def _full(self) -> ApplicationClient:
         predictor = Held(self._bundle)
         client = self._ready(predictor=predictor, max_queue_rows=1024)
         fillers = []
@@ -478,7 +477,7 @@ class Situations:
         fill(64, 1024)
         return client
 
-    def _reloading(self) -> TestClient[Any]:
+    def _reloading(self) -> ApplicationClient:
         begun, end, loads = threading.Event(), threading.Event(), []
 
         def load(_: Any) -> Deterministic:
@@ -497,7 +496,7 @@ class Situations:
         assert begun.wait(5)
         return client
 
-    def _refusing(self) -> TestClient[Any]:
+    def _refusing(self) -> ApplicationClient:
         loads: list[int] = []
 
         def load(_: Any) -> Deterministic:
@@ -510,23 +509,23 @@ class Situations:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         return client
 
-    def _storeless(self) -> TestClient[Any]:
+    def _storeless(self) -> ApplicationClient:
         return self._ready()
 
-    def _broken_store(self) -> TestClient[Any]:
+    def _broken_store(self) -> ApplicationClient:
         client = self._ready(store=str(self._folder))
         wait_until(lambda: "store" in client.get("/health/ready").json()["detail"])
         return client
 
-    def _stalled_store(self, timeout_seconds: float = 0.2) -> TestClient[Any]:
+    def _stalled_store(self, timeout_seconds: float = 0.2) -> ApplicationClient:
         """A store whose thread never runs."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Store, "start", lambda _: None)
             client = self._ready(store=str(self._folder / "stalled.sqlite"), timeout_seconds=timeout_seconds)
-        client.app.services.store.stop = lambda _: None  # type: ignore[attr-defined]
+        client.application.services.store.stop = lambda _: None
         return client
 
-    def _full_store(self) -> TestClient[Any]:
+    def _full_store(self) -> ApplicationClient:
         client = self._stalled_store(timeout_seconds=0.01)
         outcomes = {"outcomes": [{"id": str(n), "survived": True} for n in range(1024)]}
         for _ in range(100):
@@ -534,13 +533,13 @@ class Situations:
                 return client
         raise AssertionError("the store takes any number of outcomes")
 
-    def _stopped(self) -> TestClient[Any]:
+    def _stopped(self) -> ApplicationClient:
         client = self._ready(store=str(self._folder / "stopped.sqlite"))
-        client.app.services.store.stop(5)  # type: ignore[attr-defined]
+        client.application.services.store.stop(5)
         return client
 
 
-def test_the_page_is_made_of_our_own_files(client: TestClient[Any]) -> None:
+def test_the_page_is_made_of_our_own_files(client: ApplicationClient) -> None:
     page = client.get("/schema")
     assert page.status_code == 200
     assert page.headers["Content-Type"].startswith("text/html")
