@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 
 LOCKS = sorted(path for path in (ROOT / "locks").glob("*.txt") if path.stem != "excludes")
 SERVICE_LOADS = {
-    "anyio", "click", "httptools", "litestar", "mlx", "msgpack", "msgspec", "multidict", "multipart", "numpy",
+    "anyio", "click", "httptools", "litestar", "mlx", "msgspec", "multidict", "multipart", "numpy",
     "prometheus-client", "pyyaml", "scipy-openblas32", "sniffio", "tokenizers", "typing-extensions", "uvicorn",
     "uvloop", "zstandard",
 }  # fmt: skip
