@@ -28,7 +28,7 @@ from models.bert.tokenizer import Tokenizer
 from models.calibration.maps import sigmoid
 from models.engines.backend import prepare, usable_cores
 from training.calibrate.maps import fit_temperature, log_losses
-from training.data.table import Table, fold_companions, read_table, told
+from training.data.table import Table, fold_companions, read_table, render_texts
 from training.fit.crossfit import make_folds
 from training.fit.finetune import Encoded, Pretrained, Recipe, encode, finetune, predict
 from training.fit.pretrained import find_base
@@ -73,7 +73,7 @@ def inputs(trained_layers: int, seed: int) -> tuple[Pretrained, Table, Encoded]:
     table = read_table(DATA)
     folds = make_folds(table.labels, FOLDS, seed)
     known = fold_companions(table.passengers, table.labels, folds)
-    texts = told(table.passengers, known)
+    texts = render_texts(table.passengers, known)
     return base, table, encode(base, Tokenizer.load(tokenizer_path), texts, trained_layers)
 
 
@@ -87,10 +87,10 @@ def held_out_logits(variant: str, loss: str, seed: int, fold: int) -> tuple[np.n
     seen, here = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
     with TemporaryDirectory() as folder:
         model = finetune(
-            base, encoded.told(fold), table.labels, seen, recipe=recipe, loss=make_loss(loss, table.labels[seen]),
+            base, encoded.for_model(fold), table.labels, seen, recipe=recipe, loss=make_loss(loss, table.labels[seen]),
             seed=100 * seed + fold, phase=variant, progress=TrainingProgress(Path(folder) / "log", 1, quiet=True),
         )  # fmt: skip
-    pair = predict(model, encoded.told(fold), here)
+    pair = predict(model, encoded.for_model(fold), here)
     return pair[:, 1] - pair[:, 0], time.process_time() - start
 
 

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
+
 
 class AtomicFile:
     """A file, of text unless ``binary``, that appears under its name only when it is whole and `commit` was called."""
@@ -45,3 +47,13 @@ def write_atomic(path: Path, text: str) -> None:
     with AtomicFile(path) as output:
         output.file.write(text)
         output.commit()
+
+
+def pretty_json(value: Any) -> bytes:
+    """JSON for people to read: indented, with a line break at the end."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`pretty_json` in a file that appears whole or not at all; raises OSError."""
+    write_atomic(path, pretty_json(value).decode())

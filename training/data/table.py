@@ -71,13 +71,13 @@ def read_table(path: Path) -> Table:
 def fold_companions(
     passengers: Sequence[Passenger], labels: np.ndarray, folds: np.ndarray, known: bool = True
 ) -> tuple[Companions, ...]:
-    """For each fold 0, 1, … of folds (n,), those whose fate may be known: the rows outside it, or nobody."""
+    """For each fold 0, 1, … of folds (n,), those whose outcome may be known: the rows outside it, or nobody."""
     return tuple(
         Companions.of((passengers[row] for row in rows), labels[rows].tolist()) if known else Companions()
         for rows in (np.flatnonzero(folds != fold).tolist() for fold in range(int(folds.max()) + 1))
     )
 
 
-def told(passengers: Sequence[Passenger], companions: Sequence[Companions]) -> list[list[str]]:
-    """The texts of all passengers, once for each of ``companions``: those that one model is told of."""
-    return [[render(one, known) for one in passengers] for known in companions]
+def render_texts(passengers: Sequence[Passenger], companions: Sequence[Companions]) -> list[list[str]]:
+    """The texts of all passengers, once for each model: ``companions`` are those that each may know."""
+    return [[render(passenger, known) for passenger in passengers] for known in companions]

@@ -1,7 +1,7 @@
-"""What else would predict the same rows: tabular peers, trained and judged on the same folds.
+"""What else would predict the same rows: tabular baselines, trained and scored on the same folds.
 
 Their settings were fixed beforehand, scikit-learn's defaults but for what small data call for; none was tuned on these
-rows. They minimise log loss themselves, so they are judged without further calibration.
+rows. They minimise log loss themselves, so they are scored without further calibration.
 """
 
 import math
@@ -34,7 +34,7 @@ AGE_KNOTS = np.array([[0.0], [6], [13], [25], [40], [60], [80]])
 """Knots of the age spline: denser among children, where survival changes fast."""
 
 WORDS = "words_logistic_regression"
-PEERS = {
+BASELINES = {
     "plain_logistic_regression": "logistic regression on sex, class, port, age, relatives and fare",
     "spline_logistic_regression": "logistic regression on sex × class, sex × age spline, title, family, companions",
     "gradient_boosting": "gradient-boosted trees on the numbers, sex, class, port, title, cabin and companions",
@@ -43,8 +43,8 @@ PEERS = {
 """Name → what it is."""
 
 
-class Peer(Struct, frozen=True, kw_only=True):
-    """A peer's held-out scores and the paired difference to it: this model's log loss minus the peer's, row by row.
+class Baseline(Struct, frozen=True, kw_only=True):
+    """A baseline's held-out scores and the paired difference: this model's log loss minus the baseline's, row by row.
 
     Below 0 this model is better. Standard errors are over rows; the folds' training sets overlap, so the spread that
     another training sample would add is not in them (Bengio & Grandvalet, 2004).
@@ -58,14 +58,14 @@ class Peer(Struct, frozen=True, kw_only=True):
     log_loss_difference_by_subgroup: dict[str, Estimate]
 
 
-def held_out(
+def held_out_probabilities(
     passengers: Sequence[Passenger], labels: np.ndarray, folds: np.ndarray, companions: Sequence[Companions], seed: int
 ) -> dict[str, np.ndarray]:
-    """Peer's name → probabilities (n,) in (0, 1) of each row from a peer trained on the other folds.
+    """Baseline's name → probabilities (n,) in (0, 1) of each row from a baseline trained on the other folds.
 
-    ``companions`` are those known to each fold's peers, which read what the model reads of them.
+    ``companions`` are those known to each fold's baselines, which read what the model reads of them.
     """
-    found = {name: np.empty(len(labels)) for name in PEERS}
+    found = {name: np.empty(len(labels)) for name in BASELINES}
     # The rows are so few that threads cost more than they give, a hundredfold when other work keeps the cores busy.
     with threadpool_limits(1):
         for fold in np.unique(folds):
@@ -76,23 +76,23 @@ def held_out(
     return {name: np.clip(p, *sigmoid(np.array([-30.0, 30.0]))) for name, p in found.items()}
 
 
-def compare(
+def compare_baselines(
     ours: np.ndarray, probabilities: dict[str, np.ndarray], labels: np.ndarray, groups: Members
-) -> dict[str, Peer]:
-    """Peers (n,) beside our probabilities (n,) for the same rows."""
-    own, peers = log_losses(ours, labels), {}
+) -> dict[str, Baseline]:
+    """Baselines' probabilities (n,) beside ours (n,) for the same rows."""
+    own, compared = log_losses(ours, labels), {}
     for name, p in probabilities.items():
         difference = own - log_losses(p, labels)
-        peers[name] = Peer(
-            what=PEERS[name], log_loss=mean(log_losses(p, labels)), brier=mean((p - labels) ** 2),
+        compared[name] = Baseline(
+            what=BASELINES[name], log_loss=mean(log_losses(p, labels)), brier=mean((p - labels) ** 2),
             auc=roc_auc(p, labels), log_loss_difference=mean(difference),
             log_loss_difference_by_subgroup={group: mean(difference[rows]) for (_, group), rows in groups.items()},
         )  # fmt: skip
-    return peers
+    return compared
 
 
 def _frame(passengers: Sequence[Passenger], companions: Companions) -> pd.DataFrame:
-    """The peers' columns (n rows); of labels and other rows only what ``companions`` tell of reaches them."""
+    """The baselines' columns (n rows); ``companions`` are all that they know of labels and of other rows."""
     rows = []
     for one in passengers:
         text, fate = render(one, companions), party_outcomes(one, companions)

@@ -9,10 +9,10 @@ import numpy as np
 
 WIDTH_BINS = 10
 MASS_BINS = 10
-SWEEP_MOST_BINS = 100
+MAX_SWEEP_BINS = 100
 """Where the sweep stops even if the bins still rise: reached only when labels are all but sorted by score."""
 MODES = 256
-NARROWEST = 0.004
+MIN_KERNEL_WIDTH = 0.004
 """The least kernel width of the smooth error, which 256 cosines still carry; it is about 0.03 at a thousand rows."""
 
 
@@ -81,7 +81,7 @@ def sweep_error(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
     cumulated = [np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0))) for values in (ones, ones * y, w * (y - p))]
     found: np.ndarray = np.abs(cumulated[2][:, -1]) / cumulated[0][:, -1]
     active = np.arange(len(ones))
-    for bins in range(2, SWEEP_MOST_BINS + 1):
+    for bins in range(2, MAX_SWEEP_BINS + 1):
         cuts = mass_cuts(p, bins)
         n_b, ones_b, residual_b = (np.diff(one[np.ix_(active, cuts)], axis=1) for one in cumulated)
         rising = (np.diff(ones_b / np.maximum(n_b, 1), axis=1) >= 0).all(axis=1) & (n_b > 0).all(axis=1)
@@ -109,13 +109,13 @@ def smooth_error(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
         sizes: np.ndarray = np.abs(damped @ grid).mean(axis=1)
         return sizes
 
-    low, high = np.full(len(coefficients), NARROWEST), np.ones(len(coefficients))
+    low, high = np.full(len(coefficients), MIN_KERNEL_WIDTH), np.ones(len(coefficients))
     narrow = size(low)
     for _ in range(14):
         middle = (low + high) / 2
         above = size(middle) > middle
         low, high = np.where(above, middle, low), np.where(above, high, middle)
-    return np.where(narrow < NARROWEST, narrow, (low + high) / 2)
+    return np.where(narrow < MIN_KERNEL_WIDTH, narrow, (low + high) / 2)
 
 
 def _bin_sums(values: np.ndarray, cuts: np.ndarray) -> np.ndarray:

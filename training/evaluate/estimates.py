@@ -61,16 +61,16 @@ def roc_auc(p: np.ndarray, y: np.ndarray) -> Estimate:
 
 
 def reflected(
-    value: float, resampled: np.ndarray, *, truth: float | None = None, least: float = -np.inf, most: float = np.inf
+    value: float, resampled: np.ndarray, *, truth: float | None = None, bounds: tuple[float, float] = (-np.inf, np.inf)
 ) -> Estimate:
     """An estimate with the basic ("reflected") bootstrap interval (Davison & Hinkley, 1997, section 5.2).
 
     ``resampled`` (R,) are the statistic on resamples, ``truth`` the quantity's value on the rows themselves, which is
     what a resample estimates (default: ``value``). Estimates of calibration error are too large by chance alone, and
     resamples once more so; percentiles would add that bias to the interval, reflection takes it out. The interval is
-    cut to [least, most] and widened, where need be, to hold the estimate.
+    cut to ``bounds`` and widened, where need be, to hold the estimate.
     """
     low, high = np.quantile(resampled, [0.025, 0.975])
     centre = value if truth is None else truth
-    low, high = (float(np.clip(value - (end - centre), least, most)) for end in (high, low))
+    low, high = (float(np.clip(value - (end - centre), *bounds)) for end in (high, low))
     return Estimate(value, float(resampled.std(ddof=1)), min(low, value), max(high, value))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from msgspec import Struct, structs
+from msgspec import Struct, field, structs
 
 from models.calibration.logit import sigmoid
 from models.calibration.maps import CalibrationMap
@@ -15,7 +15,7 @@ from training.calibrate.choice import Inverse, MapRule, chosen_map
 from training.calibrate.maps import fit_venn_abers
 from training.calibrate.record import fit_sets
 from training.data.table import Table
-from training.evaluate.baselines import WORDS, Peer, compare, held_out
+from training.evaluate.baselines import WORDS, Baseline, compare_baselines, held_out_probabilities
 from training.evaluate.calibration_errors import width_bins
 from training.evaluate.estimates import Estimate, proportion
 from training.evaluate.scores import Scores, score
@@ -27,8 +27,8 @@ if TYPE_CHECKING:  # MLX stays out of what needs only arrays.
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Labelled rows and what was said of each.
+class LabelledPredictions:
+    """Labelled rows and the prediction of each.
 
     ``labels`` (n,) 0/1; ``calibrated``, ``raw`` (n,) probabilities of survival in (0, 1); ``member`` (n, 2) bool,
     whether the prediction set holds died, survived; ``low``, ``high`` (n,) the interval's ends.
@@ -43,8 +43,8 @@ class Answers:
     high: np.ndarray
 
     @classmethod
-    def of(cls, table: Table, predictions: "Sequence[Prediction]", companions: Companions) -> "Answers":
-        """A predictor's answers to a table's passengers, in order; ``companions`` are its bundle's."""
+    def of(cls, table: Table, predictions: "Sequence[Prediction]", companions: Companions) -> "LabelledPredictions":
+        """A predictor's predictions of a table's passengers, in order; ``companions`` are its bundle's."""
         confidences = [prediction.confidence for prediction in predictions]
         return cls(
             members(table.passengers, [companions] * len(table)), table.labels,
@@ -60,7 +60,7 @@ COVERAGES = (0.8, 0.9, 0.95)
 
 
 class RiskArea(Struct, frozen=True, kw_only=True):
-    """Mean error over all shares of rows answered, most certain first; see `risk.RiskCoverage` for the other two."""
+    """Mean error over all shares of rows answered, most certain first; the other two as in `RiskCoverage`."""
 
     area: float
     random: float
@@ -77,8 +77,8 @@ class IntervalValidity(Struct, frozen=True, kw_only=True):
     outside_by: float
 
 
-class PeerScores(Struct, frozen=True, kw_only=True):
-    """All scores of one peer, and our log loss minus its (paired, over rows)."""
+class BaselineScores(Struct, frozen=True, kw_only=True):
+    """All scores of one baseline, and our log loss minus its (paired, over rows)."""
 
     scores: Scores
     log_loss_difference: Estimate
@@ -95,7 +95,8 @@ class ReliabilityBin(Struct, frozen=True, kw_only=True):
 class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What ``evaluation.json`` holds; what has a default is of the nested evaluation only.
 
-    ``sets`` are at the bundle's coverage, ``sets_at`` at `COVERAGES`; ``reliability`` leaves out tenths without rows.
+    ``baselines`` is "peers" in the file. ``sets`` are at the bundle's coverage, ``sets_at`` at `COVERAGES`;
+    ``reliability`` leaves out tenths without rows.
     """
 
     how: str
@@ -109,19 +110,21 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     reliability: dict[str, tuple[ReliabilityBin, ...]]
     sets_at: tuple[SetCoverage, ...] | None = None
     maps_chosen: tuple[str, ...] | None = None
-    logistic_regression: PeerScores | None = None
-    peers: dict[str, Peer] | None = None
+    logistic_regression: BaselineScores | None = None
+    baselines: dict[str, Baseline] | None = field(default=None, name="peers")
 
 
-def evaluate_answers(answers: Answers, *, how: str, coverage: float, rng: np.random.Generator) -> Evaluation:
-    """All figures of answers whose sets were made for ``coverage``; ``how`` says how they were obtained."""
-    y, curve = answers.labels, risk_coverage(answers.calibrated, answers.labels)
+def evaluate_predictions(
+    predictions: LabelledPredictions, *, how: str, coverage: float, rng: np.random.Generator
+) -> Evaluation:
+    """All figures of predictions whose sets were made for ``coverage``; ``how`` says how they were obtained."""
+    y, curve = predictions.labels, risk_coverage(predictions.calibrated, predictions.labels)
     return Evaluation(
-        how=how, rows=len(y), calibrated=score(answers.calibrated, y, rng), raw=score(answers.raw, y, rng),
-        sets=set_coverage(answers.member, y, coverage), interval=_interval(answers.low, answers.high, y),
+        how=how, rows=len(y), calibrated=score(predictions.calibrated, y, rng), raw=score(predictions.raw, y, rng),
+        sets=set_coverage(predictions.member, y, coverage), interval=_interval(predictions.low, predictions.high, y),
         risk=RiskArea(area=curve.area, random=curve.random, oracle=curve.oracle),
-        subgroups=score_subgroups(answers.groups, y, answers.calibrated, answers.raw, rng),
-        reliability={"calibrated": reliability(answers.calibrated, y), "raw": reliability(answers.raw, y)},
+        subgroups=score_subgroups(predictions.groups, y, predictions.calibrated, predictions.raw, rng),
+        reliability={"calibrated": reliability(predictions.calibrated, y), "raw": reliability(predictions.raw, y)},
     )  # fmt: skip
 
 
@@ -139,13 +142,13 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> tuple[Reliabil
 def nested_evaluation(
     logits: np.ndarray, labels: np.ndarray, folds: np.ndarray, passengers: Sequence[Passenger], *,
     companions: Sequence[Companions], inverse: Inverse | None, coverage: float, seed: int,
-    map_rule: MapRule = "least", with_peers: bool = True,
-) -> tuple[Evaluation, Answers]:  # fmt: skip
-    """Evaluate the recipe on out-of-fold logits (n,), by default beside peers on the same folds (n,).
+    map_rule: MapRule = "least", with_baselines: bool = True,
+) -> tuple[Evaluation, LabelledPredictions]:  # fmt: skip
+    """Evaluate the recipe on out-of-fold logits (n,), by default beside baselines on the same folds (n,).
 
-    ``companions`` are those that each fold's model and peers are told of: none of the fold's own rows.
-    For each fold, map, Venn–Abers and sets are fitted on the other folds' logits and judged on this fold, so no row
-    is judged by a model or a calibration that saw its label — with one remainder: the *models* that gave the other
+    ``companions`` are those known to each fold's model and baselines: none of the fold's own rows.
+    For each fold, map, Venn–Abers and sets are fitted on the other folds' logits and scored on this fold, so no row
+    is scored by a model or a calibration that saw its label — with one remainder: the *models* that gave the other
     folds' logits had this fold's rows among their training rows and companions. That is what cross-fitting leaves
     (Barber et al., 2021); what it does is not in the standard errors.
     """
@@ -154,28 +157,28 @@ def nested_evaluation(
         return chosen_map(logits[rows], labels[rows], inverse, seed, map_rule)
 
     groups = members(passengers, [companions[fold] for fold in folds.tolist()])
-    answers, sets_at, chosen = _cross_calibrated(logits, labels, folds, groups, coverage, choose)
+    predictions, sets_at, chosen = _cross_calibrated(logits, labels, folds, groups, coverage, choose)
     rng = np.random.default_rng(seed)
     how = f"{len(np.unique(folds))}-fold cross-fitting; each fold calibrated on the other folds' held-out logits"
     beside: dict[str, Any] = {}
-    if with_peers:
-        probabilities = held_out(passengers, labels, folds, companions, seed)
-        peers = compare(answers.calibrated, probabilities, labels, groups)
+    if with_baselines:
+        probabilities = held_out_probabilities(passengers, labels, folds, companions, seed)
+        baselines = compare_baselines(predictions.calibrated, probabilities, labels, groups)
         words = score(probabilities[WORDS], labels, rng)
         beside = {
-            "logistic_regression": PeerScores(
-                scores=words, log_loss_difference=peers[WORDS].log_loss_difference
-            ), "peers": peers,
+            "logistic_regression": BaselineScores(
+                scores=words, log_loss_difference=baselines[WORDS].log_loss_difference
+            ), "baselines": baselines,
         }  # fmt: skip
-    evaluation = evaluate_answers(answers, how=how, coverage=coverage, rng=rng)
-    return structs.replace(evaluation, sets_at=sets_at, maps_chosen=chosen, **beside), answers
+    evaluation = evaluate_predictions(predictions, how=how, coverage=coverage, rng=rng)
+    return structs.replace(evaluation, sets_at=sets_at, maps_chosen=chosen, **beside), predictions
 
 
 def _cross_calibrated(
     logits: np.ndarray, labels: np.ndarray, folds: np.ndarray, groups: Members, coverage: float,
     choose: Callable[[np.ndarray], tuple[str, CalibrationMap]],
-) -> tuple[Answers, tuple[SetCoverage, ...], tuple[str, ...]]:  # fmt: skip
-    """Answers to each fold's rows by a calibration fitted on the other folds, its sets at `COVERAGES`, its map."""
+) -> tuple[LabelledPredictions, tuple[SetCoverage, ...], tuple[str, ...]]:  # fmt: skip
+    """Predictions of each fold's rows by a calibration fitted on the other folds, its sets at `COVERAGES`, its map."""
     p, p0, p1 = np.empty(len(labels)), np.empty(len(labels)), np.empty(len(labels))
     nominals = (coverage, *COVERAGES)
     member = np.empty((len(nominals), len(labels), 2), bool)
@@ -188,9 +191,11 @@ def _cross_calibrated(
         p0[here], p1[here] = fit_venn_abers(logits[rest], labels[rest]).interval(logits[here])
         for found, nominal in zip(member, nominals, strict=True):
             found[here] = fit_sets(known, labels[rest], nominal).sets(p[here])
-    answers = Answers(groups, labels, p, sigmoid(logits), member[0], np.minimum(p0, p), np.maximum(p1, p))
+    predictions = LabelledPredictions(
+        groups, labels, p, sigmoid(logits), member[0], np.minimum(p0, p), np.maximum(p1, p)
+    )
     sets_at = tuple(set_coverage(one, labels, nominal) for one, nominal in zip(member[1:], COVERAGES, strict=True))
-    return answers, sets_at, tuple(chosen)
+    return predictions, sets_at, tuple(chosen)
 
 
 def _interval(low: np.ndarray, high: np.ndarray, labels: np.ndarray) -> IntervalValidity:

@@ -22,6 +22,7 @@ from training.evaluate.estimates import Estimate, mean, proportion, reflected, r
 RESAMPLES = 1000
 BLOCK = 4_000_000
 """Numbers in one block of draws: bounds memory, not results."""
+POSITIVE = (0.0, math.inf)
 
 
 class CalibrationError(Struct, frozen=True, kw_only=True):
@@ -109,8 +110,8 @@ def score(probabilities: np.ndarray, labels: np.ndarray, rng: np.random.Generato
     null = draws_if_calibrated(measures, p, rng)
     again = resampled(_errors, p, y, rng)
 
-    def error(name: str, least: float = 0.0, truth: str | None = None) -> CalibrationError:
-        estimate = reflected(found[name], again[name], truth=found[truth or name], least=least)
+    def error(name: str, bounds: tuple[float, float] = POSITIVE, truth: str | None = None) -> CalibrationError:
+        estimate = reflected(found[name], again[name], truth=found[truth or name], bounds=bounds)
         return against_noise(estimate, null[name])
 
     right = (p >= 0.5) == (y == 1)
@@ -121,12 +122,13 @@ def score(probabilities: np.ndarray, labels: np.ndarray, rng: np.random.Generato
         log_loss_if_calibrated=_if_calibrated(found["log_loss"], null["log_loss"]),
         brier_if_calibrated=_if_calibrated(found["brier"], null["brier"]),
         brier_parts=BrierParts(
-            reliability=error("reliability"), resolution=reflected(found["resolution"], again["resolution"], least=0.0),
-            uncertainty=reflected(found["uncertainty"], again["uncertainty"], least=0.0, most=0.25),
+            reliability=error("reliability"),
+            resolution=reflected(found["resolution"], again["resolution"], bounds=POSITIVE),
+            uncertainty=reflected(found["uncertainty"], again["uncertainty"], bounds=(0.0, 0.25)),
             within_bins=reflected(found["within_bins"], again["within_bins"]),
         ),
         calibration_error=error("ece"), sweep_error=error("sweep"), smooth_error=error("smooth"),
-        debiased_squared_error=error("debiased", -np.inf, "squared"), spiegelhalter_z=z, spiegelhalter_p=z_p,
+        debiased_squared_error=error("debiased", (-np.inf, np.inf), "squared"), spiegelhalter_z=z, spiegelhalter_p=z_p,
         hosmer_lemeshow=HosmerLemeshow(
             statistic=found["hosmer_lemeshow"], degrees_of_freedom=bins,
             p_value=float(chi2.sf(found["hosmer_lemeshow"], bins)),

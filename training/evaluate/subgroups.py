@@ -12,7 +12,14 @@ from models.text import CLASSES
 from training.calibrate.maps import log_losses
 from training.evaluate.calibration_errors import murphy
 from training.evaluate.estimates import Estimate, mean, proportion, reflected
-from training.evaluate.scores import CalibrationError, against_noise, draws_if_calibrated, resampled, spiegelhalter
+from training.evaluate.scores import (
+    POSITIVE,
+    CalibrationError,
+    against_noise,
+    draws_if_calibrated,
+    resampled,
+    spiegelhalter,
+)
 
 SUBGROUPS = {
     "sex": ("female", "male"),
@@ -91,7 +98,7 @@ def _score(probabilities: np.ndarray, labels: np.ndarray, rng: np.random.Generat
     order = np.argsort(probabilities, kind="stable")
     p, y = probabilities[order], labels[order].astype(float)
     found = float(murphy(p, y[None], np.ones((1, len(p))))["ece"][0])
-    error = reflected(found, resampled(murphy, p, y, rng)["ece"], least=0.0)
+    error = reflected(found, resampled(murphy, p, y, rng)["ece"], bounds=POSITIVE)
     z = float((y - p).sum() / np.sqrt((p * (1 - p)).sum()))
     return GroupScores(
         expected=float(p.mean()), excess=mean(y - p), excess_p=float(2 * norm.sf(abs(z))),

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
-from training.fit.executors import Engine
+from training.fit.executors import Executor
 from training.fit.finetune import Encoded
-from training.fit.process import Job, result_path, save_inputs
+from training.fit.process import FineTuningJob, result_path, save_inputs
 from training.fit.progress import TrainingProgress
 
 
@@ -31,12 +31,12 @@ def make_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
 
 
 def crossfit(
-    job: Job, encoded: Encoded, labels: np.ndarray, folds: np.ndarray, *, work: Path, engine: Engine,
+    job: FineTuningJob, encoded: Encoded, labels: np.ndarray, folds: np.ndarray, *, work: Path, executor: Executor,
     progress: TrainingProgress, final: bool = True,
 ) -> np.ndarray:  # fmt: skip
     """Out-of-fold logits z = logit_survived − logit_died (n,) float64. ``encoded`` holds the texts of each fine-tuning.
 
-    With ``final`` a model is also trained on all rows; its weights are kept as `task.final_weights`. Every finished
+    With ``final`` a model is also trained on all rows; its weights are kept as `process.final_weights`. Every finished
     fine-tuning is kept in ``work`` and taken from there when it exists. Raises TrainingError.
     """
     work.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def crossfit(
             progress.advance(job.recipe.steps(int(seen.sum())))
         else:
             tasks.append(number)
-    engine(work, job, tasks, progress)
+    executor(work, job, tasks, progress)
     logits = np.empty(len(labels))
     for fold in range(job.folds):
         logits[folds == fold] = np.load(result_path(work, job, fold), allow_pickle=False)

@@ -10,7 +10,7 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_map
 
-from training.fit.process import Job, run
+from training.fit.process import FineTuningJob, run
 from training.fit.progress import TrainingProgress
 
 BACKENDS = ("ring", "nccl", "jaccl")
@@ -18,8 +18,8 @@ BACKENDS = ("ring", "nccl", "jaccl")
 
 
 @dataclass
-class Part:
-    """The rows ``own`` of the ``rows`` of the batch at hand."""
+class BatchShard:
+    """This rank's rows ``own`` of the ``rows`` of the current batch."""
 
     rows: int = 0
     own: slice = field(default_factory=lambda: slice(0, 0))
@@ -28,17 +28,17 @@ class Part:
 class SharedDropout(nn.Module):
     """Dropout whose zeros do not depend on how a batch is divided: every rank draws all rows' and takes its own."""
 
-    def __init__(self, kept: float, part: Part):
+    def __init__(self, kept: float, shard: BatchShard):
         super().__init__()
-        self._kept, self._part = kept, part
+        self._kept, self._shard = kept, shard
 
     def __call__(self, x: mx.array) -> mx.array:
         """Hidden states (B·L, D) or (B, D) of the own B rows → the same, some of them zero."""
         if self._kept == 1 or not self.training:
             return x
-        own = self._part.own
+        own = self._shard.own
         tokens = x.shape[0] // (own.stop - own.start)
-        drawn = mx.random.bernoulli(self._kept, (self._part.rows * tokens, *x.shape[1:]))
+        drawn = mx.random.bernoulli(self._kept, (self._shard.rows * tokens, *x.shape[1:]))
         return (drawn[own.start * tokens : own.stop * tokens] * x) * (1 / self._kept)
 
 
@@ -59,37 +59,37 @@ class Ranks:
     def agree(self, numbers: Sequence[int], count: int) -> list[int]:
         """Those of the numbers 0 … count − 1 that rank 0 has in ``numbers``."""
         chosen = np.isin(np.arange(count), numbers) & (self.rank == 0)
-        return np.flatnonzero(
-            np.array(mx.distributed.all_sum(mx.array(chosen.astype(np.int32)), group=self.group))
-        ).tolist()
+        agreed = mx.distributed.all_sum(mx.array(chosen.astype(np.int32)), group=self.group)
+        return np.flatnonzero(np.array(agreed)).tolist()
 
-    def divided(self, model: nn.Module, gradient: Callable[..., Any]) -> Callable[..., Any]:
+    def parallel_gradient(self, model: nn.Module, gradient: Callable[..., Any]) -> Callable[..., Any]:
         """``gradient(model, hidden, mask, targets, step)`` → ((loss, logits), gradients) as a function of a whole
         batch of which each rank computes its rows; all get the same loss, logits and gradients of the whole.
 
         The loss must be a mean over rows. The model's dropout becomes `SharedDropout`.
         """
-        part = Part()
-        _share_dropout(model, part)
+        shard = BatchShard()
+        _share_dropout(model, shard)
 
-        def whole(model: nn.Module, hidden: mx.array, mask: mx.array, targets: mx.array, step: int) -> Any:
+        def parallel(model: nn.Module, hidden: mx.array, mask: mx.array, targets: mx.array, step: int) -> Any:
             rows = len(targets)
             first, stop = (rows * rank // self.size for rank in (self.rank, self.rank + 1))
             share = (stop - first) / rows
             # Without rows of its own a rank computes one that does not count.
-            part.rows, part.own = rows, slice(first, stop) if share else slice(0, 1)
-            own = part.own
+            shard.rows, shard.own = rows, slice(first, stop) if share else slice(0, 1)
+            own = shard.own
             (loss, logits), gradients = gradient(model, hidden[own], mask[own], targets[own], step)
-            weighted = tree_map(lambda one: one * (share * self.size), gradients)
+            weighted = tree_map(lambda array: array * (share * self.size), gradients)
             gradients = nn.average_gradients(weighted, group=self.group)
-            told = mx.zeros((rows + 1, 2))
-            told[-1] = loss * share
+            # The last row carries the loss, so that one reduction is enough.
+            outputs = mx.zeros((rows + 1, 2))
+            outputs[-1] = loss * share
             if share:
-                told[own] = logits
-            told = mx.distributed.all_sum(told, group=self.group)
-            return (told[-1, 0], told[:-1]), gradients
+                outputs[own] = logits
+            outputs = mx.distributed.all_sum(outputs, group=self.group)
+            return (outputs[-1, 0], outputs[:-1]), gradients
 
-        return whole
+        return parallel
 
 
 def find_ranks() -> Ranks | None:
@@ -101,28 +101,28 @@ def find_ranks() -> Ranks | None:
     return None
 
 
-class Helped(Exception):
-    """All fine-tunings are done, and this is not the rank that goes on with them."""
+class NonRootDone(Exception):
+    """All fine-tunings are done; only rank 0 goes on with their results."""
 
 
 @dataclass(frozen=True)
-class Together:
-    """An `engines.Engine`: all ranks do one fine-tuning after the other, each in a folder of its own.
+class DataParallel:
+    """An `executors.Executor`: all ranks do one fine-tuning after the other, each in a folder of its own.
 
-    Raises Helped in all but the first.
+    Raises NonRootDone in all but the first.
     """
 
     ranks: Ranks
 
-    def __call__(self, work: Path, job: Job, numbers: Sequence[int], progress: TrainingProgress) -> None:
+    def __call__(self, work: Path, job: FineTuningJob, numbers: Sequence[int], progress: TrainingProgress) -> None:
         for number in self.ranks.agree(numbers, len(job.phases)):
-            run(work, number, progress, self.ranks.divided)
+            run(work, number, progress, self.ranks.parallel_gradient)
         if self.ranks.rank:
-            raise Helped
+            raise NonRootDone
 
 
-def _share_dropout(model: nn.Module, part: Part) -> None:
+def _share_dropout(model: nn.Module, shard: BatchShard) -> None:
     def shared(module: nn.Module) -> nn.Module:
-        return SharedDropout(module._p_1, part) if isinstance(module, nn.Dropout) else module
+        return SharedDropout(module._p_1, shard) if isinstance(module, nn.Dropout) else module
 
     model.update_modules(tree_map(shared, model.leaf_modules(), is_leaf=nn.Module.is_module))

@@ -8,37 +8,37 @@ from subprocess import Popen
 from typing import Protocol
 
 from models.engines.ray_cluster import connected
-from training.fit.process import Job, reports
-from training.fit.progress import Report, TrainingProgress
-from training.fit.ray_tasks import RayTasks
+from training.fit.process import FineTuningJob, finetune_in_process
+from training.fit.progress import TrainingProgress
+from training.fit.ray_executor import RayExecutor
 
-ENGINES = ("local", "ray")
+EXECUTORS = ("local", "ray")
 
 
-class Engine(Protocol):
-    """Runs fine-tunings: leaves `task.result_path` of each number in ``work``, where `task.save_inputs` was called.
+class Executor(Protocol):
+    """Runs fine-tunings: leaves `process.result_path` of each number in ``work``, which `process.save_inputs` prepared.
 
     Raises TrainingError at the first failure, having ended the others.
     """
 
-    def __call__(self, work: Path, job: Job, numbers: Sequence[int], progress: TrainingProgress) -> None: ...
+    def __call__(self, work: Path, job: FineTuningJob, numbers: Sequence[int], progress: TrainingProgress) -> None: ...
 
 
-class SideBySide:
+class LocalExecutor:
     """At most ``processes`` at once on this machine, each a process of its own."""
 
     def __init__(self, processes: int):
         self._processes = processes
 
-    def __call__(self, work: Path, job: Job, numbers: Sequence[int], progress: TrainingProgress) -> None:
+    def __call__(self, work: Path, job: FineTuningJob, numbers: Sequence[int], progress: TrainingProgress) -> None:
         running: list[Popen[bytes]] = []
         stopped = False
 
         def run(number: int) -> None:
             if stopped:
                 return
-            for line in reports(work, number, running.append):
-                progress.report(Report.decode(line))
+            for line in finetune_in_process(work, number, running.append):
+                progress.report(line)
 
         with ThreadPoolExecutor(self._processes) as pool:
             try:
@@ -52,12 +52,12 @@ class SideBySide:
 
 
 @contextmanager
-def engine(name: str, address: str | None, processes: int) -> Iterator[Engine]:
-    """The engine ``name`` of `ENGINES`; ``address`` is that of a Ray cluster. Raises ClusterError, ValueError."""
+def make_executor(name: str, address: str | None, processes: int) -> Iterator[Executor]:
+    """The executor ``name`` of `EXECUTORS`; ``address`` is that of a Ray cluster. Raises ClusterError, ValueError."""
     if address and name != "ray":
         raise ValueError("--address is for --engine ray")
     if name == "ray":
         with connected(address, ("training",)):
-            yield RayTasks()
+            yield RayExecutor()
     else:
-        yield SideBySide(processes)
+        yield LocalExecutor(processes)

@@ -27,7 +27,7 @@ INFERENCE_ROWS = 64
 MAX_GRADIENT_NORM = 1.0
 
 Divide = Callable[[nn.Module, Callable[..., Any]], Callable[..., Any]]
-"""Makes of a model and its gradient function one that several processes compute together: `ranks.Ranks.divided`."""
+"""Makes of a model and its gradient function one that several processes compute together: `Ranks.parallel_gradient`."""
 
 
 class TrainingError(ValueError):
@@ -64,12 +64,17 @@ class Pretrained:
     config: dict[str, Any]
     weights: Path
 
+    @property
+    def max_tokens(self) -> int:
+        """Positions that the model has."""
+        return int(self.config["max_position_embeddings"])
+
 
 @dataclass(frozen=True)
 class Encoded:
     """Texts after the frozen layers: hidden (U, L, D), mask (U, L) per distinct text; ``index``: row → text.
 
-    ``index`` is (n,), or (m, n) for m models that are told different texts of the same rows: see `told`.
+    ``index`` is (n,), or (m, n) for m models that read different texts of the same rows: see `for_model`.
     """
 
     hidden: mx.array
@@ -77,7 +82,7 @@ class Encoded:
     index: np.ndarray
     start: int
 
-    def told(self, model: int) -> Self:
+    def for_model(self, model: int) -> Self:
         """The texts of one of the m models."""
         return replace(self, index=self.index[model])
 

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.metadata
 import shutil
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,21 +18,21 @@ from models.bundle.verify import REQUIRED_CONFIG
 from models.bundle.write import write_bundle
 from models.calibration.maps import PriorShift
 from models.features.titanic import Companions
-from models.files import write_atomic
+from models.files import pretty_json, write_atomic
 from models.passenger import LABELS
 from models.reference import build_reference
 from training.calibrate.choice import MapRule
 from training.calibrate.record import fit_record
-from training.data.table import fold_companions, read_table, told
+from training.data.table import Table, fold_companions, read_table, render_texts
 from training.evaluate.evaluation import nested_evaluation
 from training.fit.crossfit import crossfit, make_folds
 from training.fit.epoch_diagnostics import LOG, read_log
-from training.fit.executors import Engine
+from training.fit.executors import Executor
 from training.fit.finetune import Recipe, encode
 from training.fit.pretrained import PACKAGE_NAME, find_base
-from training.fit.process import Job, final_weights
+from training.fit.process import FineTuningJob, final_weights
 from training.fit.progress import TrainingProgress
-from training.losses.registry import LossChoice
+from training.losses.registry import Loss, LossChoice
 from training.report.card import model_card
 from training.report.page import report
 from training.report.plots import make_plots
@@ -59,7 +58,7 @@ class FitOptions(Struct, frozen=True, kw_only=True):
     quiet: bool = False
 
 
-def fit(options: FitOptions, engine: Engine) -> Bundle:
+def fit(options: FitOptions, executor: Executor) -> Bundle:
     """Train, calibrate, evaluate and write the bundle.
 
     Finished folds, ``training_log.jsonl`` and the evaluation's ``report.html`` are kept beside it in ``OUT.training``;
@@ -72,61 +71,67 @@ def fit(options: FitOptions, engine: Engine) -> Bundle:
     loss = options.loss.make(table.labels)
     shift = _prior_shift(float(table.labels.mean()), options.target_prevalence)
     folds = make_folds(table.labels, options.folds, options.seed)
-    known_to_fold = fold_companions(table.passengers, table.labels, folds, options.companions)
+    fold_known = fold_companions(table.passengers, table.labels, folds, options.companions)
     companions = Companions.of(table.passengers, table.labels.tolist()) if options.companions else Companions()
-    work = _prepared_folder(options, table.sha256, base.weights)
+    work = _prepare_folder(options, table.sha256, base.weights)
     sizes = [int((folds != fold).sum()) for fold in range(options.folds)] + [len(table)]
     with TrainingProgress(work / LOG, sum(map(options.recipe.steps, sizes)), options.quiet) as progress:
         progress.phase("frozen layers")
-        tokenizer = Tokenizer.load(tokenizer_path, int(base.config["max_position_embeddings"]))
-        texts = told(table.passengers, (*known_to_fold, companions))
+        tokenizer = Tokenizer.load(tokenizer_path, base.max_tokens)
+        texts = render_texts(table.passengers, (*fold_known, companions))
         encoded = encode(base, tokenizer, texts, options.recipe.trained_layers)
         progress.phase("fine-tuning")
-        job = Job(
+        job = FineTuningJob(
             config=base.config, weights=str(base.weights), loss=options.loss, recipe=options.recipe,
             seed=options.seed, folds=options.folds, start=encoded.start,
         )  # fmt: skip
-        logits = crossfit(job, encoded, table.labels, folds, work=work / "folds", engine=engine, progress=progress)
+        logits = crossfit(job, encoded, table.labels, folds, work=work / "folds", executor=executor, progress=progress)
         progress.phase("calibration and evaluation")
-        steps = options.recipe.steps(sizes[0]) // options.recipe.runs
         settings: dict[str, Any] = {
-            "inverse": loss.inverse(steps), "coverage": options.coverage, "seed": options.seed,
-            "map_rule": options.map_rule,
+            "inverse": loss.inverse(options.recipe.steps(sizes[0]) // options.recipe.runs),
+            "coverage": options.coverage, "seed": options.seed, "map_rule": options.map_rule,
         }  # fmt: skip
         record = fit_record(logits, table.labels, table.passengers, **settings)
-        evaluation, answers = nested_evaluation(
-            logits, table.labels, folds, table.passengers, companions=known_to_fold, **settings
-        )  # fmt: skip
-        recipe = {**msgspec.to_builtins(options.recipe), "folds": options.folds, "companions": options.companions}
+        evaluation, predictions = nested_evaluation(
+            logits, table.labels, folds, table.passengers, companions=fold_known, **settings
+        )
         if shift is not None:
             record = structs.replace(record, map=record.map.shifted(shift))
-            recipe["target_prevalence"] = shift.target
             how = f"{evaluation.how}; before the shift from a prevalence of {shift.training:.3g} to {shift.target:g}"
             evaluation = structs.replace(evaluation, how=how)
-        origin = Origin(
-            name=options.out.name, created=datetime.now(UTC).isoformat(timespec="seconds"), seed=options.seed,
-            base=BaseModel(options.base or PACKAGE_NAME, sha256_of(base.weights)),
-            loss=LossRecord(loss.name, loss.parameters),
-            recipe=recipe,
-            data=DataRecord(table.sha256, len(table), int(table.labels.sum())),
-            packages={name: importlib.metadata.version(name) for name in PACKAGES},
-        )  # fmt: skip
+        origin = _origin(options, table, loss, base.weights)
         contents: dict[str, bytes | Path] = {
-            "config.json": _json(_config(base.config)),
+            "config.json": pretty_json(_config(base.config)),
             "model.safetensors": final_weights(work / "folds"),
             "tokenizer.json": tokenizer.to_json().encode(),
-            "tokenizer_config.json": _json(_tokenizer_config(base.config)),
+            "tokenizer_config.json": pretty_json(_tokenizer_config(base.config)),
             "calibration.json": msgspec.json.encode(record),
             "companions.json": msgspec.json.encode(companions),
-            "reference.json": _json(build_reference(answers.calibrated, table.passengers)),
-            "evaluation.json": _json(evaluation),
+            "reference.json": pretty_json(build_reference(predictions.calibrated, table.passengers)),
+            "evaluation.json": pretty_json(evaluation),
             "README.md": model_card(origin, evaluation).encode(),
         }
         bundle = write_bundle(options.out, contents, origin)
-        plots = make_plots(answers, evaluation, read_log(work / LOG), np.random.default_rng(options.seed))
+        plots = make_plots(predictions, evaluation, read_log(work / LOG), np.random.default_rng(options.seed))
         write_atomic(work / "report.html", report(origin.name, evaluation, plots))
     shutil.rmtree(work / "folds", ignore_errors=True)
     return bundle
+
+
+def _origin(options: FitOptions, table: Table, loss: Loss, weights: Path) -> Origin:
+    recipe = {**msgspec.to_builtins(options.recipe), "folds": options.folds, "companions": options.companions}
+    if options.target_prevalence is not None:
+        recipe["target_prevalence"] = options.target_prevalence
+    return Origin(
+        name=options.out.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seed=options.seed,
+        base=BaseModel(options.base or PACKAGE_NAME, sha256_of(weights)),
+        loss=LossRecord(loss.name, loss.parameters),
+        recipe=recipe,
+        data=DataRecord(table.sha256, len(table), int(table.labels.sum())),
+        packages={name: importlib.metadata.version(name) for name in PACKAGES},
+    )
 
 
 def _prior_shift(training: float, target: float | None) -> PriorShift | None:
@@ -141,14 +146,14 @@ def work_folder(bundle: Path) -> Path:
     return bundle.absolute().with_name(bundle.absolute().name + ".training")
 
 
-def _prepared_folder(options: FitOptions, data: str, weights: Path) -> Path:
+def _prepare_folder(options: FitOptions, data: str, weights: Path) -> Path:
     """`work_folder`, emptied unless an interrupted run with the same settings is to be resumed.
 
     Raises ValueError when there is nothing to resume, or its settings were others.
     """
     work = work_folder(options.out)
     same = {k: v for k, v in msgspec.to_builtins(options, enc_hook=str).items() if k not in ("resume", "quiet", "out")}
-    settings = hashlib.sha256(_json([same, data, sha256_of(weights)])).hexdigest().encode()
+    settings = hashlib.sha256(pretty_json([same, data, sha256_of(weights)])).hexdigest().encode()
     kept = work / "settings.sha256"
     if options.resume:
         if not kept.exists() or kept.read_bytes() != settings:
@@ -171,8 +176,3 @@ def _tokenizer_config(base: dict[str, Any]) -> dict[str, Any]:
     return {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": base["max_position_embeddings"]} | {
         f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "pad", "unk", "mask")
     }
-
-
-def _json(value: Any) -> bytes:
-    encoder: Callable[[Any], bytes] = msgspec.json.encode
-    return msgspec.json.format(encoder(value), indent=1) + b"\n"

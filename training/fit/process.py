@@ -1,6 +1,6 @@
-"""One fine-tuning in a process of its own: ``python -m training.fit.process FOLDER NUMBER``, started by `reports`.
+"""One fine-tuning in a process of its own: ``python -m training.fit.process FOLDER NUMBER``.
 
-Its progress goes to standard output, one JSON `Report` a line; what went wrong is a sentence on standard error.
+Its progress goes to standard output, one JSON `Report` a line; an error is a sentence on standard error.
 """
 
 import sys
@@ -25,11 +25,11 @@ FINAL = "final model"
 INPUTS, JOB = "inputs.npz", "job.json"
 
 
-class Ended(Exception):
-    """A fine-tuning's process was ended by a signal: nothing is wrong with what it was to do."""
+class ProcessKilled(Exception):
+    """A signal ended a fine-tuning's process: the fine-tuning itself may be tried again."""
 
 
-class Job(Struct, frozen=True, kw_only=True):
+class FineTuningJob(Struct, frozen=True, kw_only=True):
     """What all fine-tunings of a cross-fit share. The fold number is added to ``seed``."""
 
     config: dict[str, Any]
@@ -45,27 +45,15 @@ class Job(Struct, frozen=True, kw_only=True):
         """The fine-tunings by name: one per fold, then the one on all rows."""
         return [*(f"fold {fold + 1} of {self.folds}" for fold in range(self.folds)), FINAL]
 
-    @property
-    def base(self) -> Pretrained:
-        return Pretrained(self.config, Path(self.weights))
 
-
-def save_inputs(work: Path, job: Job, encoded: Encoded, labels: np.ndarray, folds: np.ndarray) -> None:
-    """Leave for the processes what `load_inputs` reads."""
+def save_inputs(work: Path, job: FineTuningJob, encoded: Encoded, labels: np.ndarray, folds: np.ndarray) -> None:
+    """Leave for the processes what `run` reads."""
     hidden, mask = np.array(encoded.hidden), np.array(encoded.mask)
     np.savez(work / INPUTS, hidden=hidden, mask=mask, index=encoded.index, labels=labels, folds=folds)
     (work / JOB).write_bytes(msgspec.json.encode(job))
 
 
-def load_inputs(work: Path) -> tuple[Job, Encoded, np.ndarray, np.ndarray]:
-    """Job, encoded texts (of each fine-tuning), labels (n,), folds (n,)."""
-    job = msgspec.json.decode((work / JOB).read_bytes(), type=Job)
-    with np.load(work / INPUTS, allow_pickle=False) as held:
-        encoded = Encoded(mx.array(held["hidden"]), mx.array(held["mask"]), held["index"], job.start)
-        return job, encoded, held["labels"], held["folds"]
-
-
-def result_path(work: Path, job: Job, number: int) -> Path:
+def result_path(work: Path, job: FineTuningJob, number: int) -> Path:
     """Where fine-tuning ``number`` leaves its held-out logits, or the one on all rows its weights."""
     return work / f"fold-{number + 1}.npy" if number < job.folds else final_weights(work)
 
@@ -75,35 +63,21 @@ def final_weights(work: Path) -> Path:
     return work / "final.safetensors"
 
 
-class Reporter:
-    """Progress as lines for the parent process."""
-
-    def advance(self, steps: int = 1) -> None:
-        _print(Report(steps=steps))
-
-    def epoch(self, diagnostics: EpochDiagnostics) -> None:
-        _print(Report(epoch=diagnostics))
-
-
-def _print(report: Report) -> None:
-    print(msgspec.json.encode(report).decode(), flush=True)
-
-
-def reports(work: Path, number: int, started: Callable[[Popen[bytes]], None] = lambda process: None) -> Iterator[bytes]:
+def finetune_in_process(
+    work: Path, number: int, started: Callable[[Popen[bytes]], None] = lambda process: None
+) -> Iterator[bytes]:
     """Fine-tune in a process of its own, and yield its reports as they come, each a line of JSON.
 
-    Raises TrainingError with what it said, Ended when a signal ended it.
+    Raises TrainingError with its message, ProcessKilled when a signal ended it.
     """
-    process = Popen(
-        [sys.executable, "-m", "training.fit.process", str(work), str(number)], stdout=PIPE, stderr=PIPE,
-        cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+    command = [sys.executable, "-m", "training.fit.process", str(work), str(number)]
+    process = Popen(command, stdout=PIPE, stderr=PIPE, cwd=Path(__file__).parents[2])
     started(process)
     assert process.stdout is not None
     yield from process.stdout
     _, message = process.communicate()
     if process.returncode < 0:
-        raise Ended(f"fine-tuning {number + 1} was ended by signal {-process.returncode}")
+        raise ProcessKilled(f"fine-tuning {number + 1} was ended by signal {-process.returncode}")
     if process.returncode:
         raise TrainingError(message.decode().strip() or f"fine-tuning {number + 1} ended with {process.returncode}")
 
@@ -114,12 +88,15 @@ def run(work: Path, number: int, progress: Listener, divide: Divide | None = Non
 
     ``divide``: see `finetune`.
     """
-    job, encoded, labels, folds = load_inputs(work)
+    job = msgspec.json.decode((work / JOB).read_bytes(), type=FineTuningJob)
+    with np.load(work / INPUTS, allow_pickle=False) as arrays:
+        encoded = Encoded(mx.array(arrays["hidden"]), mx.array(arrays["mask"]), arrays["index"][number], job.start)
+        labels, folds = arrays["labels"], arrays["folds"]
     seen, held_out = np.flatnonzero(folds != number), np.flatnonzero(folds == number)
-    encoded = encoded.told(number)
     model = finetune(
-        job.base, encoded, labels, seen, recipe=job.recipe, loss=job.loss.make(labels[seen]), seed=job.seed + number,
-        phase=job.phases[number], progress=progress, divide=divide,
+        Pretrained(job.config, Path(job.weights)), encoded, labels, seen, recipe=job.recipe,
+        loss=job.loss.make(labels[seen]), seed=job.seed + number, phase=job.phases[number], progress=progress,
+        divide=divide,
     )  # fmt: skip
     result = result_path(work, job, number)
     partial = result.with_name("partial-" + result.name)
@@ -131,11 +108,24 @@ def run(work: Path, number: int, progress: Listener, divide: Divide | None = Non
     partial.rename(result)
 
 
+class _ParentProcess:
+    """Sends progress to the parent process, one line of JSON a report."""
+
+    def advance(self, steps: int = 1) -> None:
+        self._send(Report(steps=steps))
+
+    def epoch(self, diagnostics: EpochDiagnostics) -> None:
+        self._send(Report(epoch=diagnostics))
+
+    def _send(self, report: Report) -> None:
+        print(msgspec.json.encode(report).decode(), flush=True)
+
+
 def main(arguments: Sequence[str]) -> int:
     try:
         # One core each: more of them side by side are faster than one on several.
         prepare(threads=1)
-        run(Path(arguments[0]), int(arguments[1]), Reporter())
+        run(Path(arguments[0]), int(arguments[1]), _ParentProcess())
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -15,18 +15,14 @@ from training.fit.epoch_diagnostics import EpochDiagnostics
 
 
 class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """News of a fine-tuning: optimisation steps done since the last, or a finished epoch."""
+    """Progress of a fine-tuning: optimisation steps done since the last, or a finished epoch."""
 
     steps: int = 0
     epoch: EpochDiagnostics | None = None
 
-    @classmethod
-    def decode(cls, line: bytes) -> Self:
-        return msgspec.json.decode(line, type=cls)
-
 
 class Listener(Protocol):
-    """Who is told how a fine-tuning goes."""
+    """Receives the progress of a fine-tuning."""
 
     def advance(self, steps: int = 1) -> None: ...
 
@@ -60,8 +56,9 @@ class TrainingProgress:
         if not self._quiet and not sys.stderr.isatty():
             print(name, file=sys.stderr, flush=True)
 
-    def report(self, report: Report) -> None:
-        """Take the news of a fine-tuning in another process."""
+    def report(self, line: bytes) -> None:
+        """Count the `Report`, a line of JSON, of a fine-tuning in another process."""
+        report = msgspec.json.decode(line, type=Report)
         with self._lock:
             self.advance(report.steps)
             if report.epoch is not None:

@@ -1,6 +1,6 @@
-"""The research note's claims about its focal loss with smoothing, judged one by one by a rule fixed beforehand.
+"""The research note's claims about its focal loss with smoothing, each with a verdict by a rule fixed beforehand.
 
-Each claim names a figure with a direction, and a size where the note gives one. `judge` says "supported" when the
+Each claim names a figure with a direction, and a size where the note gives one. `verdict_on` says "supported" when the
 figure's 95 % interval leaves out "no difference" on the claimed side (and reaches the claimed size), "false" when it
 leaves it out on the other side, and else "not supported". Where two figures decide, both must say so. The other
 figures are there to be read.
@@ -44,7 +44,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     remark: str = ""
 
 
-def judge(
+def verdict_on(
     found: Estimate | None, claimed: Literal["below", "above"], limit: float = 0.0,
     size: tuple[float, float] | None = None,
 ) -> Verdict:  # fmt: skip
@@ -60,14 +60,14 @@ def judge(
     return "supported" if low > 0 and reached else "not supported"
 
 
-def both(first: Verdict, second: Verdict) -> Verdict:
+def combine(first: Verdict, second: Verdict) -> Verdict:
     """The verdict that two figures share; "not supported" where they differ, "not measured" where one is missing."""
     if "not measured" in (first, second):
         return "not measured"
     return first if first == second else "not supported"
 
 
-def judge_claims(comparison: Comparison, rng: np.random.Generator) -> tuple[Claim, ...]:
+def evaluate_claims(comparison: Comparison, rng: np.random.Generator) -> tuple[Claim, ...]:
     """All claims; ``rng`` is for the bootstrap of the calibration error. What lacks a loss is "not measured"."""
     return _scale(comparison), _calibrated_before(comparison, rng), *_recall(comparison), _majority(comparison)
 
@@ -106,7 +106,7 @@ def _scale(comparison: Comparison) -> Claim:
         "model.",
         rule="Each loss has its own scale, so its values of one and the same predictions differ; on one scale, log "
         "loss of raw probabilities, the difference to cross entropy must lie below 0.",
-        verdict=judge(one_scale.found, "below"),
+        verdict=verdict_on(one_scale.found, "below"),
         evidence=(one_scale, _difference(comparison, DEFAULT, REFERENCE, "log_loss", "calibrated"), *values),
         remark=remark,
     )  # fmt: skip
@@ -125,15 +125,15 @@ def _calibrated_before(comparison: Comparison, rng: np.random.Generator) -> Clai
         "calibration afterwards.",
         rule="Of raw probabilities, both the log loss that held-out calibration takes away and the 10-bin ECE must be "
         "smaller than cross entropy's.",
-        verdict=both(judge(lost.found, "below"), judge(ece.found, "below")),
+        verdict=combine(verdict_on(lost.found, "below"), verdict_on(ece.found, "below")),
         evidence=(lost, ece, _difference(comparison, DEFAULT, REFERENCE, "log_loss", "raw")),
     )  # fmt: skip
 
 
 def _recall(comparison: Comparison) -> tuple[Claim, ...]:
     def claim(number: str, statement: str, rule: str, *evidence: Evidence) -> Claim:
-        verdict = judge(evidence[0].found, "above", size=GAIN)
-        return Claim(number=number, statement=statement, rule=rule, verdict=verdict, evidence=evidence)
+        gained = verdict_on(evidence[0].found, "above", size=GAIN)
+        return Claim(number=number, statement=statement, rule=rule, verdict=gained, evidence=evidence)
 
     def recall(ours: str, theirs: str, side: Side = "raw", of: str = "survived") -> Evidence:
         return _difference(comparison, ours, theirs, f"recall_{of}", side)
@@ -167,16 +167,16 @@ def _majority(comparison: Comparison) -> Claim:
     for name in (AS_NOTED, DEFAULT, REFERENCE):
         inverse = comparison.losses[name].inverse(comparison.steps) if name in comparison.losses else None
         if isinstance(inverse, FocalInverse):
-            unbend = structs.replace(inverse, alpha_died=1.0, alpha_survived=1.0)
+            but_alpha = structs.replace(inverse, alpha_died=1.0, alpha_survived=1.0)
             what = f"shift of the raw logit when all but α is undone, {name}"
-            found = _over_rows(comparison.average(name, logit_shift(unbend)))
+            found = _over_rows(comparison.average(name, logit_shift(but_alpha)))
             shifts.append(Evidence(what, found, alpha_shift(inverse)))
     same = _difference(comparison, AS_NOTED, DEFAULT, "log_loss", "calibrated")
     return Claim(
         number="4", statement=f"Survivors are the majority, so their α is {NOTE['alpha']['survived']:g}.",
         rule="The share of survivors must lie above ½. α shifts every raw logit; whether calibration repairs a wrong "
         "one is seen from the log loss with the note's α minus that with the data's, raw and calibrated.",
-        verdict=judge(share, "above", 0.5), remark=_repaired(same.found),
+        verdict=verdict_on(share, "above", 0.5), remark=_repaired(same.found),
         evidence=(
             Evidence("share of survivors", share), *shifts,
             _difference(comparison, AS_NOTED, DEFAULT, "log_loss", "raw"), same,
@@ -189,5 +189,5 @@ def _repaired(difference: Estimate | None) -> str:
     if difference is None:
         return ""
     if difference.low <= 0 <= difference.high:
-        return "After calibration the log losses of the two cannot be told apart."
+        return "After calibration the log losses of the two cannot be distinguished."
     return f"After calibration the note's α is {'worse' if difference.value > 0 else 'better'} still."

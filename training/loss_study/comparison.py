@@ -1,8 +1,8 @@
 """What a comparison of losses says: each one's figures, the distance to cross entropy, the tests, the default."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from training.evaluate.paired import holm
 from training.evaluate.scores import CalibrationError, Scores
 from training.loss_study.contrasts import (
     SIDES,
-    Runs,
+    Run,
     Side,
     Spread,
     Values,
@@ -41,20 +41,20 @@ TESTS: dict[str, Callable[[Scores], float]] = {
 """Calibration tests by name, and where their p-values are."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Comparison:
-    """What was measured, by loss as `compare.loss_choices` names it: NAME, or NAME:PRESET.
+    """What was measured, by loss as `study.loss_choices` names it: NAME, or NAME:PRESET.
 
     ``labels`` (n,) 0/1; ``runs`` and ``evaluations`` of each seed that could be trained, ``failures`` what stopped
     the others. ``steps`` are those of one fine-tuning, on which adaptive loss depends.
     """
 
     labels: np.ndarray
-    losses: Mapping[str, Loss]
-    runs: Mapping[str, Runs]
-    evaluations: Mapping[str, Mapping[int, Evaluation]]
-    failures: Mapping[str, Mapping[int, str]]
+    losses: dict[str, Loss]
     steps: int
+    runs: dict[str, dict[int, Run]] = field(default_factory=dict)
+    evaluations: dict[str, dict[int, Evaluation]] = field(default_factory=dict)
+    failures: dict[str, dict[int, str]] = field(default_factory=dict)
 
     def difference(self, ours: str, theirs: str, values: Values) -> Spread | None:
         """`contrasts.paired` by name; None where either has no run, or they share no seed."""

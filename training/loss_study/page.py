@@ -29,7 +29,7 @@ def how(report: ComparisonReport) -> str:
         f"seeds {', '.join(map(str, report.seeds))}; base {report.base}; the default recipe"
         f"{' but for ' if changed else ''}{', '.join(changed)}; texts {'with' if report.companions else 'without'} "
         "companions. A seed decides the folds, the order of rows, dropout "
-        "and the head's first weights, the same for all losses. Every row is judged by a model and by a calibration "
+        "and the head's first weights, the same for all losses. Every row is scored by a model and by a calibration "
         "that were fitted without it. Each row's numbers are averaged over the seeds first; ± is then one standard "
         "error over rows, which lacks the spread that other training rows would add. NAME:note has the research "
         "note's α and weights."

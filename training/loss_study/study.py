@@ -1,9 +1,9 @@
-"""The losses side by side: each with each seed cross-fitted, calibrated and judged on the same rows and folds."""
+"""The losses side by side: each with each seed cross-fitted, calibrated and evaluated on the same rows and folds."""
 
 import hashlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -13,16 +13,16 @@ from msgspec import Struct
 from models.bert.tokenizer import Tokenizer
 from models.bundle.manifest import sha256_of
 from models.features.titanic import Companions
-from training.data.table import Table, fold_companions, read_table, told
-from training.evaluate.evaluation import Evaluation, nested_evaluation
+from training.data.table import Table, fold_companions, read_table, render_texts
+from training.evaluate.evaluation import nested_evaluation
 from training.fit.crossfit import crossfit, make_folds
 from training.fit.epoch_diagnostics import LOG
-from training.fit.executors import Engine
+from training.fit.executors import Executor
 from training.fit.finetune import Encoded, Pretrained, Recipe, TrainingError, encode
 from training.fit.pretrained import PACKAGE_NAME, find_base
-from training.fit.process import Job
+from training.fit.process import FineTuningJob
 from training.fit.progress import TrainingProgress
-from training.loss_study.claims import judge_claims
+from training.loss_study.claims import evaluate_claims
 from training.loss_study.comparison import REFERENCE, Comparison, count_tests, default_by_evidence, report_loss
 from training.loss_study.contrasts import Run
 from training.loss_study.tables import ComparisonReport
@@ -60,7 +60,6 @@ class Trial:
     name: str
     choice: LossChoice
     loss: Loss
-    seed: int
     kept: Path
 
     @property
@@ -70,26 +69,18 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Round:
-    """What all losses of one seed share: folds (n,), the companions and the texts of each fold's model, the trials."""
+class SeedPlan:
+    """What all losses of one seed share: folds (n,), the companions and the texts of each fold's model."""
 
     seed: int
     folds: np.ndarray
     companions: tuple[Companions, ...]
     texts: list[list[str]]
     trials: tuple[Trial, ...]
+    steps: int
 
 
-@dataclass
-class Results:
-    """By loss and seed: what could be trained, and what stopped the others."""
-
-    runs: dict[str, dict[int, Run]] = field(default_factory=dict)
-    evaluations: dict[str, dict[int, Evaluation]] = field(default_factory=dict)
-    failures: dict[str, dict[int, str]] = field(default_factory=dict)
-
-
-def compare_losses(options: CompareOptions, engine: Engine) -> ComparisonReport:
+def compare_losses(options: CompareOptions, executor: Executor) -> ComparisonReport:
     """Cross-fit every loss with every seed, and report what differs.
 
     The logits of each are kept in the work folder under a name that stands for data, texts, base, loss, recipe, folds
@@ -100,75 +91,101 @@ def compare_losses(options: CompareOptions, engine: Engine) -> ComparisonReport:
     table, (base, tokenizer_path) = read_table(options.data), find_base(options.base)
     choices = loss_choices(options.losses)
     losses = {name: choice.make(table.labels) for name, choice in choices.items()}
-    weights = sha256_of(base.weights)
-    rounds = [_round(options, table, weights, choices, losses, seed) for seed in options.seeds]
-    _prepare_folder(options, rounds)
-    tokenizer = Tokenizer.load(tokenizer_path, int(base.config["max_position_embeddings"]))
-    steps = options.recipe.steps(int((rounds[0].folds != 0).sum())) // options.recipe.runs
-    results = _run(options, engine, table, base, tokenizer, rounds, steps)
-    if not results.runs:
-        name, failed = next(iter(results.failures.items()))
+    plans = _plans(options, table, sha256_of(base.weights), choices, losses)
+    _prepare_folder(options, [trial for plan in plans for trial in plan.trials])
+    steps = options.recipe.steps(int((plans[0].folds != 0).sum())) // options.recipe.runs
+    comparison = Comparison(table.labels, losses, steps)
+    done, total = 0, sum(plan.steps * len(plan.trials) for plan in plans)
+    with TrainingProgress(options.work / LOG, total, options.quiet) as progress:
+        study = _Study(options, executor, table, base, Tokenizer.load(tokenizer_path, base.max_tokens), progress)
+        for plan in plans:
+            encoded = None if all(trial.kept.exists() for trial in plan.trials) else study.encode(plan)
+            for trial in plan.trials:
+                study.run(plan, trial, encoded, comparison)
+                done += plan.steps
+                progress.reach(done)
+    if not comparison.runs:
+        name, failed = next(iter(comparison.failures.items()))
         raise TrainingError(f"no loss could be trained; {name}: {next(iter(failed.values()))}")
-    comparison = Comparison(
-        labels=table.labels, losses=losses, runs=results.runs, evaluations=results.evaluations,
-        failures=results.failures, steps=steps,
-    )  # fmt: skip
     return _report(options, table, comparison)
 
 
-def _run(
-    options: CompareOptions, engine: Engine, table: Table, base: Pretrained, tokenizer: Tokenizer,
-    rounds: Sequence[Round], steps: int,
-) -> Results:  # fmt: skip
-    results, done = Results(), 0
-    total = sum(_steps(options.recipe, one.folds) * len(one.trials) for one in rounds)
-    with TrainingProgress(options.work / LOG, total, options.quiet) as progress:
-        for one in rounds:
-            encoded = None
-            for trial in one.trials:
-                progress.phase(f"{trial.name}, seed {trial.seed}")
-                if encoded is None and not trial.kept.exists():
-                    encoded = encode(base, tokenizer, one.texts, options.recipe.trained_layers)
-                try:
-                    logits = _logits(options, engine, base, encoded, table.labels, one, trial, progress)
-                    _judge(results, table, one, trial, logits, steps)
-                except TrainingError as error:
-                    results.failures.setdefault(trial.name, {})[trial.seed] = str(error)
-                    shutil.rmtree(trial.folder, ignore_errors=True)
-                    progress.phase(f"{trial.name}, seed {trial.seed}: {error}")
-                done += _steps(options.recipe, one.folds)
-                progress.reach(done)
-    return results
+@dataclass(frozen=True)
+class _Study:
+    """What all trials need."""
+
+    options: CompareOptions
+    executor: Executor
+    table: Table
+    base: Pretrained
+    tokenizer: Tokenizer
+    progress: TrainingProgress
+
+    def encode(self, plan: SeedPlan) -> Encoded:
+        return encode(self.base, self.tokenizer, plan.texts, self.options.recipe.trained_layers)
+
+    def run(self, plan: SeedPlan, trial: Trial, encoded: Encoded | None, comparison: Comparison) -> None:
+        """Train and evaluate; add to ``comparison`` the run and its evaluation, or what stopped it."""
+        title = f"{trial.name}, seed {plan.seed}"
+        self.progress.phase(title)
+        try:
+            logits = self._logits(plan, trial, encoded)
+        except TrainingError as error:
+            comparison.failures.setdefault(trial.name, {})[plan.seed] = str(error)
+            shutil.rmtree(trial.folder, ignore_errors=True)
+            self.progress.phase(f"{title}: {error}")
+            return
+        evaluation, predictions = nested_evaluation(
+            logits, self.table.labels, plan.folds, self.table.passengers, companions=plan.companions,
+            inverse=trial.loss.inverse(comparison.steps), coverage=COVERAGE, seed=plan.seed, with_baselines=False,
+        )  # fmt: skip
+        comparison.runs.setdefault(trial.name, {})[plan.seed] = Run(logits, predictions.calibrated)
+        comparison.evaluations.setdefault(trial.name, {})[plan.seed] = evaluation
+
+    def _logits(self, plan: SeedPlan, trial: Trial, encoded: Encoded | None) -> np.ndarray:
+        """The kept logits (n,), or new ones, kept as soon as they are whole."""
+        if trial.kept.exists() or encoded is None:
+            return np.asarray(np.load(trial.kept, allow_pickle=False))
+        job = FineTuningJob(
+            config=self.base.config, weights=str(self.base.weights), loss=trial.choice, recipe=self.options.recipe,
+            seed=plan.seed, folds=self.options.folds, start=encoded.start,
+        )  # fmt: skip
+        logits = crossfit(
+            job, encoded, self.table.labels, plan.folds, work=trial.folder, executor=self.executor,
+            progress=self.progress, final=False,
+        )  # fmt: skip
+        partial = trial.folder / "logits.npy"
+        np.save(partial, logits, allow_pickle=False)
+        partial.replace(trial.kept)
+        shutil.rmtree(trial.folder, ignore_errors=True)
+        return logits
 
 
-def _steps(recipe: Recipe, folds: np.ndarray) -> int:
-    return sum(recipe.steps(int((folds != fold).sum())) for fold in np.unique(folds))
+def _plans(
+    options: CompareOptions, table: Table, weights: str, choices: dict[str, LossChoice], losses: dict[str, Loss]
+) -> list[SeedPlan]:
+    plans = []
+    for seed in options.seeds:
+        folds = make_folds(table.labels, options.folds, seed)
+        companions = fold_companions(table.passengers, table.labels, folds, options.companions)
+        texts = render_texts(table.passengers, companions)
+        trials = []
+        for name, choice in choices.items():
+            made_from = [table.sha256, texts, weights, losses[name], options.recipe, options.folds, seed]
+            digest = hashlib.sha256(msgspec.json.encode(made_from)).hexdigest()
+            kept = options.work / f"{name.replace(':', '-')}-seed-{seed}-{digest[:12]}.npy"
+            trials.append(Trial(name, choice, losses[name], kept))
+        steps = sum(options.recipe.steps(int((folds != fold).sum())) for fold in range(options.folds))
+        plans.append(SeedPlan(seed, folds, companions, texts, tuple(trials), steps))
+    return plans
 
 
-def _round(
-    options: CompareOptions, table: Table, weights: str, choices: dict[str, LossChoice], losses: dict[str, Loss],
-    seed: int,
-) -> Round:  # fmt: skip
-    folds = make_folds(table.labels, options.folds, seed)
-    companions = fold_companions(table.passengers, table.labels, folds, options.companions)
-    texts = told(table.passengers, companions)
-
-    def kept(name: str) -> Path:
-        made_from = [table.sha256, texts, weights, losses[name], options.recipe, options.folds, seed]
-        digest = hashlib.sha256(msgspec.json.encode(made_from)).hexdigest()
-        return options.work / f"{name.replace(':', '-')}-seed-{seed}-{digest[:12]}.npy"
-
-    trials = (Trial(name, choice, losses[name], seed, kept(name)) for name, choice in choices.items())
-    return Round(seed, folds, companions, texts, tuple(trials))
-
-
-def _prepare_folder(options: CompareOptions, rounds: Sequence[Round]) -> None:
+def _prepare_folder(options: CompareOptions, trials: Sequence[Trial]) -> None:
     """Make the work folder; remove what an earlier run with these settings left there, unless it is to be resumed.
 
     Raises ValueError when there is nothing to resume.
     """
     options.work.mkdir(parents=True, exist_ok=True)
-    trials = [trial for one in rounds for trial in one.trials]
     if options.resume:
         if not any(trial.kept.exists() or trial.folder.exists() for trial in trials):
             raise ValueError(f"--resume: {options.work} holds nothing of a run with these settings and data")
@@ -178,39 +195,11 @@ def _prepare_folder(options: CompareOptions, rounds: Sequence[Round]) -> None:
         shutil.rmtree(trial.folder, ignore_errors=True)
 
 
-def _logits(
-    options: CompareOptions, engine: Engine, base: Pretrained, encoded: Encoded | None, labels: np.ndarray, one: Round,
-    trial: Trial, progress: TrainingProgress,
-) -> np.ndarray:  # fmt: skip
-    """The kept logits (n,), or new ones, kept as soon as they are whole."""
-    if trial.kept.exists() or encoded is None:
-        return np.asarray(np.load(trial.kept, allow_pickle=False))
-    job = Job(
-        config=base.config, weights=str(base.weights), loss=trial.choice, recipe=options.recipe, seed=trial.seed,
-        folds=options.folds, start=encoded.start,
-    )  # fmt: skip
-    logits = crossfit(job, encoded, labels, one.folds, work=trial.folder, engine=engine, progress=progress, final=False)
-    partial = trial.folder / "logits.npy"
-    np.save(partial, logits, allow_pickle=False)
-    partial.replace(trial.kept)
-    shutil.rmtree(trial.folder, ignore_errors=True)
-    return logits
-
-
-def _judge(results: Results, table: Table, one: Round, trial: Trial, logits: np.ndarray, steps: int) -> None:
-    evaluation, answers = nested_evaluation(
-        logits, table.labels, one.folds, table.passengers, companions=one.companions,
-        inverse=trial.loss.inverse(steps), coverage=COVERAGE, seed=trial.seed, with_peers=False,
-    )  # fmt: skip
-    results.runs.setdefault(trial.name, {})[trial.seed] = Run(logits, answers.calibrated)
-    results.evaluations.setdefault(trial.name, {})[trial.seed] = evaluation
-
-
 def _report(options: CompareOptions, table: Table, comparison: Comparison) -> ComparisonReport:
     losses = {name: report_loss(comparison, name) for name in comparison.losses}
     return ComparisonReport(
         data_sha256=table.sha256, base=options.base or PACKAGE_NAME, rows=len(table), survived=int(table.labels.sum()),
         seeds=options.seeds, folds=options.folds, companions=options.companions, recipe=options.recipe, losses=losses,
-        tests=count_tests(losses.values()), claims=judge_claims(comparison, np.random.default_rng(options.seeds[0])),
+        tests=count_tests(losses.values()), claims=evaluate_claims(comparison, np.random.default_rng(options.seeds[0])),
         default=default_by_evidence(comparison),
     )  # fmt: skip

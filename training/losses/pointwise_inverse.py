@@ -10,7 +10,7 @@ from models.calibration.logit import logit
 Slopes = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """z (n,) → (dL₀/dz, dL₁/dz), both (n,) float64: the slopes of the losses of a died and of a survived row."""
 
-WIDEST = 20.0
+MAX_LOGIT = 20.0
 KNOTS = 1001
 
 
@@ -38,7 +38,7 @@ def numeric_inverse(slopes: Slopes) -> LossInverse:
     Raises InverseError when the curve is not there around z = 0, falls, or does not reach both ends within
     |z| ≤ 20: then an output would stand for two probabilities, or for none.
     """
-    coarse = np.linspace(-WIDEST, WIDEST, 8001)
+    coarse = np.linspace(-MAX_LOGIT, MAX_LOGIT, 8001)
     value, limit = true_logit(slopes, coarse), float(logit(np.array(SATURATED)))
     middle = int(np.nanargmin(np.abs(value))) if not np.isnan(value).all() else 0
     inside = np.abs(value) <= limit
@@ -47,7 +47,7 @@ def numeric_inverse(slopes: Slopes) -> LossInverse:
     first = middle - int(np.argmin(inside[: middle + 1][::-1])) + 1
     last = middle + int(np.argmin(inside[middle:])) - 1
     if inside[: middle + 1].all() or inside[middle:].all():
-        raise InverseError(f"the outputs up to {WIDEST:g} do not reach a probability of {SATURATED}")
+        raise InverseError(f"the outputs up to {MAX_LOGIT:g} do not reach a probability of {SATURATED}")
     fine = np.linspace(coarse[first], coarse[last], KNOTS)
     values = true_logit(slopes, fine)
     if not (np.diff(values) > 0).all() or (inside.sum() != last - first + 1):

@@ -83,8 +83,8 @@ class Loss(Struct, frozen=True):
 
         None for dice and tversky: each row's part in them depends on the others in its batch, so that their minimiser
         says nothing about a row's probability; only empirical maps can calibrate them. ``step`` is the number of
-        steps that training takes, for `adaptive`, whose bend depends on it. Raises InverseError where the minimiser
-        does not tell the probability.
+        steps that training takes, for `adaptive`, whose minimiser depends on it. Raises InverseError where an output
+        stands for no probability, or for two.
         """
         if not LOSSES[self.name].pointwise:
             return None

@@ -1,6 +1,6 @@
 """One-sided bounds for "no worse than by a margin": means of paired differences, calibration errors, ratios of times.
 
-Rows of one party, passengers on one ticket, live or die together, so parties are the independent units here, not rows.
+Passengers on one ticket live or die together, so these clusters are the independent units here, not rows.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,9 @@ from scipy.stats import binom, t
 from models.passenger import Passenger
 from training.evaluate.calibration_errors import debiased_squared_error
 
-MOST_BLOCKS = 200
-"""Blocks of parties that the jackknife leaves out in turn; more of them cost time and say no more of the spread."""
-
-
-SHARE = 0.8
+MAX_BLOCKS = 200
+"""Blocks of clusters that the jackknife leaves out in turn; more of them cost time and say no more of the spread."""
+LEVEL_SHARE = 0.8
 """Of the risk, at which means are tested: simulated levels of the bound below are up to 1.2 times the nominal one."""
 
 
@@ -32,59 +30,59 @@ class Bound(Struct, frozen=True, kw_only=True):
     worse_p: float = float("nan")
 
 
-def parties(passengers: Sequence[Passenger]) -> np.ndarray:
-    """Party number (n,) from 0 on, without gaps: passengers with the same ticket share one, the others are alone."""
-    tickets = [one.ticket or f"\n{row}" for row, one in enumerate(passengers)]
+def ticket_clusters(passengers: Sequence[Passenger]) -> np.ndarray:
+    """Cluster number (n,) from 0 on, without gaps: passengers with the same ticket share one, the others are alone."""
+    tickets = [passenger.ticket or f"\n{row}" for row, passenger in enumerate(passengers)]
     return np.unique(tickets, return_inverse=True)[1].astype(np.int64)
 
 
-def mean_bound(differences: np.ndarray, parties: np.ndarray, risk: float) -> Bound:
-    """The mean of differences (n,) whose parties (n,) are independent.
+def mean_bound(differences: np.ndarray, clusters: np.ndarray, risk: float) -> Bound:
+    """The mean of differences (n,) whose clusters (n,) are independent.
 
-    The standard error is that of the parties' sums. Log losses are skewed: a model that is rarely but badly wrong looks
-    better in most samples than it is, and Student's bound, for an overconfident one and n = 200, is too low in 7 % of
-    samples, not 5. So t is transformed as Hall (1992, "On the removal of skewness by transformation", section 2) does,
-    and the higher of the two bounds is taken. Infinite with fewer than two parties.
+    The standard error is that of the clusters' sums. Log losses are skewed: a model that is rarely but badly wrong
+    looks better in most samples than it is, and Student's bound, for an overconfident one and n = 200, is too low in
+    7 % of samples, not 5. So t is transformed as Hall (1992, "On the removal of skewness by transformation", section 2)
+    does, and the higher of the two bounds is taken. Infinite with fewer than two clusters.
     """
     rows, value = len(differences), float(differences.mean())
-    sums = np.bincount(np.unique(parties, return_inverse=True)[1], differences - value)
+    sums = np.bincount(np.unique(clusters, return_inverse=True)[1], differences - value)
     count, squares = len(sums), float((sums**2).mean())
     if count < 2:
         return Bound(value=value, standard_error=np.inf, upper=np.inf, worse_p=1.0)
     error = float(np.sqrt(squares * count * count / (count - 1)) / rows)
     if error == 0:
         return Bound(value=value, standard_error=0.0, upper=value, worse_p=0.0 if value > 0 else 1.0)
-    bend = float((sums**3).mean() / squares**1.5 / (3 * np.sqrt(count)))
-    low, studentized = float(t.ppf(SHARE * risk, count - 1)), value / error
+    a = float((sums**3).mean() / squares**1.5 / (3 * np.sqrt(count)))
+    low, studentized = float(t.ppf(LEVEL_SHARE * risk, count - 1)), value / error
     return Bound(
-        value=value, standard_error=error, upper=value - error * min(low, _bent_back(low, bend)),
-        worse_p=float(t.sf(min(studentized, _bent(studentized, bend)), count - 1)),
+        value=value, standard_error=error, upper=value - error * min(low, _hall_inverse(low, a)),
+        worse_p=float(t.sf(min(studentized, _hall(studentized, a)), count - 1)),
     )  # fmt: skip
 
 
-def _bent(x: float, bend: float) -> float:
+def _hall(x: float, a: float) -> float:
     """Hall's transformation, x + ax² + a²x³/3 + a/2 with a the skewness over 3√n: it takes the skewness out of x."""
-    return x + bend * x**2 + bend**2 * x**3 / 3 + bend / 2
+    return x + a * x**2 + a**2 * x**3 / 3 + a / 2
 
 
-def _bent_back(x: float, bend: float) -> float:
-    return x if abs(bend) < 1e-9 else float(np.cbrt(1 + 3 * bend * (x - bend / 2)) - 1) / bend
+def _hall_inverse(x: float, a: float) -> float:
+    return x if abs(a) < 1e-9 else float(np.cbrt(1 + 3 * a * (x - a / 2)) - 1) / a
 
 
 def calibration_bound(
-    probabilities: np.ndarray, labels: np.ndarray, parties: np.ndarray, risk: float, rng: np.random.Generator,
+    probabilities: np.ndarray, labels: np.ndarray, clusters: np.ndarray, risk: float, rng: np.random.Generator,
     over: np.ndarray | None = None,
 ) -> Bound:  # fmt: skip
     """The squared calibration error of probabilities (n,) against labels (n,): Σ_b (n_b/n) (ȳ_b − p̄_b)².
 
     Over ten bins of equal count; with ``over`` (n,), its excess over the error of those probabilities on the same rows.
-    Chance alone makes an error too large; the jackknife over blocks of whole parties takes that bias out, whatever ties
-    a party together, and gives the standard error s (Shao & Tu, 1995, sections 1.3 and 2.3). The estimate may be below
-    0. A square varies the more the larger it truly is: by about 4 (u − estimate) V more at u, with V the variance of
-    the mean residual. ``upper`` is the u at which the estimate is q deviations of u's own below it, as Wilson's bound
-    of a proportion is: estimate + 2q²V + √((2q²V)² + (qs)²).
+    Chance alone makes an error too large; the jackknife over blocks of whole clusters takes that bias out and gives the
+    standard error s (Shao & Tu, 1995, sections 1.3 and 2.3). The estimate may be below 0. A square varies the more the
+    larger it truly is: by about 4 (u − estimate) V more at u, with V the variance of the mean residual. ``upper`` is
+    the u at which the estimate is q deviations of u's own below it, as Wilson's bound of a proportion is:
+    estimate + 2q²V + √((2q²V)² + (qs)²).
     """
-    blocks = _blocks(parties, rng)
+    blocks = _blocks(clusters, rng)
     whole, left = _squared_errors(probabilities, labels, blocks)
     if over is not None:
         other, other_left = _squared_errors(over, labels, blocks)
@@ -93,7 +91,7 @@ def calibration_bound(
     value = count * whole - (count - 1) * float(left.mean())
     error = float(np.sqrt((count - 1) / count * ((left - left.mean()) ** 2).sum()))
     q = -float(t.ppf(risk, count - 1))
-    shift = 2 * (q * mean_bound(labels - probabilities, parties, risk).standard_error) ** 2
+    shift = 2 * (q * mean_bound(labels - probabilities, clusters, risk).standard_error) ** 2
     return Bound(value=value, standard_error=error, upper=value + shift + float(np.hypot(shift, q * error)))
 
 
@@ -106,11 +104,11 @@ def _squared_errors(p: np.ndarray, labels: np.ndarray, blocks: np.ndarray) -> tu
     return float(squared[0]), squared[1:]
 
 
-def _blocks(parties: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Block number (n,): whole parties, dealt at random."""
-    _, number = np.unique(parties, return_inverse=True)
+def _blocks(clusters: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Block number (n,): whole clusters, drawn at random."""
+    _, number = np.unique(clusters, return_inverse=True)
     count = int(number.max()) + 1
-    return np.asarray((rng.permutation(count) % MOST_BLOCKS)[number])
+    return np.asarray((rng.permutation(count) % MAX_BLOCKS)[number])
 
 
 def median_bound(values: np.ndarray, risk: float) -> Bound:

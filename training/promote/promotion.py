@@ -23,20 +23,20 @@ from training.calibrate.maps import log_losses
 from training.data.table import DataError, Table
 from training.evaluate.paired import holm
 from training.evaluate.subgroups import Members, members
-from training.promote.noninferiority import Bound, calibration_bound, mean_bound, median_bound, parties
+from training.promote.noninferiority import Bound, calibration_bound, mean_bound, median_bound, ticket_clusters
 
 if TYPE_CHECKING:
     from models.predictor import Predictor
 
-LEAST_ROWS = 200
+MIN_ROWS = 200
 """With fewer, bounds for losses as skewed as these are not to be trusted."""
-LEAST_GROUP_ROWS = 50
+MIN_GROUP_ROWS = 50
 """A subgroup of fewer rows decides nothing."""
 TIMED_ROWS = 64
 Verdict = Literal["passed", "not shown", "worse", "too few rows"]
 
 
-class Limits(Struct, frozen=True, kw_only=True):
+class PromotionLimits(Struct, frozen=True, kw_only=True):
     """What a candidate may be worse by, and the chance of promoting one that is worse than that.
 
     ``log_loss`` and ``subgroup_log_loss`` in nats over the current bundle's; ``calibration`` in probability: squared
@@ -71,7 +71,7 @@ class Criterion(Struct, frozen=True, kw_only=True):
 
 
 class Promotion(Struct, frozen=True, kw_only=True):
-    """The decision, as it is kept beside the candidate. ``doubts`` are what the tests cannot know."""
+    """The decision, as it is kept beside the candidate. ``caveats`` are what the tests cannot know."""
 
     promoted: bool
     decided: str
@@ -79,32 +79,32 @@ class Promotion(Struct, frozen=True, kw_only=True):
     current: str
     data_sha256: str
     rows: int
-    parties: int
-    limits: Limits
+    clusters: int
+    limits: PromotionLimits
     risk: str
     criteria: tuple[Criterion, ...]
-    doubts: tuple[str, ...]
+    caveats: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Trial:
-    """The same labelled rows answered by both: labels (n,) 0/1, probabilities (n,) in (0, 1), parties (n,), and the
-    seconds of each round of timing, (rounds, 2) of candidate and current."""
+class PairedPredictions:
+    """Both bundles' predictions of the same rows: labels (n,) 0/1, probabilities (n,) in (0, 1), clusters (n,), and
+    the seconds of each round of timing, (rounds, 2) of candidate and current."""
 
     labels: np.ndarray
     candidate: np.ndarray
     current: np.ndarray
-    parties: np.ndarray
+    clusters: np.ndarray
     groups: Members
     seconds: np.ndarray
 
 
-def unseen(table: Table, bundles: Mapping[str, Bundle]) -> tuple[str, ...]:
-    """Raises DataError where the rows are training rows of a bundle, and returns what cannot be told of that.
+def refuse_seen_rows(table: Table, bundles: Mapping[str, Bundle]) -> tuple[str, ...]:
+    """Raises DataError where the rows are training rows of a bundle; returns what cannot be known of that.
 
     Known is the sha256 of the training table and, by ticket and name, who was in it.
     """
-    doubts = []
+    caveats = []
     for name, bundle in bundles.items():
         if table.sha256 == bundle.manifest.origin.data.sha256:
             raise DataError(f"the rows are those that the {name} bundle was trained on; give others")
@@ -115,69 +115,72 @@ def unseen(table: Table, bundles: Mapping[str, Bundle]) -> tuple[str, ...]:
                 "out"
             )
         if not bundle.companions.by_ticket:
-            doubts.append(f"the {name} bundle does not tell who was in its training table: see to it that no row was")
-    return tuple(doubts)
+            caveats.append(f"the {name} bundle does not say who was in its training table: see to it that no row was")
+    return tuple(caveats)
 
 
-def try_both(table: Table, candidate: "Predictor", current: "Predictor", rounds: int, seed: int) -> Trial:
-    """Both bundles' answers to all rows, and their times in alternation. Raises DataError for too few rows."""
-    if len(table) < LEAST_ROWS:
-        raise DataError(f"{len(table)} rows are too few to decide; at least {LEAST_ROWS} are needed")
+def predict_with_both(
+    table: Table, candidate: "Predictor", current: "Predictor", rounds: int, seed: int
+) -> PairedPredictions:
+    """Both bundles' predictions of all rows, and their times in alternation. Raises DataError for too few rows."""
+    if len(table) < MIN_ROWS:
+        raise DataError(f"{len(table)} rows are too few to decide; at least {MIN_ROWS} are needed")
     ours, theirs = (
-        np.array([one.probability for one in each.predict(table.passengers)]) for each in (candidate, current)
+        np.array([prediction.probability for prediction in predictor.predict(table.passengers)])
+        for predictor in (candidate, current)
     )
-    told = [candidate.bundle.companions] * len(table)
-    return Trial(
-        table.labels, ours, theirs, parties(table.passengers), members(table.passengers, told),
+    companions = [candidate.bundle.companions] * len(table)
+    return PairedPredictions(
+        table.labels, ours, theirs, ticket_clusters(table.passengers), members(table.passengers, companions),
         _times(table, (candidate, current), rounds, np.random.default_rng(seed)),
     )  # fmt: skip
 
 
 def _times(table: Table, pair: "Sequence[Predictor]", rounds: int, rng: np.random.Generator) -> np.ndarray:
-    """Seconds per row (rounds, 2): each round answers the same few passengers by both, in random order."""
+    """Seconds per row (rounds, 2): in each round both predict the same few passengers, in random order."""
     seconds = np.empty((rounds, 2))
-    for one in pair:
-        one.warm_up()
-    for each in seconds:
+    for predictor in pair:
+        predictor.warm_up()
+    for of_round in seconds:
         rows = rng.choice(len(table), min(TIMED_ROWS, len(table)), replace=False)
         passengers = [table.passengers[row] for row in rows]
         for which in rng.permutation(2):
             start = time.perf_counter()
             pair[which].predict(passengers)
-            each[which] = (time.perf_counter() - start) / len(passengers)
+            of_round[which] = (time.perf_counter() - start) / len(passengers)
     return seconds
 
 
-def judge(trial: Trial, limits: Limits, seed: int) -> tuple[Criterion, ...]:
+def evaluate_criteria(predictions: PairedPredictions, limits: PromotionLimits, seed: int) -> tuple[Criterion, ...]:
     """All criteria: log loss, calibration error, log loss of each subgroup, time."""
-    losses = [log_losses(p, trial.labels) for p in (trial.candidate, trial.current)]
-    everybody = np.arange(len(trial.labels))
+    losses = [log_losses(p, predictions.labels) for p in (predictions.candidate, predictions.current)]
+    everybody = np.arange(len(predictions.labels))
     chosen = {"log loss": (everybody, limits.log_loss)} | {
-        f"log loss, {_called(attribute, group)}": (rows, limits.subgroup_log_loss)
-        for (attribute, group), rows in trial.groups.items()
+        f"log loss, {_group_title(attribute, group)}": (rows, limits.subgroup_log_loss)
+        for (attribute, group), rows in predictions.groups.items()
     }
     bounds = {
-        name: mean_bound((losses[0] - losses[1])[rows], trial.parties[rows], limits.risk)
+        name: mean_bound((losses[0] - losses[1])[rows], predictions.clusters[rows], limits.risk)
         for name, (rows, _) in chosen.items()
     }
-    tested = [name for name, (rows, _) in chosen.items() if len(rows) >= LEAST_GROUP_ROWS]
+    tested = [name for name, (rows, _) in chosen.items() if len(rows) >= MIN_GROUP_ROWS]
     p_values = [bounds[name].worse_p for name in tested]
     worse = {tested[place] for place in np.argsort(p_values)[: holm(p_values, limits.risk)]}
     found = [
         _of_mean(name, [float(loss[rows].mean()) for loss in losses], bounds[name], limit, len(rows), name in worse)
         for name, (rows, limit) in chosen.items()
     ]
-    return (found[0], _calibration(trial, limits, seed), *found[1:], _pace(trial, limits))
+    return (found[0], _calibration(predictions, limits, seed), *found[1:], _time_ratio(predictions, limits))
 
 
-def _called(attribute: str, group: str) -> str:
+def _group_title(attribute: str, group: str) -> str:
     """A subgroup as it stands alone: female, first class, age 25 to 34, age unknown."""
     return f"age {group}" if attribute == "age" and not group.startswith("age") else group
 
 
 def _of_mean(name: str, means: list[float], bound: Bound, limit: float, rows: int, worse: bool) -> Criterion:
     verdict: Verdict = "passed" if bound.upper < limit else "worse" if worse else "not shown"
-    if rows < LEAST_GROUP_ROWS:
+    if rows < MIN_GROUP_ROWS:
         verdict = "too few rows"
     needed = None
     if verdict == "not shown" and bound.value < limit and np.isfinite(bound.upper):
@@ -188,18 +191,19 @@ def _of_mean(name: str, means: list[float], bound: Bound, limit: float, rows: in
     )  # fmt: skip
 
 
-def _calibration(trial: Trial, limits: Limits, seed: int) -> Criterion:
+def _calibration(predictions: PairedPredictions, limits: PromotionLimits, seed: int) -> Criterion:
     """Root mean square calibration errors. ``difference`` is the root of the squares' difference, with its sign.
 
     The bound is of squares, which near 0 have a standard error where roots have none.
     """
+    candidate, current = predictions.candidate, predictions.current
     ours, theirs, excess = (
-        calibration_bound(p, trial.labels, trial.parties, limits.risk, np.random.default_rng(seed), over)
-        for p, over in ((trial.candidate, None), (trial.current, None), (trial.candidate, trial.current))
+        calibration_bound(p, predictions.labels, predictions.clusters, limits.risk, np.random.default_rng(seed), over)
+        for p, over in ((candidate, None), (current, None), (candidate, current))
     )
     bound = _root(excess.upper)
     return Criterion(
-        name="calibration error", rows=len(trial.labels), candidate=max(_root(ours.value), 0.0),
+        name="calibration error", rows=len(predictions.labels), candidate=max(_root(ours.value), 0.0),
         current=max(_root(theirs.value), 0.0), difference=_root(excess.value), standard_error=float("nan"), bound=bound,
         limit=limits.calibration, verdict="passed" if bound < limits.calibration else "not shown",
     )  # fmt: skip
@@ -209,30 +213,36 @@ def _root(square: float) -> float:
     return float(np.sign(square) * np.sqrt(abs(square)))
 
 
-def _pace(trial: Trial, limits: Limits) -> Criterion:
-    bound = median_bound(trial.seconds[:, 0] / trial.seconds[:, 1], limits.risk)
-    candidate, current = (np.median(trial.seconds, axis=0) * 1e3).tolist()
+def _time_ratio(predictions: PairedPredictions, limits: PromotionLimits) -> Criterion:
+    bound = median_bound(predictions.seconds[:, 0] / predictions.seconds[:, 1], limits.risk)
+    candidate, current = (np.median(predictions.seconds, axis=0) * 1e3).tolist()
     return Criterion(
-        name="milliseconds per row", rows=len(trial.seconds), candidate=candidate, current=current,
+        name="milliseconds per row", rows=len(predictions.seconds), candidate=candidate, current=current,
         difference=bound.value, standard_error=bound.standard_error, bound=bound.upper, limit=limits.slower,
         verdict="passed" if bound.upper < limits.slower else "not shown",
     )  # fmt: skip
 
 
-def promotion(
-    table: Table, trial: Trial, candidate: Bundle, current: Bundle, limits: Limits, doubts: Sequence[str], seed: int
+def decide(
+    table: Table,
+    predictions: PairedPredictions,
+    candidate: Bundle,
+    current: Bundle,
+    limits: PromotionLimits,
+    caveats: Sequence[str],
+    seed: int,
 ) -> Promotion:
-    """The decision: promoted where no criterion fails; subgroups of too few rows decide nothing, and are told."""
-    criteria = judge(trial, limits, seed)
+    """The decision: promoted where no criterion fails; subgroups of too few rows decide nothing, which is a caveat."""
+    criteria = evaluate_criteria(predictions, limits, seed)
     few = [one.name.removeprefix("log loss, ") for one in criteria if one.verdict == "too few rows"]
-    told = (
-        [f"of {', '.join(few)} there are fewer than {LEAST_GROUP_ROWS} rows: nothing is shown of them"] if few else []
-    )
+    if few:
+        too_few = f"of {', '.join(few)} there are fewer than {MIN_GROUP_ROWS} rows: nothing is shown of them"
+        caveats = (*caveats, too_few)
     return Promotion(
         promoted=all(one.verdict in ("passed", "too few rows") for one in criteria),
         decided=datetime.now(UTC).isoformat(timespec="seconds"), candidate=candidate.version, current=current.version,
-        data_sha256=table.sha256, rows=len(table), parties=len(np.unique(trial.parties)), limits=limits,
-        criteria=criteria, doubts=(*doubts, *told),
+        data_sha256=table.sha256, rows=len(table), clusters=len(np.unique(predictions.clusters)), limits=limits,
+        criteria=criteria, caveats=tuple(caveats),
         risk=f"a candidate that is worse than a limit, by whichever criterion, is promoted with a chance of at most "
         f"{limits.risk:g}, all criteria together",
     )  # fmt: skip

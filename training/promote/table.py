@@ -21,9 +21,9 @@ def print_promotion(promotion: Promotion, console: Console) -> None:
         table.add_row(*_cells(one))
     console.print(table)
     lines = [
-        f"{promotion.rows} rows in {promotion.parties} parties. Risk: {promotion.risk}. A "
+        f"{promotion.rows} rows in {promotion.clusters} clusters. Risk: {promotion.risk}. A "
         "criterion passes where the upper bound of its difference is below its limit.",
-        *(f"Not known: {doubt}." for doubt in promotion.doubts),
+        *(f"Not known: {caveat}." for caveat in promotion.caveats),
         verdict(promotion),
     ]
     console.print("\n".join(textwrap.fill(line, console.width - 1) for line in lines), highlight=False, markup=False)
@@ -43,8 +43,8 @@ def _why(one: Criterion) -> str:
     shown = f"is not shown to be below {one.limit:g}"
     if one.verdict == "worse":
         shown = f"is shown to be worse and not to be below {one.limit:g}"
-    told = f"{one.name[0].upper()}{one.name[1:]} {shown}: the bound is {one.bound:.{digits}f}"
-    return told + (f"; about {one.rows_needed} rows would show it, if nothing else changed" if one.rows_needed else "")
+    text = f"{one.name[0].upper()}{one.name[1:]} {shown}: the bound is {one.bound:.{digits}f}"
+    return text + (f"; about {one.rows_needed} rows would show it, if nothing else changed" if one.rows_needed else "")
 
 
 def _cells(one: Criterion) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from models.bundle.manifest import Origin
 from training.evaluate.evaluation import Evaluation
-from training.report.tables import markdown, peers_verdict, tables
+from training.report.tables import baselines_verdict, markdown, tables
 
 CARD = """---
 library_name: transformers
@@ -30,8 +30,8 @@ The model reads a short text of words about the passenger, written by `render` i
 
 Fine-tuned from {base} (sha256 `{base_sha:.12}…`) in MLX with the loss `{loss}` ({parameters}) and the recipe
 {recipe}, seed {seed}, on {created}. Calibration was fitted on out-of-fold logits; the map chosen most often was
-`{chosen}`. The raw probabilities are not to be used without the calibration: a loss other than cross entropy bends
-them on purpose.
+`{chosen}`. The raw probabilities are not to be used without the calibration: a loss other than cross entropy
+shifts them on purpose.
 
 ## How good it is
 
@@ -66,7 +66,7 @@ def model_card(origin: Origin, evaluation: Evaluation) -> str:
         recipe=_listed(origin.recipe), seed=origin.seed, created=origin.created,
         chosen=max(chosen, key=chosen.count), how=evaluation.how, evaluated=evaluation.rows,
         tables="\n\n".join(map(markdown, tables(evaluation))),
-        verdict="\n".join(f"- {line}" for line in peers_verdict(evaluation).splitlines()),
+        verdict="\n".join(f"- {line}" for line in baselines_verdict(evaluation).splitlines()),
     )  # fmt: skip
 
 

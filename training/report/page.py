@@ -5,7 +5,7 @@ from html import escape
 
 from training.evaluate.evaluation import Evaluation
 from training.report.svg import STYLE, Plot
-from training.report.tables import Figures, peers_verdict, tables
+from training.report.tables import Figures, baselines_verdict, tables
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -99,8 +99,8 @@ def _table(figures: Figures, evaluation: Evaluation) -> str:
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in figures.columns)
     body = "\n".join(map(_row, figures.rows))
     verdict = ""
-    if figures.title.startswith("Peers"):
-        verdict = "".join(f"<li>{escape(line)}</li>" for line in peers_verdict(evaluation).splitlines())
+    if figures.title.startswith("Baselines"):
+        verdict = "".join(f"<li>{escape(line)}</li>" for line in baselines_verdict(evaluation).splitlines())
         verdict = f'<ul class="note">{verdict}</ul>'
     size = "many" if len(figures.columns) > 4 else ""
     return (

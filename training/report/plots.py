@@ -1,4 +1,4 @@
-"""The pictures of an evaluation: reliability, scores by outcome, risk and coverage, subgroups, peers, training."""
+"""The pictures of an evaluation: reliability, scores by outcome, risk and coverage, subgroups, baselines, training."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from training.evaluate.calibration_errors import WIDTH_BINS, width_bins
 from training.evaluate.estimates import Estimate, share
-from training.evaluate.evaluation import Answers, Evaluation
+from training.evaluate.evaluation import Evaluation, LabelledPredictions
 from training.evaluate.selective_risk import risk_coverage
 from training.fit.epoch_diagnostics import EpochDiagnostics
 from training.report.svg import WIDTH, Frame, Plot
@@ -18,15 +18,18 @@ INNER = WIDTH - LEFT - RIGHT
 
 
 def make_plots(
-    answers: Answers, evaluation: Evaluation, epochs: Sequence[EpochDiagnostics], rng: np.random.Generator
+    predictions: LabelledPredictions,
+    evaluation: Evaluation,
+    epochs: Sequence[EpochDiagnostics],
+    rng: np.random.Generator,
 ) -> list[Plot]:
     """All pictures that the evaluation and the training log (empty: no training curves) give."""
-    y = answers.labels
-    found = [reliability(kind, p, y, rng) for kind, p in (("calibrated", answers.calibrated), ("raw", answers.raw))]
-    found += [outcomes("calibrated", answers.calibrated, y), outcomes("raw", answers.raw, y)]
-    found += [risk(answers, evaluation), subgroups(evaluation)]
-    if evaluation.peers:
-        found.append(peers(evaluation))
+    y, sides = predictions.labels, {"calibrated": predictions.calibrated, "raw": predictions.raw}
+    found = [reliability(kind, p, y, rng) for kind, p in sides.items()]
+    found += [outcomes(kind, p, y) for kind, p in sides.items()]
+    found += [risk(predictions, evaluation), subgroups(evaluation)]
+    if evaluation.baselines:
+        found.append(baselines(evaluation))
     if epochs:
         found += [curves(epochs, "loss"), curves(epochs, "accuracy")]
     return found
@@ -98,11 +101,11 @@ def outcomes(kind: str, p: np.ndarray, y: np.ndarray) -> Plot:
     )  # fmt: skip
 
 
-def risk(answers: Answers, evaluation: Evaluation) -> Plot:
+def risk(predictions: LabelledPredictions, evaluation: Evaluation) -> Plot:
     """Share wrong among the most certain passengers, against how many of them are answered."""
-    curve = risk_coverage(answers.calibrated, answers.labels)
+    curve = risk_coverage(predictions.calibrated, predictions.labels)
     coverage, error, expected = map(np.array, (curve.coverage, curve.error, curve.expected))
-    n = len(answers.labels)
+    n = len(predictions.labels)
     # Wilson's interval is wide where few are answered; from a twentieth on it says something.
     shown = np.flatnonzero(coverage >= min(0.05, coverage[-1]))
     spread = [share(round(r * c * n), round(c * n)) for c, r in zip(coverage, error, strict=True)]
@@ -154,9 +157,9 @@ def subgroups(evaluation: Evaluation) -> Plot:
     )  # fmt: skip
 
 
-def peers(evaluation: Evaluation) -> Plot:
-    """Log loss of this model minus each peer's, with the paired 95 % interval."""
-    found = evaluation.peers or {}
+def baselines(evaluation: Evaluation) -> Plot:
+    """Log loss of this model minus each baseline's, with the paired 95 % interval."""
+    found = evaluation.baselines or {}
     differences = {name.replace("_", " "): one.log_loss_difference for name, one in found.items()}
     most = max(0.01, *(abs(end) for one in differences.values() for end in (one.low, one.high)))
     step, row, top = _round_step(most), 44, 30
@@ -164,15 +167,16 @@ def peers(evaluation: Evaluation) -> Plot:
     most *= 1.1
     frame = Frame(RIGHT, top, WIDTH - 2 * RIGHT, row * len(differences), (-most, most), (len(differences) - 0.5, -0.5))
     parts = [
-        frame.axes(ticks, (), x_name="log loss of this model minus the peer's"), frame.line((0, 0), frame.y, "axis"),
+        frame.axes(ticks, (), x_name="log loss of this model minus the baseline's"),
+        frame.line((0, 0), frame.y, "axis"),
         frame.text(-most, -0.5, "this model better", dy=-10),
-        frame.text(most, -0.5, "peer better", anchor="end", dy=-10),
+        frame.text(most, -0.5, "baseline better", anchor="end", dy=-10),
     ]  # fmt: skip
     for place, (name, one) in enumerate(differences.items()):
         parts.append(frame.text(-most, place, name, dy=-6))
         parts.append(_interval(frame, one, place + 0.18))
     return Plot(
-        "peers", "Peers on the same folds",
+        "baselines", "Baselines on the same folds",
         "Paired differences with their 95 % intervals. An interval that holds 0 is no clear win for either.",
         frame.top + frame.height + 44, "".join(parts),
     )  # fmt: skip

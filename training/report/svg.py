@@ -20,7 +20,7 @@ STYLE = """
 .plot .hollow { fill: #fff; stroke: #d55e00; stroke-width: 2; }
 .plot .bar { fill: #0072b2; fill-opacity: .75; } .plot .other-bar { fill: #d55e00; fill-opacity: .75; }
 """
-"""Okabe and Ito's blue and vermilion (2008), told apart by colour-blind readers and in grey print."""
+"""Okabe and Ito's blue and vermilion (2008), distinguished by colour-blind readers and in grey print."""
 
 Anchor = Literal["start", "middle", "end"]
 

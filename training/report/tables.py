@@ -28,21 +28,21 @@ def tables(evaluation: Evaluation) -> list[Figures]:
     """All tables of an evaluation, the proper scores first."""
     found = [_proper(evaluation), _calibration(evaluation), _decisions(evaluation)]
     found += [_sets(evaluation), _intervals(evaluation)]
-    if evaluation.peers is not None:
-        found.append(_peers(evaluation))
+    if evaluation.baselines is not None:
+        found.append(_baselines(evaluation))
     return [*found, _subgroups(evaluation, "calibrated"), _subgroups(evaluation, "raw")]
 
 
-def peers_verdict(evaluation: Evaluation) -> str:
-    """In words, a line for each peer: whether it has the lower log loss on the same rows, and by how much."""
+def baselines_verdict(evaluation: Evaluation) -> str:
+    """In words, a line for each baseline: whether it has the lower log loss on the same rows, and by how much."""
     lines = []
-    for peer in (evaluation.peers or {}).values():
-        by = peer.log_loss_difference
+    for baseline in (evaluation.baselines or {}).values():
+        by = baseline.log_loss_difference
         zero = "leaves out" if by.low > 0 or by.high < 0 else "holds"
         rank = "better" if by.value > 0 else "worse"
         lines.append(
-            f"{peer.what[0].upper()}{peer.what[1:]}: log loss {peer.log_loss.value:.4f}, {rank} than this model "
-            f"by {abs(by.value):.4f} ± {by.standard_error:.4f}; its 95 % interval {zero} 0."
+            f"{baseline.what[0].upper()}{baseline.what[1:]}: log loss {baseline.log_loss.value:.4f}, {rank} than this "
+            f"model by {abs(by.value):.4f} ± {by.standard_error:.4f}; its 95 % interval {zero} 0."
         )
     return "\n".join(lines)
 
@@ -204,16 +204,16 @@ def _subgroup(one: Subgroup, scores: GroupScores) -> Row:
     )  # fmt: skip
 
 
-def _peers(evaluation: Evaluation) -> Figures:
+def _baselines(evaluation: Evaluation) -> Figures:
     ours, rows = evaluation.calibrated, []
-    for name, one in (evaluation.peers or {}).items():
+    for name, one in (evaluation.baselines or {}).items():
         differs = plus_minus(one.log_loss), plus_minus(one.log_loss_difference)
         rows.append((name.replace("_", " "), *differs, f"{one.brier.value:.4f}", f"{one.auc.value:.4f}"))
     return Figures(
-        title="Peers on the same folds", columns=("", "log loss", "difference", "Brier", "AUC"),
+        title="Baselines on the same folds", columns=("", "log loss", "difference", "Brier", "AUC"),
         rows=(("this model", plus_minus(ours.log_loss), "", f"{ours.brier.value:.4f}", f"{ours.auc.value:.4f}"), *rows),
-        note="Difference: this model's log loss minus the peer's, row by row; above 0 the peer is better. The folds' "
-        "training sets overlap, so the spread that other training rows would add is not in the standard errors.",
+        note="Difference: this model's log loss minus the baseline's, row by row; above 0 the baseline is better. The "
+        "folds' training sets overlap, so the spread that other training rows would add is not in the standard errors.",
     )  # fmt: skip
 
 
@@ -222,7 +222,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     console.print(f"{evaluation.rows} rows: {evaluation.how}")
     for figures in tables(evaluation):
         console.print(text_table(figures))
-    if verdict := peers_verdict(evaluation):
+    if verdict := baselines_verdict(evaluation):
         console.print(verdict)
 
 

@@ -1,4 +1,4 @@
-"""Peers see no label of the rows they are judged on; the paired differences are what they say."""
+"""Baselines see no label of the rows they are evaluated on; the paired differences are what they say."""
 
 import numpy as np
 import pytest
@@ -8,18 +8,23 @@ from models.passenger import Passenger
 from models.text import render
 from training.calibrate.maps import log_losses
 from training.data.table import Table, fold_companions
-from training.evaluate.baselines import PEERS, compare, held_out
+from training.evaluate.baselines import BASELINES, compare_baselines, held_out_probabilities
 from training.evaluate.subgroups import SUBGROUPS, members, score_subgroups, subgroups
 from training.fit.crossfit import make_folds
 
 
-def test_no_label_of_a_fold_reaches_its_peers(table: Table) -> None:
+def test_no_label_of_a_fold_reaches_its_baselines(table: Table) -> None:
     folds = make_folds(table.labels, 5, 0)
-    found = held_out(table.passengers, table.labels, folds, fold_companions(table.passengers, table.labels, folds), 0)
-    assert list(found) == list(PEERS)
+
+    def probabilities(labels: np.ndarray) -> dict[str, np.ndarray]:
+        companions = fold_companions(table.passengers, labels, folds)
+        return held_out_probabilities(table.passengers, labels, folds, companions, 0)
+
+    found = probabilities(table.labels)
+    assert list(found) == list(BASELINES)
     changed = np.where(folds == 2, 1 - table.labels, table.labels)
-    again = held_out(table.passengers, changed, folds, fold_companions(table.passengers, changed, folds), 0)
-    for name in PEERS:
+    again = probabilities(changed)
+    for name in BASELINES:
         assert np.array_equal(found[name][folds == 2], again[name][folds == 2]), name
         assert not np.array_equal(found[name][folds != 2], again[name][folds != 2]), name
         # Better than the base rate's .666 by far, and not so good that a label must have leaked.
@@ -30,16 +35,16 @@ def test_differences_are_paired_and_signed_ours_minus_theirs(table: Table) -> No
     y = table.labels
     groups = members(table.passengers, [NO_COMPANIONS] * len(table))
     good, poor = np.where(y == 1, 0.8, 0.2), np.where(y == 1, 0.6, 0.4)
-    peer = compare(poor, dict.fromkeys(PEERS, good), y, groups)["gradient_boosting"]
-    assert peer.log_loss_difference.value == pytest.approx(np.log(0.8 / 0.6))
-    assert peer.log_loss_difference.standard_error == pytest.approx(0, abs=1e-12)
-    assert set(peer.log_loss_difference_by_subgroup) == {group for _, group in groups}
+    baseline = compare_baselines(poor, dict.fromkeys(BASELINES, good), y, groups)["gradient_boosting"]
+    assert baseline.log_loss_difference.value == pytest.approx(np.log(0.8 / 0.6))
+    assert baseline.log_loss_difference.standard_error == pytest.approx(0, abs=1e-12)
+    assert set(baseline.log_loss_difference_by_subgroup) == {group for _, group in groups}
 
 
 def test_peers_do_without_what_is_unknown() -> None:
     people = tuple(Passenger(pclass=1 + i % 3, sex=("male", "female")[i % 2]) for i in range(60))
     labels = np.arange(60) // 7 % 2
-    for name, p in held_out(people, labels, np.arange(60) % 2, [NO_COMPANIONS] * 2, 0).items():
+    for name, p in held_out_probabilities(people, labels, np.arange(60) % 2, [NO_COMPANIONS] * 2, 0).items():
         assert ((p > 0) & (p < 1)).all(), name
 
 
@@ -57,8 +62,8 @@ def test_every_passenger_is_in_one_group_of_each_attribute(table: Table) -> None
             "age": band,
             "party": "companions unknown",
         }
-    told = [i for i, one in enumerate(table.passengers) if render(one, known) != render(one)]
-    assert groups["party", "companions known"].tolist() == told
+    known_rows = [i for i, one in enumerate(table.passengers) if render(one, known) != render(one)]
+    assert groups["party", "companions known"].tolist() == known_rows
 
 
 def test_subgroups_count_and_see_a_group_that_is_wrong(table: Table) -> None:

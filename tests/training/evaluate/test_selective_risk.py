@@ -13,7 +13,7 @@ def truth(rng: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]:
     return p, (rng.random(rows) < p).astype(int)
 
 
-def judged(
+def coverage_of(
     calibration: tuple[np.ndarray, np.ndarray], rows: tuple[np.ndarray, np.ndarray], nominal: float
 ) -> SetCoverage:
     return set_coverage(fit_sets(*calibration, nominal).sets(rows[0]), rows[1], nominal)
@@ -68,7 +68,7 @@ def test_few_rows_of_either_class_are_answered_wrongly(nominal: float) -> None:
     wrong = []
     for _ in range(300):
         (p, y), (q, labels) = truth(rng, 500), truth(rng, 500)
-        found = judged((p**2, y), (q**2, labels), nominal)
+        found = coverage_of((p**2, y), (q**2, labels), nominal)
         wrong.append([found.wrong_by_class[name].value for name in ("died", "survived")])
         all_wrong = np.average(wrong[-1], weights=np.bincount(labels))
         assert found.error_answered.value * (1 - found.abstained) == pytest.approx(all_wrong)
@@ -82,14 +82,14 @@ def test_few_rows_of_either_class_are_answered_wrongly(nominal: float) -> None:
 def test_the_curve_trades_answers_for_errors() -> None:
     rng = np.random.default_rng(4)
     calibration, rows = truth(rng, 4000), truth(rng, 20_000)
-    curve = [judged(calibration, rows, nominal) for nominal in (0.8, 0.9, 0.95, 0.99)]
+    curve = [coverage_of(calibration, rows, nominal) for nominal in (0.8, 0.9, 0.95, 0.99)]
     assert np.all(np.diff([one.error_answered.value * (1 - one.abstained) for one in curve]) < 0)
     assert curve[-1].abstained > curve[1].abstained
     assert curve[-1].error_answered.value < curve[1].error_answered.value
 
 
 def test_too_few_rows_abstain_always_and_no_rows_are_refused() -> None:
-    found = judged((np.array([0.2, 0.8]), np.array([0, 1])), (np.array([0.1, 0.9]), np.array([0, 0])), 0.9)
+    found = coverage_of((np.array([0.2, 0.8]), np.array([0, 1])), (np.array([0.1, 0.9]), np.array([0, 0])), 0.9)
     assert found.abstained == 1
     assert np.isnan(found.error_answered.value)
     assert np.isnan(found.wrong_by_class["survived"].value)

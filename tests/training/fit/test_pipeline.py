@@ -15,7 +15,7 @@ from models.text import render
 from tests.conftest import ROOT
 from tests.training.commands import few_rows, interrupted, run
 from training.data.table import Table
-from training.evaluate.baselines import PEERS
+from training.evaluate.baselines import BASELINES
 from training.fit.epoch_diagnostics import EpochDiagnostics
 
 FAST = ("--folds", "2", "--epochs", "1")
@@ -77,7 +77,7 @@ def test_every_epoch_is_logged_with_the_notes_diagnostics(trained: Path) -> None
 def test_the_evaluation_is_on_rows_unseen_and_carries_its_spread(trained: Path) -> None:
     evaluation = read_bundle(trained).evaluation
     assert evaluation["rows"] == 120
-    assert set(evaluation["peers"]) == set(PEERS)
+    assert set(evaluation["peers"]) == set(BASELINES)
     assert sum(one["rows"] for one in evaluation["subgroups"] if one["attribute"] == "sex") == 120
     for part in (evaluation["calibrated"], evaluation["raw"], evaluation["logistic_regression"]["scores"]):
         assert part["rows"] == 120

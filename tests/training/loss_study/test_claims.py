@@ -9,7 +9,7 @@ import pytest
 from models.calibration.inverse import FocalInverse
 from models.calibration.logit import sigmoid
 from training.evaluate.estimates import Estimate
-from training.loss_study.claims import Claim, Verdict, both, judge, judge_claims
+from training.loss_study.claims import Claim, Verdict, combine, evaluate_claims, verdict_on
 from training.loss_study.comparison import Comparison
 from training.loss_study.contrasts import Run
 from training.loss_study.study import loss_choices
@@ -38,18 +38,18 @@ NAMES = ("focal_smooth", "focal_smooth:note", "weighted_ce", "label_smooth", "fo
 def test_a_verdict_follows_from_the_interval(
     low: float, high: float, claimed: str, limit: float, size: tuple[float, float] | None, verdict: str
 ) -> None:
-    assert judge(Estimate((low + high) / 2, 0.05, low, high), claimed, limit, size) == verdict
+    assert verdict_on(Estimate((low + high) / 2, 0.05, low, high), claimed, limit, size) == verdict
 
 
 def test_two_figures_must_agree() -> None:
-    assert both("supported", "supported") == "supported"
-    assert both("false", "false") == "false"
-    assert both("supported", "false") == both("false", "not supported") == "not supported"
-    assert both("supported", "not measured") == "not measured"
-    assert judge(None, "above") == "not measured"
+    assert combine("supported", "supported") == "supported"
+    assert combine("false", "false") == "false"
+    assert combine("supported", "false") == combine("false", "not supported") == "not supported"
+    assert combine("supported", "not measured") == "not measured"
+    assert verdict_on(None, "above") == "not measured"
 
 
-def bent(inverse: FocalInverse, true: np.ndarray) -> np.ndarray:
+def minimisers(inverse: FocalInverse, true: np.ndarray) -> np.ndarray:
     """The logits that minimise the loss where the logits of the true probabilities are ``true``."""
     z = np.linspace(-30, 30, 200_001)
     return np.interp(true, inverse(z), z)
@@ -66,27 +66,26 @@ def world(prevalence_shift: float = -0.6) -> Comparison:
         inverse = loss.inverse(STEPS)
         assert isinstance(inverse, FocalInverse)
         noisy = [true + 0.1 * rng.normal(size=ROWS) for _ in range(2)]
-        runs[name] = {seed: Run(bent(inverse, one), sigmoid(one)) for seed, one in enumerate(noisy)}
-    return Comparison(labels=labels, losses=losses, runs=runs, evaluations={}, failures={}, steps=STEPS)
+        runs[name] = {seed: Run(minimisers(inverse, one), sigmoid(one)) for seed, one in enumerate(noisy)}
+    return Comparison(labels=labels, losses=losses, steps=STEPS, runs=runs)
 
 
 def replaced(comparison: Comparison, runs: Mapping[str, Mapping[int, Run]]) -> Comparison:
     return Comparison(
-        labels=comparison.labels, losses=comparison.losses, runs={**comparison.runs, **runs}, evaluations={},
-        failures={}, steps=STEPS,
+        labels=comparison.labels, losses=comparison.losses, steps=STEPS, runs={**comparison.runs, **runs},
     )  # fmt: skip
 
 
-def judged(comparison: Comparison) -> dict[str, Claim]:
-    return {claim.number: claim for claim in judge_claims(comparison, np.random.default_rng(0))}
+def evaluated(comparison: Comparison) -> dict[str, Claim]:
+    return {claim.number: claim for claim in evaluate_claims(comparison, np.random.default_rng(0))}
 
 
 def verdicts(comparison: Comparison) -> dict[str, Verdict]:
-    return {number: claim.verdict for number, claim in judged(comparison).items()}
+    return {number: claim.verdict for number, claim in evaluated(comparison).items()}
 
 
 def test_where_theory_holds_the_notes_claims_do_not() -> None:
-    claims = judged(world())
+    claims = evaluated(world())
     found = {number: claim.verdict for number, claim in claims.items()}
     assert found == {
         "1": "false", "2": "false", "3a": "false", "3b": "not supported", "3c": "not supported", "4": "false"
@@ -103,7 +102,7 @@ def test_where_theory_holds_the_notes_claims_do_not() -> None:
 
 
 def test_the_shift_of_each_alpha_is_the_expected_one() -> None:
-    shifts = [one for one in judged(world())["4"].evidence if one.expected is not None]
+    shifts = [one for one in evaluated(world())["4"].evidence if one.expected is not None]
     assert len(shifts) == 3
     assert shifts[0].expected == pytest.approx(math.log(0.39 / 0.61))
     for shift in shifts:
@@ -112,7 +111,7 @@ def test_the_shift_of_each_alpha_is_the_expected_one() -> None:
 
 
 def test_scales_are_compared_on_one_set_of_predictions() -> None:
-    claim = judged(world())["1"]
+    claim = evaluated(world())["1"]
     own = {one.what.split(",")[0]: one.found for one in claim.evidence if "own scale" in one.what}
     assert own["focal_smooth"] is not None
     assert own["cross_entropy"] is not None
@@ -134,11 +133,11 @@ def test_a_world_where_the_claims_hold_is_seen_too() -> None:
     assert verdicts(world(prevalence_shift=0.6))["4"] == "supported"
 
 
-def test_what_was_not_trained_is_not_judged() -> None:
+def test_what_was_not_trained_gets_no_verdict() -> None:
     whole = world()
     some = {name: runs for name, runs in whole.runs.items() if name in ("cross_entropy", "focal_smooth")}
     part = Comparison(
-        labels=whole.labels, losses=whole.losses, runs=some, evaluations={}, failures={}, steps=STEPS
+        labels=whole.labels, losses=whole.losses, steps=STEPS, runs=some
     )  # fmt: skip
     found = verdicts(part)
     assert (found["3a"], found["3b"]) == ("not measured", "not measured")

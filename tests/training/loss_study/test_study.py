@@ -22,7 +22,7 @@ from training.data.table import Table
 from training.evaluate.evaluation import nested_evaluation
 from training.fit.crossfit import make_folds
 from training.fit.finetune import Recipe
-from training.loss_study.claims import judge_claims
+from training.loss_study.claims import evaluate_claims
 from training.loss_study.comparison import (
     Comparison,
     count_tests,
@@ -65,13 +65,13 @@ def comparison(table: Table) -> Comparison:
             logits = slope * (mark + logit(labels.mean()))
             evaluation, answers = nested_evaluation(
                 logits, labels, make_folds(labels, 3, seed), passengers, companions=(Companions(),) * 3, inverse=None,
-                coverage=0.9, seed=seed, with_peers=False,
+                coverage=0.9, seed=seed, with_baselines=False,
             )  # fmt: skip
-            assert evaluation.peers is None
+            assert evaluation.baselines is None
             runs[name][seed], evaluations[name][seed] = Run(logits, answers.calibrated), evaluation
     failures = {"dice": {0: MESSAGE, 1: MESSAGE}, "tversky": {1: MESSAGE}}
     return Comparison(
-        labels=labels, losses=losses, runs=runs, evaluations=evaluations, failures=failures, steps=STEPS
+        labels=labels, losses=losses, steps=STEPS, runs=runs, evaluations=evaluations, failures=failures
     )  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def report(comparison: Comparison) -> ComparisonReport:
     return ComparisonReport(
         data_sha256="0" * 64, base="base", rows=ROWS, survived=int(comparison.labels.sum()), seeds=(0, 1), folds=3,
         companions=True, recipe=Recipe(epochs=1), losses=losses, tests=count_tests(losses.values()),
-        claims=judge_claims(comparison, np.random.default_rng(0)), default=default_by_evidence(comparison),
+        claims=evaluate_claims(comparison, np.random.default_rng(0)), default=default_by_evidence(comparison),
     )  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def evidence(worse_by: float, rows: int = 400) -> Comparison:
     labels = (rng.random(rows) < sigmoid(true)).astype(int)
     noise = {"cross_entropy": 0.1, "focal_smooth": 0.1 + worse_by}
     runs = {name: {0: Run(z := true + size * rng.normal(size=rows), sigmoid(z))} for name, size in noise.items()}
-    return Comparison(labels=labels, losses={}, runs=runs, evaluations={}, failures={}, steps=STEPS)
+    return Comparison(labels=labels, losses={}, steps=STEPS, runs=runs)
 
 
 def test_the_default_stays_unless_it_is_worse_by_more_than_a_standard_error() -> None:
@@ -148,7 +148,7 @@ def test_the_default_stays_unless_it_is_worse_by_more_than_a_standard_error() ->
     assert goes.difference is not None
     assert goes.difference.over_rows.value > goes.difference.over_rows.standard_error
     assert "should be cross_entropy" in goes.words
-    nothing = Comparison(labels=np.array([0, 1]), losses={}, runs={}, evaluations={}, failures={}, steps=1)
+    nothing = Comparison(labels=np.array([0, 1]), losses={}, steps=1)
     assert default_by_evidence(nothing).words.startswith("not measured")
 
 

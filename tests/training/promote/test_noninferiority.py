@@ -1,4 +1,4 @@
-"""The bounds hold as often as they say, whatever the shape of the differences and however parties are tied."""
+"""The bounds hold as often as they say, whatever the shape of the differences and however clusters are tied."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,7 +9,7 @@ from scipy import stats
 from models.calibration.logit import sigmoid
 from models.passenger import Passenger
 from training.calibrate.maps import log_losses
-from training.promote.noninferiority import calibration_bound, mean_bound, median_bound, parties
+from training.promote.noninferiority import calibration_bound, mean_bound, median_bound, ticket_clusters
 
 RISK = 0.05
 MARGIN = 0.02
@@ -118,8 +118,8 @@ def test_equal_answers_have_no_spread_and_one_party_has_no_bound() -> None:
 
 
 def test_parties_are_tickets() -> None:
-    told = ["A", None, "B", "A", None]
-    found = parties([Passenger(pclass=1, sex="male", ticket=ticket) for ticket in told])
+    tickets = ["A", None, "B", "A", None]
+    found = ticket_clusters([Passenger(pclass=1, sex="male", ticket=ticket) for ticket in tickets])
     assert found[0] == found[3]
     assert len(set(found.tolist())) == 4
 

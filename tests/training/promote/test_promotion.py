@@ -15,15 +15,23 @@ from tests.conftest import TITANIC
 from tests.tiny import ORIGIN, Contents
 from tests.training.commands import run
 from training.data.table import DataError, Table
-from training.promote.promotion import Criterion, Limits, Trial, judge, promotion, promotion_path, unseen
+from training.promote.promotion import (
+    Criterion,
+    PairedPredictions,
+    PromotionLimits,
+    decide,
+    evaluate_criteria,
+    promotion_path,
+    refuse_seen_rows,
+)
 from training.promote.table import verdict
 
 ROWS = 900
-LIMITS = Limits()
+LIMITS = PromotionLimits()
 EVEN = np.full((21, 2), 1e-3)
 
 
-def trial(shift: np.ndarray | float = 0.0, *, seconds: np.ndarray = EVEN, seed: int = 0) -> Trial:
+def predictions(shift: np.ndarray | float = 0.0, *, seconds: np.ndarray = EVEN, seed: int = 0) -> PairedPredictions:
     """The current model knows the true rates but for a little noise; the candidate's logits are off by ``shift``."""
     rng = np.random.default_rng(seed)
     z = 1.6 * rng.normal(size=ROWS) - 0.5
@@ -31,7 +39,8 @@ def trial(shift: np.ndarray | float = 0.0, *, seconds: np.ndarray = EVEN, seed: 
     groups = {
         ("sex", "female"): np.arange(300), ("sex", "male"): np.arange(300, 880), ("class", "rare"): np.arange(880, ROWS)
     }  # fmt: skip
-    return Trial(labels, sigmoid(z + shift), sigmoid(z + 0.1 * rng.normal(size=ROWS)), np.arange(ROWS), groups, seconds)
+    current = sigmoid(z + 0.1 * rng.normal(size=ROWS))
+    return PairedPredictions(labels, sigmoid(z + shift), current, np.arange(ROWS), groups, seconds)
 
 
 def verdicts(found: tuple[Criterion, ...]) -> dict[str, str]:
@@ -39,14 +48,15 @@ def verdicts(found: tuple[Criterion, ...]) -> dict[str, str]:
 
 
 def test_a_good_candidate_passes_everything_that_can_be_tested() -> None:
-    assert verdicts(judge(trial(), LIMITS, 0)) == {
+    assert verdicts(evaluate_criteria(predictions(), LIMITS, 0)) == {
         "log loss": "passed", "calibration error": "passed", "log loss, female": "passed",
         "log loss, male": "passed", "log loss, rare": "too few rows", "milliseconds per row": "passed",
     }  # fmt: skip
 
 
 def test_harm_to_a_subgroup_alone_refuses() -> None:
-    found = judge(trial(np.where(np.arange(ROWS) < 300, 1.5, 0.0)), Limits(log_loss=0.9, calibration=0.4), 0)
+    harmful = predictions(np.where(np.arange(ROWS) < 300, 1.5, 0.0))
+    found = evaluate_criteria(harmful, PromotionLimits(log_loss=0.9, calibration=0.4), 0)
     assert verdicts(found)["log loss, female"] == "worse"
     assert verdicts(found)["log loss, male"] == "passed"
 
@@ -54,29 +64,29 @@ def test_harm_to_a_subgroup_alone_refuses() -> None:
 def test_a_slower_and_a_miscalibrated_one_are_refused() -> None:
     rng = np.random.default_rng(1)
     slow = np.column_stack([1.5e-3 * rng.uniform(0.9, 1.1, 21), 1e-3 * rng.uniform(0.9, 1.1, 21)])
-    assert verdicts(judge(trial(seconds=slow), LIMITS, 0))["milliseconds per row"] == "not shown"
-    assert verdicts(judge(trial(1.2), LIMITS, 0))["calibration error"] == "not shown"
+    assert verdicts(evaluate_criteria(predictions(seconds=slow), LIMITS, 0))["milliseconds per row"] == "not shown"
+    assert verdicts(evaluate_criteria(predictions(1.2), LIMITS, 0))["calibration error"] == "not shown"
     # Over one that is as far off it is no worse.
-    off = trial(1.2)
-    alike = Trial(off.labels, off.candidate, off.candidate, off.parties, off.groups, EVEN)
-    assert verdicts(judge(alike, Limits(calibration=0.15), 0))["calibration error"] == "passed"
+    off = predictions(1.2)
+    alike = PairedPredictions(off.labels, off.candidate, off.candidate, off.clusters, off.groups, EVEN)
+    assert verdicts(evaluate_criteria(alike, PromotionLimits(calibration=0.15), 0))["calibration error"] == "passed"
 
 
 def test_a_margin_of_zero_asks_for_a_better_one() -> None:
-    assert verdicts(judge(trial(), Limits(log_loss=0), 0))["log loss"] == "not shown"
-    worse_now = trial()
-    better = Trial(
+    assert verdicts(evaluate_criteria(predictions(), PromotionLimits(log_loss=0), 0))["log loss"] == "not shown"
+    worse_now = predictions()
+    better = PairedPredictions(
         worse_now.labels, worse_now.current, sigmoid(1.2 * np.random.default_rng(2).normal(size=ROWS)),
-        worse_now.parties, worse_now.groups, EVEN,
+        worse_now.clusters, worse_now.groups, EVEN,
     )  # fmt: skip
-    assert verdicts(judge(better, Limits(log_loss=0), 0))["log loss"] == "passed"
+    assert verdicts(evaluate_criteria(better, PromotionLimits(log_loss=0), 0))["log loss"] == "passed"
 
 
 def test_rows_needed_are_about_enough() -> None:
-    one = trial(0.15 * np.random.default_rng(3).normal(size=ROWS))
-    known = judge(one, LIMITS, 0)[0]
+    one = predictions(0.15 * np.random.default_rng(3).normal(size=ROWS))
+    known = evaluate_criteria(one, LIMITS, 0)[0]
     limit = (known.difference + known.bound) / 2
-    found = judge(one, Limits(log_loss=limit), 0)[0]
+    found = evaluate_criteria(one, PromotionLimits(log_loss=limit), 0)[0]
     assert found.verdict == "not shown"
     # Half as wide a bound takes four times the rows.
     assert found.rows_needed == pytest.approx(4 * ROWS, abs=1)
@@ -86,8 +96,8 @@ def test_a_wrong_promotion_is_no_likelier_for_many_criteria() -> None:
     """At the limit by log loss alone, and with subgroups that are tested too: refused all the same."""
     rng, promoted, samples = np.random.default_rng(4), 0, 400
     for seed in range(samples):
-        one = trial(0.567, seed=seed)  # Costs 0.02 nats of the true rates' log loss, as the next lines hold.
-        promoted += all(found.verdict != "not shown" and found.verdict != "worse" for found in judge(one, LIMITS, 0))
+        one = predictions(0.567, seed=seed)  # Costs 0.02 nats of the true rates' log loss, as the next lines hold.
+        promoted += not {"not shown", "worse"} & set(verdicts(evaluate_criteria(one, LIMITS, 0)).values())
     z = 1.6 * rng.normal(size=200_000) - 0.5
     eta, ours, theirs = sigmoid(z), sigmoid(z + 0.567), sigmoid(z + 0.1 * rng.normal(size=len(z)))
     excess = -(eta * np.log(ours / theirs) + (1 - eta) * (np.log1p(-ours) - np.log1p(-theirs))).mean()
@@ -97,25 +107,25 @@ def test_a_wrong_promotion_is_no_likelier_for_many_criteria() -> None:
 
 def test_training_rows_are_refused_by_table_and_by_name(tiny_bundle: Bundle, table: Table) -> None:
     with pytest.raises(DataError, match="of 20 rows were training rows of the current bundle, by ticket and name"):
-        unseen(Table(table.passengers[:20], table.labels[:20], "1" * 64), {"current": tiny_bundle})
+        refuse_seen_rows(Table(table.passengers[:20], table.labels[:20], "1" * 64), {"current": tiny_bundle})
     with pytest.raises(DataError, match="are those that the candidate bundle was trained on"):
-        unseen(Table(table.passengers[80:], table.labels[80:], "0" * 64), {"candidate": tiny_bundle})
+        refuse_seen_rows(Table(table.passengers[80:], table.labels[80:], "0" * 64), {"candidate": tiny_bundle})
     rest = Table(table.passengers[80:], table.labels[80:], "1" * 64)
-    assert unseen(rest, {"candidate": tiny_bundle}) == ()
+    assert refuse_seen_rows(rest, {"candidate": tiny_bundle}) == ()
     forgetful = msgspec.structs.replace(tiny_bundle, companions=type(tiny_bundle.companions)())
-    assert "does not tell who was in its training table" in unseen(rest, {"candidate": forgetful})[0]
+    assert "does not say who was in its training table" in refuse_seen_rows(rest, {"candidate": forgetful})[0]
 
 
 def test_a_refusal_names_its_figures(tiny_bundle: Bundle, table: Table) -> None:
-    one = trial(1.2)
+    one = predictions(1.2)
     rows = Table(table.passengers[:ROWS], one.labels, "1" * 64)
-    found = promotion(rows, one, tiny_bundle, tiny_bundle, LIMITS, (), 0)
+    found = decide(rows, one, tiny_bundle, tiny_bundle, LIMITS, (), 0)
     assert not found.promoted
-    told = verdict(found)
-    assert told.startswith(f"REFUSED: {tiny_bundle.version} over {tiny_bundle.version}. Log loss is shown to be worse")
-    assert f"the bound is {found.criteria[0].bound:.4f}" in told
-    assert found.doubts == ("of rare there are fewer than 50 rows: nothing is shown of them",)
-    assert verdict(promotion(rows, trial(), tiny_bundle, tiny_bundle, LIMITS, (), 0)).startswith("PROMOTED")
+    text = verdict(found)
+    assert text.startswith(f"REFUSED: {tiny_bundle.version} over {tiny_bundle.version}. Log loss is shown to be worse")
+    assert f"the bound is {found.criteria[0].bound:.4f}" in text
+    assert found.caveats == ("of rare there are fewer than 50 rows: nothing is shown of them",)
+    assert verdict(decide(rows, predictions(), tiny_bundle, tiny_bundle, LIMITS, (), 0)).startswith("PROMOTED")
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +151,7 @@ def test_the_command_decides_and_writes_it_beside_the_candidate(pair: tuple[Path
     kept = json.loads(promotion_path(pair[0]).read_text())
     assert kept["promoted"]
     # The defaults of the flags are those of the limits.
-    assert kept["limits"] == msgspec.to_builtins(Limits(calibration=0.49, slower=99))
+    assert kept["limits"] == msgspec.to_builtins(PromotionLimits(calibration=0.49, slower=99))
     assert kept["criteria"][0]["difference"] == 0
     assert kept["rows"] == 300
     assert kept["candidate"] != kept["current"]
@@ -168,7 +178,7 @@ def test_the_command_decides_and_writes_it_beside_the_candidate(pair: tuple[Path
         (("--data", TITANIC), 1, "rows were training rows of the candidate bundle, by ticket and name"),
     ],
 )
-def test_what_cannot_be_decided_is_told(
+def test_what_cannot_be_decided_is_said(
     pair: tuple[Path, Path, Path], flags: tuple[object, ...], code: int, message: str
 ) -> None:
     done = promote(pair, *flags)

@@ -12,14 +12,14 @@ import pytest
 from models.bundle.manifest import BaseModel, DataRecord, LossRecord, Origin
 from models.calibration.maps import logit
 from training.data.table import Table, fold_companions
-from training.evaluate.baselines import PEERS, held_out
-from training.evaluate.evaluation import Answers, Evaluation, nested_evaluation
+from training.evaluate.baselines import BASELINES, held_out_probabilities
+from training.evaluate.evaluation import Evaluation, LabelledPredictions, nested_evaluation
 from training.fit.crossfit import make_folds
 from training.fit.epoch_diagnostics import EpochDiagnostics, read_log
 from training.report.card import model_card
 from training.report.page import report
 from training.report.plots import consistency_band, make_plots
-from training.report.tables import peers_verdict, tables
+from training.report.tables import baselines_verdict, tables
 
 ORIGIN = Origin(
     name="b", created="2026-01-01T00:00:00+00:00", seed=0, base=BaseModel("base", "0" * 64),
@@ -27,12 +27,15 @@ ORIGIN = Origin(
 )  # fmt: skip
 
 
+Evaluated = tuple[Evaluation, LabelledPredictions]
+
+
 @pytest.fixture(scope="module")
-def judged(table: Table) -> tuple[Evaluation, Answers]:
-    """A real nested evaluation of a peer's logits made overconfident, as a model's would be."""
+def evaluated(table: Table) -> Evaluated:
+    """A real nested evaluation of a baseline's logits made overconfident, as a model's would be."""
     folds = make_folds(table.labels, 5, 0)
     known = fold_companions(table.passengers, table.labels, folds)
-    logits = 2 * logit(held_out(table.passengers, table.labels, folds, known, 0)["gradient_boosting"])
+    logits = 2 * logit(held_out_probabilities(table.passengers, table.labels, folds, known, 0)["gradient_boosting"])
     return nested_evaluation(
         logits, table.labels, folds, table.passengers, companions=known, inverse=None, coverage=0.9, seed=0
     )
@@ -77,9 +80,9 @@ class Page(HTMLParser):
             self.cells.append(data)
 
 
-def test_the_page_is_whole_and_needs_nothing_else(judged: tuple[Evaluation, Answers]) -> None:
-    evaluation, answers = judged
-    plots = make_plots(answers, evaluation, epochs(), np.random.default_rng(0))
+def test_the_page_is_whole_and_needs_nothing_else(evaluated: Evaluated) -> None:
+    evaluation, predictions = evaluated
+    plots = make_plots(predictions, evaluation, epochs(), np.random.default_rng(0))
     text = report("<i>odd & name</i>", evaluation, plots)
     page = Page(text)
     assert page.open == []
@@ -95,9 +98,9 @@ def test_the_page_is_whole_and_needs_nothing_else(judged: tuple[Evaluation, Answ
             assert all(cell in page.cells for cell in row[1:] if cell), figures.title
 
 
-def test_pictures_are_files_that_parse_and_stay_inside_their_frame(judged: tuple[Evaluation, Answers]) -> None:
-    evaluation, answers = judged
-    for plot in make_plots(answers, evaluation, epochs(), np.random.default_rng(0)):
+def test_pictures_are_files_that_parse_and_stay_inside_their_frame(evaluated: Evaluated) -> None:
+    evaluation, predictions = evaluated
+    for plot in make_plots(predictions, evaluation, epochs(), np.random.default_rng(0)):
         root = ElementTree.fromstring(plot.file())
         width, height = map(float, root.attrib["viewBox"].split()[2:])
         numbers = re.findall(r'(?:points|c?[xy])="([^"]+)"', plot.body)
@@ -107,15 +110,15 @@ def test_pictures_are_files_that_parse_and_stay_inside_their_frame(judged: tuple
         assert "nan" not in plot.body
 
 
-def test_without_a_log_or_peers_their_pictures_are_left_out(judged: tuple[Evaluation, Answers]) -> None:
-    evaluation, answers = judged
-    alone = msgspec.structs.replace(evaluation, peers=None)
-    names = [plot.name for plot in make_plots(answers, alone, [], np.random.default_rng(0))]
+def test_without_a_log_or_baselines_their_pictures_are_left_out(evaluated: Evaluated) -> None:
+    evaluation, predictions = evaluated
+    alone = msgspec.structs.replace(evaluation, baselines=None)
+    names = [plot.name for plot in make_plots(predictions, alone, [], np.random.default_rng(0))]
     assert names == [
         "reliability_calibrated", "reliability_raw", "outcomes_calibrated", "outcomes_raw", "risk_coverage",
         "subgroups",
     ]  # fmt: skip
-    assert "Peers" not in report("b", alone, [])
+    assert "Baselines" not in report("b", alone, [])
 
 
 def test_the_consistency_band_holds_binomial_rates() -> None:
@@ -137,13 +140,13 @@ def test_the_log_is_read_and_a_repeated_epoch_counts_as_last_written(tmp_path: P
     assert found[0].loss == 7.0
 
 
-def test_the_card_says_who_is_better_in_which_rows_and_what_it_is_not_for(judged: tuple[Evaluation, Answers]) -> None:
-    evaluation, _ = judged
+def test_the_card_says_who_is_better_in_which_rows_and_what_it_is_not_for(evaluated: Evaluated) -> None:
+    evaluation, _ = evaluated
     card = model_card(ORIGIN, evaluation)
-    assert evaluation.peers is not None
-    assert list(evaluation.peers) == list(PEERS)
-    for name, peer in evaluation.peers.items():
-        by = peer.log_loss_difference
+    assert evaluation.baselines is not None
+    assert list(evaluation.baselines) == list(BASELINES)
+    for name, baseline in evaluation.baselines.items():
+        by = baseline.log_loss_difference
         rank = "better" if by.value > 0 else "worse"
         assert f"{rank} than this model by {abs(by.value):.4f} ± {by.standard_error:.4f}" in card, name
     for group in evaluation.subgroups:
@@ -154,16 +157,16 @@ def test_the_card_says_who_is_better_in_which_rows_and_what_it_is_not_for(judged
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
-def test_the_verdict_names_the_side_and_whether_it_is_settled(judged: tuple[Evaluation, Answers]) -> None:
-    evaluation, _ = judged
-    assert evaluation.peers is not None
-    one = evaluation.peers["gradient_boosting"]
+def test_the_verdict_names_the_side_and_whether_it_is_settled(evaluated: Evaluated) -> None:
+    evaluation, _ = evaluated
+    assert evaluation.baselines is not None
+    one = evaluation.baselines["gradient_boosting"]
 
     def verdict(value: float, error: float) -> str:
         low, high = value - 2 * error, value + 2 * error
         by = msgspec.structs.replace(one.log_loss_difference, value=value, standard_error=error, low=low, high=high)
-        peers = {"gradient_boosting": msgspec.structs.replace(one, log_loss_difference=by)}
-        return peers_verdict(msgspec.structs.replace(evaluation, peers=peers))
+        baselines = {"gradient_boosting": msgspec.structs.replace(one, log_loss_difference=by)}
+        return baselines_verdict(msgspec.structs.replace(evaluation, baselines=baselines))
 
     assert "better than this model by 0.0500 ± 0.0100; its 95 % interval leaves out 0." in verdict(0.05, 0.01)
     assert "worse than this model by 0.0100 ± 0.0100; its 95 % interval holds 0." in verdict(-0.01, 0.01)

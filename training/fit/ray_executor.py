@@ -8,29 +8,30 @@ from typing import Any
 import msgspec
 
 from training.fit.finetune import TrainingError
-from training.fit.process import INPUTS, JOB, Ended, Job, reports, result_path
-from training.fit.progress import Report, TrainingProgress
+from training.fit.process import INPUTS, JOB, FineTuningJob, ProcessKilled, finetune_in_process, result_path
+from training.fit.progress import TrainingProgress
 
 RETRIES = 3
-"""How often a fine-tuning whose worker or process was killed is begun again."""
+"""How often a fine-tuning whose worker or process was killed is started again."""
 
-News = tuple[str, bytes]
+Message = tuple[str, bytes]
+"""("report", line), ("failed", reason) or ("result", content of the result's file)."""
 
 
-class RayTasks:
-    """An `engines.Engine`: each fine-tuning is a task on one core of any machine. Ray must be connected."""
+class RayExecutor:
+    """An `executors.Executor`: each fine-tuning is a task on one core of any machine. Ray must be connected."""
 
-    def __call__(self, work: Path, job: Job, numbers: Sequence[int], progress: TrainingProgress) -> None:
+    def __call__(self, work: Path, job: FineTuningJob, numbers: Sequence[int], progress: TrainingProgress) -> None:
         import ray
 
-        task = ray.remote(num_cpus=1, max_retries=RETRIES, retry_exceptions=[Ended])(finetuning)
+        task = ray.remote(num_cpus=1, max_retries=RETRIES, retry_exceptions=[ProcessKilled])(finetuning)
         inputs, weights = ray.put((work / INPUTS).read_bytes()), ray.put(Path(job.weights).read_bytes())
         running = [(task.remote(msgspec.json.encode(job), inputs, weights, number), number) for number in numbers]
         try:
             while running:
                 ready, _ = ray.wait([stream for stream, _ in running], num_returns=1)
                 at = next(place for place, (stream, _) in enumerate(running) if stream is ready[0])
-                if not _take(*running[at], work, job, progress):
+                if not _handle_next(*running[at], work, job, progress):
                     running.pop(at)
         except BaseException:
             for stream, _ in running:
@@ -38,8 +39,8 @@ class RayTasks:
             raise
 
 
-def _take(stream: Any, number: int, work: Path, job: Job, progress: TrainingProgress) -> bool:
-    """Take the next news of a fine-tuning; False when there is no more."""
+def _handle_next(stream: Any, number: int, work: Path, job: FineTuningJob, progress: TrainingProgress) -> bool:
+    """Handle the next message of a fine-tuning; False when there is no more."""
     import ray
 
     try:
@@ -50,7 +51,7 @@ def _take(stream: Any, number: int, work: Path, job: Job, progress: TrainingProg
         reason = "its worker died too often" if isinstance(error, ray.exceptions.WorkerCrashedError) else str(error)
         raise TrainingError(f"{job.phases[number]}: {reason.strip().splitlines()[-1]}") from error
     if kind == "report":
-        progress.report(Report.decode(content))
+        progress.report(content)
     elif kind == "failed":
         raise TrainingError(content.decode())
     else:
@@ -61,16 +62,17 @@ def _take(stream: Any, number: int, work: Path, job: Job, progress: TrainingProg
     return True
 
 
-def finetuning(job: bytes, inputs: bytes, weights: bytes, number: int) -> Iterator[News]:
+def finetuning(job: bytes, inputs: bytes, weights: bytes, number: int) -> Iterator[Message]:
     """One fine-tuning, on whichever machine: its reports, then its result or why there is none."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        (work / "base.safetensors").write_bytes(weights)
+        base = work / "base.safetensors"
+        base.write_bytes(weights)
         (work / INPUTS).write_bytes(inputs)
-        here = msgspec.structs.replace(msgspec.json.decode(job, type=Job), weights=str(work / "base.safetensors"))
+        here = msgspec.structs.replace(msgspec.json.decode(job, type=FineTuningJob), weights=str(base))
         (work / JOB).write_bytes(msgspec.json.encode(here))
         try:
-            for line in reports(work, number):
+            for line in finetune_in_process(work, number):
                 yield "report", line
         except TrainingError as error:
             yield "failed", str(error).encode()

@@ -1,0 +1,63 @@
+"""Arguments that several commands share: the rows, the base model, the recipe, where fine-tunings run."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from models.engines.backend import prepare
+from training.fit.executors import EXECUTORS, Executor, make_executor
+from training.fit.finetune import Recipe
+
+DATA = Path("data/titanic.csv")
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, default=DATA, help="labelled passengers, CSV (default: %(default)s)")
+
+
+def add_training(parser: argparse.ArgumentParser, folds: str, companions: str) -> None:
+    """Everything that a cross-fit needs; ``folds`` and ``companions`` are help texts."""
+    add_data(parser)
+    parser.add_argument("--base", help="a BERT: a folder, or a Hugging Face hub id (default: the packaged MiniLM)")
+    parser.add_argument("--folds", type=int, default=5, help=f"{folds} (default: %(default)s)")
+    parser.add_argument("--companions", action=argparse.BooleanOptionalAction, default=True, help=companions)
+    for name, default in msgspec.structs.asdict(Recipe()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=f"default: {default}")
+    parser.add_argument(
+        "--engine",
+        choices=EXECUTORS,
+        default=EXECUTORS[0],
+        help="fine-tunings side by side on this machine's cores, or on a Ray cluster's (default: %(default)s)",
+    )
+    parser.add_argument("--address", help="ray: a running cluster, HOST:PORT or auto (default: this machine alone)")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def recipe(options: argparse.Namespace) -> Recipe:
+    """The default recipe with the parts that were given."""
+    given = {name: value for name in Recipe.__struct_fields__ if (value := getattr(options, name)) is not None}
+    return msgspec.structs.replace(Recipe(), **given)
+
+
+def threads() -> int:
+    """Set up MLX for this machine; how many fine-tunings fit on it side by side."""
+    backend = prepare()
+    if backend.warning:
+        print(f"training: {backend.warning}", file=sys.stderr)
+    return max(1, backend.threads)
+
+
+@contextmanager
+def executor(options: argparse.Namespace) -> Iterator[Executor]:
+    """The executor that ``--engine`` names."""
+    with make_executor(options.engine, options.address, threads()) as chosen:
+        yield chosen
+
+
+def split_names(text: str) -> list[str]:
+    """NAME,… without repetitions, in order."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))

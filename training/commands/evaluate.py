@@ -1,0 +1,54 @@
+"""``evaluate``: score a bundle on labelled rows."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from models.files import write_json
+from training.commands.arguments import add_data
+
+
+def add(commands: Any) -> None:
+    """Add the command; ``run`` gives its exit code."""
+    parser = commands.add_parser("evaluate", help="score a bundle on labelled rows")
+    parser.set_defaults(run=_run)
+    parser.add_argument("--bundle", type=Path, required=True)
+    add_data(parser)
+    parser.add_argument("--json", type=Path, help="write the evaluation here too")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="write the pictures here, one SVG file each")
+    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write pictures and tables as one page")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+
+
+def _run(options: argparse.Namespace) -> int:
+    import numpy as np
+    from rich.console import Console
+
+    from models.predictor import Predictor
+    from training.data.table import read_table
+    from training.evaluate.evaluation import LabelledPredictions, evaluate_predictions
+    from training.fit.epoch_diagnostics import LOG, read_log
+    from training.fit.pipeline import work_folder
+    from training.report.page import report
+    from training.report.plots import make_plots
+    from training.report.tables import print_evaluation
+
+    table, predictor = read_table(options.data), Predictor.load(options.bundle)
+    how = "the bundle's own predictions on the rows given"
+    if table.sha256 == predictor.bundle.manifest.origin.data.sha256:
+        how += ", WHICH ARE ITS TRAINING ROWS; evaluation.json has the held-out figures"
+    predictions = LabelledPredictions.of(table, predictor.predict(table.passengers), predictor.bundle.companions)
+    rng, coverage = np.random.default_rng(options.seed), predictor.bundle.record.conformal.coverage
+    evaluation = evaluate_predictions(predictions, how=how, coverage=coverage, rng=rng)
+    print_evaluation(evaluation, Console())
+    if options.json:
+        write_json(options.json, evaluation)
+    if options.plots or options.report:
+        plots = make_plots(predictions, evaluation, read_log(work_folder(options.bundle) / LOG), rng)
+        if options.plots:
+            options.plots.mkdir(parents=True, exist_ok=True)
+            for plot in plots:
+                (options.plots / f"{plot.name}.svg").write_text(plot.file(), encoding="utf-8")
+        if options.report:
+            options.report.write_text(report(predictor.bundle.name, evaluation, plots), encoding="utf-8")
+    return 0

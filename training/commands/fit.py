@@ -1,0 +1,100 @@
+"""``fit``: from a table to a bundle."""
+
+import argparse
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from models.bundle.read import Bundle
+from training.commands.arguments import add_training, executor, recipe, threads
+from training.fit.data_parallel import DataParallel, NonRootDone, Ranks, find_ranks
+from training.losses.registry import LOSSES, PRESETS, LossChoice
+
+if TYPE_CHECKING:
+    from training.fit.pipeline import FitOptions
+
+
+def add(commands: Any) -> None:
+    """Add the command; ``run`` gives its exit code."""
+    parser = commands.add_parser("fit", help="fine-tune, cross-fit, calibrate, evaluate, write a bundle")
+    parser.set_defaults(run=_run)
+    argument = parser.add_argument
+    argument("--out", type=Path, required=True, help="the bundle's folder; an old one is replaced at the end")
+    argument("--loss", default=LossChoice().name, choices=LOSSES, help="default: %(default)s")
+    argument("--preset", choices=PRESETS, help="loss parameters by name; note: the research note's numbers")
+    argument("--gamma", type=float, help="focusing, 0 to 3")
+    argument("--smoothing", type=float, help="label smoothing, 0 to 0.99")
+    argument("--alpha-survived", type=float, help="weight of survivors in (0, 1) (default: from the data)")
+    argument("--seed", type=int, default=0, help="default: %(default)s")
+    argument("--coverage", type=float, default=0.9, help="of the prediction sets (default: %(default)s)")
+    argument(
+        "--map-rule",
+        default="least",
+        choices=("least", "one_standard_error"),
+        help="calibration map: least cross-validated log loss (below 1,000 rows one robust map instead), or fewest "
+        "parameters within one standard error of it (default: %(default)s)",
+    )
+    argument(
+        "--target-prevalence",
+        type=float,
+        metavar="P",
+        help="share of survivors, in (0, 1), where the bundle will serve, if it is not the training rows'",
+    )
+    argument("--resume", action="store_true", help="go on from the last finished fold of an interrupted run")
+    add_training(
+        parser,
+        folds="folds of the cross-fit",
+        companions="say of each passenger what became of the others on the ticket; who they were goes into the bundle",
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    # pandas and scikit-learn take seconds to load: not for --help and wrong use.
+    from training.fit.pipeline import fit, work_folder
+
+    fit_options = _fit_options(options)
+    if ranks := find_ranks():
+        threads()
+        bundle = _fit_together(fit_options, ranks, options.engine)
+        if bundle is None:
+            return 0
+    else:
+        with executor(options) as chosen:
+            bundle = fit(fit_options, chosen)
+    if not options.quiet:
+        scores = bundle.evaluation["calibrated"]
+        loss, error = scores["log_loss"], scores["calibration_error"]
+        print(
+            f"{options.out}: version {bundle.version}, log loss {loss['value']:.4f} ± {loss['standard_error']:.4f}, "
+            f"calibration error {error['value']['value']:.3f} (a perfect model's: {error['noise_floor']:.3f})"
+        )
+        print(f"report: {work_folder(options.out) / 'report.html'}")
+    return 0
+
+
+def _fit_options(options: argparse.Namespace) -> "FitOptions":
+    from training.fit.pipeline import FitOptions
+
+    parameters: dict[str, Any] = {name: getattr(options, name) for name in ("gamma", "smoothing")}
+    if options.alpha_survived is not None:
+        parameters["alpha"] = {"died": 1 - options.alpha_survived, "survived": options.alpha_survived}
+    parameters = {name: value for name, value in parameters.items() if value is not None}
+    given = {name: getattr(options, name) for name in FitOptions.__struct_fields__ if name not in ("loss", "recipe")}
+    loss = LossChoice(name=options.loss, preset=options.preset, parameters=parameters)
+    return FitOptions(loss=loss, recipe=recipe(options), **given)
+
+
+def _fit_together(options: "FitOptions", ranks: Ranks, engine: str) -> Bundle | None:
+    """Fit with the ranks that mlx.launch started; the first one's bundle, None in the others, which write nothing."""
+    from training.fit.pipeline import fit
+
+    if engine != "local":
+        raise ValueError(f"--engine {engine} does not go with mlx.launch: take one of them")
+    if ranks.rank == 0:
+        return fit(options, DataParallel(ranks))
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(NonRootDone):
+        fit(msgspec.structs.replace(options, out=Path(folder) / "out", resume=False, quiet=True), DataParallel(ranks))
+    return None
