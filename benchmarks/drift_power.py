@@ -227,7 +227,7 @@ def main() -> int:
         "prediction and when it comes after 5,000 normal ones:\n",
         power(predictor, rows, data.labels, 10 if quick else 200, 50 if quick else 5000),
         "Outcomes until the alarm when a forgotten class weight has moved all logits by −0.447, median of "
-        f"{3 if quick else 60} runs, and in brackets what a test needs that is told the fault beforehand:\n",
+        f"{3 if quick else 60} runs, and in brackets what a test needs that knows the fault beforehand:\n",
         calibration(rows, 3 if quick else 60, 100 if quick else 30_000),
         "Mean rows to a false alarm (and its lower 95 % bound; runs are cut at six times the run length), references "
         "drawn anew for every run:\n",
