@@ -37,8 +37,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             pattern=f"^({'|'.join(PRECISIONS)})$",
-            description="of the weights: float32, float16, bfloat16 or int8; other than float32 only what "
-            "python -m training precision has measured and not refused",
+            description="of the weights: float32, float16, bfloat16 or int8; other than float32 on a GPU "
+            "only, where python -m training precision has measured it and not refused",
         ),
     ] = FULL
     shadow: Annotated[

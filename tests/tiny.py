@@ -31,7 +31,7 @@ ORIGIN = Origin(
 )  # fmt: skip
 GOOD = Change(value=0.001, standard_error=0.001, high=0.003, margin=0.005)
 MEASURED = Measurement(
-    precision="int8", device="cpu", rows=600, data_sha256="0" * 64, training_rows=False, log_loss=GOOD,
+    precision="int8", device="cuda", rows=600, data_sha256="0" * 64, training_rows=False, log_loss=GOOD,
     calibration_error=GOOD, decisions_changed=0.0, largest_logit_difference=0.01, largest_probability_difference=0.01,
 )  # fmt: skip
 

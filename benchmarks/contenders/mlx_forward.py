@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.contenders.forward import Forward
 from models.bert.classifier import load_classifier
-from models.bundle.precisions import Precision
+from models.bundle.precisions import FULL, GPU_ONLY, Precision
 from models.bundle.read import open_bundle, read_bundle
 from models.engines.backend import Backend, prepare, usable_cores
 from models.logit_cache import LogitCache
@@ -45,6 +45,8 @@ def _rounded(bundle: Path, precision: Precision) -> tuple[str, Forward]:
     """The bundle in a precision, measured or not."""
     opened = open_bundle(bundle)
     backend = prepare()
+    if precision != FULL and backend.device == "cpu":
+        raise RuntimeError(f"{precision}: {GPU_ONLY}")
     model = load_classifier(opened.bundle.config, opened.weights, precision)
     predictor = Predictor(opened.bundle, model, opened.tokenizer, backend, LogitCache(0))
     held = mx.get_active_memory() / 2**20

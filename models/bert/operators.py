@@ -27,13 +27,13 @@ ERF_DENOMINATOR = (
 )  # fmt: skip
 """erf(x) ≈ x P(x²)/Q(x²) on [−4, 4], coefficients from the constant up, within a few units of the last place of
 float32 (Eigen's ``erf_float``)."""
-LARGEST = 4 * math.sqrt(2)
+MAX_NORMAL = 4 * math.sqrt(2)
 """Beyond this Φ is 0 or 1 to float32."""
 # With y = x clipped: Φ(x) − ½ = ½ erf(y/√2) = y P(y²)/Q(y²) with the powers of ½ and the factor in the coefficients.
 P = tuple(c * 0.5**i * math.sqrt(0.125) for i, c in enumerate(ERF_NUMERATOR))
 Q = tuple(c * 0.5**i for i, c in enumerate(ERF_DENOMINATOR))
-LEAST_EXPONENT = -20.0
-LEAST_HALF = -3e4
+MIN_EXPONENT = -20.0
+MIN_BIAS = -3e4
 """What is added to the scores of padding, in float16 too, which ends at 65504."""
 SQUARINGS = 3
 
@@ -49,11 +49,8 @@ def as_columns(x: mx.array) -> mx.array:
 
 
 def dequantize(weight: Weight) -> mx.array:
-    """The matrix that is computed with, of float32 unless a GPU has it in half precision: the tuned BLAS of a CPU knows
-    no other, and MLX's own products of halves and of codes take thirty times as long there."""
-    if isinstance(weight, QuantizedMatrix):
-        return weight.dequantize()
-    return weight if on_gpu() else weight.astype(mx.float32)
+    """The matrix that is computed with: codes become float32, halves stay halves."""
+    return weight.dequantize() if isinstance(weight, QuantizedMatrix) else weight
 
 
 def linear(x: mx.array, weight: Weight, bias: mx.array) -> mx.array:
@@ -89,7 +86,7 @@ def attention(q: mx.array, k: mx.array, v: mx.array, bias: mx.array | None, text
     B, D = texts, q.shape[1]
     if on_gpu():
         split = [x.reshape(B, -1, heads, D // heads).transpose(0, 2, 1, 3) for x in (q, k, v)]
-        mask = None if bias is None else mx.maximum(bias, LEAST_HALF).astype(q.dtype)[:, None, None, :]
+        mask = None if bias is None else mx.maximum(bias, MIN_BIAS).astype(q.dtype)[:, None, None, :]
         y = mx.fast.scaled_dot_product_attention(*split, scale=1.0, mask=mask)
         return y.transpose(0, 2, 1, 3).reshape(-1, D)
     # (B, heads, D/heads, tokens) each, so that nothing needs to be transposed again.
@@ -103,7 +100,7 @@ def attention(q: mx.array, k: mx.array, v: mx.array, bias: mx.array | None, text
 
 
 def _exp(x: mx.array) -> mx.array:
-    t = mx.maximum(x, LEAST_EXPONENT) * 2.0**-SQUARINGS
+    t = mx.maximum(x, MIN_EXPONENT) * 2.0**-SQUARINGS
     t2 = t * t
     t4 = t2 * t2
     power = ((1.0 + t) + (1 / 2 + t * (1 / 6)) * t2) + ((1 / 24 + t * (1 / 120)) + (1 / 720 + t * (1 / 5040)) * t2) * t4
@@ -135,12 +132,12 @@ def _ratio(y: mx.array) -> mx.array:
 
 
 def _gelu(x: mx.array) -> mx.array:
-    y = mx.minimum(mx.maximum(x, -LARGEST), LARGEST)
+    y = mx.minimum(mx.maximum(x, -MAX_NORMAL), MAX_NORMAL)
     return 0.5 * x + (x * y) * _ratio(y)
 
 
 def _normal_cdf(x: mx.array) -> mx.array:
-    y = mx.minimum(mx.maximum(x, -LARGEST), LARGEST)
+    y = mx.minimum(mx.maximum(x, -MAX_NORMAL), MAX_NORMAL)
     return 0.5 + y * _ratio(y)
 
 

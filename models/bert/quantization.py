@@ -1,4 +1,4 @@
-"""Weights rounded to fewer bits than float32, and matrices that are made whole again when they multiply."""
+"""Weights rounded to fewer bits than float32: halves, and codes that become float32 again when they multiply."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import mlx.core as mx
 
 HALVES = {"float16": mx.float16, "bfloat16": mx.bfloat16}
 GROUP_SIZE = 64
-LARGEST_CODE = 127
+MAX_CODE = 127
 """Of the codes −127 … 127."""
 
 
@@ -15,8 +15,7 @@ class QuantizedMatrix:
     """A matrix (…, I) in eight bits: w ≈ scale · code, with a scale for each `GROUP_SIZE` weights of a row.
 
     codes (…, I / g, g) int8, scales (…, I / g, 1) float32; g is I where it is no multiple of `GROUP_SIZE`. A scale is
-    the group's largest |w| / 127, so no weight moves by more than half a scale. MLX's own form (`mx.quantize`) has an
-    offset beside the scale, and takes five times as long to be made whole on a CPU.
+    the group's largest |w| / 127, so no weight moves by more than half a scale.
     """
 
     codes: mx.array
@@ -27,7 +26,7 @@ class QuantizedMatrix:
         *outer, inputs = weight.shape
         grouped = weight.reshape(*outer, -1, inputs if inputs % GROUP_SIZE else GROUP_SIZE)
         # A group of zeros has a scale too.
-        scales = mx.maximum(mx.max(mx.abs(grouped), axis=-1, keepdims=True), 1e-30) / LARGEST_CODE
+        scales = mx.maximum(mx.max(mx.abs(grouped), axis=-1, keepdims=True), 1e-30) / MAX_CODE
         codes = mx.round(grouped / scales).astype(mx.int8)
         mx.eval(codes, scales)
         return cls(codes, scales)

@@ -1,8 +1,9 @@
 """In how many bits a bundle's weights are served, and the measurement that comes before fewer than 32.
 
 Rounding changes every logit a little, and so every probability. By how much that hurts is measured on labelled rows
-(training/promote/precision.py), against float32 on the same rows; what was found goes into the bundle, and the
-service serves in a precision that stands there and is within its margins, and in no other.
+(training/promote/precision.py), against float32 on the same rows; the measurement goes into the bundle, and the
+service serves in a precision that stands there and is within its margins, and in no other. On a CPU all but float32 is
+refused: it would be slower.
 """
 
 from typing import Annotated, Any, Literal, get_args
@@ -13,6 +14,7 @@ Precision = Literal["float32", "float16", "bfloat16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 FULL: Precision = "float32"
 COMMAND = "python -m training precision"
+GPU_ONLY = "for GPUs only, as float32 is faster on a CPU"
 LOG_LOSS_MARGIN = 0.005
 """Nats; a third of the standard error that the held-out log loss of 891 rows has."""
 CALIBRATION_MARGIN = 0.01
@@ -34,7 +36,7 @@ class Change(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Measurement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A precision against float32 on labelled rows, on one device: log loss in nats, smooth calibration error.
 
-    ``training_rows`` tells whether the rows are those of the training: their losses flatter, and a difference between
+    ``training_rows``: whether the rows are those of the training: their losses flatter, and a difference between
     two roundings of one and the same model hardly does. ``decisions_changed`` is the share of rows on the other side of
     ½, and the ``largest`` differences are those of all rows; the map may have steps, on which a probability moves more
     than its logit.
@@ -73,10 +75,12 @@ class Precisions(Struct, frozen=True, forbid_unknown_fields=True):
         """Why the bundle must not be served so; None if it may."""
         if precision == FULL:
             return None
-        found = [one for one in self.measured if (one.precision, one.device) == (precision, device)]
-        if not found:
+        if device == "cpu":
+            return f"{precision}: {GPU_ONLY}"
+        measured = [one for one in self.measured if (one.precision, one.device) == (precision, device)]
+        if not measured:
             return f"{precision} was not measured on {device}: {COMMAND} does it"
-        refusal = found[-1].refusal
+        refusal = measured[-1].refusal
         return None if refusal is None else f"{precision} was measured on {device} and refused: {refusal}"
 
     def with_measured(self, *new: Measurement) -> "Precisions":

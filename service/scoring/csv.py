@@ -232,7 +232,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--precision", choices=PRECISIONS, default=FULL,
-        help="of the weights; other than float32 only what python -m training precision has measured and not refused",
+        help="of the weights; other than float32 on a GPU only, where python -m training precision has measured it and "
+        "not refused",
     )  # fmt: skip
     parser.add_argument(
         "--cache-rows",

@@ -1,4 +1,4 @@
-"""A bundle's weights in fewer bits, measured against float32 on labelled rows; what was found goes into the bundle."""
+"""A bundle's weights in fewer bits, measured against float32 on labelled rows; the figures go into the bundle."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 from models.bert.classifier import load_classifier
 from models.bundle.manifest import MAX_BYTES, PRECISIONS_FILE
-from models.bundle.precisions import CALIBRATION_MARGIN, FULL, LOG_LOSS_MARGIN, Change, Measurement, Precision
+from models.bundle.precisions import CALIBRATION_MARGIN, FULL, GPU_ONLY, LOG_LOSS_MARGIN, Change, Measurement, Precision
 from models.bundle.read import Bundle, open_bundle
 from models.bundle.write import write_bundle
 from models.engines.backend import prepare
@@ -39,7 +39,10 @@ def measure(
     """
     if len(table) < MIN_ROWS:
         raise ValueError(f"{len(table)} rows are too few to tell a small difference; {MIN_ROWS} are needed")
-    full, *lower = (_predictor(folder, precision) for precision in (FULL, *precisions))
+    full = _predictor(folder, FULL)
+    if full.backend.device == "cpu":
+        raise ValueError(f"{', '.join(precisions)}: {GPU_ONLY}")
+    lower = [_predictor(folder, precision) for precision in precisions]
     to_probability, labels = full.bundle.record.map.probabilities, table.labels
     full_logits = _logits(full, table)
     reference = to_probability(full_logits)
