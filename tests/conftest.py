@@ -36,6 +36,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with slow tests first, so that no worker has a long one left when the others are done; then those with
+    tests that run alone last, when few others have to wait."""
+    slow, alone = (
+        {item.path for item in items if item.get_closest_marker(name) is not None} for name in ("slow", "alone")
+    )
+    items.sort(key=lambda item: (item.path in alone, item.path not in slow))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """A test that is marked ``alone`` runs while those of other workers wait."""
