@@ -1,6 +1,7 @@
 """The house rule: service → models ← training, MLX in few places, and nothing happens on import."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,8 +41,14 @@ def test_imports_run_one_way(path: Path) -> None:
 )
 def test_the_load_test_knows_the_service_by_http_and_the_model_by_its_package(path: Path) -> None:
     names = imported(path)
-    assert not names & {"service", "training", "tests", "benchmarks", "mlx"}
+    assert not names & {"service", "tests", "benchmarks", "mlx"}
+    if "training" in names:
+        assert set(re.findall(r"(?:from|import) (training[\w.]*)", path.read_text())) == {"training.report.svg"}
     assert path.name in ("locustfile.py", "users.py", "run.py") or not names & {"locust", "gevent"}
+
+
+def test_pictures_need_the_standard_library_only() -> None:
+    assert imported(ROOT / "training" / "report" / "svg.py") <= sys.stdlib_module_names
 
 
 def run(code: str) -> str:

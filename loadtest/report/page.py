@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from loadtest.report.chart import bar, chart
 from loadtest.report.measured import Summary
 from loadtest.report.recording import Recording
 from loadtest.report.server_series import Scrape, windows
 from loadtest.report.slo import AT_LEAST
+from training.report.svg import STYLE as PLOT_STYLE
+from training.report.svg import line_chart, share_bar
 
 STYLE = """
 :root { color-scheme: light; }
@@ -16,8 +17,6 @@ body { font: 16px/1.5 system-ui, "Segoe UI", Roboto, Helvetica, Arial, sans-seri
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .4rem; }
 .passed { color: #00664d; } .failed { color: #a33c00; }
 svg { display: block; width: 100%; height: auto; margin: 1rem 0; }
-svg text { font: 12px system-ui, sans-serif; fill: #333; } svg .title { font-weight: 600; }
-svg .grid { stroke: #e4e4e4; } svg .line { fill: none; stroke-width: 1.8; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .2rem .7rem; border-bottom: 1px solid #e2e2e2; font-weight: normal; }
@@ -41,7 +40,7 @@ def page(summary: Summary, recording: Recording, scrapes: Sequence[Scrape]) -> s
     return (
         f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         f"<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>Load test: {escape(summary.scenario)}</title><style>{STYLE}</style></head>\n"
+        f"<title>Load test: {escape(summary.scenario)}</title><style>{STYLE}{PLOT_STYLE}</style></head>\n"
         f"<body>\n{chr(10).join(parts)}\n</body></html>\n"
     )
 
@@ -73,8 +72,8 @@ def _pictures(recording: Recording, scrapes: Sequence[Scrape]) -> str:
     done = [(second + 0.5, float(recording.done.get(second, 0))) for second in seconds]
     return "<h2>Over time</h2>" + "".join(
         (
-            chart("Latency of single predictions, from when each was due", "ms", lines, logarithmic=True),
-            chart(
+            line_chart("Latency of single predictions, from when each was due", "ms", lines, logarithmic=True),
+            line_chart(
                 "What the service says of itself", "ms",
                 {
                     "in the service": [(one.stop, one.http_ms) for one in server],
@@ -83,15 +82,15 @@ def _pictures(recording: Recording, scrapes: Sequence[Scrape]) -> str:
                 },
                 logarithmic=True,
             ),
-            chart(
+            line_chart(
                 "Rows of a batch, mean, and rows waiting", "rows",
                 {
                     "batch": [(one.stop, one.batch_rows) for one in server],
                     "waiting": [(one.stop, one.queue_rows) for one in server],
                 },
             ),
-            chart("Requests due, and predictions answered", "per second", {"due": due, "answered": done}),
-            chart(
+            line_chart("Requests due, and predictions answered", "per second", {"due": due, "answered": done}),
+            line_chart(
                 "Share of texts that the cache held, of time in inference, and cores used", "1",
                 {
                     "cache hits": [(one.stop, one.hit_share) for one in server],
@@ -108,7 +107,7 @@ def _time(summary: Summary) -> str:
         return ""
     return (
         "<h2>Where the time of a single prediction went</h2>"
-        + bar("Where the time went", summary.time_ms)
+        + share_bar("Where the time went", summary.time_ms)
         + "<p class='note'>Means. Queue and inference are from each answer's Server-Timing header, the service's event "
         "loop from its http_request_seconds; the rest is network and the generator.</p>"
     )

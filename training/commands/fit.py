@@ -23,6 +23,11 @@ def add(commands: Any) -> None:
     parser.set_defaults(run=_run)
     argument = parser.add_argument
     argument("--out", type=Path, required=True, help="the bundle's folder; an old one is replaced at the end")
+    add_training(
+        parser,
+        folds="folds of the cross-fit",
+        companions="say of each passenger what became of the others on the ticket; who they were goes into the bundle",
+    )
     argument("--loss", default=LossChoice().name, choices=LOSSES, help="default: %(default)s")
     argument("--preset", choices=PRESETS, help="loss parameters by name; note: the research note's numbers")
     argument("--gamma", type=float, help="focusing, 0 to 3")
@@ -44,11 +49,6 @@ def add(commands: Any) -> None:
         help="share of survivors, in (0, 1), where the bundle will serve, if it is not the training rows'",
     )
     argument("--resume", action="store_true", help="go on from the last finished fold of an interrupted run")
-    add_training(
-        parser,
-        folds="folds of the cross-fit",
-        companions="say of each passenger what became of the others on the ticket; who they were goes into the bundle",
-    )
 
 
 def _run(options: argparse.Namespace) -> int:

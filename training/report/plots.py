@@ -9,7 +9,7 @@ from training.evaluate.estimates import Estimate, share
 from training.evaluate.evaluation import Evaluation, LabelledPredictions
 from training.evaluate.selective_risk import risk_coverage
 from training.fit.epoch_diagnostics import EpochDiagnostics
-from training.report.svg import WIDTH, Frame, Plot
+from training.report.svg import WIDTH, Frame, Plot, round_step
 
 DRAWS = 2000
 TENTHS = (0, 0.2, 0.4, 0.6, 0.8, 1)
@@ -82,7 +82,7 @@ def outcomes(kind: str, p: np.ndarray, y: np.ndarray) -> Plot:
     """Histograms of the probabilities of those who survived, upwards, and of those who died, downwards."""
     counts = [np.bincount(np.minimum((p[y == label] * 20).astype(int), 19), minlength=20) for label in (0, 1)]
     most = max(1, *(int(one.max()) for one in counts))
-    step = max(1, int(_round_step(most)))
+    step = max(1, int(round_step(most / 4)))
     frame = Frame(LEFT, 28, INNER, 230, (0, 1), (-1.05 * most, 1.05 * most))
     parts = [frame.axes(TENTHS, (), x_name=f"{kind} probability of survival", y_name="passengers")]
     for tick in range(-(most // step) * step, most + 1, step):
@@ -116,7 +116,7 @@ def risk(predictions: LabelledPredictions, evaluation: Evaluation) -> Plot:
     xs = coverage[shown].tolist()
     parts = [
         frame.axes(
-            TENTHS, np.arange(0, top + step / 2, step).tolist(), y_format=".2f", y_name="share wrong",
+            TENTHS, np.arange(0, top + step / 2, step).tolist(), y_text="{:.2f}".format, y_name="share wrong",
             x_name="share of passengers answered, most certain first",
         ),
         frame.band(xs, [spread[one].low for one in shown], [spread[one].high for one in shown], "band"),
@@ -162,7 +162,7 @@ def baselines(evaluation: Evaluation) -> Plot:
     found = evaluation.baselines or {}
     differences = {name.replace("_", " "): one.log_loss_difference for name, one in found.items()}
     most = max(0.01, *(abs(end) for one in differences.values() for end in (one.low, one.high)))
-    step, row, top = _round_step(most), 44, 30
+    step, row, top = round_step(most / 4), 44, 30
     ticks = [step * one for one in range(-int(most / step), int(most / step) + 1)]
     most *= 1.1
     frame = Frame(RIGHT, top, WIDTH - 2 * RIGHT, row * len(differences), (-most, most), (len(differences) - 0.5, -0.5))
@@ -196,10 +196,10 @@ def curves(epochs: Sequence[EpochDiagnostics], figure: str) -> Plot:
     pad = 0.08 * (high - low) or 0.05
     last = max(2, *(one.epoch for one in epochs))
     frame = Frame(LEFT + 8, 28, INNER - 8, 210, (1, last), (low - pad, high + pad))
-    step = _round_step(high - low + 2 * pad)
+    step = round_step((high - low + 2 * pad) / 4)
     ticks = [step * one for one in range(int(np.ceil((low - pad) / step)), int((high + pad) / step) + 1)]
     every = -(-last // 8)
-    parts = [frame.axes(range(1, last + 1, every), ticks, x_name="epoch", y_name=figure, y_format=".3f")]
+    parts = [frame.axes(range(1, last + 1, every), ticks, x_name="epoch", y_name=figure, y_text="{:.3f}".format)]
     for (phase, _), run in sorted(lines.items(), key=lambda line: line[0][0] == "final model"):
         style = "other" if phase == "final model" else "thin"
         parts.append(frame.line([one.epoch for one in run], [getattr(one, figure) for one in run], style))
@@ -209,9 +209,3 @@ def curves(epochs: Sequence[EpochDiagnostics], figure: str) -> Plot:
         "model.",
         286, "".join(parts),
     )  # fmt: skip
-
-
-def _round_step(length: float) -> float:
-    """The least of 1, 2 or 5 times a power of ten that goes at most four times into a positive ``length``."""
-    power = 10.0 ** np.floor(np.log10(length / 4))
-    return float(next(size * power for size in (1, 2, 5, 10) if length / (size * power) <= 4 + 1e-9))

@@ -1,12 +1,15 @@
-"""A plotting area in SVG: data coordinates in, elements out; colours and letters come from one style sheet."""
+"""Pictures in SVG for the pages of training and of the load test; colours and letters come from one style sheet."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
 WIDTH = 400
-"""Of every plot, in its own units; a phone shows about one unit as one pixel."""
+"""Of a plot, in its own units; a phone shows about one unit as one pixel."""
+WIDE = 720
+"""Of a picture over time."""
 
 STYLE = """
 .plot text { font: 12px system-ui, "Segoe UI", Roboto, Helvetica, Arial, sans-serif; fill: #333; }
@@ -19,8 +22,15 @@ STYLE = """
 .plot .ours-fill { fill: #0072b2; } .plot .other-fill { fill: #d55e00; }
 .plot .hollow { fill: #fff; stroke: #d55e00; stroke-width: 2; }
 .plot .bar { fill: #0072b2; fill-opacity: .75; } .plot .other-bar { fill: #d55e00; fill-opacity: .75; }
+.plot .title { font-weight: 600; }
+.plot [class^=series] { fill: none; stroke-width: 1.8; }
+.plot .series-0 { stroke: #0072b2; } .plot .series-1 { stroke: #d55e00; stroke-dasharray: 6 3; }
+.plot .series-2 { stroke: #009e73; stroke-dasharray: 2 3; } .plot .series-4 { stroke: #555; }
+.plot .series-3 { stroke: #cc79a7; stroke-dasharray: 8 3 2 3; }
+.plot .share-0 { fill: #0072b2; } .plot .share-1 { fill: #d55e00; } .plot .share-2 { fill: #009e73; }
+.plot .share-3 { fill: #cc79a7; } .plot .share-4 { fill: #555; }
 """
-"""Okabe and Ito's blue and vermilion (2008), distinguished by colour-blind readers and in grey print."""
+"""Colours of Okabe and Ito (2008), distinguished by colour-blind readers and in grey print."""
 
 Anchor = Literal["start", "middle", "end"]
 
@@ -73,14 +83,14 @@ class Frame:
 
     def axes(
         self, x_ticks: Sequence[float], y_ticks: Sequence[float], *, x_name: str = "", y_name: str = "",
-        x_format: str = "g", y_format: str = "g",
+        x_text: Callable[[float], str] = "{:g}".format, y_text: Callable[[float], str] = "{:g}".format,
     ) -> str:  # fmt: skip
         """Grid lines, numbers and names; no ticks, no numbers. The vertical axis's name stands above it, level."""
         (x0, x1), (y0, y1) = self.x, self.y
         parts = [self.line((x0, x1), (tick, tick), "grid") for tick in y_ticks]
         parts += [self.line((tick, tick), (y0, y1), "grid") for tick in x_ticks]
-        parts += [self.text(x0, tick, f"{tick:{y_format}}", anchor="end", dx=-6) for tick in y_ticks]
-        parts += [self.text(tick, y0, f"{tick:{x_format}}", anchor="middle", dy=17) for tick in x_ticks]
+        parts += [self.text(x0, tick, y_text(tick), anchor="end", dx=-6) for tick in y_ticks]
+        parts += [self.text(tick, y0, x_text(tick), anchor="middle", dy=17) for tick in x_ticks]
         parts.append(self.line((x0, x1), (y0, y0), "axis"))
         if x_name:
             parts.append(self.text((x0 + x1) / 2, y0, x_name, anchor="middle", dy=34))
@@ -101,6 +111,7 @@ class Plot:
     caption: str
     height: float
     body: str
+    width: float = WIDTH
 
     def inline(self) -> str:
         """The picture for a page that holds `STYLE`; it fills the width that it is given."""
@@ -112,6 +123,76 @@ class Plot:
 
     def _svg(self, namespace: str, style: str) -> str:
         return (
-            f'<svg{namespace} class="plot" viewBox="0 0 {WIDTH} {self.height:g}" role="img">'
+            f'<svg{namespace} class="plot" viewBox="0 0 {self.width} {self.height:g}" role="img">'
             f"<title>{escape(self.title)}</title><desc>{escape(self.caption)}</desc>{style}{self.body}</svg>\n"
         )
+
+
+Points = Sequence[tuple[float, float]]
+
+
+def line_chart(title: str, unit: str, lines: Mapping[str, Points], *, logarithmic: bool = False) -> str:
+    """Lines over seconds with a legend; a point that is not finite interrupts its line."""
+
+    def height(y: float) -> float:
+        return (math.log10(y) if y > 0 else math.nan) if logarithmic else y
+
+    segments = {name: _segments([(x, height(y)) for x, y in points]) for name, points in lines.items()}
+    measured = [point for parts in segments.values() for part in parts for point in part]
+    if not measured:
+        return f"<p>{escape(title)}: nothing was measured.</p>"
+    last, highest = max(1.0, *(x for x, _ in measured)), max(y for _, y in measured)
+    if logarithmic:
+        low, high, step = math.floor(min(y for _, y in measured)), math.ceil(highest + 1e-4), 1.0
+    else:
+        step = round_step(highest / 4)
+        low, high = 0, max(1, math.ceil(highest / step))
+    frame = Frame(56, 30, WIDE - 80, 170, (0, last), (low * step, high * step))
+    seconds = round_step(last / 6)
+    elements = [
+        f'<text class="title" x="{frame.left}" y="14">{escape(title)}, {escape(unit)}</text>',
+        frame.axes(
+            [seconds * place for place in range(int(last / seconds) + 1)],
+            [step * place for place in range(low, high + 1)],
+            x_text="{:g} s".format,
+            y_text=lambda y: f"{10**y if logarithmic else y:g}",
+        ),
+    ]
+    for place, (name, parts) in enumerate(segments.items()):
+        style, x = f"series-{place % 5}", frame.left + place * frame.width / max(len(lines), 4)
+        elements += [frame.line([x for x, _ in part], [y for _, y in part], style) for part in parts]
+        elements.append(f'<path class="{style}" d="M{x:.0f} 234h22"/>')
+        elements.append(f'<text x="{x + 27:.0f}" y="238">{escape(name)}</text>')
+    return Plot("", title, unit, 242, "".join(elements), WIDE).inline()
+
+
+def _segments(points: Points) -> list[list[tuple[float, float]]]:
+    """The points in order, parted where one is not finite."""
+    segments: list[list[tuple[float, float]]] = [[]]
+    for x, y in points:
+        if math.isfinite(y):
+            segments[-1].append((x, y))
+        elif segments[-1]:
+            segments.append([])
+    return [segment for segment in segments if segment]
+
+
+def share_bar(title: str, milliseconds: Mapping[str, float]) -> str:
+    """Parts of a whole, side by side, each with its name and share."""
+    total = sum(milliseconds.values())
+    if not total > 0:
+        return f"<p>{escape(title)}: nothing was measured.</p>"
+    elements, x = [], 0.0
+    for place, (name, value) in enumerate(milliseconds.items()):
+        width, style, top = WIDE * value / total, f"share-{place % 5}", 42 + 20 * place
+        elements.append(f'<rect class="{style}" x="{x:.1f}" y="4" width="{width:.1f}" height="26"/>')
+        elements.append(f'<rect class="{style}" x="0" y="{top}" width="12" height="12"/>')
+        elements.append(f'<text x="18" y="{top + 10}">{escape(name)}: {value:.2f} ms, {value / total:.0%}</text>')
+        x += width
+    return Plot("", title, "", 44 + 20 * len(milliseconds), "".join(elements), WIDE).inline()
+
+
+def round_step(rough: float) -> float:
+    """The least of 1, 2 or 5 times a power of ten that is not below ``rough``; 1 where that is not above 0."""
+    power = 10.0 ** math.floor(math.log10(rough)) if rough > 0 else 1.0
+    return next(size * power for size in (1, 2, 5, 10) if size * power >= rough * (1 - 1e-9))
