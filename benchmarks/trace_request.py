@@ -3,7 +3,8 @@
     ./run python -m benchmarks.trace_request [--bundle DIR]
 
 The service runs in this process, on a port of its own and with a store. Every thread is watched from a request's first
-byte until its answer is read and its row is in the store. A request before it fills what is made once.
+byte until its answer is read and its row is in the store. A request before it fills what is made once. What runs by the
+clock, without any request, is left out.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -26,28 +27,29 @@ from service.settings import Settings
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("models", "service")
 WARM, TRACED = {"pclass": 3, "sex": "male"}, {"pclass": 1, "sex": "female", "age": 29, "fare": 100}
-STORE_SECONDS = 0.5
-"""For the store's thread to write what the answer left to it."""
+SECONDS = 1.0
+"""For the store's thread to write what an answer left to it, and for what runs by the clock to run."""
 
 
 class Trace:
-    """Files of ours that were entered while it was ``on``."""
+    """Functions of ours that are entered, in order."""
 
     def __init__(self) -> None:
-        self.on = False
-        self.files: dict[str, str] = {}
+        self.functions: dict[tuple[str, str], None] = {}
         self._prefixes = tuple(f"{ROOT / name}/" for name in PACKAGES)
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
         """As `sys.setprofile` calls it."""
         path = frame.f_code.co_filename
-        if self.on and event == "call" and path.startswith(self._prefixes):
-            self.files.setdefault(path, frame.f_code.co_qualname)
+        if event == "call" and path.startswith(self._prefixes):
+            self.functions.setdefault((path, frame.f_code.co_qualname))
 
-    @property
-    def entered(self) -> list[tuple[str, str]]:
-        """Each file, below the project's folder, with the function by which it was entered first."""
-        return [(str(Path(path).relative_to(ROOT)), function) for path, function in self.files.items()]
+    def during(self, seconds: float, act: Callable[[], None] = lambda: None) -> list[tuple[str, str]]:
+        """File and name of the functions entered while it acts, and then waits."""
+        self.functions.clear()
+        act()
+        time.sleep(seconds)
+        return list(self.functions)
 
 
 @contextmanager
@@ -78,20 +80,21 @@ def predict(connection: http.client.HTTPConnection, row: dict[str, Any]) -> None
 
 
 def trace_request(bundle: Path) -> list[tuple[str, str]]:
-    """The files that one request enters, and by which function."""
+    """The files that one request enters, below the project's folder, and the function by which it comes to each."""
     trace = Trace()
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(bundle=str(bundle), port=0, state="", store=f"{folder}/store.sqlite")
         with running(settings, trace) as port:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-            predict(connection, WARM)
-            time.sleep(STORE_SECONDS)
-            trace.on = True
-            predict(connection, TRACED)
-            time.sleep(STORE_SECONDS)
-            trace.on = False
+            trace.during(SECONDS, lambda: predict(connection, WARM))
+            by_the_clock = trace.during(SECONDS)
+            entered = trace.during(SECONDS, lambda: predict(connection, TRACED))
             connection.close()
-    return trace.entered
+    first: dict[str, str] = {}
+    for path, function in entered:
+        if (path, function) not in by_the_clock:
+            first.setdefault(str(Path(path).relative_to(ROOT)), function)
+    return list(first.items())
 
 
 def main() -> None:

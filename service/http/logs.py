@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from service.http.request_context import RequestContext
+from service.http.middleware import RequestContext
 
 LOGGER = logging.getLogger("evenkeel")
 REQUESTS = logging.getLogger("evenkeel.requests")

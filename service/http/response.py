@@ -10,7 +10,6 @@ from litestar.datastructures import MutableScopeHeaders
 from litestar.types import Message, Send
 
 from service.http import negotiation
-from service.http.request_context import RequestContext
 
 COMPRESSED_BYTES = 1400
 """Least body that is compressed: less fits one packet anyway."""
@@ -77,13 +76,17 @@ def origins(text: str) -> frozenset[str]:
 
 
 class Responder:
-    """Sends one response on, changed where the request's ``headers`` ask for it."""
+    """Sends one response on with its ``own`` headers, changed where the request's ``headers`` ask for it.
+
+    ``status`` is 0 before it begins."""
 
     def __init__(
-        self, headers: MutableScopeHeaders, context: RequestContext, send: Send, response_headers: ResponseHeaders
-    ):
-        self._headers, self._context, self._send = headers, context, send
+        self, headers: RequestHeaders, method: str, own: list[tuple[bytes, bytes]], send: Send,
+        response_headers: ResponseHeaders,
+    ):  # fmt: skip
+        self._headers, self._method, self._own, self._send = headers, method, own, send
         self._response_headers = response_headers
+        self.status = 0
         self._start: Message | None = None
 
     async def __call__(self, message: Message) -> None:
@@ -100,21 +103,20 @@ class Responder:
 
     async def _begin(self, start: Any, body: Any) -> Any:
         """Send the response's start; the first part of its body is returned, changed where need be."""
-        context, headers = self._context, MutableScopeHeaders.from_message(start)
-        context.status = start["status"]
-        headers["X-Request-ID"] = context.request_id
-        headers["traceparent"] = context.trace.header
+        start["headers"] = [*start["headers"], *self._own]
+        headers = MutableScopeHeaders.from_message(start)
         if "allow" in headers:
             headers["Allow"] = _allowed(headers["allow"])
-        self._response_headers.complete(start, self._headers, context.method)
-        if context.status == 200 and _unchanged(self._headers.get("if-none-match", ""), headers.get("etag", "")):
-            context.status = start["status"] = 304
+        self._response_headers.complete(start, self._headers, self._method)
+        if start["status"] == 200 and _unchanged(self._headers.get("if-none-match", ""), headers.get("etag", "")):
+            start["status"] = 304
             del headers["content-length"], headers["content-type"]
             body = {**body, "body": b""}
         elif not body.get("more_body", False):
             body = {**body, "body": await self._compressed(headers, body.get("body", b""))}
+        self.status = start["status"]
         await self._send(start)
-        return {**body, "body": b""} if context.method == "HEAD" else body
+        return {**body, "body": b""} if self._method == "HEAD" else body
 
     async def _compressed(self, headers: MutableScopeHeaders, body: bytes) -> bytes:
         if len(body) < COMPRESSED_BYTES or not headers.get("content-type", "").startswith(COMPRESSIBLE):

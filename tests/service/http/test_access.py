@@ -29,7 +29,7 @@ from service.http.access import Keyring, Rates
 from service.http.errors import QueueFull, RateLimited
 from service.http.keys import SCOPES, Key, KeysError, new_key, read_keys, write_keys
 from service.http.logs import JsonFormatter
-from service.http.request_context import RequestContext, TraceContext
+from service.http.middleware import RequestContext, TraceContext
 from service.settings import Settings, SettingsError, read_settings
 from tests.service.inference.test_batcher import wait_until
 from tests.service.serving import ApplicationClient, make_app

@@ -15,7 +15,7 @@ from litestar.testing import TestClient
 
 from models.bundle.read import Bundle
 from service.http.logs import JsonFormatter, NonBlockingHandler, RequestLog
-from service.http.request_context import RequestContext, TraceContext
+from service.http.middleware import RequestContext, TraceContext
 from service.settings import Settings
 from tests.service.inference.test_batcher import wait_until
 from tests.service.serving import make_app
