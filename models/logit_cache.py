@@ -8,29 +8,29 @@ class LogitCache:
     """Text → logit of one bundle, at most ``rows`` of them; the least recently used goes first. For one thread."""
 
     def __init__(self, rows: int, on_lookups: Callable[[int, int], None] = lambda hits, misses: None):
-        """``rows`` 0 keeps nothing; ``on_lookups`` is told hits and misses."""
+        """``rows`` 0 keeps nothing; ``on_lookups`` is called with hits and misses."""
         self._rows, self._on_lookups = rows, on_lookups
         self._held: OrderedDict[str, float] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def find(self, texts: list[str]) -> dict[str, float]:
-        """The logits of those of these texts that are held."""
+    def get(self, texts: list[str]) -> dict[str, float]:
+        """The logits of those texts that are in the cache."""
         if not self._rows:
             return {}
-        found = {text: self._held[text] for text in texts if text in self._held}
-        for text in found:
+        known = {text: self._held[text] for text in texts if text in self._held}
+        for text in known:
             self._held.move_to_end(text)
-        self._on_lookups(len(found), len(texts) - len(found))
-        return found
+        self._on_lookups(len(known), len(texts) - len(known))
+        return known
 
     def clear(self) -> None:
-        """Hold nothing."""
+        """Empty the cache."""
         self._held.clear()
 
     def add(self, logits: dict[str, float]) -> None:
-        """Hold these too."""
+        """Add these logits."""
         if not self._rows:
             return
         self._held.update(logits)

@@ -51,7 +51,7 @@ MEANINGS = {
     "parch": "Parents and children aboard.",
     "fare": "Pounds paid for the ticket, which may be for several passengers.",
     "ticket": "The ticket's number, with its prefix if it has one.",
-    "cabin": "Deck letter and number; several if the ticket has several.",
+    "cabin": "Letter of the deck and number; several if the ticket has several.",
     "embarked": "Port: Southampton, Cherbourg or Queenstown.",
 }
 """Field of `Passenger` → what it is, for who fills it in."""

@@ -13,7 +13,7 @@ from models.bundle.manifest import PRECISIONS_FILE, WEIGHTS, BundleError
 from models.bundle.precisions import FULL, Precision
 from models.bundle.read import Bundle, open_bundle
 from models.engines.backend import Backend, prepare
-from models.engines.streams import Lanes
+from models.engines.streams import StreamParallel
 from models.logit_cache import LogitCache
 from models.passenger import Passenger, check_passengers
 from models.prediction import EncodedText, Prediction, PredictionError, predictions_from_logits
@@ -36,7 +36,7 @@ class Predictor:
     ):  # fmt: skip
         self.bundle, self.backend = bundle, backend
         self._model, self._tokenizer, self._cache = model, tokenizer, cache
-        self._lanes = Lanes(backend)
+        self._streams = StreamParallel(backend)
 
     @classmethod
     def load(
@@ -109,7 +109,7 @@ class Predictor:
 
     def _logits(self, texts: Sequence[str], tokenize: Callable[[Sequence[str]], list[list[int]]]) -> np.ndarray:
         distinct = sorted(set(texts))
-        known = self._cache.find(distinct)
+        known = self._cache.get(distinct)
         new = [text for text in distinct if text not in known]
         computed = dict(zip(new, self._compute(tokenize(new)).tolist(), strict=True))
         self._cache.add(computed)
@@ -121,9 +121,9 @@ class Predictor:
         logits = np.empty(len(token_ids))
         # Neighbours in length share a forward pass, so that little of it is padding.
         by_length = sorted(range(len(token_ids)), key=lambda row: len(token_ids[row]))
-        for first in range(0, len(by_length), self._lanes.rows):
-            rows = by_length[first : first + self._lanes.rows]
-            pair = self._lanes(self._model, *self._tokenizer.pad([token_ids[row] for row in rows]))
+        for first in range(0, len(by_length), self._streams.rows):
+            rows = by_length[first : first + self._streams.rows]
+            pair = self._streams(self._model, *self._tokenizer.pad([token_ids[row] for row in rows]))
             logits[rows] = pair[:, 1] - pair[:, 0]
         if not np.isfinite(logits).all():
             raise PredictionError("the model's logits are not finite")
@@ -133,7 +133,7 @@ class Predictor:
         """Run the shapes that short texts have, so that the first request is as fast as the next."""
         longest = int(self.bundle.config["max_position_embeddings"])
         for tokens in WARM_UP_TOKENS:
-            for rows in (1, self._lanes.rows):
+            for rows in (1, self._streams.rows):
                 self._compute([[0] * min(tokens, longest)] * rows)
         logits = self._compute([one.token_ids for one in self.encode([WARM_UP])])
         predictions_from_logits(self.bundle.record, self.bundle.reference, logits, [WARM_UP], [""])

@@ -1,7 +1,7 @@
 """Fused kernels on a CPU: MLX compiles an expression with the system's C++ compiler, where there is one.
 
 MLX calls ``g++`` for the oldest processor of its kind, and keeps the libraries under a name in the shared temporary
-directory that anybody could have written before. Here the compiler is told to use this processor, and the
+directory that anybody could have written before. Here the compiler is asked to use this processor, and the
 libraries lie in a folder that is this user's alone.
 """
 
@@ -47,7 +47,7 @@ def fused(expression: Expression) -> Expression:
 
 def compiler() -> str:
     """The compiler behind fused kernels, or "none" where they are not to be had."""
-    return Path(found[0]).name if (found := _compiler()) and fused(_probe) is not _probe else "none"
+    return Path(command[0]).name if (command := _compiler()) and fused(_probe) is not _probe else "none"
 
 
 def _probe(x: mx.array) -> mx.array:
@@ -60,15 +60,15 @@ def native_compiler() -> Iterator[None]:
 
     Raises OSError where there is no compiler, or no place to write.
     """
-    found = _compiler()
-    if found is None:
+    command = _compiler()
+    if command is None:
         raise FileNotFoundError(f"none of {', '.join(COMPILERS)} is on the PATH")
-    with _folder(found) as folder, (folder / "lock").open("w") as lock:
+    with _folder(command) as folder, (folder / "lock").open("w") as lock:
         if os.environ.get("TMPDIR") == str(folder):  # Inside already.
             yield
             return
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _write_shim(folder / "bin" / "g++", found[0])
+        _write_shim(folder / "bin" / "g++", command[0])
         before = {name: os.environ.get(name) for name in ("PATH", "TMPDIR")}
         os.environ["PATH"] = f"{folder / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         os.environ["TMPDIR"] = str(folder)
@@ -107,13 +107,13 @@ def _write_shim(path: Path, compiler: str) -> None:
 
 
 @contextmanager
-def _folder(found: tuple[str, str]) -> Iterator[Path]:
+def _folder(command: tuple[str, str]) -> Iterator[Path]:
     """Where the kernels of this compiler and processor are kept: in this user's cache, or else for a moment only."""
     processor = CPU_INFO.read_text() if CPU_INFO.exists() else platform.processor()
     lines = [
         line for line in processor.splitlines() if line.startswith(("model name", "flags", "Features", "CPU part"))
     ]
-    key = hashlib.sha256("\n".join([*found, platform.machine(), *sorted(set(lines))]).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\n".join([*command, platform.machine(), *sorted(set(lines))]).encode()).hexdigest()[:16]
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = Path(home) / "evenkeel" / f"kernels-{key}"

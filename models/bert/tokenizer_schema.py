@@ -9,10 +9,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-MOST_WORDS = 150_000
+MAX_WORDS = 150_000
 """More than the multilingual BERT's 119,547: the library holds half a kilobyte for each."""
 
-Id = Annotated[int, Meta(ge=0, lt=2 * MOST_WORDS)]
+Id = Annotated[int, Meta(ge=0, lt=2 * MAX_WORDS)]
 Short = Annotated[str, Meta(max_length=200)]
 
 
@@ -27,14 +27,14 @@ class BertPreTokenizer(Struct, frozen=True, tag_field="type", tag="BertPreTokeni
     pass
 
 
-class Place(Struct, frozen=True, forbid_unknown_fields=True):
+class TemplatePart(Struct, frozen=True, forbid_unknown_fields=True):
     """Of a special token, or of text A or B, in a template."""
 
     id: Short
     type_id: Annotated[int, Meta(ge=0, le=1)]
 
 
-Piece = Annotated[dict[str, Place], Meta(min_length=1, max_length=1)]
+Piece = Annotated[dict[str, TemplatePart], Meta(min_length=1, max_length=1)]
 Template = Annotated[tuple[Piece, ...], Meta(max_length=8)]
 
 
@@ -54,7 +54,7 @@ class TemplateProcessing(Struct, frozen=True, tag_field="type", tag="TemplatePro
             raise ValueError("the template of a single text must hold that text once")
 
     def largest_id(self) -> int:
-        return max((one for token in self.special_tokens.values() for one in token.ids), default=0)
+        return max((id for token in self.special_tokens.values() for id in token.ids), default=0)
 
 
 class BertProcessing(Struct, frozen=True, tag_field="type", tag="BertProcessing", forbid_unknown_fields=True):
@@ -81,7 +81,7 @@ class AddedToken(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WordPiece(Struct, frozen=True, tag_field="type", tag="WordPiece", forbid_unknown_fields=True):
-    vocab: Annotated[dict[str, Id], Meta(max_length=MOST_WORDS)]
+    vocab: Annotated[dict[str, Id], Meta(max_length=MAX_WORDS)]
     unk_token: Short = "[UNK]"
     continuing_subword_prefix: Short = "##"
     max_input_chars_per_word: Annotated[int, Meta(ge=1, le=1000)] = 100
@@ -112,11 +112,11 @@ class TokenizerFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 def read_tokenizer_file(content: bytes) -> TokenizerFile:
     """Raises ValueError naming what is not BERT's."""
-    if content.count(b",") > MOST_WORDS + 30_000:
+    if content.count(b",") > MAX_WORDS + 30_000:
         # Before they take memory.
-        raise ValueError(f"it holds more than {MOST_WORDS} words and tokens")
+        raise ValueError(f"it holds more than {MAX_WORDS} words and tokens")
     try:
-        held = msgspec.json.decode(content, type=TokenizerFile)
+        file = msgspec.json.decode(content, type=TokenizerFile)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ValueError(f"not the WordPiece tokenizer of a BERT: {error}") from error
-    return msgspec.structs.replace(held, truncation=None, padding=None)
+    return msgspec.structs.replace(file, truncation=None, padding=None)

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 SCHEME = "s3://"
 CURRENT = "current"
-KEPT = 4
+MAX_KEPT = 4
 """Bundles that stay in the local folder: the one in use, its shadow, and what to go back to."""
 CHUNK_BYTES = 1 << 20
 CLIENT = {"connect_timeout": "5s", "timeout": "10m", "allow_http": True}
 """``timeout`` is of one file; plain HTTP is spoken only where AWS_ENDPOINT_URL says http://."""
 RETRY = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
-FORM = re.compile(
+REFERENCE = re.compile(
     r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<prefix>\w[\w.-]*(?:/\w[\w.-]*)*)"
     r"(?:@(?P<digits>[0-9a-f]{12,64}))?", re.ASCII,
 )  # fmt: skip
@@ -46,11 +46,11 @@ class BucketError(BundleError):
     """A bundle that cannot be fetched or pushed; the message names what, where, and why."""
 
 
-class _Fault(Exception):
+class _ContentError(Exception):
     """What is wrong with what the bucket holds."""
 
 
-class Place(NamedTuple):
+class BucketURI(NamedTuple):
     """A prefix in a bucket, and the first digits of the manifest's sha256, if one bundle is meant and no other."""
 
     bucket: str
@@ -58,15 +58,15 @@ class Place(NamedTuple):
     digits: str | None
 
     @classmethod
-    def of(cls, reference: str) -> Self:
+    def parse(cls, reference: str) -> Self:
         """Raises BucketError for what is no such URL."""
-        found = FORM.fullmatch(reference)
-        if found is None:
+        match = REFERENCE.fullmatch(reference)
+        if match is None:
             raise BucketError(
                 f"{reference} is not s3://BUCKET/PREFIX or s3://BUCKET/PREFIX@DIGITS, DIGITS being the version or more "
                 "of the manifest's sha256"
             )
-        return cls(found["bucket"], found["prefix"], found["digits"])
+        return cls(match["bucket"], match["prefix"], match["digits"])
 
     def __str__(self) -> str:
         return f"{SCHEME}{self.bucket}/{self.prefix}"
@@ -84,26 +84,26 @@ def fetch(reference: str, kept: Path, keys: Path | None = None) -> Path:
     """Fetch a bundle into ``kept``/SHA256 of its manifest, verified as `read_bundle` does, and return that folder.
 
     It appears there whole or not at all, whoever else fetches it meanwhile. No file is read past the size that the
-    manifest names, nor past the bundle's bounds. The `KEPT` used last stay. A version that is there already needs no
-    bucket. Raises BundleError.
+    manifest names, nor past the bundle's bounds. The `MAX_KEPT` used last stay. A version that is there already needs
+    no bucket. Raises BundleError.
     """
-    place = Place.of(reference)
-    if place.digits and (known := _known(kept, place.digits, keys)):
+    uri = BucketURI.parse(reference)
+    if uri.digits and (known := _cached(kept, uri.digits, keys)):
         return known
-    with _plainly(place):
-        store = _store(place)
-        digits = place.digits or _current(store)
+    with _translate_errors(uri):
+        store = _store(uri)
+        digits = uri.digits or _current(store)
         manifest = b"".join(_chunks(store, f"{digits[:12]}/{MANIFEST}", FOLDER_MAX_BYTES[MANIFEST]))
     digest = hashlib.sha256(manifest).hexdigest()
     if not digest.startswith(digits):
-        raise BucketError(f"{place}: the manifest of {digits[:12]} was changed: its sha256 is {digest}")
+        raise BucketError(f"{uri}: the manifest of {digits[:12]} was changed: its sha256 is {digest}")
     folder = kept / digest
     try:
         kept.mkdir(parents=True, exist_ok=True)
         if not _usable(folder, keys):
-            _download(place, store, manifest, folder, keys)
+            _download(uri, store, manifest, folder, keys)
         os.utime(folder)
-        _tidy(kept)
+        _prune(kept)
     except OSError as error:
         raise BucketError(f"{kept} cannot hold a bundle: {error.strerror}") from error
     return folder
@@ -114,15 +114,15 @@ def push(folder: Path, reference: str) -> str:
 
     Pushing an older bundle again goes back to it. What makes it visible is written last. Raises BundleError.
     """
-    place = Place.of(reference)
-    if place.digits is not None:
-        raise BucketError(f"{reference}: a bundle is pushed to {place}; its version follows from what it holds")
+    uri = BucketURI.parse(reference)
+    if uri.digits is not None:
+        raise BucketError(f"{reference}: a bundle is pushed to {uri}; its version follows from what it holds")
     bundle = read_bundle(folder)
     manifest = (folder / MANIFEST).read_bytes()
     digest = hashlib.sha256(manifest).hexdigest()
     signed = [SIGNATURE] if (folder / SIGNATURE).exists() else []
-    with _plainly(place):
-        store = _store(place)
+    with _translate_errors(uri):
+        store = _store(uri)
         for name in [*bundle.manifest.files, *signed]:
             store.put(f"{bundle.version}/{name}", folder / name)
         store.put(f"{bundle.version}/{MANIFEST}", manifest)
@@ -130,12 +130,12 @@ def push(folder: Path, reference: str) -> str:
     return digest
 
 
-def _store(place: Place) -> "S3Store":
+def _store(uri: BucketURI) -> "S3Store":
     try:
         from obstore.store import S3Store
     except ImportError as error:
-        raise BucketError(f"{place} needs the package obstore, which the extra bucket installs") from error
-    return S3Store(place.bucket, prefix=place.prefix, client_options=CLIENT, retry_config=RETRY)  # type: ignore[arg-type]
+        raise BucketError(f"{uri} needs the package obstore, which the extra bucket installs") from error
+    return S3Store(uri.bucket, prefix=uri.prefix, client_options=CLIENT, retry_config=RETRY)  # type: ignore[arg-type]
 
 
 def _current(store: "S3Store") -> str:
@@ -143,16 +143,16 @@ def _current(store: "S3Store") -> str:
     try:
         return msgspec.convert(content, Digest)
     except msgspec.ValidationError as error:
-        raise _Fault(f"{CURRENT} does not hold a sha256") from error
+        raise _ContentError(f"{CURRENT} does not hold a sha256") from error
 
 
-def _known(kept: Path, digits: str, keys: Path | None) -> Path | None:
+def _cached(kept: Path, digits: str, keys: Path | None) -> Path | None:
     """The bundle fetched before whose manifest's sha256 begins so, if there is one and it is usable."""
-    found = [one for one in kept.glob(f"{digits}*") if _usable(one, keys)]
-    if len(found) != 1:
+    folders = [folder for folder in kept.glob(f"{digits}*") if _usable(folder, keys)]
+    if len(folders) != 1:
         return None
-    os.utime(found[0])
-    return found[0]
+    os.utime(folders[0])
+    return folders[0]
 
 
 def _usable(folder: Path, keys: Path | None) -> bool:
@@ -167,60 +167,60 @@ def _usable(folder: Path, keys: Path | None) -> bool:
     return False
 
 
-def _download(place: Place, store: "S3Store", manifest: bytes, folder: Path, keys: Path | None) -> None:
+def _download(uri: BucketURI, store: "S3Store", manifest: bytes, folder: Path, keys: Path | None) -> None:
     temporary = Path(mkdtemp(prefix=".", dir=folder.parent))
     try:
         (temporary / MANIFEST).write_bytes(manifest)
-        for name, size in _sizes(place, manifest).items():
-            with _plainly(place), (temporary / name).open("wb") as file:
+        for name, size in _sizes(uri, manifest).items():
+            with _translate_errors(uri), (temporary / name).open("wb") as file:
                 for chunk in _chunks(store, f"{folder.name[:12]}/{name}", size):
                     file.write(chunk)
                 file.flush()
                 os.fsync(file.fileno())
-        with _plainly(place):
-            signature = _if_there(store, f"{folder.name[:12]}/{SIGNATURE}", FOLDER_MAX_BYTES[SIGNATURE])
+        with _translate_errors(uri):
+            signature = _optional(store, f"{folder.name[:12]}/{SIGNATURE}", FOLDER_MAX_BYTES[SIGNATURE])
         if signature is not None:
             (temporary / SIGNATURE).write_bytes(signature)
         temporary.chmod(0o755)
         read_bundle(temporary, keys)
-        _put(temporary, folder)
+        _move(temporary, folder)
     except BundleError as error:
-        told = str(error).replace(f"{temporary}: ", "")
-        raise error if isinstance(error, BucketError) else BucketError(f"{place}: {told}") from error
+        message = str(error).replace(f"{temporary}: ", "")
+        raise error if isinstance(error, BucketError) else BucketError(f"{uri}: {message}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _sizes(place: Place, manifest: bytes) -> dict[str, int]:
+def _sizes(uri: BucketURI, manifest: bytes) -> dict[str, int]:
     """File → bytes, of those that a bundle may have and no larger than they may be."""
     try:
         files = msgspec.json.decode(manifest, type=Manifest).files
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise BucketError(f"{place}: {MANIFEST}: {str(error)[:200]}") from error
+        raise BucketError(f"{uri}: {MANIFEST}: {str(error)[:200]}") from error
     for name, record in files.items():
         if not 0 <= record.size <= MAX_BYTES.get(name, -1):
-            raise BucketError(f"{place}: {MANIFEST} names {name[:80]} of {record.size} bytes, which no bundle has")
+            raise BucketError(f"{uri}: {MANIFEST} names {name[:80]} of {record.size} bytes, which no bundle has")
     return {name: record.size for name, record in files.items()}
 
 
-def _chunks(store: "S3Store", name: str, most: int) -> Iterator[bytes]:
-    """A file's bytes, of which there must not be more than ``most``."""
+def _chunks(store: "S3Store", name: str, max_bytes: int) -> Iterator[bytes]:
+    """A file's bytes, of which there must not be more than ``max_bytes``."""
     read = 0
     for chunk in store.get(name).stream(min_chunk_size=CHUNK_BYTES):
         read += len(chunk)
-        if read > most:
-            raise _Fault(f"{name} has more than {most} bytes")
+        if read > max_bytes:
+            raise _ContentError(f"{name} has more than {max_bytes} bytes")
         yield chunk
 
 
-def _if_there(store: "S3Store", name: str, most: int) -> bytes | None:
+def _optional(store: "S3Store", name: str, max_bytes: int) -> bytes | None:
     try:
-        return b"".join(_chunks(store, name, most))
+        return b"".join(_chunks(store, name, max_bytes))
     except FileNotFoundError:
         return None
 
 
-def _put(temporary: Path, folder: Path) -> None:
+def _move(temporary: Path, folder: Path) -> None:
     try:
         temporary.rename(folder)
     except OSError:
@@ -229,48 +229,48 @@ def _put(temporary: Path, folder: Path) -> None:
             raise
 
 
-def _tidy(kept: Path) -> None:
-    fetched = [one for one in kept.iterdir() if re.fullmatch("[0-9a-f]{64}", one.name)]
-    # Another process may tidy too.
+def _prune(kept: Path) -> None:
+    fetched = [folder for folder in kept.iterdir() if re.fullmatch("[0-9a-f]{64}", folder.name)]
+    # Another process may prune too.
     with suppress(FileNotFoundError):
-        for old in sorted(fetched, key=lambda one: one.stat().st_mtime, reverse=True)[KEPT:]:
+        for old in sorted(fetched, key=lambda folder: folder.stat().st_mtime, reverse=True)[MAX_KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
-def _plainly(place: Place) -> Iterator[None]:
+def _translate_errors(uri: BucketURI) -> Iterator[None]:
     """What the client raises as a BucketError in one sentence."""
     try:
         yield
     except BundleError:
         raise
     except FileNotFoundError as error:
-        raise BucketError(f"{place}: {_missing(str(error))}") from error
+        raise BucketError(f"{uri}: {_missing(str(error))}") from error
     except BaseException as error:
-        if isinstance(error, _Fault):
-            raise BucketError(f"{place}: {error}") from error
+        if isinstance(error, _ContentError):
+            raise BucketError(f"{uri}: {error}") from error
         if not type(error).__module__.startswith(("obstore", "pyo3_runtime")):
             raise
-        raise BucketError(f"{place}: {_reason(error)}") from error
+        raise BucketError(f"{uri}: {_reason(error)}") from error
 
 
-def _missing(told: str) -> str:
-    if "NoSuchBucket" in told:
+def _missing(message: str) -> str:
+    if "NoSuchBucket" in message:
         return "there is no such bucket"
-    found = re.search(r"at location (?:\S*/)?(\S+) not found", told)
-    if found is None or found[1] in (CURRENT, MANIFEST):
+    match = re.search(r"at location (?:\S*/)?(\S+) not found", message)
+    if match is None or match[1] in (CURRENT, MANIFEST):
         return "there is no such bundle: nothing was pushed here, or not with this version"
-    return f"{found[1]} is missing"
+    return f"{match[1]} is missing"
 
 
 def _reason(error: BaseException) -> str:
-    told = str(error).split("\n")[0]
+    message = str(error).split("\n")[0]
     if type(error).__name__ == "PanicException":
         return "the client failed; AWS_ENDPOINT_URL must be a URL, as https://s3.example.org"
     if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError"):
         return "access is denied to these credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN)"
-    if "/latest/api/token" in told or "Missing AccessKeyId" in told or "Missing SecretAccessKey" in told:
+    if "/latest/api/token" in message or "Missing AccessKeyId" in message or "Missing SecretAccessKey" in message:
         return "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    if "error sending request" in told:
+    if "error sending request" in message:
         return "the server cannot be reached; AWS_ENDPOINT_URL names it, if it is not Amazon's"
-    return f"the transfer failed: {told}"
+    return f"the transfer failed: {message}"

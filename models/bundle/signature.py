@@ -1,4 +1,4 @@
-"""Who vouches for a bundle: an Ed25519 signature (RFC 8032) of its manifest's exact bytes, in ``manifest.sig``.
+"""The signature of a bundle: Ed25519 (RFC 8032) of its manifest's exact bytes, in ``manifest.sig``.
 
 The manifest holds the sha256 of every other file, and a file that it does not name is refused, so the signature covers
 all that is read. Keys are PEM files as OpenSSL writes them. ``cryptography`` is loaded only where this is used.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SIGNATURE = "manifest.sig"
 MAX_SIGNATURE_BYTES = 4096
 MAX_KEY_BYTES = 1 << 16
-MOST_KEYS = 100
+MAX_KEYS = 100
 PURPOSE = b"evenkeel bundle manifest 1\n"
 """Signed before the manifest, so that a signature for another purpose is none of a bundle, and the other way round."""
 END = b"-----END PUBLIC KEY-----"
@@ -64,7 +64,7 @@ def public_keys(path: Path) -> "dict[str, Ed25519PublicKey]":
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    found: dict[str, Ed25519PublicKey] = {}
+    keys: dict[str, Ed25519PublicKey] = {}
     try:
         for file in sorted(path.glob("*.pem")) if path.is_dir() else [path]:
             content = _read(file)
@@ -74,12 +74,12 @@ def public_keys(path: Path) -> "dict[str, Ed25519PublicKey]":
                 key = load_pem_public_key(block + END)
                 if not isinstance(key, Ed25519PublicKey):
                     raise SignatureError(f"{file} holds a key of another kind than Ed25519")
-                found[key_id(key)] = key
+                keys[key_id(key)] = key
     except (OSError, ValueError) as error:
         raise SignatureError(f"the public keys {path} cannot be read: {error}") from error
-    if not 1 <= len(found) <= MOST_KEYS:
-        raise SignatureError(f"{path} holds {len(found)} public keys (PEM, Ed25519); it must hold 1 to {MOST_KEYS}")
-    return found
+    if not 1 <= len(keys) <= MAX_KEYS:
+        raise SignatureError(f"{path} holds {len(keys)} public keys (PEM, Ed25519); it must hold 1 to {MAX_KEYS}")
+    return keys
 
 
 def key_id(key: "Ed25519PublicKey") -> str:
@@ -97,7 +97,7 @@ def sign(folder: Path, key: Path) -> str:
     signature = private.sign(PURPOSE + (folder / "manifest.json").read_bytes())
     held = Signature(format_version=1, key=signer, signature=signature)
     # Made beside the folder: a bundle holds no file that does not belong to it, not for a moment.
-    _write_whole(folder / SIGNATURE, msgspec.json.encode(held) + b"\n", folder.absolute().parent, 0o644)
+    _write_atomic(folder / SIGNATURE, msgspec.json.encode(held) + b"\n", folder.absolute().parent, 0o644)
     return signer
 
 
@@ -110,9 +110,9 @@ def make_keys(private: Path, public: Path) -> str:
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
     key = Ed25519PrivateKey.generate()
-    written = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    told = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    for path, content, mode in ((private, written, 0o600), (public, told, 0o644)):
+    private_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    public_pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    for path, content, mode in ((private, private_pem, 0o600), (public, public_pem, 0o644)):
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)
     return key_id(key.public_key())
@@ -146,7 +146,7 @@ def _read(path: Path) -> bytes:
     return content
 
 
-def _write_whole(path: Path, content: bytes, beside: Path, mode: int) -> None:
+def _write_atomic(path: Path, content: bytes, beside: Path, mode: int) -> None:
     handle, partial = mkstemp(prefix=f".{path.name}.", dir=beside)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from msgspec import Struct
 
-from models.calibration.logit import LARGEST, logit, sigmoid
+from models.calibration.logit import MAX_VALUE, logit, sigmoid
 
 SATURATED = 0.99
 """Where a smoothed loss's inverse leaves its formula: near and beyond probability 1 it continues with slope 1."""
@@ -38,8 +38,8 @@ class FocalInverse(
         if not 0 <= self.smoothing <= 0.99:
             raise ValueError(f"smoothing is {self.smoothing}; it must be from 0 to 0.99")
         for alpha in (self.alpha_died, self.alpha_survived):
-            if not 1 / LARGEST <= alpha <= LARGEST:
-                raise ValueError(f"alpha is {alpha}; both must be from {1 / LARGEST:g} to {LARGEST:g}")
+            if not 1 / MAX_VALUE <= alpha <= MAX_VALUE:
+                raise ValueError(f"alpha is {alpha}; both must be from {1 / MAX_VALUE:g} to {MAX_VALUE:g}")
 
     @property
     def improper(self) -> bool:
@@ -88,8 +88,8 @@ class LossInverse(Struct, frozen=True, dict=True, tag_field="step", tag="loss_in
 
     def __post_init__(self) -> None:
         for name, knots in (("logits", np.array(self.logits)), ("values", np.array(self.values))):
-            if len(knots) < 2 or not (abs(knots) <= LARGEST).all() or (np.diff(knots) <= 0).any():
-                raise ValueError(f"{name} must be within ±{LARGEST:g} and rising, and at least two")
+            if len(knots) < 2 or not (abs(knots) <= MAX_VALUE).all() or (np.diff(knots) <= 0).any():
+                raise ValueError(f"{name} must be within ±{MAX_VALUE:g} and rising, and at least two")
         if len(self.logits) != len(self.values):
             raise ValueError("logits and values must be of equal length")
 

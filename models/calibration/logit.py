@@ -2,7 +2,7 @@
 
 import numpy as np
 
-LARGEST = 1e6
+MAX_VALUE = 1e6
 """The largest parameter of a calibration map, and its inverse the least scale: no fit comes near it, and sixteen steps
 with it leave a finite logit finite."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from models.calibration.inverse import SATURATED, FocalInverse, LossInverse
-from models.calibration.logit import LARGEST, logit, sigmoid
+from models.calibration.logit import MAX_VALUE, logit, sigmoid
 from models.calibration.venn_abers import MergedVennAbers, VennAbers
 
 __all__ = [
@@ -33,8 +33,8 @@ class Temperature(Struct, frozen=True, tag_field="step", tag="temperature", forb
     temperature: float
 
     def __post_init__(self) -> None:
-        if not 1 / LARGEST <= self.temperature <= LARGEST:
-            raise ValueError(f"temperature is {self.temperature}; it must be from {1 / LARGEST:g} to {LARGEST:g}")
+        if not 1 / MAX_VALUE <= self.temperature <= MAX_VALUE:
+            raise ValueError(f"temperature is {self.temperature}; it must be from {1 / MAX_VALUE:g} to {MAX_VALUE:g}")
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         return logits / self.temperature
@@ -47,9 +47,10 @@ class Platt(Struct, frozen=True, kw_only=True, tag_field="step", tag="platt", fo
     offset: float
 
     def __post_init__(self) -> None:
-        if not (0 <= self.slope <= LARGEST and abs(self.offset) <= LARGEST):
+        if not (0 <= self.slope <= MAX_VALUE and abs(self.offset) <= MAX_VALUE):
             raise ValueError(
-                f"slope and offset are {self.slope}, {self.offset}; slope must be at least 0, both at most {LARGEST:g}"
+                f"slope and offset are {self.slope}, {self.offset}; "
+                f"slope must be at least 0, both at most {MAX_VALUE:g}"
             )
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
@@ -68,9 +69,9 @@ class Beta(Struct, frozen=True, kw_only=True, tag_field="step", tag="beta", forb
     c: float
 
     def __post_init__(self) -> None:
-        if not (0 <= self.a <= LARGEST and 0 <= self.b <= LARGEST and abs(self.c) <= LARGEST):
+        if not (0 <= self.a <= MAX_VALUE and 0 <= self.b <= MAX_VALUE and abs(self.c) <= MAX_VALUE):
             raise ValueError(
-                f"a, b, c are {self.a}, {self.b}, {self.c}; a and b must be at least 0, all at most {LARGEST:g}"
+                f"a, b, c are {self.a}, {self.b}, {self.c}; a and b must be at least 0, all at most {MAX_VALUE:g}"
             )
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
@@ -90,8 +91,8 @@ class Isotonic(Struct, frozen=True, dict=True, tag_field="step", tag="isotonic",
 
     def __post_init__(self) -> None:
         x, p = np.array(self.logits), np.array(self.probabilities)
-        if not len(x) or len(x) != len(p) or not (abs(x) <= LARGEST).all() or (np.diff(x) <= 0).any():
-            raise ValueError(f"logits must be within ±{LARGEST:g} and rising, as many as probabilities, at least one")
+        if not len(x) or len(x) != len(p) or not (abs(x) <= MAX_VALUE).all() or (np.diff(x) <= 0).any():
+            raise ValueError(f"logits must be within ±{MAX_VALUE:g} and rising, as many as probabilities, at least one")
         if not ((p > 0) & (p < 1)).all() or (np.diff(p) < 0).any():
             raise ValueError("probabilities must be inside (0, 1) and must not fall")
 

@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 from msgspec import Struct
 
-from models.calibration.logit import LARGEST
+from models.calibration.logit import MAX_VALUE
 
 
 class VennAbers(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
@@ -26,8 +26,8 @@ class VennAbers(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         scores = np.array(self.scores)
-        if not len(scores) or not (abs(scores) <= LARGEST).all() or (np.diff(scores) <= 0).any():
-            raise ValueError(f"scores must be within ±{LARGEST:g} and rising, and at least one")
+        if not len(scores) or not (abs(scores) <= MAX_VALUE).all() or (np.diff(scores) <= 0).any():
+            raise ValueError(f"scores must be within ±{MAX_VALUE:g} and rising, and at least one")
         for name, values in (("p0", np.array(self.p0)), ("p1", np.array(self.p1))):
             if len(values) != 2 * len(scores) + 1 or not ((values >= 0) & (values <= 1)).all():
                 raise ValueError(f"{name} must hold {2 * len(scores) + 1} probabilities")

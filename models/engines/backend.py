@@ -173,7 +173,7 @@ def _dynamic(base: int) -> dict[int, int]:
     """The dynamic section of the library loaded at ``base``: tag → size, or absolute address."""
     header_offset = _word(base + 32)
     header_size, headers = struct.unpack("<HH", ctypes.string_at(base + 54, 4))
-    found: dict[int, int] = {}
+    entries: dict[int, int] = {}
     for index in range(headers):
         header = base + header_offset + index * header_size
         if ctypes.c_uint32.from_address(header).value == PT_DYNAMIC:
@@ -182,9 +182,9 @@ def _dynamic(base: int) -> dict[int, int]:
                 value = _word(address + 8)
                 pointer = tag in (DT_STRTAB, DT_SYMTAB, DT_RELA, DT_JMPREL)
                 # The C library rewrites these pointers to absolute ones on most processors, not on all.
-                found[tag] = value + base if pointer and value < base else value
+                entries[tag] = value + base if pointer and value < base else value
                 address += 16
-    return found
+    return entries
 
 
 def _word(address: int) -> int:

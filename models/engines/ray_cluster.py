@@ -44,7 +44,7 @@ def connected(address: str | None, packages: tuple[str, ...]) -> Iterator[int]:
     except ImportError as error:
         raise ClusterError(NO_RAY) from error
     try:
-        where = _alone() if address is None else _joined(address, packages)
+        where = _local_cluster() if address is None else _remote_cluster(address, packages)
         ray.init(logging_level=logging.ERROR, log_to_driver=False, **where)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -55,13 +55,13 @@ def connected(address: str | None, packages: tuple[str, ...]) -> Iterator[int]:
         ray.shutdown()
 
 
-def _alone() -> dict[str, Any]:
+def _local_cluster() -> dict[str, Any]:
     return {
         "address": "local", "num_cpus": usable_cores(), "include_dashboard": False, "_node_ip_address": "127.0.0.1",
         "object_store_memory": OBJECT_STORE_BYTES,
     }  # fmt: skip
 
 
-def _joined(address: str, packages: tuple[str, ...]) -> dict[str, Any]:
+def _remote_cluster(address: str, packages: tuple[str, ...]) -> dict[str, Any]:
     root = Path(__file__).parents[2]
     return {"address": address, "runtime_env": {"py_modules": [str(root / name) for name in ("models", *packages)]}}

@@ -1,7 +1,7 @@
-"""A batch side by side on the cores of a CPU.
+"""Stream parallelism: a batch computed on all cores of a CPU.
 
 MLX computes a graph on one thread per stream, and only its matrix products use more. So the rows of a batch are split
-over as many streams as there are cores, each with its share of BLAS threads. On a GPU there is one lane.
+over as many streams as there are cores, each with its share of BLAS threads. A GPU gets the whole batch.
 """
 
 import threading
@@ -13,22 +13,22 @@ import numpy as np
 
 from models.engines.backend import Backend, set_blas_threads
 
-LANE_ROWS = 32
-"""Rows of one lane: more gain little, take memory, and hold the next request longer."""
-LEAST_ROWS = 6
-"""Below this a lane's products are too small, and the cores do better on one product together."""
+STREAM_ROWS = 32
+"""Rows of one stream: more gain little, take memory, and hold the next request longer."""
+MIN_STREAM_ROWS = 6
+"""Below this a stream's products are too small, and the cores do better on one product together."""
 GPU_ROWS = 64
 STREAMS = threading.local()
 
 
-class Lanes:
+class StreamParallel:
     """The streams of this thread's batches: make it and call it on one and the same thread."""
 
     def __init__(self, backend: Backend):
         self._backend = backend
         cores = max(1, backend.threads)
         self._streams = _streams(cores) if backend.device == "cpu" else []
-        self.rows = LANE_ROWS * cores if self._streams else GPU_ROWS
+        self.rows = STREAM_ROWS * cores if self._streams else GPU_ROWS
         """Rows to compute at once."""
 
     def __call__(
@@ -37,16 +37,16 @@ class Lanes:
         """ids, mask (B, L) → the model's logits (B, 2) float64. Rows that are sorted by length cost the least."""
         if not self._streams:
             return np.array(model(*_trimmed(ids, mask)), np.float64)
-        lanes = max(1, min(len(self._streams), len(ids) // LEAST_ROWS))
-        set_blas_threads(self._backend, len(self._streams) // lanes)
-        bounds = np.linspace(0, len(ids), lanes + 1).astype(int).tolist()
-        parts = []
+        parts = max(1, min(len(self._streams), len(ids) // MIN_STREAM_ROWS))
+        set_blas_threads(self._backend, len(self._streams) // parts)
+        bounds = np.linspace(0, len(ids), parts + 1).astype(int).tolist()
+        logits = []
         for stream, (first, stop) in zip(self._streams, pairwise(bounds), strict=False):
             with mx.stream(stream):
-                parts.append(model(*_trimmed(ids[first:stop], mask[first:stop])))
+                logits.append(model(*_trimmed(ids[first:stop], mask[first:stop])))
         # One evaluation of all: MLX holds a second one back until the first is nearly done.
-        mx.eval(parts)
-        return np.concatenate([np.array(part, np.float64) for part in parts])
+        mx.eval(logits)
+        return np.concatenate([np.array(part, np.float64) for part in logits])
 
 
 def _streams(count: int) -> list[mx.Stream]:

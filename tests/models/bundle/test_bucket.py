@@ -13,7 +13,7 @@ import httpx
 import msgspec
 import pytest
 
-from models.bundle.bucket import KEPT, BucketError, bundle_folder, fetch, push
+from models.bundle.bucket import MAX_KEPT, BucketError, bundle_folder, fetch, push
 from models.bundle.manifest import sha256_of
 from models.bundle.read import Bundle, read_bundle
 from models.bundle.signature import make_keys, sign
@@ -182,7 +182,7 @@ def test_a_kept_bundle_that_was_damaged_is_fetched_again(
 
 def test_those_used_last_are_kept(server: BucketServer, place: str, tiny_contents: Contents, tmp_path: Path) -> None:
     kept, digests = tmp_path / "kept", []
-    for number in range(KEPT + 2):
+    for number in range(MAX_KEPT + 2):
         digests.append(push(another(tiny_contents, tmp_path, number).folder, place))
         folder = fetch(place, kept)
         # As if each had been used a second after the one before.

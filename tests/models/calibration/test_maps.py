@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from sklearn.isotonic import IsotonicRegression
 
-from models.calibration.logit import LARGEST
+from models.calibration.logit import MAX_VALUE
 from models.calibration.maps import (
     SATURATED,
     Beta,
@@ -232,7 +232,7 @@ def test_nonsense_is_refused_on_reading(step: dict[str, object], message: str) -
         msgspec.json.decode(msgspec.json.encode({"steps": [step]}), type=CalibrationMap)
 
 
-MOST = LARGEST
+MOST = MAX_VALUE
 """The largest parameter of any step."""
 WIDE = (-MOST, MOST)
 

@@ -1,4 +1,4 @@
-"""Lanes: the same logits, however the rows are split."""
+"""Stream parallelism: the same logits, however the rows are split."""
 
 import mlx.core as mx
 import msgspec
@@ -7,7 +7,7 @@ import pytest
 
 from models.bert.classifier import from_pretrained
 from models.engines.backend import prepare
-from models.engines.streams import GPU_ROWS, LANE_ROWS, Lanes
+from models.engines.streams import GPU_ROWS, STREAM_ROWS, StreamParallel
 from training.fit.pretrained import find_base
 
 
@@ -18,7 +18,7 @@ def batch() -> tuple[np.ndarray, np.ndarray]:
     return ids, (np.arange(24) < rng.integers(1, 25, 37)[:, None]).astype(np.int32)
 
 
-def test_a_row_does_not_depend_on_its_lane(batch: tuple[np.ndarray, np.ndarray]) -> None:
+def test_a_row_does_not_depend_on_its_stream(batch: tuple[np.ndarray, np.ndarray]) -> None:
     backend = prepare()
     base, _ = find_base(None)
     model = from_pretrained(base.config, base.weights, seed=1)
@@ -26,15 +26,15 @@ def test_a_row_does_not_depend_on_its_lane(batch: tuple[np.ndarray, np.ndarray])
     ids, mask = batch
     whole = np.array(model(mx.array(ids), mx.array(mask)))
     for cores in (1, 2, 3, 8):
-        lanes = Lanes(msgspec.structs.replace(backend, device="cpu", threads=cores))
-        assert lanes.rows == LANE_ROWS * cores
+        parallel = StreamParallel(msgspec.structs.replace(backend, device="cpu", threads=cores))
+        assert parallel.rows == STREAM_ROWS * cores
         for rows in (1, 2, 4, 5, 9, 37):
-            found = lanes(model, ids[:rows], mask[:rows])
+            found = parallel(model, ids[:rows], mask[:rows])
             assert found.shape == (rows, 2)
             assert np.abs(found - whole[:rows]).max() < 1e-5
 
 
-def test_a_lane_computes_no_column_that_is_padding_in_all_its_rows() -> None:
+def test_a_stream_computes_no_column_that_is_padding_in_all_its_rows() -> None:
     seen: list[tuple[tuple[int, ...], bool]] = []
 
     def model(ids: mx.array, mask: mx.array | None) -> mx.array:
@@ -43,13 +43,13 @@ def test_a_lane_computes_no_column_that_is_padding_in_all_its_rows() -> None:
 
     lengths = np.repeat([3, 5, 7, 7], 8)
     mask = (np.arange(12) < lengths[:, None]).astype(np.int32)
-    lanes = Lanes(msgspec.structs.replace(prepare(), device="cpu", threads=2))
-    assert lanes(model, np.ones_like(mask), mask).shape == (32, 2)
+    parallel = StreamParallel(msgspec.structs.replace(prepare(), device="cpu", threads=2))
+    assert parallel(model, np.ones_like(mask), mask).shape == (32, 2)
     assert seen == [((16, 5), True), ((16, 7), False)]
 
 
-def test_a_gpu_has_one_lane(batch: tuple[np.ndarray, np.ndarray]) -> None:
-    lanes = Lanes(msgspec.structs.replace(prepare(), device="metal", threads=0))
+def test_a_gpu_has_one_stream(batch: tuple[np.ndarray, np.ndarray]) -> None:
+    parallel = StreamParallel(msgspec.structs.replace(prepare(), device="metal", threads=0))
     calls: list[int] = []
 
     def model(ids: mx.array, mask: mx.array | None) -> mx.array:
@@ -57,7 +57,7 @@ def test_a_gpu_has_one_lane(batch: tuple[np.ndarray, np.ndarray]) -> None:
         calls.append(len(ids))
         return mx.stack([(ids * mask).sum(axis=1), mask.sum(axis=1)], axis=1).astype(mx.float32)
 
-    found = lanes(model, *batch)
-    assert lanes.rows == GPU_ROWS
+    found = parallel(model, *batch)
+    assert parallel.rows == GPU_ROWS
     assert calls == [37]
     assert np.array_equal(found, np.stack([(batch[0] * batch[1]).sum(axis=1), batch[1].sum(axis=1)], axis=1))
