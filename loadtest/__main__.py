@@ -14,14 +14,16 @@
 import argparse
 import os
 import random
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +31,18 @@ import msgspec
 
 from loadtest.capacity import model as capacity
 from loadtest.capacity import plan
-from loadtest.traffic.corpus import RESULTS, deck_path
+from loadtest.traffic.corpus import RESULTS, ensure_corpus
 from loadtest.traffic.key import key_headers
-from loadtest.traffic.own_service import OwnService, free_port, other_bundle
-from loadtest.traffic.scenarios import SCENARIOS
+from loadtest.traffic.local_service import LocalService, free_port, other_bundle
+from loadtest.traffic.passengers import SHIFTS
+from loadtest.traffic.scenarios import SCENARIOS, Scenario
 
 ROOT = Path(__file__).parents[1]
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 CONNECTIONS = 128
 """Of the open model, at least; a service that keeps up needs few of them."""
 
-LAST_WORDS_SECONDS = 10.0
+REPORT_SECONDS = 10.0
 """After Ctrl-C, for the report of what was seen."""
 
 
@@ -64,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--key-file", default="", metavar="FILE", help="file of the API key, where the service needs one")
     add("--service", default="", metavar="FLAGS", help="flags of the service that is started, as one word")
     add("--web", action="store_true", help="locust's page instead of a run at once")
+    add("--texts", type=int, default=0, help="distinct passengers before any comes again (default: the scenario's)")
+    add("--shift", choices=sorted(SHIFTS), default="third-class-men", help="drift: what the mix changes to")
     add("--help-locust", action="store_true", help="the flags that go on to locust")
     options, rest = parser.parse_known_args(given)
     if options.help_locust:
@@ -87,7 +92,7 @@ def load(options: argparse.Namespace, rest: list[str]) -> int:
     scenario = SCENARIOS[options.scenario or "smoke"]
     bundle = Path(options.bundle)
     if not (bundle / "manifest.json").exists():
-        print(f"load: {bundle} is no bundle, and it tells the right answers; ./run serve makes one", file=sys.stderr)
+        print(f"load: {bundle} is no bundle, which gives the right answers; ./run serve makes one", file=sys.stderr)
         return 2
     if scenario.name == "reload" and options.host:
         print(
@@ -106,8 +111,8 @@ def load(options: argparse.Namespace, rest: list[str]) -> int:
             bundles.append(other_bundle(bundle, folder / "other"))
         if options.host is None:
             # Before the service starts: both want all cores.
-            make_deck(bundles, scenario.name, rest)
-            service = stack.enter_context(OwnService(bundle, _service_flags(scenario, options, rest)))
+            ensure_corpus(bundles, options.texts or scenario.texts, options.shift if scenario.name == "drift" else None)
+            service = stack.enter_context(LocalService(bundle, _service_flags(scenario, options)))
             options.host = service.url
             print(f"load: {service.url} serves {bundle.name} for this run", file=sys.stderr)
             if scenario.name == "reload":
@@ -120,7 +125,7 @@ def load(options: argparse.Namespace, rest: list[str]) -> int:
         except KeyboardInterrupt:
             # It reached locust too, which says what it has seen.
             with suppress(subprocess.TimeoutExpired):
-                process.wait(LAST_WORDS_SECONDS)
+                process.wait(REPORT_SECONDS)
             raise
         finally:
             if process.poll() is None:
@@ -136,7 +141,8 @@ def locust_command(
     users = options.users or max(CONNECTIONS, options.workers * CONNECTIONS // 2)
     command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", options.host, "--scenario", scenario]
     command += ["--users", str(users), "--spawn-rate", "100", "--stop-timeout", "2"]
-    command += [part for one in bundles for part in ("--bundle", str(one))]
+    command += [word for bundle in bundles for word in ("--bundle", str(bundle))]
+    command += ["--texts", str(options.texts), "--shift", options.shift]
     if not options.web:
         command += ["--headless", "--only-summary", "--loglevel", "WARNING"]
     else:
@@ -151,20 +157,6 @@ def locust_command(
     return command + list(rest)
 
 
-def make_deck(bundles: Sequence[Path], scenario: str, rest: Sequence[str]) -> None:
-    """Ask the model for the right answers, if they are not known yet."""
-    shift = _value(rest, "--shift", "third-class-men") if scenario == "drift" else None
-    texts = int(_value(rest, "--texts", "0")) or SCENARIOS[scenario].texts
-    path = deck_path(bundles, texts, shift)
-    if path.exists():
-        return
-    print(f"load: asking the model for its answers to {'the' if shift else texts} passengers", file=sys.stderr)
-    command = [sys.executable, "-m", "loadtest.traffic.corpus", "--texts", str(texts), "--out", str(path)]
-    command += [part for one in bundles for part in ("--bundle", str(one))]
-    if subprocess.call(command + (["--shift", shift] if shift else []), cwd=ROOT):
-        raise OSError("the right answers could not be computed; see above")
-
-
 def count_replicas(arguments: Sequence[str]) -> int:
     """How many replicas a rate needs."""
     parser = argparse.ArgumentParser(prog="./run load capacity", description="How many replicas a rate needs.")
@@ -177,13 +169,13 @@ def count_replicas(arguments: Sequence[str]) -> int:
     model = _ramp_model(options.model)
     if model is None:
         return 2
-    answer = capacity.replicas(model, options.target_rate, options.p99, random.Random(1))
-    if answer is None:
-        _tell_too_slow(model)
+    needed = capacity.replicas(model, options.target_rate, options.p99, random.Random(1))
+    if needed is None:
+        _print_too_slow(model)
         return 1
-    count, each = answer
+    number, each = needed
     print(
-        f"{count} replica{'s' if count > 1 else ''}: each {each.rate:.1f} requests/s, {each.busy_share:.0%} busy, "
+        f"{number} replica{'s' if number > 1 else ''}: each {each.rate:.1f} requests/s, {each.busy_share:.0%} busy, "
         f"batches of {each.batch_rows:.1f}, p50 {each.p50_ms:.0f} ms, p99 {each.p99_ms:.0f} ms"
     )
     return 0
@@ -199,7 +191,7 @@ def make_plan(arguments: Sequence[str]) -> int:
             return 2
         rate = plan.replica_rate(model, options.requests_per_second, options.p99)
         if rate is None:
-            _tell_too_slow(model)
+            _print_too_slow(model)
             return 1
     replica = plan.Replica(rate=rate, cores=options.cores, mib=options.mib)
     if options.host:
@@ -209,86 +201,66 @@ def make_plan(arguments: Sequence[str]) -> int:
             print(f"load: {options.host} gives no metrics: {error}", file=sys.stderr)
             return 1
         replica = msgspec.structs.replace(replica, scrape_bytes=size, scrape_series=series)
-    found = plan.plan(options.requests_per_second, replica, options.scrape_seconds)
-    print(plan.table(found, options.core_hour, options.store_rows_per_second, options.drift_run_length))
+    planned = plan.plan(options.requests_per_second, replica, options.scrape_seconds)
+    print(plan.table(planned, options.core_hour, options.store_rows_per_second, options.drift_run_length))
     return 0
 
 
-def _ramp_model(path: Path | None) -> capacity.Model | None:
+def _ramp_model(path: Path | None) -> capacity.CapacityModel | None:
     """A ramp's capacity model, the last one's by default; None, and a sentence, where there is none."""
     ramps = sorted(RESULTS.glob("*-ramp/summary.json"))
     path = path or (ramps[-1] if ramps else None)
-    found: Any = msgspec.json.decode(path.read_bytes()).get("model") if path and path.exists() else None
-    if found is None:
+    kept: Any = msgspec.json.decode(path.read_bytes()).get("model") if path and path.exists() else None
+    if kept is None:
         print(f"load: {path or RESULTS} holds no capacity model; ./run load --scenario ramp makes one", file=sys.stderr)
         return None
-    model = msgspec.convert(found, capacity.Model)
+    model = msgspec.convert(kept, capacity.CapacityModel)
     print(f"by {path}: an inference takes {model.a_ms:.2f} ms and {model.b_ms:.2f} ms a row")
     return model
 
 
-def _tell_too_slow(model: capacity.Model) -> None:
-    idle = capacity.predict(model, 0.01 * model.most, random.Random(1))
+def _print_too_slow(model: capacity.CapacityModel) -> None:
+    idle = capacity.predict(model, 0.01 * model.max_rate, random.Random(1))
     print(f"no number of replicas: one that is idle has a p99 of {idle.p99_ms:.0f} ms already")
 
 
-class _reloading:  # noqa: N801
+@contextmanager
+def _reloading(service: LocalService, bundles: Sequence[Path], seconds: float) -> Iterator[None]:
     """Puts the other bundle in place, and the first one back, three times in a run."""
+    done = threading.Event()
 
-    def __init__(self, service: OwnService, bundles: Sequence[Path], seconds: float):
-        self._service, self._bundles, self._pause = service, bundles, seconds / 4
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._reload, daemon=True)
-
-    def __enter__(self) -> "_reloading":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join(60)
-
-    def _reload(self) -> None:
-        turn = 0
-        while not self._done.wait(self._pause):
-            turn += 1
+    def reload() -> None:
+        for turn in count(1):
+            if done.wait(seconds / 4):
+                return
             print(f"load: reload {turn}", file=sys.stderr)
-            self._service.take(self._bundles[turn % 2])
+            service.replace_bundle(bundles[turn % 2])
+
+    thread = threading.Thread(target=reload, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(60)
 
 
-def _service_flags(scenario: Any, options: argparse.Namespace, rest: Sequence[str]) -> list[str]:
+def _service_flags(scenario: Scenario, options: argparse.Namespace) -> list[str]:
     flags = list(scenario.service)
     if scenario.name != "drift":
-        # A cache of half the deck holds none of the cards when they come again, and all that were just dealt.
-        texts = int(_value(rest, "--texts", "0")) or scenario.texts
-        flags += ["--cache-rows", str(max(texts // 2, 64))]
+        # Half the corpus: no case is in the cache when it comes again, unless it was sent a moment ago.
+        flags += ["--cache-rows", str(max((options.texts or scenario.texts) // 2, 64))]
     return flags + shlex.split(options.service)
 
 
-def _value(flags: Sequence[str], name: str, default: str) -> str:
-    for flag, after in zip(flags, [*flags[1:], ""], strict=False):
-        if flag == name:
-            return after
-        if flag.startswith(name + "="):
-            return flag.partition("=")[2]
-    return default
-
-
 def _seconds(text: str | None) -> float | None:
-    if not text:
-        return None
-    units = {"s": 1, "m": 60, "h": 3600}
-    total, number = 0.0, ""
-    for letter in text:
-        if letter in units:
-            total, number = total + float(number or 0) * units[letter], ""
-        else:
-            number += letter
-    return total + float(number or 0)
+    """Seconds of 90, 90s or 1h30m; None of nothing."""
+    units = {"": 1, "s": 1, "m": 60, "h": 3600}
+    return sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)([smh]?)", text or "")) or None
 
 
 def _scenarios() -> str:
-    return "".join(f"  {one.name:9} {one.says} ({one.seconds:g} s)\n" for one in SCENARIOS.values())
+    return "".join(f"  {scenario.name:9} {scenario.says} ({scenario.seconds:g} s)\n" for scenario in SCENARIOS.values())
 
 
 if __name__ == "__main__":

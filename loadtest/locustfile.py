@@ -6,8 +6,6 @@ with locust's page, in an environment of locks/load.txt. docs/load.md tells the 
 """
 
 import logging
-import subprocess
-import sys
 import urllib.error
 from argparse import ArgumentParser
 from pathlib import Path
@@ -20,11 +18,11 @@ from locust import events
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
-from loadtest.report import verdict
 from loadtest.report.drift_check import DriftWatch
 from loadtest.report.recording import Recording
-from loadtest.traffic.corpus import Deck, deck_path
-from loadtest.traffic.mixes import SHIFTS
+from loadtest.report.slo import LIMITS
+from loadtest.traffic.corpus import Corpus, ensure_corpus
+from loadtest.traffic.passengers import SHIFTS
 from loadtest.traffic.run import Run, fetch
 from loadtest.traffic.scenarios import SCENARIOS
 from loadtest.traffic.users import Passengers
@@ -49,7 +47,7 @@ def add_flags(parser: ArgumentParser) -> None:
     add("--bundle", action="append", help="folder of what is served; given twice, either may answer")
     add("--shift", choices=sorted(SHIFTS), default="third-class-men", help="drift: what the mix changes to")
     add("--shift-after", type=float, metavar="SECONDS", help="drift: when; at half of the time if it is not given")
-    add("--limits", default=str(verdict.LIMITS), help="file of limits")
+    add("--limits", default=str(LIMITS), help="file of limits")
     add("--baseline", default="", help="summary.json of an earlier run, to compare latencies with")
     add("--baseline-ratio", type=float, default=1.5, help="how many times the baseline's a latency may be")
     add("--results", default="", help="folder for the report; by default one of loadtest/results/")
@@ -86,11 +84,11 @@ def start(environment: Environment, **_: Any) -> None:
         run = environment.evenkeel_run = Run(environment)
         if isinstance(runner, WorkerRunner):
             return
-        deck = the_deck(environment)
-        check_host(environment, deck)
+        corpus = corpus_of(environment)
+        check_host(environment, corpus)
         if run.scenario.name == "drift":
             run.drift = DriftWatch(lambda: msgspec.json.decode(fetch(environment, "/v1/drift")))
-    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+    except (OSError, ValueError) as error:
         away = isinstance(error, OSError)
         LOGGER.error("%s%s", f"{environment.host} does not answer: " if away else "", error)
         environment.process_exit_code = 2
@@ -104,7 +102,7 @@ def start(environment: Environment, **_: Any) -> None:
         for index, client in enumerate(runner.clients):
             runner.send_message("evenkeel_part", (index, len(runner.clients), run.seconds), client)
     else:
-        run.prepare(deck)
+        run.prepare(corpus)
         run.work()
     gevent.spawn(run.conduct)
 
@@ -116,27 +114,20 @@ def begin(environment: Environment, index: int, parts: int, seconds: float) -> N
     run = environment.evenkeel_run
     # How long a run takes is told to the master only.
     run.index, run.parts, run.seconds = index, parts, seconds
-    run.prepare(the_deck(environment))
+    run.prepare(corpus_of(environment))
     run.work()
 
 
-def the_deck(environment: Environment) -> Deck:
-    """The cards for this scenario, made first if they are not there."""
+def corpus_of(environment: Environment) -> Corpus:
+    """The cases of this scenario."""
     options = environment.parsed_options
-    bundles = [Path(one) for one in options.bundle or ["artifacts/titanic"]]
+    bundles = [Path(folder) for folder in options.bundle or ["artifacts/titanic"]]
     shift = options.shift if options.scenario == "drift" else None
-    texts = options.texts or SCENARIOS[options.scenario].texts
-    path = deck_path(bundles, texts, shift)
-    if not path.exists():
-        LOGGER.info("asking the model for what it answers to %s passengers", "the" if shift else texts)
-        command = [sys.executable, "-m", "loadtest.traffic.corpus", "--texts", str(texts), "--out", str(path)]
-        command += [part for bundle in bundles for part in ("--bundle", str(bundle))]
-        subprocess.run(command + (["--shift", shift] if shift else []), check=True)
-    return Deck.read(path)
+    return Corpus.read(ensure_corpus(bundles, options.texts or SCENARIOS[options.scenario].texts, shift))
 
 
-def check_host(environment: Environment, deck: Deck) -> None:
-    """Raises ValueError for a host that is not to be loaded, or whose answers cannot be judged."""
+def check_host(environment: Environment, corpus: Corpus) -> None:
+    """Raises ValueError for a host that is not to be loaded, or whose answers cannot be checked."""
     name = urlsplit(environment.host or "").hostname
     if name not in LOOPBACK and not environment.parsed_options.allow_remote:
         raise ValueError(f"{environment.host} is not this machine; --allow-remote says that you mean it")
@@ -149,12 +140,12 @@ def check_host(environment: Environment, deck: Deck) -> None:
     except urllib.error.HTTPError as error:
         if error.code != 401:
             raise
-        given = environment.parsed_options.key_file
-        fault = f"does not accept the key in {given}" if given else "needs an API key: --key-file names a file of one"
+        path = environment.parsed_options.key_file
+        fault = f"does not accept the key in {path}" if path else "needs an API key: --key-file names a file of one"
         raise ValueError(f"{environment.host} {fault}") from error
-    if version not in deck.versions:
+    if version not in corpus.versions:
         raise ValueError(
-            f"{environment.host} serves version {version}, the bundle given here is {' or '.join(deck.versions)}: "
+            f"{environment.host} serves version {version}, the bundle given here is {' or '.join(corpus.versions)}: "
             "name the folder of what is served by --bundle"
         )
 

@@ -101,7 +101,7 @@ def scraped(host: str) -> tuple[int, int]:
     return len(content), sum(bool(line) and not line.startswith(b"#") for line in content.splitlines())
 
 
-def replica_rate(model: capacity.Model, rate: float, p99_ms: float) -> float | None:
+def replica_rate(model: capacity.CapacityModel, rate: float, p99_ms: float) -> float | None:
     """What each replica carries where all together keep the percentile; None where an idle one is too slow already."""
     answer = capacity.replicas(model, rate, p99_ms, random.Random(1))
     return answer[1].rate if answer else None

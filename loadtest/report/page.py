@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from loadtest.report.measured import Summary
 from loadtest.report.recording import Recording
 from loadtest.report.server_series import Scrape, windows
 from loadtest.report.slo import AT_LEAST
+from loadtest.report.summary import Summary
 from training.report.svg import STYLE as PLOT_STYLE
 from training.report.svg import line_chart, share_bar
 
@@ -126,7 +126,7 @@ def _capacity(summary: Summary) -> str:
     return (
         f"<h2>Capacity</h2><p>The knee is at {summary.knee_rate:.1f} requests/s. An inference takes "
         f"{model.a_ms:.2f} ms and {model.b_ms:.2f} ms for each row; batches of {model.max_batch_rows} would carry "
-        f"{model.most:.0f}/s. Rates that the model was not fitted to:</p>"
+        f"{model.max_rate:.0f}/s. Rates that the model was not fitted to:</p>"
         + _table(
             ("requests/s", "answered/s, predicted", "measured", "error", "p99 ms, predicted", "measured", "error"), rows
         )

@@ -1,4 +1,4 @@
-"""What a run has seen, second by second, small enough to be kept for hours and to be sent between processes."""
+"""What a run has recorded, second by second, small enough to be kept for hours and to be sent between processes."""
 
 import math
 from collections.abc import Iterable
@@ -36,12 +36,17 @@ class Histogram(Struct):
 
     def percentile(self, share: float) -> float:
         """Milliseconds that this share of the values does not exceed; NaN of none."""
-        wanted, seen = share * self.count, 0
+        wanted, below = share * self.count, 0
         for place in sorted(self.bins):
-            seen += self.bins[place]
-            if seen >= wanted:
-                return math.exp((place + 0.5) / STEPS) / 1e3
+            below += self.bins[place]
+            if below >= wanted:
+                return self.middle(place)
         return math.nan
+
+    @staticmethod
+    def middle(place: int) -> float:
+        """Milliseconds in the middle of a bin."""
+        return math.exp((place + 0.5) / STEPS) / 1e3
 
     @property
     def mean(self) -> float:
@@ -53,7 +58,7 @@ class Cell(Struct):
     ``waited_ms`` is the part before they were sent; queue and inference are what the server says of itself, and
     ``rest_ms`` is what is left of a request that was sent: network, HTTP, and both event loops."""
 
-    verdicts: dict[str, int] = field(default_factory=dict)
+    results: dict[str, int] = field(default_factory=dict)
     statuses: dict[int, int] = field(default_factory=dict)
     rows: int = 0
     latency_ms: Histogram = field(default_factory=Histogram)
@@ -63,18 +68,18 @@ class Cell(Struct):
     rest_ms: Histogram = field(default_factory=Histogram)
 
     def merge(self, other: "Cell") -> None:
-        _add(self.verdicts, other.verdicts)
+        _add(self.results, other.results)
         _add(self.statuses, other.statuses)
         self.rows += other.rows
         for name in ("latency_ms", "waited_ms", "queue_ms", "inference_ms", "rest_ms"):
             getattr(self, name).merge(getattr(other, name))
 
-    def count(self, verdict: str) -> int:
-        return self.verdicts.get(verdict, 0)
+    def count(self, result: str) -> int:
+        return self.results.get(result, 0)
 
     @property
     def requests(self) -> int:
-        return sum(self.verdicts.values())
+        return sum(self.results.values())
 
 
 class Recording(Struct):
@@ -92,12 +97,12 @@ class Recording(Struct):
     unanswered: int = 0
 
     def add(
-        self, kind: str, due: float, answered: float, verdict: str, *, status: int, rows: int = 0, fault: str = "",
+        self, kind: str, due: float, answered: float, result: str, *, status: int, rows: int = 0, fault: str = "",
         version: str = "", sent: float | None = None, timing: tuple[float, float] | None = None,
     ) -> None:  # fmt: skip
         """An exchange: when it was due, sent (if later) and answered, in seconds since the start."""
         cell = self.cells.setdefault(int(due), {}).setdefault(kind, Cell())
-        cell.verdicts[verdict] = cell.verdicts.get(verdict, 0) + 1
+        cell.results[result] = cell.results.get(result, 0) + 1
         cell.statuses[status] = cell.statuses.get(status, 0) + 1
         latency = (answered - due) * 1e3
         waited = (sent - due) * 1e3 if sent is not None else 0.0
@@ -108,7 +113,7 @@ class Recording(Struct):
             cell.queue_ms.add(queue)
             cell.inference_ms.add(inference)
             cell.rest_ms.add(max(latency - waited - queue - inference, 0.0))
-        if rows and verdict == "ok":
+        if rows and result == "ok":
             cell.rows += rows
             second = int(answered)
             self.done[second] = self.done.get(second, 0) + 1
@@ -118,7 +123,7 @@ class Recording(Struct):
             self.faults.append(f"{kind}: {fault}")
 
     def merge(self, other: "Recording") -> None:
-        """Take in what another process has seen."""
+        """Add what another process has recorded."""
         for second, kinds in other.cells.items():
             for kind, cell in kinds.items():
                 self.cells.setdefault(second, {}).setdefault(kind, Cell()).merge(cell)
@@ -134,13 +139,13 @@ class Recording(Struct):
     def between(self, start: float = 0, stop: float = math.inf, kinds: Iterable[str] | None = None) -> Cell:
         """All requests of these kinds that were due from ``start`` on and before ``stop``, as one cell."""
         wanted = None if kinds is None else set(kinds)
-        found = Cell()
+        merged = Cell()
         for second, cells in self.cells.items():
             if start <= second < stop:
                 for kind, cell in cells.items():
                     if wanted is None or kind in wanted:
-                        found.merge(cell)
-        return found
+                        merged.merge(cell)
+        return merged
 
     def rate(self, start: int, stop: int, *, rows: bool = False) -> float:
         """Predictions answered per second, requests or rows, in whole seconds from ``start`` to before ``stop``."""

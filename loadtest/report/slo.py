@@ -1,4 +1,4 @@
-"""Limits of a scenario, what was measured, and the verdict."""
+"""Service-level objectives: the limits of a scenario, held against what was measured."""
 
 import math
 import tomllib
@@ -14,18 +14,16 @@ LIMITS = Path(__file__).parents[1] / "slo.toml"
 AT_LEAST = ("answered_per_second", "knee_rate", "versions_seen", "alarms_after_shift")
 """Limits that are not to be fallen short of; all others are not to be exceeded."""
 
-Milliseconds = float
 
-
-class Percentiles(Struct, frozen=True, forbid_unknown_fields=True):
+class PercentileLimits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Limits on the latency of one kind of request."""
 
-    p50_ms: Milliseconds | None = None
-    p95_ms: Milliseconds | None = None
-    p99_ms: Milliseconds | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
 
 
-class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+class SloLimits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a scenario must keep to; None: no limit."""
 
     error_rate: float | None = None
@@ -40,15 +38,15 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     versions_seen: int | None = None
     alarms_before_shift: int | None = None
     alarms_after_shift: int | None = None
-    predict: Percentiles | None = None
-    batch: Percentiles | None = None
-    outcomes: Percentiles | None = None
-    invalid: Percentiles | None = None
-    page: Percentiles | None = None
-    metrics: Percentiles | None = None
+    predict: PercentileLimits | None = None
+    batch: PercentileLimits | None = None
+    outcomes: PercentileLimits | None = None
+    invalid: PercentileLimits | None = None
+    page: PercentileLimits | None = None
+    metrics: PercentileLimits | None = None
 
 
-class Row(Struct, frozen=True):
+class SloCheck(Struct, frozen=True):
     """One limit, what was measured, whether it was kept."""
 
     name: str
@@ -57,36 +55,36 @@ class Row(Struct, frozen=True):
     kept: bool
 
 
-def read_limits(scenario: str, path: Path = LIMITS) -> Limits:
+def read_limits(scenario: str, path: Path = LIMITS) -> SloLimits:
     """The scenario's limits, those of [default] where it names none; raises ValueError naming what is not one."""
     with path.open("rb") as file:
         tables: dict[str, Any] = tomllib.load(file)
     try:
-        return msgspec.convert(tables.get("default", {}) | tables.get(scenario, {}), Limits)
+        return msgspec.convert(tables.get("default", {}) | tables.get(scenario, {}), SloLimits)
     except msgspec.ValidationError as error:
         raise ValueError(f"{path.name}, [{scenario}]: {error}") from error
 
 
-def judge(limits: Limits, measured: Mapping[str, float]) -> list[Row]:
+def check_slo(limits: SloLimits, measured: Mapping[str, float]) -> list[SloCheck]:
     """A row per limit. ``measured`` by the limits' names, those of a kind of request as predict.p99_ms; what was not
     measured, or is not a number, does not keep its limit."""
     rows = []
     for name, limit in _flat(limits).items():
-        found = measured.get(name, math.nan)
-        rows.append(Row(name, limit, found, found >= limit if name in AT_LEAST else found <= limit))
+        value = measured.get(name, math.nan)
+        rows.append(SloCheck(name, limit, value, value >= limit if name in AT_LEAST else value <= limit))
     return rows
 
 
-def compare(measured: Mapping[str, float], baseline: Mapping[str, float], ratio: float) -> list[Row]:
+def compare(measured: Mapping[str, float], baseline: Mapping[str, float], ratio: float) -> list[SloCheck]:
     """A row per latency of both: its limit is ``ratio`` times the baseline's."""
     return [
-        Row(f"{name} / baseline", ratio, measured[name] / baseline[name], measured[name] <= ratio * baseline[name])
+        SloCheck(f"{name} / baseline", ratio, measured[name] / baseline[name], measured[name] <= ratio * baseline[name])
         for name in baseline
         if name.endswith("_ms") and measured.get(name, math.nan) >= 0 and baseline[name] > 0
     ]
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[SloCheck]) -> str:
     """The rows for a terminal."""
     if not rows:
         return "no limits"
@@ -99,14 +97,9 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _flat(limits: Limits) -> dict[str, float]:
+def _flat(limits: SloLimits) -> dict[str, float]:
+    """The limits that are set, those of a kind of request as predict.p99_ms."""
     flat: dict[str, float] = {}
-    for name in limits.__struct_fields__:
-        value = getattr(limits, name)
-        if isinstance(value, Percentiles):
-            flat |= {
-                f"{name}.{one}": limit for one in value.__struct_fields__ if (limit := getattr(value, one)) is not None
-            }
-        elif value is not None:
-            flat[name] = value
+    for name, value in msgspec.to_builtins(limits).items():
+        flat |= {f"{name}.{part}": limit for part, limit in value.items()} if isinstance(value, dict) else {name: value}
     return flat

@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections import deque
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from gevent.queue import Queue
 from locust.env import Environment
 from locust.runners import MasterRunner
 
-from loadtest.report import verdict
+from loadtest.report import conclusion
 from loadtest.report.drift_check import DriftWatch
-from loadtest.report.measured import Summary
 from loadtest.report.recording import Recording
 from loadtest.report.server_series import Scrape, parse
-from loadtest.traffic.corpus import Dealer, Deck
+from loadtest.report.summary import Summary
+from loadtest.traffic.corpus import Corpus, Sampler
 from loadtest.traffic.key import key_headers
 from loadtest.traffic.scenarios import SCENARIOS, Ramp, Stage, Step, arrivals, constant, parse_sizes, parse_weights
 
@@ -60,13 +61,15 @@ class Run:
         self.started = time.strftime("%Y-%m-%d %H:%M:%S")
         self.load_before = os.getloadavg()[0]
 
-    def prepare(self, deck: Deck) -> None:
-        """The cards of this process."""
+    def prepare(self, corpus: Corpus) -> None:
+        """The cases of this process."""
         self.rng = random.Random(f"{self.index} of {self.parts}")
-        told: dict[str, Any] = {"repeats": self.options.repeats, "at_random": bool(deck.after)}
-        told |= {"index": self.index, "workers": self.parts}
-        self.dealer = Dealer(deck.cards, self.rng, **told)
-        self.shifted = Dealer(deck.after, self.rng, **told) if deck.after else None
+        sampler = partial(
+            Sampler, rng=self.rng, repeats=self.options.repeats, with_replacement=bool(corpus.after), index=self.index,
+            workers=self.parts,
+        )  # fmt: skip
+        self.sampler = sampler(corpus.cases)
+        self.shifted = sampler(corpus.after) if corpus.after else None
         weights = self.scenario.weights
         self.kinds, self.weights = list(weights), list(weights.values())
 
@@ -80,9 +83,9 @@ class Run:
     def now(self) -> float:
         return time.perf_counter() - self.start
 
-    def hand(self, count: int) -> list[Any]:
-        dealer = self.shifted if self.shifted and self.now() >= self.shift_at else self.dealer
-        return dealer.hand(count)
+    def take(self, count: int) -> list[Any]:
+        sampler = self.shifted if self.shifted and self.now() >= self.shift_at else self.sampler
+        return sampler.take(count)
 
     def rate_at(self, second: float) -> float:
         """This process's part of the requests per second at that time."""
@@ -139,7 +142,7 @@ class Run:
     def unanswered(self) -> int:
         return int(self.due.qsize()) + self.in_flight
 
-    # What only the master does, or who is alone.
+    # Only on the master, or alone.
 
     def conduct(self) -> None:
         """Lead the run to its end."""
@@ -181,9 +184,9 @@ class Run:
         while step is not None and self.now() < 20 * self.scenario.seconds:
             begin = math.ceil(self.now() + 0.2)
             gevent.sleep(begin - self.now())
-            self._tell_rate(step.rate)
+            self._set_rate(step.rate)
             gevent.sleep(begin + step.seconds - self.now())
-            self._tell_rate(0.0)
+            self._set_rate(0.0)
             self._drain(DRAIN_SECONDS)
             stage = Stage(begin, begin + step.seconds, step.rate, step.fitted)
             self.stages.append(stage)
@@ -197,7 +200,7 @@ class Run:
             step = ramp.next(step, share, median)
         self.knee = ramp.knee
 
-    def _tell_rate(self, rate: float) -> None:
+    def _set_rate(self, rate: float) -> None:
         self.ramp_rate = rate
         if isinstance(self.environment.runner, MasterRunner):
             self.environment.runner.send_message("evenkeel_rate", rate)
@@ -216,10 +219,10 @@ class Run:
         return self.stages[-1].stop if self.stages else self.seconds
 
     def finish(self) -> Summary:
-        """Judge, write and say what came of it."""
+        """Check the limits, and write the report."""
         self.finished = self.stopped = True
         self.recording.unanswered += self.unanswered()
-        said = verdict.Said(
+        info = conclusion.RunInfo(
             scenario=self.scenario.name, host=self.environment.host or "", started=self.started,
             seconds=self._lasted(), complete=self.complete,
             arrivals=f"open model, {self.rate:g} requests/s, {self.options.arrivals}" if self.open
@@ -228,8 +231,8 @@ class Run:
             spike=(0.4 * self.seconds, 0.5 * self.seconds) if self.scenario.name == "spike" else None,
             alarms=self.drift.verdict() if self.drift else None, kinds=list(self.scenario.weights),
         )  # fmt: skip
-        return verdict.conclude(
-            said, self.recording, self.scrapes, limits=Path(self.options.limits), baseline=self.options.baseline,
+        return conclusion.conclude(
+            info, self.recording, self.scrapes, limits=Path(self.options.limits), baseline=self.options.baseline,
             ratio=self.options.baseline_ratio, results=self.options.results,
         )  # fmt: skip
 

@@ -1,5 +1,7 @@
 """Users of the service: what they ask, and whether the answers are right."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import gevent
@@ -7,12 +9,16 @@ import msgspec
 from locust import FastHttpUser, task
 from locust.env import Environment
 
-from loadtest.traffic import answers
+from loadtest.traffic import responses
+from loadtest.traffic.corpus import Case
+from loadtest.traffic.responses import Check
 from loadtest.traffic.run import Run
 
 JSON = {"Content-Type": "application/json"}
 OUTCOME_SECONDS = 3.0
 """How long after its prediction an outcome is sent at the earliest."""
+
+MAX_OUTCOMES = 16
 
 INVALID = (
     ("/v1/predict", b'{"pclass": 1, "sex": "male"', (400,)),
@@ -40,7 +46,7 @@ class Passengers(FastHttpUser):
     @task
     def ask(self) -> None:
         run = self.environment.evenkeel_run
-        if run is None or not hasattr(run, "dealer"):
+        if run is None or not hasattr(run, "sampler"):
             gevent.sleep(0.05)
             return
         if run.open:
@@ -59,80 +65,69 @@ class Passengers(FastHttpUser):
             gevent.sleep(run.options.think)
 
     def _predict(self, run: Run, due: float) -> None:
-        self._exchange(run, due, "predict", "/v1/predict", cards=run.hand(1))
+        cases = run.take(1)
+        check = partial(responses.check_response, cases=cases, batch=False)
+        self._send(run, due, "predict", "/v1/predict", check, cases[0].body, cases)
 
     def _batch(self, run: Run, due: float) -> None:
         sizes = run.scenario.sizes
-        cards = run.hand(run.rng.choices(list(sizes), list(sizes.values()))[0])
-        self._exchange(run, due, "batch", "/v1/predict/batch", cards=cards)
+        cases = run.take(run.rng.choices(list(sizes), list(sizes.values()))[0])
+        check = partial(responses.check_response, cases=cases, batch=True)
+        body = b'{"passengers":[' + b",".join(case.body for case in cases) + b"]}"
+        self._send(run, due, "batch", "/v1/predict/batch", check, body, cases)
 
     def _outcomes(self, run: Run, due: float) -> None:
         ready: list[tuple[float, str, bool]] = []
-        while run.answered and run.answered[0][0] < run.now() - OUTCOME_SECONDS and len(ready) < 16:
+        while run.answered and run.answered[0][0] < run.now() - OUTCOME_SECONDS and len(ready) < MAX_OUTCOMES:
             ready.append(run.answered.popleft())
         if not ready:
             self._predict(run, due)
             return
-        body = msgspec.json.encode({"outcomes": [{"id": one, "survived": survived} for _, one, survived in ready]})
-        self._exchange(run, due, "outcomes", "/v1/outcomes", body=body, sent=len(ready))
+        body = msgspec.json.encode({"outcomes": [{"id": id_, "survived": survived} for _, id_, survived in ready]})
+        self._send(run, due, "outcomes", "/v1/outcomes", partial(responses.check_outcomes, sent=len(ready)), body)
 
     def _invalid(self, run: Run, due: float) -> None:
         path, body, expected = run.rng.choice(INVALID)
-        self._exchange(run, due, "invalid", path, body=body, expected=expected)
+        self._send(run, due, "invalid", path, partial(responses.check_refused, expected=expected), body)
 
     def _page(self, run: Run, due: float) -> None:
-        self._exchange(run, due, "page", "/")
+        self._send(run, due, "page", "/", partial(responses.check_text, begins=b"<!doctype html"))
 
     def _metrics(self, run: Run, due: float) -> None:
-        self._exchange(run, due, "metrics", "/metrics")
+        self._send(run, due, "metrics", "/metrics", partial(responses.check_text, begins=b"# help"))
 
-    def _exchange(
-        self, run: Run, due: float, kind: str, path: str, *, cards: list[Any] | None = None, body: bytes | None = None,
-        expected: tuple[int, ...] = (), sent: int = 0,
+    def _send(
+        self, run: Run, due: float, kind: str, path: str, check: Callable[..., Check], body: bytes | None = None,
+        cases: Sequence[Case] = (),
     ) -> None:  # fmt: skip
+        """One request, its answer checked and recorded; ``cases`` are those of a prediction."""
         headers = JSON | run.headers
-        if cards is not None:
-            body = cards[0].body if kind == "predict" else _batch_body(cards)
-            if run.scenario.timeout_ms:
-                headers |= {"X-Request-Timeout-Ms": str(run.scenario.timeout_ms)}
-        begun = run.now()
+        if cases and run.scenario.timeout_ms:
+            headers |= {"X-Request-Timeout-Ms": str(run.scenario.timeout_ms)}
+        sent = run.now()
         method = "GET" if body is None else "POST"
         with self.client.request(method, path, data=body, headers=headers, name=kind, catch_response=True) as response:
             answered = run.now()
             # Counted from when it was due: a wait for a free connection is the service's doing, not a pause of ours.
             response.request_meta["response_time"] = (answered - due) * 1e3
-            got, content = response.headers or {}, response.content or b""
-            judged = _judge(kind, response.status_code, content, got.get("retry-after"), cards, expected, sent)
-            timing = answers.server_timing(got.get("server-timing")) if cards and judged.verdict == "ok" else None
-            if judged.verdict == "ok":
+            checked = _check(check, response, bool(cases))
+            if checked.result == "ok":
                 response.success()
             else:
-                response.failure(judged.fault or "429")
+                response.failure(checked.fault or "429")
+        timing = (response.headers or {}).get("server-timing") if cases and checked.result == "ok" else None
         run.recording.add(
-            judged.verdict if judged.verdict in ("refused", "late") else kind, due, answered, judged.verdict,
-            status=response.status_code, rows=len(cards or ()), fault=judged.fault, version=judged.version, sent=begun,
-            timing=timing,
+            checked.result if checked.result in ("refused", "late") else kind, due, answered, checked.result,
+            status=response.status_code, rows=len(cases), fault=checked.fault, version=checked.version, sent=sent,
+            timing=responses.server_timing(timing),
         )  # fmt: skip
-        if judged.verdict == "ok" and cards and "outcomes" in run.scenario.weights:
-            run.answered.extend(
-                (answered, one, card.survived) for one, card in zip(judged.ids[:16], cards[:16], strict=True)
-            )
+        if checked.result == "ok" and cases and "outcomes" in run.scenario.weights:
+            first = zip(checked.ids[:MAX_OUTCOMES], cases[:MAX_OUTCOMES], strict=True)
+            run.answered.extend((answered, id_, case.survived) for id_, case in first)
 
 
-def _judge(
-    kind: str, status: int, content: bytes, retry_after: str | None, cards: list[Any] | None,
-    expected: tuple[int, ...], sent: int,
-) -> answers.Judged:  # fmt: skip
-    if status == 0:
-        return answers.Judged("error", "no answer: the connection failed")
-    if cards is not None:
-        return answers.judge(status, content, cards, retry_after, batch=kind == "batch")
-    if kind == "invalid":
-        return answers.judge_invalid(status, content, expected)
-    if kind == "outcomes":
-        return answers.judge_outcomes(status, content, sent)
-    return answers.judge_text(status, content, b"<!doctype html" if kind == "page" else b"# help")
-
-
-def _batch_body(cards: list[Any]) -> bytes:
-    return b'{"passengers":[' + b",".join(card.body for card in cards) + b"]}"
+def _check(check: Callable[..., Check], response: Any, predicts: bool) -> Check:
+    if response.status_code == 0:
+        return Check("error", "no answer: the connection failed")
+    refusal = {"retry_after": (response.headers or {}).get("retry-after")} if predicts else {}
+    return check(response.status_code, response.content or b"", **refusal)

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from loadtest.traffic.mixes import read_passengers
+from loadtest.traffic.passengers import read_passengers
 from models.bundle.read import read_bundle
 from models.bundle.write import write_bundle
 from models.passenger import Passenger

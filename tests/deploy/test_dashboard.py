@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from deploy.grafana.dashboard import FILE, render
-from loadtest.traffic.mixes import read_labelled
+from loadtest.traffic.passengers import read_labelled
 from tests.deploy.expressions import panels, rules, with_values
 from tests.deploy.programs import check, need, query, running_prometheus, running_service, wait
 

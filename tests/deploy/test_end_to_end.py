@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loadtest.traffic.mixes import Mix, read_passengers
+from loadtest.traffic.passengers import Mix, read_passengers
 from tests.deploy.conftest import ROWS
 from tests.deploy.programs import (
     need,

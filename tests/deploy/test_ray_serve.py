@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from loadtest.traffic.corpus import build
-from loadtest.traffic.mixes import read_passengers
-from loadtest.traffic.own_service import other_bundle
+from loadtest.traffic.passengers import read_passengers
+from loadtest.traffic.local_service import other_bundle
 from models.bundle.read import read_bundle
 from tests.cluster import descendants
 from tests.conftest import ROOT
@@ -275,7 +275,7 @@ def test_another_version_takes_over_under_load_and_no_request_fails(
 ) -> None:
     other = other_bundle(bundle_folder, tmp_path / "other")
     old, new = (read_bundle(folder).version for folder in (bundle_folder, other))
-    cards = build([bundle_folder, other], 48).cards
+    cases = build([bundle_folder, other], 48).cases
     done, total, versions = threading.Event(), Counter[str](), Counter[str]()
 
     def version(url: str) -> str:
@@ -289,7 +289,7 @@ def test_another_version_takes_over_under_load_and_no_request_fails(
     with ThreadPoolExecutor(CLIENTS) as pool, contextlib.ExitStack() as ending:
         ending.callback(done.set)
         urls = (cluster.url, cluster.past_proxy)
-        clients = [pool.submit(load, urls[seed % 2], cards, done, seed) for seed in range(CLIENTS)]
+        clients = [pool.submit(load, urls[seed % 2], cases, done, seed) for seed in range(CLIENTS)]
         time.sleep(1)
         assert version(cluster.url) == old
         cluster.deploy(other)

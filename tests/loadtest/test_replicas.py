@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loadtest.traffic.answers import judge
-from loadtest.traffic.corpus import Card, build
+from loadtest.traffic.corpus import Case, build
+from loadtest.traffic.responses import check_response
 from tests.conftest import ROOT
 from tests.deploy.programs import free_port, need, query, running, running_prometheus, wait
 
@@ -55,33 +55,35 @@ def balancer(urls: Sequence[str], folder: Path) -> Iterator[str]:
         yield url
 
 
-def ask(client: httpx.Client, url: str, cards: Sequence[Card], tally: Counter[str]) -> None:
+def ask(client: httpx.Client, url: str, cases: Sequence[Case], tally: Counter[str]) -> None:
     """One prediction, asked for once more where no answer comes; what it was goes into the tally."""
-    batch = len(cards) > 1
+    batch = len(cases) > 1
     path = "/v1/predict/batch" if batch else "/v1/predict"
-    body = b'{"passengers":[' + b",".join(card.body for card in cards) + b"]}" if batch else cards[0].body
+    body = b'{"passengers":[' + b",".join(case.body for case in cases) + b"]}" if batch else cases[0].body
     for last in (False, True):
         try:
             answer = client.post(url + path, content=body, headers=JSON)
         except httpx.TransportError as error:
             fault = type(error).__name__
         else:
-            judged = judge(answer.status_code, answer.content, cards, answer.headers.get("retry-after"), batch=batch)
-            if judged.verdict == "ok":
-                tally["rows"] += len(cards)
+            checked = check_response(
+                answer.status_code, answer.content, cases, answer.headers.get("retry-after"), batch=batch
+            )
+            if checked.result == "ok":
+                tally["rows"] += len(cases)
                 tally["requests"] += 1
                 return
-            fault = f"{judged.verdict}: {judged.fault}"
-            assert judged.verdict != "wrong", fault
+            fault = f"{checked.result}: {checked.fault}"
+            assert checked.result != "wrong", fault
         tally[f"failed for good: {fault}" if last else "asked again"] += 1
 
 
-def load(url: str, cards: Sequence[Card], done: threading.Event, seed: int) -> Counter[str]:
+def load(url: str, cases: Sequence[Case], done: threading.Event, seed: int) -> Counter[str]:
     """A client's requests until all is done."""
     rng, tally = random.Random(seed), Counter[str]()
     with httpx.Client(timeout=60) as client:
         while not done.is_set():
-            ask(client, url, rng.sample(cards, rng.choice((1, 1, 1, 8))), tally)
+            ask(client, url, rng.sample(cases, rng.choice((1, 1, 1, 8))), tally)
     return tally
 
 
@@ -89,7 +91,7 @@ def load(url: str, cards: Sequence[Card], done: threading.Event, seed: int) -> C
 def test_replicas_answer_alike_add_up_and_one_that_is_killed_is_not_missed(bundle_folder: Path, tmp_path: Path) -> None:
     need("haproxy")
     need("prometheus")
-    cards = build([bundle_folder], 48).cards
+    cases = build([bundle_folder], 48).cases
     with (
         replicas(bundle_folder, tmp_path) as found,
         balancer([url for url, _ in found], tmp_path) as url,
@@ -100,7 +102,7 @@ def test_replicas_answer_alike_add_up_and_one_that_is_killed_is_not_missed(bundl
 
         def run(seconds: float, kill: subprocess.Popen[bytes] | None = None) -> Counter[str]:
             done, total = threading.Event(), Counter[str]()
-            clients = [pool.submit(load, url, cards, done, seed) for seed in range(CLIENTS)]
+            clients = [pool.submit(load, url, cases, done, seed) for seed in range(CLIENTS)]
             time.sleep(seconds)
             if kill is not None:
                 kill.send_signal(signal.SIGKILL)

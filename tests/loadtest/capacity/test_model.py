@@ -5,13 +5,13 @@ import random
 
 import pytest
 
-from loadtest.capacity.model import Model, Sample, fit, predict, replicas
+from loadtest.capacity.model import CapacityModel, EmpiricalDistribution, fit, predict, replicas
 from loadtest.report.recording import Histogram
 from loadtest.report.server_series import Window
 
-NONE = Sample([0.0], [1])
-CONSTANT = Sample([1.0], [1])
-EXPONENTIAL = Sample([-math.log(1 - (place + 0.5) / 2000) for place in range(2000)], [1] * 2000)
+NONE = EmpiricalDistribution([0.0], [1])
+CONSTANT = EmpiricalDistribution([1.0], [1])
+EXPONENTIAL = EmpiricalDistribution([-math.log(1 - (place + 0.5) / 2000) for place in range(2000)], [1] * 2000)
 
 
 def window(rows: float, inferences: float, ms: float) -> Window:
@@ -33,7 +33,7 @@ def test_a_line_is_recovered_from_noisy_means() -> None:
     model = fit(seen, histogram(6, 6.5, 7), histogram(1, 2), 64)
     assert model.a_ms == pytest.approx(4, rel=0.1)
     assert model.b_ms == pytest.approx(2.5, rel=0.05)
-    assert model.most == pytest.approx(64_000 / 164, rel=0.05)
+    assert model.max_rate == pytest.approx(64_000 / 164, rel=0.05)
     mean = sum(v * w for v, w in zip(model.noise.values, model.noise.weights, strict=True)) / sum(model.noise.weights)
     assert mean == pytest.approx(1)
 
@@ -45,26 +45,26 @@ def test_too_little_is_not_fitted() -> None:
 
 def test_one_at_a_time_it_is_an_m_m_1_queue_and_an_m_d_1_queue() -> None:
     # Sojourn of M/M/1: exponential with mean 1/(μ − λ). Mean number in M/D/1: Pollaczek and Khinchine.
-    model = Model(0.0, 10.0, 1, EXPONENTIAL, NONE)
+    model = CapacityModel(0.0, 10.0, 1, EXPONENTIAL, NONE)
     found = predict(model, 50.0, random.Random(3), 200_000)
     assert found.p50_ms == pytest.approx(1000 * math.log(2) / 50, rel=0.05)
     assert found.p99_ms == pytest.approx(1000 * math.log(100) / 50, rel=0.1)
     assert found.busy_share == pytest.approx(0.5, rel=0.03)
-    constant = predict(Model(0.0, 10.0, 1, CONSTANT, NONE), 50.0, random.Random(3), 100_000)
+    constant = predict(CapacityModel(0.0, 10.0, 1, CONSTANT, NONE), 50.0, random.Random(3), 100_000)
     assert constant.p99_ms < found.p99_ms
 
 
 def test_batches_fill_and_carry_more_than_one_at_a_time() -> None:
-    model = Model(10.0, 1.0, 64, CONSTANT, NONE)
+    model = CapacityModel(10.0, 1.0, 64, CONSTANT, NONE)
     slow, fast = (predict(model, rate, random.Random(4)) for rate in (5.0, 600.0))
     assert slow.batch_rows < 1.1 < 5 < fast.batch_rows
     assert slow.p50_ms == pytest.approx(11.0, rel=0.02)
-    assert predict(model, 2000.0, random.Random(4)).throughput == pytest.approx(model.most)
+    assert predict(model, 2000.0, random.Random(4)).throughput == pytest.approx(model.max_rate)
     assert math.isinf(predict(model, 2000.0, random.Random(4)).p99_ms)
 
 
 def test_replicas_are_as_many_as_needed_and_no_more() -> None:
-    model = Model(10.0, 1.0, 64, CONSTANT, NONE)
+    model = CapacityModel(10.0, 1.0, 64, CONSTANT, NONE)
     answer = replicas(model, 5000.0, 60.0, random.Random(5))
     assert answer is not None
     count, each = answer

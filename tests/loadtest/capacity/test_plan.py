@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadtest.capacity.model import Model, Sample
+from loadtest.capacity.model import CapacityModel, EmpiricalDistribution
 from loadtest.capacity.plan import Plan, Replica, plan, replica_rate, scraped, table
 from tests.conftest import ROOT
 
@@ -43,10 +43,10 @@ def test_cost_and_alarms_by_hand() -> None:
 
 
 def test_a_ramps_model_gives_the_rate_of_a_replica() -> None:
-    model = Model(10.0, 1.0, 64, Sample([1.0], [1]), Sample([0.0], [1]))
+    model = CapacityModel(10.0, 1.0, 64, EmpiricalDistribution([1.0], [1]), EmpiricalDistribution([0.0], [1]))
     rate = replica_rate(model, 5000.0, 60.0)
     assert rate is not None
-    assert rate < model.most
+    assert rate < model.max_rate
     assert plan(5000.0, Replica(rate=rate), 15).replicas == round(5000 / rate)
     assert replica_rate(model, 10.0, 5.0) is None
 
@@ -80,7 +80,7 @@ def test_the_command_plans_by_a_rate_and_by_a_ramp(tmp_path: Path) -> None:
     done = command("--requests-per-second", "1e6", "--replica-rate", 500, "--core-hour", 0.04)
     assert done.returncode == 0, done.stderr
     assert "2,000" in done.stdout
-    model = Model(10.0, 1.0, 64, Sample([1.0], [1]), Sample([0.0], [1]))
+    model = CapacityModel(10.0, 1.0, 64, EmpiricalDistribution([1.0], [1]), EmpiricalDistribution([0.0], [1]))
     (tmp_path / "summary.json").write_text(json.dumps({"model": msgspec.to_builtins(model)}))
     found = command("--requests-per-second", 5000, "--p99", 60, "--model", tmp_path / "summary.json")
     assert found.returncode == 0, found.stderr

@@ -41,7 +41,7 @@ def test_two_processes_add_up_over_the_wire() -> None:
     other.unanswered = 3
     one.merge(Recording.decode(other.encode()))
     assert one.versions == {"v1": 2}
-    assert one.between().verdicts == {"ok": 2, "wrong": 2}
+    assert one.between().results == {"ok": 2, "wrong": 2}
     assert one.between(1, 2).requests == 2
     assert (one.done, one.faults, one.unanswered) == ({0: 2}, ["batch: no"], 3)
     assert (one.cpu, one.late_ms.count) == ({"a": [0.5], "b": [0.5]}, 2)

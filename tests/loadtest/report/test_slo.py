@@ -1,10 +1,10 @@
-"""Limits decide: what exceeds one fails, and what was not measured does not pass."""
+"""SloLimits decide: what exceeds one fails, and what was not measured does not pass."""
 
 from pathlib import Path
 
 import pytest
 
-from loadtest.report.slo import compare, judge, read_limits, table
+from loadtest.report.slo import check_slo, compare, read_limits, table
 from loadtest.traffic.scenarios import SCENARIOS
 
 
@@ -21,11 +21,11 @@ def test_a_limit_that_is_exceeded_or_not_measured_is_not_kept(tmp_path: Path) ->
         "[steady]\nerror_rate = 0.1\nknee_rate = 20\npredict = { p50_ms = 10, p99_ms = 50 }\n"
     )
     measured = {"error_rate": 0.05, "wrong_answers": 1.0, "knee_rate": 25.0, "predict.p50_ms": 10.0}
-    rows = {row.name: row.kept for row in judge(read_limits("steady", path), measured)}
+    rows = {row.name: row.kept for row in check_slo(read_limits("steady", path), measured)}
     assert rows == {
         "error_rate": True, "wrong_answers": False, "knee_rate": True, "predict.p50_ms": True, "predict.p99_ms": False,
     }  # fmt: skip
-    text = table(judge(read_limits("steady", path), measured))
+    text = table(check_slo(read_limits("steady", path), measured))
     assert "predict.p99_ms" in text
     assert text.count("FAILED") == 2
 

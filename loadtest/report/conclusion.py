@@ -1,4 +1,4 @@
-"""The end of a run: limits are held against what was measured, and everything is written down."""
+"""The end of a run: limits are held against what was measured, and the report is written."""
 
 import logging
 import math
@@ -10,8 +10,11 @@ import msgspec
 from msgspec import Struct
 
 from loadtest.report import page as report
-from loadtest.report.measured import (
-    Checked,
+from loadtest.report.recording import Recording
+from loadtest.report.server_series import Scrape, window
+from loadtest.report.slo import LIMITS, check_slo, compare, read_limits, table
+from loadtest.report.summary import (
+    RateCheck,
     Summary,
     fit_capacity,
     generator,
@@ -21,19 +24,14 @@ from loadtest.report.measured import (
     to_json,
     where_time_went,
 )
-from loadtest.report.recording import Recording
-from loadtest.report.server_series import Scrape, window
-from loadtest.report.slo import LIMITS, compare, judge, read_limits, table
 from loadtest.traffic.corpus import RESULTS
 from loadtest.traffic.scenarios import Stage
-
-__all__ = ["LIMITS", "Said", "conclude"]
 
 LOGGER = logging.getLogger("evenkeel")
 
 
-class Said(Struct, kw_only=True):
-    """What a run knows of itself beside what it recorded."""
+class RunInfo(Struct, kw_only=True):
+    """What was run, and how far it got."""
 
     scenario: str
     host: str
@@ -51,23 +49,23 @@ class Said(Struct, kw_only=True):
 
 
 def conclude(
-    said: Said, recording: Recording, scrapes: list[Scrape], *, limits: Path = LIMITS, baseline: str = "",
+    info: RunInfo, recording: Recording, scrapes: list[Scrape], *, limits: Path = LIMITS, baseline: str = "",
     ratio: float = 1.5, results: str = "",
 ) -> Summary:  # fmt: skip
-    """Judge the run, write report.html, summary.json and percentiles.csv, and print the verdict."""
-    summary = summarise(said, recording, scrapes)
+    """Check the limits, write report.html, summary.json and percentiles.csv, and print the verdict."""
+    summary = summarise(info, recording, scrapes)
     summary.verdict = [
         row
-        for row in judge(read_limits(said.scenario, limits), summary.measured)
+        for row in check_slo(read_limits(info.scenario, limits), summary.measured)
         # Of a mix of one's own, what was not asked for has no latency.
-        if "." not in row.name or not said.kinds or row.name.partition(".")[0] in said.kinds
+        if "." not in row.name or not info.kinds or row.name.partition(".")[0] in info.kinds
     ]
     if baseline:
         summary.verdict += compare(summary.measured, read_measured(Path(baseline)), ratio)
     # An answer that is not right fails a run, whatever a file of limits says.
     kept = all(row.kept for row in summary.verdict) and not summary.measured["wrong_answers"]
-    summary.passed = kept and said.complete
-    folder = Path(results) if results else RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{said.scenario}"
+    summary.passed = kept and info.complete
+    folder = Path(results) if results else RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{info.scenario}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "summary.json").write_bytes(to_json(summary))
     (folder / "percentiles.csv").write_text(percentiles_csv(recording))
@@ -76,25 +74,25 @@ def conclude(
     return summary
 
 
-def summarise(said: Said, recording: Recording, scrapes: list[Scrape]) -> Summary:
+def summarise(info: RunInfo, recording: Recording, scrapes: list[Scrape]) -> Summary:
     """All figures, without a verdict."""
     whole, measured = recording.between(), measure(recording, scrapes)
-    if said.spike:
-        measured["recovery_seconds"] = recovery_seconds(recording, int(said.spike[0]), math.ceil(said.spike[1]))
-    model, checks = None, list[Checked]()
-    if said.knee is not None:
-        measured["knee_rate"] = said.knee
+    if info.spike:
+        measured["recovery_seconds"] = recovery_seconds(recording, int(info.spike[0]), math.ceil(info.spike[1]))
+    model, checks = None, list[RateCheck]()
+    if info.knee is not None:
+        measured["knee_rate"] = info.knee
         try:
-            model, checks = fit_capacity(recording, scrapes, said.stages, said.knee, said.max_batch_rows)
+            model, checks = fit_capacity(recording, scrapes, info.stages, info.knee, info.max_batch_rows)
         except ValueError as error:
             LOGGER.warning("%s", error)
     return Summary(
-        scenario=said.scenario, host=said.host, started=said.started, seconds=said.seconds, arrivals=said.arrivals,
-        complete=said.complete, requests=whole.requests, answers_checked=sum(recording.versions.values()),
-        measured=measured | (said.alarms or {}), versions=recording.versions, faults=recording.faults,
+        scenario=info.scenario, host=info.host, started=info.started, seconds=info.seconds, arrivals=info.arrivals,
+        complete=info.complete, requests=whole.requests, answers_checked=sum(recording.versions.values()),
+        measured=measured | (info.alarms or {}), versions=recording.versions, faults=recording.faults,
         unanswered=recording.unanswered, time_ms=where_time_went(recording, scrapes),
         server=window(scrapes[0], scrapes[-1]) if len(scrapes) > 1 else None, generator=generator(recording),
-        load_average=said.load_average, stages=said.stages, knee_rate=said.knee, model=model, checks=checks,
+        load_average=info.load_average, stages=info.stages, knee_rate=info.knee, model=model, checks=checks,
     )  # fmt: skip
 
 
@@ -142,7 +140,7 @@ def capacity_text(summary: Summary) -> str:
     assert model is not None
     lines = [
         f"capacity: knee at {summary.knee_rate:.1f} requests/s; an inference takes {model.a_ms:.2f} ms and "
-        f"{model.b_ms:.2f} ms a row, at most {model.most:.0f} rows/s"
+        f"{model.b_ms:.2f} ms a row, at most {model.max_rate:.0f} rows/s"
     ]
     for one in summary.checks:
         tail = (

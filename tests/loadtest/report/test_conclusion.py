@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.report import verdict
+from loadtest.report import conclusion
 from loadtest.report.recording import Recording
 from loadtest.report.server_series import Scrape, parse, windows
 from loadtest.traffic.scenarios import Stage
@@ -52,8 +52,8 @@ def scraped(seconds: int = 20) -> list[Scrape]:
     ]  # fmt: skip
 
 
-def said(scenario: str = "steady") -> verdict.Said:
-    return verdict.Said(scenario=scenario, host="http://127.0.0.1:1", started="now", seconds=20,
+def said(scenario: str = "steady") -> conclusion.RunInfo:
+    return conclusion.RunInfo(scenario=scenario, host="http://127.0.0.1:1", started="now", seconds=20,
                         arrivals="open model, 10 requests/s, poisson", load_average=(0.5, 0.6))  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def test_series_are_read_and_differences_told() -> None:
 def test_a_good_run_passes_and_leaves_one_page_that_needs_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    summary = verdict.conclude(said(), recorded(), scraped(), results=str(tmp_path))
+    summary = conclusion.conclude(said(), recorded(), scraped(), results=str(tmp_path))
     assert summary.passed
     assert "PASSED" in capsys.readouterr().out
     assert {one.name for one in tmp_path.iterdir()} == {"report.html", "summary.json", "percentiles.csv"}
@@ -84,7 +84,7 @@ def test_a_good_run_passes_and_leaves_one_page_that_needs_nothing(
 
 
 def test_the_time_of_a_prediction_is_told_apart(tmp_path: Path) -> None:
-    told = verdict.summarise(said(), recorded(), scraped()).time_ms
+    told = conclusion.summarise(said(), recorded(), scraped()).time_ms
     assert sum(told.values()) == pytest.approx(29)
     assert told["queue"] == pytest.approx(4)
     assert told["inference"] == pytest.approx(20)
@@ -94,18 +94,18 @@ def test_the_time_of_a_prediction_is_told_apart(tmp_path: Path) -> None:
 def test_one_wrong_answer_fails_the_run_whatever_the_limits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     limits = tmp_path / "slo.toml"
     limits.write_text("[steady]\nwrong_answers = 5\n")
-    summary = verdict.conclude(said(), recorded(fault="<b>no</b>"), scraped(), results=str(tmp_path), limits=limits)
+    summary = conclusion.conclude(said(), recorded(fault="<b>no</b>"), scraped(), results=str(tmp_path), limits=limits)
     assert not summary.passed
     assert "fault: batch: <b>no</b>" in capsys.readouterr().out
     assert "<b>no" not in (tmp_path / "report.html").read_text()
 
 
 def test_a_slower_run_than_the_baseline_fails(tmp_path: Path) -> None:
-    verdict.conclude(said(), recorded(), scraped(), results=str(tmp_path))
+    conclusion.conclude(said(), recorded(), scraped(), results=str(tmp_path))
     before = json.loads((tmp_path / "summary.json").read_text())
     before["measured"]["predict.p99_ms"] /= 2
     (tmp_path / "before.json").write_text(json.dumps(before))
-    summary = verdict.conclude(
+    summary = conclusion.conclude(
         said(), recorded(), scraped(), results=str(tmp_path), baseline=str(tmp_path / "before.json")
     )
     assert [row.name for row in summary.verdict if not row.kept] == ["predict.p99_ms / baseline"]
@@ -116,9 +116,9 @@ def test_a_generator_that_was_too_busy_or_too_late_says_so() -> None:
     busy.cpu["here-1"] = [0.97] * 20
     for _ in range(100):
         late.late_ms.add(80.0)
-    assert verdict.summarise(said(), recorded(), scraped()).generator.bottleneck == ""
-    assert "97% of a core" in verdict.summarise(said(), busy, scraped()).generator.bottleneck
-    assert "late" in verdict.summarise(said(), late, scraped()).generator.bottleneck
+    assert conclusion.summarise(said(), recorded(), scraped()).generator.bottleneck == ""
+    assert "97% of a core" in conclusion.summarise(said(), busy, scraped()).generator.bottleneck
+    assert "late" in conclusion.summarise(said(), late, scraped()).generator.bottleneck
 
 
 def test_a_ramp_is_fitted_and_checked_at_other_rates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,7 +126,7 @@ def test_a_ramp_is_fitted_and_checked_at_other_rates(tmp_path: Path, capsys: pyt
     told.knee, told.stages = 40.0, [Stage(0, 10, 10.0), Stage(10, 20, 10.0, fitted=False)]
     limits = tmp_path / "slo.toml"
     limits.write_text("[ramp]\nknee_rate = 20\n")
-    summary = verdict.conclude(told, recorded(), scraped(), results=str(tmp_path), limits=limits)
+    summary = conclusion.conclude(told, recorded(), scraped(), results=str(tmp_path), limits=limits)
     assert summary.passed
     assert summary.model is not None
     assert summary.model.service_ms(1) == pytest.approx(20)

@@ -10,7 +10,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -21,7 +21,7 @@ READY_SECONDS = 120.0
 STOP_SECONDS = 45.0
 
 
-class OwnService:
+class LocalService:
     """Started by ``with``, stopped at its end; raises OSError when it does not become ready."""
 
     def __init__(self, bundle: Path, flags: Sequence[str]):
@@ -63,20 +63,13 @@ class OwnService:
         self._log.close()
         self._folder.cleanup()
 
-    def said(self) -> str:
-        """The end of its log."""
+    def log_tail(self) -> str:
         return (self.folder / "service.log").read_text(errors="replace")[-2000:]
 
-    def take(self, bundle: Path) -> None:
-        """Put another bundle in the place of what is served, and have it taken over."""
+    def replace_bundle(self, bundle: Path) -> None:
+        """Put another bundle in the place of what is served, and have the service load it."""
         assert self.process is not None
-        found = read_bundle(bundle)
-        files: dict[str, bytes | Path] = {
-            one.name: one
-            for one in bundle.iterdir()
-            if one.is_file() and one.name not in ("manifest.json", "signature")
-        }
-        write_bundle(self.bundle, files, found.manifest.origin)
+        copy_bundle(bundle, self.bundle)
         self.process.send_signal(signal.SIGHUP)
 
     def _wait(self) -> None:
@@ -84,28 +77,31 @@ class OwnService:
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise OSError(f"the service ended with {self.process.returncode}: {self.said()}")
+                raise OSError(f"the service ended with {self.process.returncode}: {self.log_tail()}")
             try:
                 with urllib.request.urlopen(f"{self.url}/health/ready", timeout=5):
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)
-        raise OSError(f"the service is not ready after {READY_SECONDS:g} s: {self.said()}")
+        raise OSError(f"the service is not ready after {READY_SECONDS:g} s: {self.log_tail()}")
+
+
+def copy_bundle(bundle: Path, destination: Path, changed: Mapping[str, bytes] | None = None) -> Path:
+    """A bundle of the same files but those that are ``changed``, with a manifest of its own."""
+    unsigned = (path for path in bundle.iterdir() if path.is_file() and path.name not in ("manifest.json", "signature"))
+    files: dict[str, bytes | Path] = {path.name: path for path in unsigned}
+    write_bundle(destination, files | dict(changed or {}), read_bundle(bundle).manifest.origin)
+    return destination
 
 
 def other_bundle(bundle: Path, destination: Path) -> Path:
-    """The same model told of no companions: another version, with other answers for who travelled in a party."""
-    found = read_bundle(bundle)
-    files: dict[str, bytes | Path] = {
-        one.name: one for one in bundle.iterdir() if one.is_file() and one.name not in ("manifest.json", "signature")
-    }
-    files |= {"companions.json": b'{"by_ticket":{}}', "README.md": b"# Another bundle, for a load test\n"}
-    write_bundle(destination, files, found.manifest.origin)
-    return destination
+    """The same model without companions: another version, with other answers for who travelled in a party."""
+    changed = {"companions.json": b'{"by_ticket":{}}', "README.md": b"# Another bundle, for a load test\n"}
+    return copy_bundle(bundle, destination, changed)
 
 
 def free_port() -> int:
     """One that nobody listens on now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

@@ -1,7 +1,6 @@
-"""Passengers to send: as they were, or as another mix; and when to change from the one to the other."""
+"""The real passengers as the service takes them, and shifts of them: another mix, or a client that errs."""
 
 import csv
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,18 +8,18 @@ from typing import Any
 DATA = Path(__file__).parents[2] / "data" / "titanic.csv"
 NUMBERS = {"Pclass": int, "Age": float, "SibSp": int, "Parch": int, "Fare": float}
 FIELDS = ("Pclass", "Sex", "Name", "Age", "SibSp", "Parch", "Fare", "Ticket", "Cabin", "Embarked")
-LARGEST_FARE = 1000.0
+MAX_FARE = 1000.0
 """What the service accepts."""
 
-Passenger = dict[str, Any]
+Row = dict[str, Any]
 
 
-def read_passengers(rows: int | None = None) -> list[Passenger]:
+def read_passengers(rows: int | None = None) -> list[Row]:
     """The passengers as the service takes them, known fields only; the first ``rows`` of them."""
     return [passenger for passenger, _ in read_labelled(rows)]
 
 
-def read_labelled(rows: int | None = None) -> list[tuple[Passenger, bool]]:
+def read_labelled(rows: int | None = None) -> list[tuple[Row, bool]]:
     """The same, each with whether he or she survived."""
     with DATA.open(newline="", encoding="utf-8") as file:
         return [
@@ -29,37 +28,24 @@ def read_labelled(rows: int | None = None) -> list[tuple[Passenger, bool]]:
         ][:rows]
 
 
-def third_class_men(passengers: list[Passenger]) -> list[Passenger]:
+def third_class_men(passengers: list[Row]) -> list[Row]:
     """Only these of them: another mix of passengers, each as ever."""
     return [one for one in passengers if one["pclass"] == 3 and one["sex"] == "male"]
 
 
-def swapped_sexes(passengers: list[Passenger]) -> list[Passenger]:
+def swapped_sexes(passengers: list[Row]) -> list[Row]:
     """A client that takes the one code for the other."""
     other = {"male": "female", "female": "male"}
     return [{**one, "sex": other[one["sex"]]} for one in passengers]
 
 
-def fare_times_four(passengers: list[Passenger]) -> list[Passenger]:
+def fare_times_four(passengers: list[Row]) -> list[Row]:
     """A client that sends another currency."""
-    return [{**one, "fare": min(LARGEST_FARE, 4 * one["fare"])} if "fare" in one else one for one in passengers]
+    return [{**one, "fare": min(MAX_FARE, 4 * one["fare"])} if "fare" in one else one for one in passengers]
 
 
-SHIFTS: dict[str, Callable[[list[Passenger]], list[Passenger]]] = {
+SHIFTS: dict[str, Callable[[list[Row]], list[Row]]] = {
     "third-class-men": third_class_men,
     "swapped-sexes": swapped_sexes,
     "fare-times-four": fare_times_four,
 }
-
-
-class Mix:
-    """Passengers drawn at random, with replacement; from those of the shift once ``shifted`` is set."""
-
-    def __init__(self, passengers: list[Passenger], shift: str | None, rng: random.Random):
-        self._before = passengers
-        self._after = SHIFTS[shift](passengers) if shift else passengers
-        self._rng = rng
-        self.shifted = False
-
-    def draw(self, count: int) -> list[Passenger]:
-        return self._rng.choices(self._after if self.shifted else self._before, k=count)

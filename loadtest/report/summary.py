@@ -1,4 +1,4 @@
-"""From a recording and the service's own series to what is judged, written and drawn."""
+"""The figures of a run, from its recording and the service's own series."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from msgspec import Struct
 from loadtest.capacity import model as capacity
 from loadtest.report.recording import Recording
 from loadtest.report.server_series import Scrape, Window, window, windows
-from loadtest.report.slo import Row
+from loadtest.report.slo import SloCheck
 from loadtest.traffic.scenarios import Stage
 
 SHARES = (0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0)
@@ -38,11 +38,11 @@ class Generator(Struct, frozen=True):
     bottleneck: str
 
 
-class Checked(Struct, frozen=True):
+class RateCheck(Struct, frozen=True):
     """What the capacity model said of a rate that it was not fitted to, and what was measured there."""
 
     rate: float
-    predicted: capacity.Predicted
+    predicted: capacity.CapacityPrediction
     throughput: float
     p50_ms: float
     p99_ms: float
@@ -69,7 +69,7 @@ class Summary(Struct, kw_only=True):
     requests: int
     answers_checked: int
     measured: dict[str, float]
-    verdict: list[Row] = []
+    verdict: list[SloCheck] = []
     passed: bool = False
     versions: dict[str, int]
     faults: list[str]
@@ -80,8 +80,8 @@ class Summary(Struct, kw_only=True):
     load_average: tuple[float, float]
     stages: list[Stage] = []
     knee_rate: float | None = None
-    model: capacity.Model | None = None
-    checks: list[Checked] = []
+    model: capacity.CapacityModel | None = None
+    checks: list[RateCheck] = []
 
 
 def measure(recording: Recording, scrapes: Sequence[Scrape]) -> dict[str, float]:
@@ -143,28 +143,29 @@ def generator(recording: Recording) -> Generator:
     cores = sum(sum(series) / len(series) for series in recording.cpu.values() if series)
     busiest = shares[int(0.9 * len(shares))] if shares else math.nan
     late, median = recording.late_ms.percentile(0.99), whole.latency_ms.percentile(0.5)
-    why = ""
+    bottleneck = ""
     if busiest > BUSY:
-        why = f"a process of it used {busiest:.0%} of a core; use --workers"
+        bottleneck = f"a process of it used {busiest:.0%} of a core; use --workers"
     elif late > max(LATE_SHARE * median, 5):
-        why = f"it sent 1 % of the requests {late:.0f} ms late or later, though it was not busy: the machine was"
+        bottleneck = f"it sent 1 % of the requests {late:.0f} ms late or later, though it was not busy: the machine was"
     return Generator(
         processes=len(recording.cpu), cpu_cores=cores, busiest_share=busiest,
         requests_per_second=whole.requests / seconds,
         cpu_ms_per_request=1e3 * cores * seconds / whole.requests if whole.requests else math.nan,
-        late_p99_ms=late, waited_p99_ms=whole.waited_ms.percentile(0.99), bottleneck=why,
+        late_p99_ms=late, waited_p99_ms=whole.waited_ms.percentile(0.99), bottleneck=bottleneck,
     )  # fmt: skip
 
 
 def fit_capacity(
     recording: Recording, scrapes: Sequence[Scrape], stages: Sequence[Stage], knee: float, max_batch_rows: int
-) -> tuple[capacity.Model, list[Checked]]:
+) -> tuple[capacity.CapacityModel, list[RateCheck]]:
     """The capacity model of a ramp, and its error at the rates that it was not fitted to; raises ValueError."""
     fitted = [stage for stage in stages if stage.fitted]
-    seen = [
-        one for one in windows(scrapes)
-        if any(stage.start <= one.start and one.stop <= stage.stop + 1 for stage in fitted)
-    ]  # fmt: skip
+    during = [
+        window
+        for window in windows(scrapes)
+        if any(stage.start <= window.start and window.stop <= stage.stop + 1 for stage in fitted)
+    ]
     low = fitted[: max(2, len(fitted) // 3)]
     inference, rest = recording.between(0, 0), recording.between(0, 0)
     for stage in fitted:
@@ -172,7 +173,7 @@ def fit_capacity(
             inference.merge(recording.between(stage.start, stage.stop, ["predict"]))
         if stage.rate <= knee:
             rest.merge(recording.between(stage.start, stage.stop, ["predict"]))
-    model = capacity.fit(seen, inference.inference_ms, rest.rest_ms, max_batch_rows)
+    model = capacity.fit(during, inference.inference_ms, rest.rest_ms, max_batch_rows)
     rng = random.Random(1)
     checks = []
     for stage in stages:
@@ -182,7 +183,9 @@ def fit_capacity(
             begin = int(stage.start) + (2 if stage.rate > knee else 0)
             predicted = capacity.predict(model, latency.count / (stage.stop - stage.start), rng)
             throughput = recording.rate(begin, int(stage.stop))
-            checks.append(Checked(stage.rate, predicted, throughput, latency.percentile(0.5), latency.percentile(0.99)))
+            checks.append(
+                RateCheck(stage.rate, predicted, throughput, latency.percentile(0.5), latency.percentile(0.99))
+            )
     return model, checks
 
 

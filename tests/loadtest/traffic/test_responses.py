@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from loadtest.traffic.answers import judge, judge_invalid, judge_outcomes, judge_text, server_timing
-from loadtest.traffic.corpus import Card
+from loadtest.traffic.corpus import Case
+from loadtest.traffic.responses import check_outcomes, check_refused, check_response, check_text, server_timing
 
-CARDS = [Card(b"{}", True, {"v1": 0.9, "v2": 0.8}), Card(b"{}", False, {"v1": 0.2, "v2": 0.3})]
+CASES = [Case(b"{}", True, {"v1": 0.9, "v2": 0.8}), Case(b"{}", False, {"v1": 0.2, "v2": 0.3})]
 IDS = ("0199c1f2-0000-7000-8000-000000000001", "0199c1f2-0000-7000-8000-000000000002")
 PROBLEM = json.dumps({"type": "about:blank", "title": "Too Many Requests", "status": 429, "detail": "full"}).encode()
 
 
 def prediction(place: int = 0, version: str = "v1", **changed: Any) -> dict[str, Any]:
-    p = changed.pop("probability", CARDS[place].expected[version])
+    p = changed.pop("probability", CASES[place].expected[version])
     confidence = {
         "interval": [p - 0.05, p + 0.05], "prediction_set": ["survived"], "coverage": 0.9, "margin": abs(2 * p - 1),
         "typicality": 0.5, "abstain": False,
@@ -26,18 +26,18 @@ def prediction(place: int = 0, version: str = "v1", **changed: Any) -> dict[str,
 
 
 def batch(*predictions: dict[str, Any]) -> Any:
-    return judge(200, json.dumps({"predictions": list(predictions)}).encode(), CARDS, None, batch=True)
+    return check_response(200, json.dumps({"predictions": list(predictions)}).encode(), CASES, None, batch=True)
 
 
 def single(**changed: Any) -> Any:
-    return judge(200, json.dumps(prediction(**changed)).encode(), CARDS[:1], None, batch=False)
+    return check_response(200, json.dumps(prediction(**changed)).encode(), CASES[:1], None, batch=False)
 
 
 def test_the_right_answers_are_right() -> None:
-    assert single().verdict == "ok"
+    assert single().result == "ok"
     assert single(version="v2").version == "v2"
     found = batch(prediction(0), prediction(1))
-    assert (found.verdict, found.ids) == ("ok", IDS)
+    assert (found.result, found.ids) == ("ok", IDS)
 
 
 @pytest.mark.parametrize(
@@ -58,44 +58,44 @@ def test_the_right_answers_are_right() -> None:
     ],
 )
 def test_a_wrong_answer_is_wrong(changed: dict[str, Any]) -> None:
-    assert single(**changed).verdict == "wrong"
+    assert single(**changed).result == "wrong"
 
 
 def test_the_difference_that_sharing_a_batch_makes_is_none() -> None:
-    assert single(probability=0.90001).verdict == "ok"
+    assert single(probability=0.90001).result == "ok"
 
 
 def test_a_batch_in_another_order_of_another_length_or_of_two_versions_is_wrong() -> None:
-    assert batch(prediction(1), prediction(0)).verdict == "wrong"
-    assert batch(prediction(0)).verdict == "wrong"
-    assert batch(prediction(0), prediction(1, id=IDS[0])).verdict == "wrong"
+    assert batch(prediction(1), prediction(0)).result == "wrong"
+    assert batch(prediction(0)).result == "wrong"
+    assert batch(prediction(0), prediction(1, id=IDS[0])).result == "wrong"
     mixed = batch(prediction(0), prediction(1, "v2"))
-    assert mixed.verdict == "wrong"
+    assert mixed.result == "wrong"
     assert "v1 and v2" in mixed.fault
 
 
 def test_refusals_must_say_when_to_come_back() -> None:
-    assert judge(429, PROBLEM, CARDS, "2", batch=True).verdict == "refused"
-    assert judge(429, PROBLEM, CARDS, None, batch=True).verdict == "wrong"
-    assert judge(429, b"busy", CARDS, "2", batch=True).verdict == "wrong"
-    assert judge(504, PROBLEM, CARDS, None, batch=True).verdict == "late"
-    assert judge(504, b"gateway", CARDS, None, batch=True).verdict == "error"
-    assert judge(500, PROBLEM, CARDS, None, batch=True).verdict == "error"
-    assert judge(200, b"<html>", CARDS, None, batch=True).verdict == "wrong"
+    assert check_response(429, PROBLEM, CASES, "2", batch=True).result == "refused"
+    assert check_response(429, PROBLEM, CASES, None, batch=True).result == "wrong"
+    assert check_response(429, b"busy", CASES, "2", batch=True).result == "wrong"
+    assert check_response(504, PROBLEM, CASES, None, batch=True).result == "late"
+    assert check_response(504, b"gateway", CASES, None, batch=True).result == "error"
+    assert check_response(500, PROBLEM, CASES, None, batch=True).result == "error"
+    assert check_response(200, b"<html>", CASES, None, batch=True).result == "wrong"
 
 
 def test_what_is_invalid_must_be_refused() -> None:
     problem = PROBLEM.replace(b"429", b"422")
-    assert judge_invalid(422, problem, (422,)).verdict == "ok"
-    assert judge_invalid(422, PROBLEM, (422,)).verdict == "wrong"
-    assert judge_invalid(200, b"{}", (422,)).verdict == "wrong"
-    assert judge_invalid(500, problem, (422,)).verdict == "error"
+    assert check_refused(422, problem, (422,)).result == "ok"
+    assert check_refused(422, PROBLEM, (422,)).result == "wrong"
+    assert check_refused(200, b"{}", (422,)).result == "wrong"
+    assert check_refused(500, problem, (422,)).result == "error"
 
 
 def test_outcomes_are_all_counted() -> None:
     def told(**changed: Any) -> str:
         body = {"counted": 2, "repeated": 0, "unknown": [], "conflicting": []} | changed
-        return judge_outcomes(200, json.dumps(body).encode(), 2).verdict
+        return check_outcomes(200, json.dumps(body).encode(), 2).result
 
     assert told() == "ok"
     assert told(counted=1, unknown=["x"]) == "wrong"
@@ -103,7 +103,7 @@ def test_outcomes_are_all_counted() -> None:
 
 
 def test_texts_and_timings() -> None:
-    assert judge_text(200, b"\n<!DOCTYPE html>", b"<!doctype html").verdict == "ok"
-    assert judge_text(200, b"{}", b"# help").verdict == "wrong"
+    assert check_text(200, b"\n<!DOCTYPE html>", b"<!doctype html").result == "ok"
+    assert check_text(200, b"{}", b"# help").result == "wrong"
     assert server_timing("queue;dur=1.50, inference;dur=20.00") == (1.5, 20.0)
     assert server_timing(None) is None
