@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loadtest.traffic.passengers import Mix, read_passengers
+from loadtest.traffic.passengers import read_passengers, third_class_men
 from tests.deploy.conftest import ROWS
 from tests.deploy.programs import (
     need,
@@ -26,7 +26,8 @@ ROUTE = {"receiver": "test", "group_by": ["alertname"], "group_wait": "1s", "gro
 def test_a_shift_of_the_mix_reaches_the_webhook(settled_bundle: Path, tmp_path: Path) -> None:
     for program in ("prometheus", "prometheus-alertmanager"):
         need(program)
-    mix = Mix(read_passengers(ROWS), "third-class-men", random.Random(1))
+    passengers, rng = read_passengers(ROWS), random.Random(1)
+    shifted = third_class_men(passengers)
     with (
         webhook() as (receiver, received),
         running_service(settled_bundle, tmp_path) as service,
@@ -37,16 +38,15 @@ def test_a_shift_of_the_mix_reaches_the_webhook(settled_bundle: Path, tmp_path: 
     ):
         wait(lambda: query(prometheus, "evenkeel_drift_alarm"), 30)
         for _ in range(20):
-            _send(service, mix.draw(20))
+            _send(service, rng.choices(passengers, k=20))
         _seen(prometheus, 400)
         # Long enough for an evaluation, and for the Alertmanager to wait for the group.
         time.sleep(5)
         assert query(prometheus, "ALERTS") == []
         assert received == []
 
-        mix.shifted = True
         for _ in range(20):
-            _send(service, mix.draw(20))
+            _send(service, rng.choices(shifted, k=20))
         _seen(prometheus, 800)
         alert = wait(lambda: next((one for one in received if one["status"] == "firing"), None), 60)
         assert alert["labels"]["alertname"] == "EvenkeelDrift"

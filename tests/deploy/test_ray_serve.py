@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from loadtest.traffic.corpus import build
-from loadtest.traffic.passengers import read_passengers
 from loadtest.traffic.local_service import other_bundle
+from loadtest.traffic.passengers import read_passengers
 from models.bundle.read import read_bundle
 from tests.cluster import descendants
 from tests.conftest import ROOT
