@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.harness.machine import BUNDLE, ROOT
 from benchmarks.harness.tables import table
-from models.calibration.maps import logit, sigmoid
+from models.calibration.logit import logit, sigmoid
 from models.passenger import INPUT_BINS, Passenger
 from models.predictor import Predictor
 from service.drift.detectors import CalibrationDetector, RankDetector

@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 
 from models.bert import bert
 from models.bert.tokenizer import Tokenizer
-from models.calibration.maps import sigmoid
+from models.calibration.logit import sigmoid
 from models.engines.backend import prepare, usable_cores
 from training.calibrate.maps import fit_temperature, log_losses
 from training.data.table import Table, fold_companions, read_table, render_texts

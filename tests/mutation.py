@@ -33,11 +33,14 @@ GROUPS = {
     "calibration": Group(
         (
             "models/calibration/maps.py", "models/calibration/inverse.py", "models/calibration/logit.py",
-            "models/calibration/venn_abers.py",
+            "models/calibration/venn_abers.py", "models/calibration/prior_shift.py",
         ),
         ("tests/models/calibration/test_maps.py",),
     ),
-    "confidence": Group(("models/calibration/confidence.py",), ("tests/models/calibration/test_confidence.py",)),
+    "confidence": Group(
+        ("models/prediction.py", "models/calibration/conformal.py", "models/calibration/typicality.py"),
+        ("tests/models/calibration/test_confidence.py", "tests/models/test_prediction.py"),
+    ),
     "drift": Group(
         (
             "service/drift/detectors.py", "service/drift/label_free.py", "service/drift/monitor.py",

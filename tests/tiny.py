@@ -13,7 +13,7 @@ from models.bundle.manifest import BaseModel, DataRecord, LossRecord, Origin
 from models.bundle.precisions import Change, Measurement, Precisions
 from models.bundle.verify import REQUIRED_CONFIG
 from models.bundle.weights import expected_tensors
-from models.calibration.maps import sigmoid
+from models.calibration.logit import sigmoid
 from models.features.titanic import Companions
 from models.reference import build_reference
 from training.calibrate.record import fit_record

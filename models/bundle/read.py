@@ -33,7 +33,7 @@ from models.bundle.verify import (
     load_weights,
 )
 from models.calibration.confidence import CalibrationRecord
-from models.calibration.maps import PriorShift
+from models.calibration.prior_shift import PriorShift
 from models.features.titanic import Companions
 from models.reference import Reference
 

@@ -10,14 +10,10 @@ from typing import Annotated, Self
 import numpy as np
 from msgspec import Meta, Struct
 
-from models.calibration.inverse import SATURATED, FocalInverse, LossInverse
+from models.calibration.inverse import FocalInverse, LossInverse
 from models.calibration.logit import MAX_VALUE, logit, sigmoid
-from models.calibration.venn_abers import MergedVennAbers, VennAbers
-
-__all__ = [
-    "SATURATED", "Beta", "CalibrationMap", "Candidate", "FocalInverse", "Identity", "Isotonic", "LossInverse",
-    "MergedVennAbers", "Platt", "PriorShift", "Step", "Temperature", "VennAbers", "logit", "sigmoid",
-]  # fmt: skip
+from models.calibration.prior_shift import PriorShift
+from models.calibration.venn_abers import MergedVennAbers
 
 
 class Identity(Struct, frozen=True, tag_field="step", tag="identity", forbid_unknown_fields=True):
@@ -102,36 +98,6 @@ class Isotonic(Struct, frozen=True, dict=True, tag_field="step", tag="isotonic",
     @cached_property
     def _knots(self) -> tuple[np.ndarray, np.ndarray]:
         return np.array(self.logits), np.array(self.probabilities)
-
-
-class PriorShift(Struct, frozen=True, kw_only=True, tag_field="step", tag="prior_shift", forbid_unknown_fields=True):
-    """z + logit(target) − logit(training): from the training rows' share of survivors to a new population's.
-
-    Bayes' rule for a population in which the share of survivors differs and nothing else does: passengers of either
-    fate look as they did, p(x | y) unchanged ("label shift"; Saerens, Latinne & Decaestecker, 2002). Then a
-    probability that was calibrated stays so. Where p(x | y) changed too, this correction is not enough.
-    """
-
-    training: float
-    target: float
-
-    def __post_init__(self) -> None:
-        for name, value in (("training", self.training), ("target", self.target)):
-            if not 0 < value < 1:
-                raise ValueError(f"the {name} prevalence is {value}; it must be above 0 and below 1")
-
-    @property
-    def shift(self) -> float:
-        """What is added to the logit."""
-        return float(logit(np.array(self.target)) - logit(np.array(self.training)))
-
-    def __call__(self, logits: np.ndarray) -> np.ndarray:
-        return logits + self.shift
-
-    def probabilities(self, probabilities: np.ndarray) -> np.ndarray:
-        """The same on probabilities in [0, 1], where 0 and 1 stay: odds times a factor."""
-        odds = np.exp(np.clip(self.shift, -700.0, 700.0))
-        return np.asarray(probabilities * odds / (1 - probabilities + probabilities * odds))
 
 
 Step = (

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from models.bundle.read import Bundle
-from models.calibration.maps import logit
+from models.calibration.logit import logit
 from models.explanation import (
     CoalitionGame,
     Explanation,

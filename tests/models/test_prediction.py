@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from models.calibration.confidence import CalibrationRecord, Confidence
 from models.calibration.logit import logit, sigmoid
-from models.calibration.maps import CalibrationMap, PriorShift, Temperature
+from models.calibration.maps import CalibrationMap, Temperature
+from models.calibration.prior_shift import PriorShift
 from models.passenger import Passenger
 from models.prediction import predictions_from_logits
 from models.reference import Reference, build_reference, input_bins, probability_bins

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.calibration.confidence import CalibrationRecord, ConformalSets, Typicality
+from models.calibration.confidence import CalibrationRecord
+from models.calibration.conformal import ConformalSets
+from models.calibration.typicality import Typicality
 from models.passenger import Passenger
 from models.reference import input_bins
 from training.calibrate.choice import Inverse, MapRule, fit_map

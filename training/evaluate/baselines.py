@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, SplineTransformer, StandardScaler
 from threadpoolctl import threadpool_limits
 
-from models.calibration.maps import sigmoid
+from models.calibration.logit import sigmoid
 from models.features.titanic import TITLES, Companions, party_outcomes
 from models.passenger import Passenger
 from models.text import render

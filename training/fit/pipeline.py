@@ -16,7 +16,7 @@ from models.bundle.manifest import BaseModel, DataRecord, LossRecord, Origin, sh
 from models.bundle.read import Bundle
 from models.bundle.verify import REQUIRED_CONFIG
 from models.bundle.write import write_bundle
-from models.calibration.maps import PriorShift
+from models.calibration.prior_shift import PriorShift
 from models.features.titanic import Companions
 from models.files import pretty_json, write_atomic
 from models.passenger import LABELS

@@ -21,7 +21,7 @@ from models.bundle.manifest import MANIFEST, MAX_BYTES, BundleError, sha256_of
 from models.bundle.read import Bundle, read_bundle
 from models.bundle.weights import MAX_HEADER_BYTES
 from models.bundle.write import write_bundle
-from models.calibration.maps import PriorShift
+from models.calibration.prior_shift import PriorShift
 from models.features.titanic import Companions
 from models.predictor import Predictor
 from tests.tiny import CONFIG, ORIGIN, Contents

@@ -9,15 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.calibration.confidence import (
-    BLOCK,
-    CalibrationRecord,
-    ConformalSets,
-    Typicality,
-    entropy_bits,
-)  # fmt: skip
+from models.calibration.confidence import CalibrationRecord, entropy_bits
+from models.calibration.conformal import ConformalSets
 from models.calibration.logit import logit, sigmoid
-from models.calibration.maps import CalibrationMap, PriorShift
+from models.calibration.maps import CalibrationMap
+from models.calibration.prior_shift import PriorShift
+from models.calibration.typicality import BLOCK, Typicality  # fmt: skip
 from models.passenger import INPUT_BINS, Passenger
 from models.reference import MAX_ROWS, bin_names, input_bins
 from training.calibrate.maps import fit_temperature, fit_venn_abers, log_losses

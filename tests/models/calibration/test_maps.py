@@ -11,24 +11,11 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from sklearn.isotonic import IsotonicRegression
 
-from models.calibration.logit import MAX_VALUE
-from models.calibration.maps import (
-    SATURATED,
-    Beta,
-    CalibrationMap,
-    FocalInverse,
-    Identity,
-    Isotonic,
-    LossInverse,
-    MergedVennAbers,
-    Platt,
-    PriorShift,
-    Step,
-    Temperature,
-    VennAbers,
-    logit,
-    sigmoid,
-)  # fmt: skip
+from models.calibration.inverse import SATURATED, FocalInverse, LossInverse
+from models.calibration.logit import MAX_VALUE, logit, sigmoid
+from models.calibration.maps import Beta, CalibrationMap, Identity, Isotonic, Platt, Step, Temperature
+from models.calibration.prior_shift import PriorShift
+from models.calibration.venn_abers import MergedVennAbers, VennAbers  # fmt: skip
 from training.calibrate.maps import fit_venn_abers
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 3.0)

@@ -12,7 +12,8 @@ import pytest
 from litestar.testing import TestClient
 
 from models.bundle.read import Bundle
-from models.calibration.maps import CalibrationMap, PriorShift
+from models.calibration.maps import CalibrationMap
+from models.calibration.prior_shift import PriorShift
 from models.passenger import Passenger
 from models.prediction import Prediction
 from models.reference import build_reference

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from models.bundle.read import Bundle
-from models.calibration.maps import CalibrationMap, PriorShift
+from models.calibration.maps import CalibrationMap
+from models.calibration.prior_shift import PriorShift
 from models.passenger import INPUT_BINS
 from models.reference import PROBABILITY_BINS, bin_names, build_reference
 from service.drift import report as diagnosis

@@ -8,7 +8,7 @@ from scipy.stats import norm
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
-from models.calibration.maps import logit, sigmoid
+from models.calibration.logit import logit, sigmoid
 from training.evaluate.calibration_errors import (
     debiased_squared_error,
     mass_cuts,

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import chi2
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
-from models.calibration.maps import sigmoid
+from models.calibration.logit import sigmoid
 from models.passenger import LABELS
 from training.evaluate.calibration_errors import murphy
 from training.evaluate.estimates import Estimate, reflected

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models.bundle.manifest import BaseModel, DataRecord, LossRecord, Origin
-from models.calibration.maps import logit
+from models.calibration.logit import logit
 from training.data.table import Table, fold_companions
 from training.evaluate.baselines import BASELINES, held_out_probabilities
 from training.evaluate.evaluation import Evaluation, LabelledPredictions, nested_evaluation
