@@ -231,7 +231,7 @@ def read_settings(environment: Mapping[str, str], arguments: Sequence[str]) -> S
 
 
 def _check(field: str, value: str) -> None:
-    kind = next(one for one in msgspec.structs.fields(Settings) if one.name == field).type
+    kind = next(info.type for info in msgspec.structs.fields(Settings) if info.name == field)
     try:
         msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
@@ -246,7 +246,7 @@ def _parser() -> argparse.ArgumentParser:
         f"Each flag is also an environment variable: --max-batch-rows is {PREFIX}MAX_BATCH_ROWS.",
     )
     for field in msgspec.structs.fields(Settings):
-        described = next(one for one in field.type.__metadata__ if isinstance(one, Meta))
+        described = next(meta for meta in field.type.__metadata__ if isinstance(meta, Meta))
         flag = "--" + field.name.replace("_", "-")
         default = "" if field.default is None else f" (default: {field.default})"
         # A switch may stand alone.

@@ -24,8 +24,8 @@ def as_flags(arguments: Mapping[str, Any]) -> list[str]:
 def replica_settings(flags: Sequence[str], environment: Mapping[str, str], host: str) -> Settings:
     """Settings of a replica whose machine has the address ``host`` in the cluster; raises SettingsError.
 
-    It listens there too, so on other than loopback it needs keys, or ``insecure``. ``port`` is that of the first place
-    (`deploy.ray.place`), the next has the next; 0, which it is unless the flags name one, is any.
+    It listens there too, so on other than loopback it needs keys, or ``insecure``. ``port`` is that of the first slot
+    (`deploy.ray.slot`), the next has the next; 0, which it is unless the flags name one, is any.
     """
     settings = read_settings(environment, ["--port=0", *flags])
     return listener.checked(msgspec.structs.replace(settings, host=host))

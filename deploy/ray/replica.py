@@ -1,4 +1,4 @@
-"""One replica of Ray Serve: the service's own application, in a place and on a port of its own."""
+"""One replica of Ray Serve: the service's own application, with a folder and a port of its own."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from deploy.ray.place import Place
+from deploy.ray.slot import ReplicaSlot
 from service.assembly import announce, make_app, prepare_process
 from service.http import listener
 from service.http.server import Server, make_server
@@ -23,7 +23,7 @@ Send = Callable[[Message], Awaitable[None]]
 LOOK_SECONDS = 0.05
 EVENTS = "/v1/drift/events"
 EVENTS_SECONDS = 10.0
-"""Ray Serve lets a replica end when its requests have ended, and does not tell it before that it shall. So a stream
+"""Ray Serve lets a replica end when its requests have ended, and does not say before that it shall. So a stream
 that would go on for ever ends after this; who follows it comes back by itself, perhaps to another replica."""
 END: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 
@@ -44,11 +44,11 @@ class Replica:
         """``settings.host`` is this machine's address in the cluster. Raises OSError, KeysError."""
         prepare_process(settings)
         beside = Path(settings.bundle).parent / "state"
-        self._place = Place((Path(settings.state) if settings.state else beside) / "replicas")
+        self._slot = ReplicaSlot((Path(settings.state) if settings.state else beside) / "replicas")
         if settings.state != "":
-            settings = msgspec.structs.replace(settings, state=str(self._place.folder))
+            settings = msgspec.structs.replace(settings, state=str(self._slot.folder))
         self._host = settings.host
-        port = settings.port + self._place.number if settings.port else 0
+        port = settings.port + self._slot.number if settings.port else 0
         self._listener = socket.create_server((settings.host, port))
         self._port = int(self._listener.getsockname()[1])
         self._app = make_app(settings, lambda predictor: announce(predictor, f"http://{self._host}:{self._port}"))
@@ -64,31 +64,31 @@ class Replica:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._live(scope, receive, send)
+            await self._lifespan(scope, receive, send)
         elif scope.get("path") == EVENTS:
-            await self._for_a_while(scope, receive, _without_id(send))
+            await self._bounded_stream(scope, receive, _without_id(send))
         else:
             await self._app(scope, receive, _without_id(send))
 
-    async def _live(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def _lifespan(self, scope: Message, receive: Receive, send: Send) -> None:
         """Begun is when the model is loaded: Ray Serve sends requests from then on, and stops old replicas."""
 
-        async def ended() -> Message:
+        async def shut_down() -> Message:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
                 await self._close()
             return message
 
-        async def begun(message: Message) -> None:
+        async def start_up(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 message = await self._open(message)
             await send(message)
 
         try:
-            await self._app(scope, ended, begun)
+            await self._app(scope, shut_down, start_up)
         finally:
             self._listener.close()
-            self._place.leave()
+            self._slot.release()
 
     async def _open(self, complete: Message) -> Message:
         while not self._batcher.ready and self._batcher.failure is None:
@@ -96,7 +96,7 @@ class Replica:
         if self._batcher.failure is not None:
             return {"type": "lifespan.startup.failed", "message": self._batcher.failure}
         self._serving = asyncio.create_task(self._server.serve([self._listener]))
-        self._place.tell(self._host, self._port)
+        self._slot.publish(self._host, self._port)
         return complete
 
     async def _close(self) -> None:
@@ -105,7 +105,7 @@ class Replica:
         if self._serving is not None:
             await self._serving
 
-    async def _for_a_while(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def _bounded_stream(self, scope: Message, receive: Receive, send: Send) -> None:
         answer = asyncio.ensure_future(self._app(scope, receive, send))
         try:
             done, _ = await asyncio.wait({answer}, timeout=EVENTS_SECONDS)

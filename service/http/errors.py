@@ -62,7 +62,7 @@ class BadHeader(ServiceError): ...
 
 class NotAuthenticated(ServiceError):
     def __init__(self) -> None:
-        # Which of the three it is would tell whoever tries keys.
+        # Which of the three it is would help whoever tries keys.
         super().__init__(
             "this needs a key, in Authorization: Bearer KEY or X-API-Key: KEY; none was sent, or one that is unknown "
             "or has expired"

@@ -107,7 +107,7 @@ def read_keys(path: Path) -> list[Key]:
     try:
         keys = msgspec.json.decode(content, type=KeyFile).keys
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        # msgspec's messages tell the place and what is wanted, never what stands there.
+        # msgspec's messages name the place and what is wanted, never what stands there.
         raise KeysError(f"the file of keys {path} is not one: {error}") from error
     for what in ("name", "id"):
         values = [str(getattr(key, what)) for key in keys]

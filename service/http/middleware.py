@@ -58,7 +58,7 @@ class RequestContext(Struct, kw_only=True):
     request_id: str
     trace: TraceContext
     method: str
-    begun: float
+    started: float
     route: str = "unmatched"
     status: int = 0
     seconds: float | None = None
@@ -72,7 +72,7 @@ class RequestContext(Struct, kw_only=True):
         return cls(
             request_id=request_id if REQUEST_ID.fullmatch(request_id) else uuid7(),
             trace=TraceContext.of(headers.get("traceparent", "")),
-            method=scope["method"] if scope["method"] in METHODS else "other", begun=time.perf_counter(),
+            method=scope["method"] if scope["method"] in METHODS else "other", started=time.perf_counter(),
         )  # fmt: skip
 
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -131,6 +131,6 @@ class RequestMiddleware:
         return start, body
 
     def _end(self, context: RequestContext, route: str, status: int) -> None:
-        context.route, context.status, context.seconds = route, status, time.perf_counter() - context.begun
+        context.route, context.status, context.seconds = route, status, time.perf_counter() - context.started
         self._count(context.route, context.method, context.status, context.seconds, context.reason)
         self._log(context)

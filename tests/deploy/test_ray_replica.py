@@ -14,8 +14,8 @@ import pytest
 
 from deploy.ray import replica as module
 from deploy.ray.arguments import as_flags, replica_settings
-from deploy.ray.place import Place
 from deploy.ray.replica import EVENTS, Replica
+from deploy.ray.slot import ReplicaSlot
 from models.bundle.read import Bundle
 from service.app import Application
 from service.settings import Settings, SettingsError
@@ -24,30 +24,32 @@ from tests.deploy.programs import check, need
 from tests.service.inference.test_batcher import Echo
 from tests.service.serving import make_app
 
-HOLD = "import sys; from pathlib import Path; from deploy.ray.place import Place; p = Place(Path(sys.argv[1])); "
-HOLD += "p.tell('127.0.0.1', 1); print(p.folder.name, flush=True); sys.stdin.read()"
+HOLD = "import sys; from pathlib import Path; from deploy.ray.slot import ReplicaSlot\n"
+HOLD += (
+    "p = ReplicaSlot(Path(sys.argv[1])); p.publish('127.0.0.1', 1); print(p.folder.name, flush=True); sys.stdin.read()"
+)
 
 
-def test_a_place_is_held_by_one_and_passes_to_the_next_when_its_holder_is_killed(tmp_path: Path) -> None:
-    first = Place(tmp_path)
+def test_a_slot_is_held_by_one_and_passes_to_the_next_when_its_holder_is_killed(tmp_path: Path) -> None:
+    first = ReplicaSlot(tmp_path)
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, tmp_path], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout is not None
     assert (first.folder.name, holder.stdout.readline().strip()) == ("0", "1")
-    third = Place(tmp_path)
+    third = ReplicaSlot(tmp_path)
     assert third.folder.name == "2"
     holder.kill()
     holder.communicate()
     # What the killed one had said is written over by its successor, and taken back when that one leaves.
     assert (tmp_path / "1.json").exists()
-    second = Place(tmp_path)
+    second = ReplicaSlot(tmp_path)
     assert second.folder.name == "1"
-    second.tell("127.0.0.1", 2)
-    told = json.loads((tmp_path / "1.json").read_text())
-    assert told == [{"targets": ["127.0.0.1:2"], "labels": {"instance": "127.0.0.1/1"}}]
+    second.publish("127.0.0.1", 2)
+    published = json.loads((tmp_path / "1.json").read_text())
+    assert published == [{"targets": ["127.0.0.1:2"], "labels": {"instance": "127.0.0.1/1"}}]
     for one in (first, second, third):
-        one.leave()
+        one.release()
     assert list(tmp_path.glob("*.json")) == []
 
 

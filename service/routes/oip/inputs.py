@@ -24,8 +24,8 @@ DTYPES = {"BOOL": "?", **INTEGERS, **FLOATS}
 """Datatypes of fixed size → NumPy's, as they lie in a body."""
 WHOLE = "passenger"
 """The input that holds each passenger as a JSON object, in place of one tensor per field."""
-TOLD_FAULTS = 20
-"""Faults told of a request: they stand in one sentence."""
+MAX_NAMED_FAULTS = 20
+"""Faults named of a request: they stand in one sentence."""
 
 Parameters = dict[str, Any] | None
 
@@ -59,7 +59,7 @@ class InferRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Field(Struct, frozen=True):
-    """How a field of `Passenger` is sent: the datatype told, all that are taken, and what stands for unknown."""
+    """How a field of `Passenger` is sent: the datatype announced, all that are taken, and what stands for unknown."""
 
     datatype: str
     taken: tuple[str, ...]
@@ -85,7 +85,7 @@ FIELDS = {info.name: _field(info) for info in msgspec.inspect.type_info(Passenge
 
 
 class Faults(list[str]):
-    """What is wrong with a request, told in one sentence."""
+    """What is wrong with a request, in one sentence."""
 
     def stop(self) -> None:
         """Raise MalformedBody if there is anything."""
@@ -95,8 +95,8 @@ class Faults(list[str]):
 
 
 def some(faults: Sequence[str]) -> str:
-    more = f"; and {len(faults) - TOLD_FAULTS} more" if len(faults) > TOLD_FAULTS else ""
-    return "; ".join(faults[:TOLD_FAULTS]) + more
+    more = f"; and {len(faults) - MAX_NAMED_FAULTS} more" if len(faults) > MAX_NAMED_FAULTS else ""
+    return "; ".join(faults[:MAX_NAMED_FAULTS]) + more
 
 
 def read_request(body: bytes, header_length: int | None) -> tuple[InferRequest, bytes]:
@@ -131,7 +131,7 @@ def read_passengers(request: InferRequest, binary: bytes) -> list[Passenger]:
 
 def _columns(inputs: Sequence[InputTensor], binary: bytes, faults: Faults) -> dict[str, list[Any]]:
     """Name of an input → its values, one per row."""
-    names = [one.name for one in inputs]
+    names = [tensor.name for tensor in inputs]
     faults += [f"input {shown(name)} is there twice" for name in sorted({n for n in names if names.count(n) > 1})]
     if WHOLE in names and len(names) > 1:
         faults.append(f"input {WHOLE} stands for all fields, so there can be no other")

@@ -35,6 +35,7 @@ from service.http.errors import (
 )
 from service.http.negotiation import JSON, MESSAGEPACK
 from service.routes.openapi.description import ERRORS, LINKS, PARAMETERS, TAKES, Body, ErrorForm, Negotiated
+from service.routes.openapi.json_schema import prose, repaired
 from service.routes.openapi.refusals import problem_of, refusals
 
 PROJECT = Path(__file__).parents[3] / "pyproject.toml"
@@ -104,7 +105,7 @@ def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
     ]
     forms = list(dict.fromkeys(form for _, handler in handlers for form in _forms(handler)))
     schemas, components = msgspec.json.schema_components(forms, ref_template=REFERENCE)
-    schema_of = dict(zip(forms, (_repaired(one) for one in schemas), strict=True))
+    schema_of = dict(zip(forms, map(repaired, schemas), strict=True))
     order = list(TAGS)
     paths: dict[str, Any] = {}
     for route, handler in sorted(
@@ -119,7 +120,7 @@ def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": _described({name: _repaired(one) for name, one in sorted(components.items())}),
+            "schemas": _described({name: repaired(schema) for name, schema in sorted(components.items())}),
             "securitySchemes": KEY_SCHEMES,
         },
     }
@@ -143,8 +144,8 @@ def _members(form: Any) -> tuple[Any, ...]:
 
 
 def _schema(form: Any, media_type: str, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
-    found = [schema_of[one] for one in _members(form)]
-    schema = found[0] if len(found) == 1 else {"oneOf": found}
+    schemas = [schema_of[member] for member in _members(form)]
+    schema = schemas[0] if len(schemas) == 1 else {"oneOf": schemas}
     return {"type": "array", "items": schema} if media_type in SEQUENCES else schema
 
 
@@ -155,7 +156,7 @@ def _operation(route: HTTPRoute, handler: HTTPRouteHandler, schema_of: Mapping[A
     return {
         "operationId": _operation_id(route, handler),
         "summary": handler.summary,
-        "description": _prose(handler.description or inspect.getdoc(handler.fn) or "") + _need_in_words(need),
+        "description": prose(handler.description or inspect.getdoc(handler.fn) or "") + _need_in_words(need),
         "tags": list(handler.tags or ()),
         **({"parameters": parameters} if parameters else {}),
         **({"requestBody": _request_body(body, schema_of)} if body else {}),
@@ -176,14 +177,14 @@ def _operation_id(route: HTTPRoute, handler: HTTPRouteHandler) -> str | None:
 def _answers(need: Need | None, path: str, handler: HTTPRouteHandler) -> dict[int, ResponseSpec]:
     """The handler's responses and those before it, in the form of the handler's errors."""
     errors: ErrorForm | None = handler.opt.get(ERRORS)
-    found = refusals(*access_refusals(need, path), beside=handler.responses or {})
-    return found if errors is None else {status: _in_form(spec, errors) for status, spec in found.items()}
+    specs = refusals(*access_refusals(need, path), beside=handler.responses or {})
+    return specs if errors is None else {status: _in_form(spec, errors) for status, spec in specs.items()}
 
 
 def _in_form(spec: ResponseSpec, errors: ErrorForm) -> ResponseSpec:
     if spec.data_container is not Problem:
         return spec
-    examples = [replace(one, value=errors.of_problem(one.value)) for one in spec.examples or ()]
+    examples = [replace(example, value=errors.of_problem(example.value)) for example in spec.examples or ()]
     return replace(spec, data_container=errors.form, media_type=errors.media_type, examples=examples)
 
 
@@ -225,7 +226,7 @@ def _parameters(route: HTTPRoute, handler: HTTPRouteHandler) -> Iterator[dict[st
             yield {
                 "name": definition.name or field.name, "in": str(definition.param_type.value),
                 "required": field.is_required, "description": definition.description or "",
-                "schema": _repaired(schema | default),
+                "schema": repaired(schema | default),
             }  # fmt: skip
     yield from handler.opt.get(PARAMETERS, ())
 
@@ -244,7 +245,7 @@ def _request_body(body: Body, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
 def _response(
     status: int, spec: ResponseSpec, handler: HTTPRouteHandler, body: Body | None, schema_of: Mapping[Any, Any]
 ) -> dict[str, Any]:
-    examples = {one.id: {"summary": one.summary, "value": one.value} for one in spec.examples or ()}
+    examples = {each.id: {"summary": each.summary, "value": each.value} for each in spec.examples or ()}
     if status == 422 and body is not None and spec.media_type == PROBLEM:
         examples["invalid_body"] = {
             "summary": f"the body was {msgspec.json.encode(body.refused).decode()}", "value": _refusal(body),
@@ -281,41 +282,9 @@ def _refusal(body: Body) -> dict[str, Any]:
     raise ValueError(f"{body.refused!r} is not refused")
 
 
-def _repaired(schema: Any) -> Any:
-    """msgspec's schema, the same but for what readers of it stumble over.
-
-    Docstrings become Markdown, an enumeration names its type, and a tuple is an array of its length whose items are of
-    any of its types: makers of clients do not know ``prefixItems`` with ``"items": false``.
-    """
-    if isinstance(schema, list):
-        return [_repaired(one) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    found = {key: _repaired(value) for key, value in schema.items()}
-    if isinstance(found.get("description"), str):
-        found["description"] = _prose(found["description"])
-    if found.get("items") is False:
-        kinds_of_items = found.pop("prefixItems")
-        unlike = [one for place, one in enumerate(kinds_of_items) if one not in kinds_of_items[:place]]
-        found["items"] = unlike[0] if len(unlike) == 1 else {"anyOf": unlike}
-    if isinstance(found.get("enum"), list) and "type" not in found:
-        kinds = sorted({_kind(one) for one in found["enum"]})
-        found = {"type": kinds[0] if len(kinds) == 1 else kinds, **found}
-    return found
-
-
-def _kind(value: Any) -> str:
-    return "null" if value is None else "string" if isinstance(value, str) else "integer"
-
-
 def _described(components: dict[str, Any]) -> dict[str, Any]:
     """The components with what the fields of a passenger mean."""
     for name, meaning in MEANINGS.items():
         if "Passenger" in components:
             components["Passenger"]["properties"][name]["description"] = meaning
     return components
-
-
-def _prose(text: str) -> str:
-    """A docstring as Markdown."""
-    return inspect.cleandoc(text).replace("``", "`")

@@ -518,8 +518,8 @@ def admitted(key: Key) -> tuple[access.Access, Any]:
     """Access that has let a request of the key in, and the request's scope."""
     rates = Rates(Clock())
     rates.charge(key, 1, 1)
-    exchange = RequestContext(request_id="1", trace=TraceContext.of(""), method="POST", begun=0)
-    return access.Access(None, frozenset(), rates), {"state": {"key": key, "rows_paid": 1, "context": exchange}}
+    context = RequestContext(request_id="1", trace=TraceContext.of(""), method="POST", started=0)
+    return access.Access(None, frozenset(), rates), {"state": {"key": key, "rows_paid": 1, "context": context}}
 
 
 def test_rows_that_come_one_by_one_are_charged_each() -> None:

@@ -211,7 +211,7 @@ def test_refusals_for_want_of_room_share_a_line_a_second(caplog: pytest.LogCaptu
     def ended(status: int = 429, reason: str | None = None) -> None:
         log(
             RequestContext(
-                request_id="mine", trace=TraceContext.of(""), method="POST", begun=0.0, route="/v1/predict",
+                request_id="mine", trace=TraceContext.of(""), method="POST", started=0.0, route="/v1/predict",
                 status=status, seconds=0.0, reason=reason,
             )
         )  # fmt: skip

@@ -7,19 +7,19 @@ from pathlib import Path
 
 from models.files import write_atomic
 
-MOST_PLACES = 1000
+MAX_SLOTS = 1000
 
 
-class Place:
+class ReplicaSlot:
     """``FOLDER/N``, N the lowest number that nobody holds.
 
-    A replica that starts after another ended, or was killed, takes its place, and goes on where that one stopped: there
-    are never more places than replicas at once, and what tells of a replica that is gone is written over.
+    A replica that starts after another ended, or was killed, takes its slot, and goes on where that one stopped: there
+    are never more slots than replicas at once, and what names a replica that is gone is written over.
     """
 
     def __init__(self, folder: Path):
         """Take hold of it; raises OSError."""
-        for number in range(MOST_PLACES):
+        for number in range(MAX_SLOTS):
             self.number = number
             self.folder = folder / str(number)
             # Beside it: Prometheus takes a pattern for a file's name, not for a folder's.
@@ -31,17 +31,17 @@ class Place:
                 return
             except BlockingIOError:
                 os.close(self._lock)
-        raise OSError(f"all {MOST_PLACES} places of {folder} are taken")
+        raise OSError(f"all {MAX_SLOTS} slots of {folder} are taken")
 
-    def tell(self, host: str, port: int) -> None:
-        """Say in ``FOLDER/N.json`` where the replica can be scraped, as Prometheus' file_sd_configs read it.
+    def publish(self, host: str, port: int) -> None:
+        """Write in ``FOLDER/N.json`` where the replica can be scraped, as Prometheus' file_sd_configs read it.
 
-        The name of the place is the series' instance: after a restart they go on as the same.
+        The name of the slot is the series' instance: after a restart they go on as the same.
         """
         target = {"targets": [f"{host}:{port}"], "labels": {"instance": f"{host}/{self.folder.name}"}}
         write_atomic(self.target, json.dumps([target]))
 
-    def leave(self) -> None:
-        """Let go of it; whoever scrapes is told first."""
+    def release(self) -> None:
+        """Let go of it; first it is no longer scraped."""
         self.target.unlink(missing_ok=True)
         os.close(self._lock)
