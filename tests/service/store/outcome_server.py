@@ -1,6 +1,5 @@
-"""python -m tests.service.outcome_server BUNDLE STORE PORT: the whole application around a model that needs no time."""
+"""The whole application around a model that needs no time, in a process of its own."""
 
-import sys
 from pathlib import Path
 
 import uvicorn
@@ -11,12 +10,8 @@ from tests.service.serving import make_app
 from tests.service.test_app import Deterministic
 
 
-def main(bundle: str, store: str, port: str) -> None:
+def serve(bundle: Path, store: str, port: int) -> None:
     settings = Settings(store=store, timeout_seconds=30)
-    held = read_bundle(Path(bundle))
+    held = read_bundle(bundle)
     app = make_app(settings, lambda _: Deterministic(held))
-    uvicorn.run(app, port=int(port), log_level="warning", access_log=False)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    uvicorn.run(app, port=port, log_level="warning", access_log=False)

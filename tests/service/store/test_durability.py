@@ -1,20 +1,20 @@
 """kill -9 at random moments: every acknowledged outcome is there afterwards, and none was ever counted twice."""
 
 import json
+import multiprocessing
 import os
 import random
-import subprocess
-import sys
 import threading
 import time
 from http.client import HTTPConnection, HTTPException
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from models.bundle.read import Bundle
-from tests.conftest import ROOT
+from tests.service.store.outcome_server import serve
 from tests.service.store.test_store import rows, where
 from tests.service.test_app import ALLISON
 from tests.service.test_real import free_port
@@ -23,7 +23,12 @@ __all__ = ["where"]
 CLIENTS = 3
 ROWS = 8
 KILLS = int(os.environ.get("EVENKEEL_TEST_KILLS", "40"))
-"""Of the slow test; a life takes two seconds."""
+"""Of the slow test."""
+
+PROCESSES = multiprocessing.get_context("forkserver")
+"""One process imports the service; each life begins as a copy of it."""
+
+PROCESSES.set_forkserver_preload(["tests.service.store.outcome_server"])
 
 
 class Book:
@@ -83,10 +88,10 @@ def live(book: Book, port: int, rng: random.Random, first: threading.Event, faul
         first.set()
 
 
-def started(bundle: Path, store: str, port: int) -> "subprocess.Popen[bytes]":
-    line = [sys.executable, "-m", "tests.service.outcome_server", str(bundle), store, str(port)]
-    process = subprocess.Popen(line, cwd=ROOT)
-    while process.poll() is None:
+def started(bundle: Path, store: str, port: int) -> BaseProcess:
+    process = PROCESSES.Process(target=serve, args=(bundle, store, port))
+    process.start()
+    while process.is_alive():
         try:
             connection = HTTPConnection("127.0.0.1", port, timeout=5)
             connection.request("GET", "/health/ready")
@@ -109,7 +114,7 @@ def killed_at_random(bundle: Path, store: str, trials: int) -> Book:
             a_life(book, rng, port, process)
         finally:
             process.kill()
-            process.wait()
+            process.join()
         held = {kept.id: survived for kept, survived in rows(store, labelled_only=True)}
         assert [id for id in book.acknowledged if held.get(id) is not fate(id)] == []
         assert set(held) <= book.sent
@@ -117,7 +122,7 @@ def killed_at_random(bundle: Path, store: str, trials: int) -> Book:
     return book
 
 
-def a_life(book: Book, rng: random.Random, port: int, process: "subprocess.Popen[bytes]") -> None:
+def a_life(book: Book, rng: random.Random, port: int, process: BaseProcess) -> None:
     """From the restart to the kill."""
     first, faults = threading.Event(), list[BaseException]()
     connection = HTTPConnection("127.0.0.1", port, timeout=30)
@@ -137,7 +142,7 @@ def a_life(book: Book, rng: random.Random, port: int, process: "subprocess.Popen
     assert first.wait(30)
     time.sleep(rng.uniform(0, 0.4))
     process.kill()
-    process.wait()
+    process.join()
     for client in clients:
         client.join(60)
     assert faults == []
