@@ -65,6 +65,11 @@ def test_the_site_lists_every_page() -> None:
     assert sorted(listed) == [str(page.relative_to(DOCS)) for page in PAGES]
 
 
+def test_the_way_of_a_request_has_its_stations() -> None:
+    way = (DOCS / "architecture.md").read_text().partition("## The way of a request")[2].partition("##")[0]
+    assert len(re.findall(r"^ \w+ +\S+\.py ", way, re.MULTILINE)) >= 14
+
+
 def _exists(dotted: str) -> bool:
     """Whether ``models.predictor.Predictor`` is a package, a module, or a name at the top of a module."""
     parts = dotted.split(".")
