@@ -94,25 +94,30 @@ def _repeated_in_messagepack(body: bytes, value: Any) -> Any:
 class _Key:
     """A key of a map, not equal to another with the same value, so that msgspec keeps both."""
 
+    __slots__ = ("value",)
+
     def __init__(self, _: type, value: Any):
         self.value = value
 
 
-MAP = msgspec.msgpack.Decoder(dict[_Key, Raw], dec_hook=_Key)
-ARRAY = msgspec.msgpack.Decoder(list[Raw])
+MAP, ARRAY = msgspec.msgpack.Decoder(dict[_Key, Raw], dec_hook=_Key), msgspec.msgpack.Decoder(list[Raw])
+MAP_BYTES = frozenset([*range(0x80, 0x90), 0xDE, 0xDF])
+ARRAY_BYTES = frozenset([*range(0x90, 0xA0), 0xDC, 0xDD])
+CONTAINER_BYTES = MAP_BYTES | ARRAY_BYTES
+"""First bytes of what MessagePack nests in."""
 
 
 def _repeated_in_maps(body: Raw) -> Iterator[Any]:
-    first = bytes(memoryview(body)[:1])
     inside: Iterable[Raw] = ()
-    if b"\x80" <= first <= b"\x8f" or first in (b"\xde", b"\xdf"):
+    if memoryview(body)[0] in MAP_BYTES:
         pairs = MAP.decode(body)
         yield from _repeated([key.value for key in pairs])
         inside = pairs.values()
-    elif b"\x90" <= first <= b"\x9f" or first in (b"\xdc", b"\xdd"):
+    elif memoryview(body)[0] in ARRAY_BYTES:
         inside = ARRAY.decode(body)
     for value in inside:
-        yield from _repeated_in_maps(value)
+        if memoryview(value)[0] in CONTAINER_BYTES:
+            yield from _repeated_in_maps(value)
 
 
 def _repeated(keys: list[Any]) -> list[Any]:

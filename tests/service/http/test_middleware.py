@@ -142,6 +142,8 @@ def test_what_a_client_does_not_take_is_refused_before_it_is_computed(client: Te
         + msgspec.msgpack.encode({"pclass": 3, "sex": "male"})[1:]
         + msgspec.msgpack.encode("sex")
         + msgspec.msgpack.encode("female"),
+        # In a map of 16 bits within an array of 32, and by another form of the same text.
+        b"\x81\xaapassengers\xdd\0\0\0\x01\xde\0\x02\xa3sex\xa4male\xd9\x03sex\xa6female",
     ],
 )
 def test_a_key_that_stands_twice_is_refused_and_named(client: TestClient[Any], body: bytes) -> None:
