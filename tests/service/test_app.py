@@ -5,6 +5,7 @@ import math
 import re
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -40,11 +41,24 @@ class Deterministic(Echo):
         return predictions_from_logits(self.bundle.record, self.bundle.reference, logits, passengers, texts)
 
 
-@pytest.fixture
-def client(tiny_bundle: Bundle) -> Iterator[TestClient[Any]]:
-    app = make_app(Settings(timeout_seconds=5), lambda _: Deterministic(tiny_bundle))
+@contextmanager
+def serving(bundle: Bundle) -> Iterator[TestClient[Any]]:
+    app = make_app(Settings(timeout_seconds=5), lambda _: Deterministic(bundle))
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client(tiny_bundle: Bundle) -> Iterator[TestClient[Any]]:
+    with serving(tiny_bundle) as client:
+        yield client
+
+
+@pytest.fixture
+def fresh(tiny_bundle: Bundle) -> Iterator[TestClient[Any]]:
+    """That of a service which nobody else has asked."""
+    with serving(tiny_bundle) as client:
         yield client
 
 
@@ -268,8 +282,8 @@ def samples(client: TestClient[Any]) -> dict[tuple[str, frozenset[tuple[str, str
     }
 
 
-def test_every_label_value_exists_at_zero(client: TestClient[Any], tiny_bundle: Bundle) -> None:
-    found, version = samples(client), ("version", tiny_bundle.version)
+def test_every_label_value_exists_at_zero(fresh: TestClient[Any], tiny_bundle: Bundle) -> None:
+    found, version = samples(fresh), ("version", tiny_bundle.version)
     for outcome in ("died", "survived"):
         assert found["evenkeel_predictions_total", frozenset({version, ("outcome", outcome)})] == 0
     for name in PROBABILITY_BINS:
@@ -288,12 +302,12 @@ def test_every_label_value_exists_at_zero(client: TestClient[Any], tiny_bundle: 
         assert found["evenkeel_input_warnings_total", frozenset({version, ("field", field)})] == 0
 
 
-def test_counters_add_up(client: TestClient[Any], tiny_bundle: Bundle) -> None:
+def test_counters_add_up(fresh: TestClient[Any], tiny_bundle: Bundle) -> None:
     passengers = [{"pclass": 3, "sex": "male", "age": age} for age in range(0, 120, 3)]
-    predictions = client.post("/v1/predict/batch", json={"passengers": passengers}).json()["predictions"]
-    client.post("/v1/predict", content=b"{")
-    client.get("/some/path/of/a/client")
-    found, version = samples(client), ("version", tiny_bundle.version)
+    predictions = fresh.post("/v1/predict/batch", json={"passengers": passengers}).json()["predictions"]
+    fresh.post("/v1/predict", content=b"{")
+    fresh.get("/some/path/of/a/fresh")
+    found, version = samples(fresh), ("version", tiny_bundle.version)
     p = [one["probability"] for one in predictions]
 
     def total(name: str, **labels: str) -> float:
@@ -315,7 +329,7 @@ def test_counters_add_up(client: TestClient[Any], tiny_bundle: Bundle) -> None:
     assert total("http_requests_total", route="/v1/predict/batch", status="200") == 1
     assert total("http_requests_total", route="unmatched", status="404") == 1
     assert total("rejected_total", reason="media_type") + total("rejected_total", reason="malformed") == 1
-    assert "some/path" not in client.get("/metrics").text
+    assert "some/path" not in fresh.get("/metrics").text
 
 
 def test_a_client_may_shorten_the_deadline_and_not_lengthen_it(tiny_bundle: Bundle) -> None:

@@ -19,16 +19,21 @@ from service.http.middleware import RequestContext, TraceContext
 from service.settings import Settings
 from tests.service.inference.test_batcher import wait_until
 from tests.service.serving import make_app
-from tests.service.test_app import ALLISON, Deterministic, problem, samples
+from tests.service.test_app import ALLISON, Deterministic, problem, samples, serving
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(tiny_bundle: Bundle) -> Iterator[TestClient[Any]]:
-    app = make_app(Settings(timeout_seconds=5), lambda _: Deterministic(tiny_bundle))
-    with TestClient(app, raise_server_exceptions=False) as client:
-        wait_until(lambda: client.get("/health/ready").status_code == 200)
+    with serving(tiny_bundle) as client:
+        yield client
+
+
+@pytest.fixture
+def fresh(tiny_bundle: Bundle) -> Iterator[TestClient[Any]]:
+    """That of a service which nobody else has asked."""
+    with serving(tiny_bundle) as client:
         yield client
 
 
@@ -122,14 +127,14 @@ def test_compressed_bodies_are_taken(client: TestClient[Any]) -> None:
     assert refused.headers["Accept-Encoding"] == "zstd, gzip"
 
 
-def test_what_a_client_does_not_take_is_refused_before_it_is_computed(client: TestClient[Any]) -> None:
-    detail = problem(client.post("/v1/predict", json=ALLISON, headers={"Accept": "text/html"}), 406)["detail"]
+def test_what_a_client_does_not_take_is_refused_before_it_is_computed(fresh: TestClient[Any]) -> None:
+    detail = problem(fresh.post("/v1/predict", json=ALLISON, headers={"Accept": "text/html"}), 406)["detail"]
     assert "application/json" in detail
     assert "application/msgpack" in detail
-    assert samples(client)["evenkeel_batch_rows_count", frozenset()] == 0
-    packed = client.get("/v1/model", headers={"Accept": "application/x-msgpack"})
+    assert samples(fresh)["evenkeel_batch_rows_count", frozenset()] == 0
+    packed = fresh.get("/v1/model", headers={"Accept": "application/x-msgpack"})
     assert packed.headers["Content-Type"] == "application/x-msgpack"
-    assert msgspec.msgpack.decode(packed.content) == client.get("/v1/model").json()
+    assert msgspec.msgpack.decode(packed.content) == fresh.get("/v1/model").json()
 
 
 @pytest.mark.parametrize(
@@ -160,7 +165,7 @@ def test_colons_in_values_are_no_repeated_keys(client: TestClient[Any]) -> None:
     assert '"pclass" twice' in problem(refused, 400)["detail"]
 
 
-def test_log_lines_tell_of_requests_and_of_no_value(client: TestClient[Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_log_lines_tell_of_requests_and_of_no_value(fresh: TestClient[Any], caplog: pytest.LogCaptureFixture) -> None:
     secret = {
         "pclass": 1,
         "sex": "female",
@@ -170,10 +175,10 @@ def test_log_lines_tell_of_requests_and_of_no_value(client: TestClient[Any], cap
         "fare": 999,
     }
     with caplog.at_level(logging.DEBUG):
-        client.post("/v1/predict", json={**secret, "fare": 30}, headers={"X-Request-ID": "good", "traceparent": TRACE})
-        client.post("/v1/predict", json=secret, headers={"X-Request-ID": "failed"})
-        client.post("/v1/predict", json={**secret, "age": "Zebedee"}, headers={"X-Request-ID": "faulty"})
-        client.get("/Zebedee?name=Zebedee", headers={"X-Request-ID": "nowhere"})
+        fresh.post("/v1/predict", json={**secret, "fare": 30}, headers={"X-Request-ID": "good", "traceparent": TRACE})
+        fresh.post("/v1/predict", json=secret, headers={"X-Request-ID": "failed"})
+        fresh.post("/v1/predict", json={**secret, "age": "Zebedee"}, headers={"X-Request-ID": "faulty"})
+        fresh.get("/Zebedee?name=Zebedee", headers={"X-Request-ID": "nowhere"})
     lines = [
         json.loads(JsonFormatter().format(record)) for record in caplog.records if record.name.startswith("evenkeel")
     ]
