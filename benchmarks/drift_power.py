@@ -160,12 +160,12 @@ def calibration(rows: Rows, runs: int, longest: int) -> str:
         ratios = np.stack([(1 - truth) / (1 - null), truth / null])
         waits = np.full((runs, 2, len(RUN_LENGTHS)), np.inf)
         for seed in range(runs):
-            rng, detector, told = np.random.default_rng(seed), CalibrationDetector(band), 0.0
+            rng, detector, oracle = np.random.default_rng(seed), CalibrationDetector(band), 0.0
             for t in range(1, longest + 1):
                 row = int(rng.integers(0, len(truth)))
                 survived = int(rng.random() < truth[row])
-                told = (told + 1) * ratios[survived, row]
-                now = np.array([[detector.observe(float(served[row]), bool(survived))], [told]])
+                oracle = (oracle + 1) * ratios[survived, row]
+                now = np.array([[detector.observe(float(served[row]), bool(survived))], [oracle]])
                 waits[seed][(now >= RUN_LENGTHS) & np.isinf(waits[seed])] = t
                 if np.isfinite(waits[seed]).all():
                     break

@@ -22,7 +22,7 @@ SECTIONS = {
     "outcomes": ("Outcomes and the prediction log", outcomes),
     "training_step": ("A step of training", training_step),
     "startup": ("Start, memory, files", startup),
-    "resilience": ("Overload, crowds, endurance", resilience),
+    "resilience": ("Overload, idle and slow connections, endurance", resilience),
 }
 HEAD = """\
 # Benchmarks

@@ -1,9 +1,9 @@
-"""Overload, crowds of idle and slow connections, and hours at a steady load.
+"""Overload, idle and slow connections, and hours at a steady load.
 
     ./run bench resilience [--quick]
 
 Overload: an open loop sends 2 and 10 times of what the service was just measured to be able to do, for a minute each.
-Crowd: a normal client beside 1,000 idle connections and 200 that send a byte a second. Soak: half an hour (times
+Connections: a normal client beside 1,000 idle ones and 200 that send a byte a second. Soak: half an hour (times
 --scale) at 70 % of capacity, for growth of memory, threads and descriptors. The cache of answers is off.
 """
 
@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness.command import Options, Result, run
-from benchmarks.harness.crowd import Crowd
 from benchmarks.harness.http_client import drive, request
 from benchmarks.harness.open_loop import OpenLoop
 from benchmarks.harness.process import say
 from benchmarks.harness.servers import KINDS, Server
+from benchmarks.harness.slow_connections import SlowConnections
 from benchmarks.harness.spread import number, ratio, spread
 from benchmarks.harness.tables import table
 from benchmarks.harness.texts import body, one_per_text
@@ -34,11 +34,11 @@ CLIENTS = {1: 64, 32: 8}
 """Rows of a request → requests in flight while the capacity is measured."""
 
 IDLE, SLOW = 1000, 200
-CROWD_ROUNDS, CROWD_SECONDS = 7, 10.0
+CONNECTIONS_ROUNDS, CONNECTIONS_SECONDS = 7, 10.0
 SOAK_SECONDS, SOAK_SHARE = 1800.0, 0.7
 SAMPLE_SECONDS = 5.0
 SETTLED = 0.1
-"""Share of the soak's samples at either end that its growth is told from; those before the first are left out."""
+"""Share of the soak's samples at either end that its growth is estimated from; those before the first are left out."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 REPORT = """\
@@ -50,7 +50,7 @@ refusals: at ten times the capacity in single rows, thousands a second, both are
 A client of single requests, one after the other, beside {idle} idle connections and {slow} that send a byte a second,
 in turns with none; milliseconds:
 
-{crowd}
+{held}
 {soak_seconds:.0f} minutes at {share:.0%} of capacity, {soak_rate} requests/s, the prediction log on:
 
 {soak}"""
@@ -61,11 +61,11 @@ def measure(options: Options) -> Result:
     try:
         with server:
             overload = [_overload(server, rows, times, options) for rows, times in OVERLOADS]
-            crowd = _crowd(server, options)
+            held = _beside_connections(server, options)
             soak = _soak(server, options)
     finally:
         server.close()
-    return {"overload": overload, "crowd": crowd, "soak": soak}
+    return {"overload": overload, "connections_held": held, "soak": soak}
 
 
 def _overload(server: Server, rows: int, times: int, options: Options) -> dict[str, Any]:
@@ -101,14 +101,14 @@ def _capacity(server: Server, rows: int, options: Options) -> float:
     return rows * drive(server.port, requests, CLIENTS[rows], seconds, warm_seconds).rate
 
 
-def _crowd(server: Server, options: Options) -> dict[str, Any]:
+def _beside_connections(server: Server, options: Options) -> dict[str, Any]:
     requests = [request(server.port, "/v1/predict", body(one)) for one in one_per_text()]
-    seconds = 2.0 if options.quick else CROWD_SECONDS
+    seconds = 2.0 if options.quick else CONNECTIONS_SECONDS
     found: dict[str, Any] = {"alone": [], "beside": [], "load_average": os.getloadavg()[0]}
-    for one in range(options.rounds(CROWD_ROUNDS, 1)):
-        say(f"crowd, round {one + 1}")
+    for one in range(options.rounds(CONNECTIONS_ROUNDS, 1)):
+        say(f"idle and slow connections, round {one + 1}")
         found["alone"].append(_milliseconds(server, requests, seconds))
-        with Crowd(server.port, IDLE, SLOW):
+        with SlowConnections(server.port, IDLE, SLOW):
             found["beside"].append(_milliseconds(server, requests, seconds))
             found["connections"] = len(os.listdir(f"/proc/{server.process.pid}/fd"))
     return found
@@ -165,10 +165,10 @@ def _p99(milliseconds: Any) -> float:
 
 
 def report(result: Result) -> str:
-    crowd, soak = result["crowd"], result["soak"]
+    held, soak = result["connections_held"], result["soak"]
     return REPORT.format(
         overload=_overload_table(result["overload"]), deadline=DEADLINE_MS, cores=result["machine"]["cores"],
-        idle=f"{IDLE:,}", slow=SLOW, crowd=_crowd_table(crowd),
+        idle=f"{IDLE:,}", slow=SLOW, held=_connections_table(held),
         soak_seconds=soak["seconds"] / 60, share=SOAK_SHARE, soak_rate=number(soak["rate"]), soak=_soak_table(soak),
     )  # fmt: skip
 
@@ -193,14 +193,14 @@ def _overload_row(one: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def _crowd_table(crowd: dict[str, Any]) -> str:
+def _connections_table(held: dict[str, Any]) -> str:
     rows = []
     for name in ("p50", "p99"):
-        alone, beside = ([one[name] for one in crowd[kind]] for kind in ("alone", "beside"))
+        alone, beside = ([one[name] for one in held[kind]] for kind in ("alone", "beside"))
         rows.append((name, spread(alone), spread(beside), ratio(beside, alone)))
-    return table(("", "alone", "beside the crowd", "ratio of a round"), rows) + (
-        f"\nDescriptors of the service meanwhile: {crowd['connections']:,}. Load average before: "
-        f"{crowd['load_average']:.1f}.\n"
+    return table(("", "alone", "beside them", "ratio of a round"), rows) + (
+        f"\nDescriptors of the service meanwhile: {held['connections']:,}. Load average before: "
+        f"{held['load_average']:.1f}.\n"
     )
 
 

@@ -100,7 +100,7 @@ def _servers(options: Options) -> Iterator[tuple[dict[str, Server], dict[str, st
 
 
 def _quick_flags(kind: Kind, options: Options) -> tuple[str, ...]:
-    """What spares the peers that are ours their trials at the start."""
+    """What spares the contenders that are ours their trials at the start."""
     return ("--group-rows", "32") if options.quick and kind.environment == "bench" else ()
 
 

@@ -26,7 +26,7 @@ REVIEWED = {
     "colorama": "BSD-3-Clause", "httpx2-jsfetch": "BSD-3-Clause", "mlx-metal": "MIT", "mlx": "MIT", "mlx-cpu": "MIT",
     "rich-click": "MIT", "scipy": "BSD-3-Clause", "scipy-openblas32": "BSD-2-Clause", "uvloop": "MIT OR Apache-2.0",
 }  # fmt: skip
-"""Read by a person: packages whose metadata tell of a licence in prose, and those of other systems."""
+"""Read by a person: packages whose metadata has a licence in prose, and those of other systems."""
 
 CLASSIFIERS = {
     "MIT License": "MIT", "Apache Software License": "Apache-2.0", "BSD License": "BSD-3-Clause",
@@ -90,15 +90,17 @@ def licence(name: str) -> str:
 def _declared(name: str) -> str:
     try:
         # Typed as a protocol that lacks the methods of the message that it is.
-        told: Any = metadata.metadata(name)
+        fields: Any = metadata.metadata(name)
     except metadata.PackageNotFoundError as error:
         raise LicenceError(f"{name} is not installed here: look up its licence and add it to REVIEWED") from error
-    if expression := told.get("License-Expression"):
+    if expression := fields.get("License-Expression"):
         return str(expression)
-    classifiers = {one.rsplit(" :: ", 1)[-1] for one in told.get_all("Classifier", []) if one.startswith("License ::")}
+    classifiers = {
+        one.rsplit(" :: ", 1)[-1] for one in fields.get_all("Classifier", []) if one.startswith("License ::")
+    }
     if classifiers and classifiers <= set(CLASSIFIERS):
         return " OR ".join(sorted({CLASSIFIERS[one] for one in classifiers}))
-    if (line := (told.get("License") or "").strip()) and "\n" not in line:
+    if (line := (fields.get("License") or "").strip()) and "\n" not in line:
         return str(line)
     raise LicenceError(f"{name} states no licence: look it up and add it to REVIEWED")
 

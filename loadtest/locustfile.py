@@ -2,7 +2,7 @@
 
     locust -f loadtest/locustfile.py --host http://127.0.0.1:8000
 
-with locust's page, in an environment of locks/load.txt. docs/load.md tells the rest.
+with locust's page, in an environment of locks/load.txt. docs/load.md has the rest.
 """
 
 import logging
@@ -112,7 +112,7 @@ def begin(environment: Environment, index: int, parts: int, seconds: float) -> N
     while environment.evenkeel_run is None or environment.evenkeel_run.finished:
         gevent.sleep(0.02)
     run = environment.evenkeel_run
-    # How long a run takes is told to the master only.
+    # Only the master knows how long a run takes.
     run.index, run.parts, run.seconds = index, parts, seconds
     run.prepare(corpus_of(environment))
     run.work()

@@ -42,20 +42,11 @@ EXCEPT_IMPORTS = {
 }
 EXCEPT_CIRCLE = {"service.scoring.csv", "service.scoring.ray"}
 EXCEPT_LINES = {
-    "deploy/grafana/dashboard.py",
     "service/inference/batcher.py",
     "service/metrics.py",
 }
 EXCEPT_WORDS = {
-    "deploy/licences.py",
     "deploy/ray/place.py",
-    "loadtest/capacity/plan.py",
-    "loadtest/locustfile.py",
-    "loadtest/report/drift_check.py",
-    "loadtest/traffic/corpus.py",
-    "loadtest/traffic/own_service.py",
-    "loadtest/traffic/run.py",
-    "loadtest/traffic/scenarios.py",
     "service/drift/report.py",
     "service/drift/saved_state.py",
     "service/inference/batcher.py",

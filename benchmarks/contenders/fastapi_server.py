@@ -1,4 +1,4 @@
-"""A peer: FastAPI and ONNX Runtime float32 with natural batching, as good as one writes it by hand."""
+"""Measured beside Evenkeel: FastAPI and ONNX Runtime float32 with natural batching, written by hand."""
 
 import argparse
 import asyncio

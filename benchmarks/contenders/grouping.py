@@ -1,4 +1,4 @@
-"""A batch in groups of rows of like length, for the peers: what Evenkeel does for itself."""
+"""A batch in groups of rows of like length, for the other contenders: what Evenkeel does for itself."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""A peer: LitServe with torch SDPA, dynamic batching by LitServe itself."""
+"""Measured beside Evenkeel: LitServe with torch SDPA, dynamic batching by LitServe itself."""
 
 import argparse
 import math

@@ -1,7 +1,7 @@
 """An open loop: requests leave at random times at a given rate, whatever becomes of those before them.
 
 python -m benchmarks.harness.open_loop PORT RATE SECONDS ROWS DEADLINE_MS, in a process of its own, so that its own
-cost can be told; answers with one line of JSON. DEADLINE_MS 0 sets none.
+cost is known; answers with one line of JSON. DEADLINE_MS 0 sets none.
 """
 
 import asyncio

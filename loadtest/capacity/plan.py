@@ -85,7 +85,7 @@ def table(found: Plan, core_hour: float | None, store_rows: float | None, run_le
         hour = found.cores * core_hour
         million = hour * 1e6 / (3600 * found.rate)
         lines.append(("cost", f"{hour:,.2f} an hour", f"{million:,.4f} a million predictions"))
-    return "\n".join(f"{name:20}{value:>20}   {told}" for name, value, told in lines)
+    return "\n".join(f"{name:20}{value:>20}   {note}" for name, value, note in lines)
 
 
 def _days(days: float) -> str:

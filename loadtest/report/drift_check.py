@@ -10,7 +10,7 @@ LOGGER = logging.getLogger("evenkeel")
 
 
 class DriftWatch:
-    """Raises ValueError at the start when an alarm stands already: nothing could be told from it at the end."""
+    """Raises ValueError at the start when an alarm stands already: at the end it would mean nothing."""
 
     def __init__(self, report: Callable[[], Any]):
         self._report = report
@@ -24,7 +24,7 @@ class DriftWatch:
     def note_shift(self, run: Any) -> None:
         """Wait for the time when the mix changes, and keep it."""
         time.sleep(max(run.shift_at - run.now(), 0))
-        # The service tells the time of an alarm in whole seconds.
+        # The service gives the time of an alarm in whole seconds.
         self._shift = datetime.now(UTC).replace(microsecond=0)
         LOGGER.info("the mix changes")
 

@@ -63,7 +63,7 @@ _FIELDS = {
 
 
 def parse(text: str, second: float) -> Scrape:
-    """The series that tell where time goes, summed over labels."""
+    """The series that show where time goes, summed over labels."""
     scrape = Scrape(second)
     for name, labels, number in _SAMPLE.findall(text):
         value = float(number)

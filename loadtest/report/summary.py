@@ -57,7 +57,7 @@ class RateCheck(Struct, frozen=True):
 
 
 class Summary(Struct, kw_only=True):
-    """What summary.json holds. ``measured`` by the names of the limits; ``time_ms`` tells where a prediction's mean
+    """What summary.json holds. ``measured`` by the names of the limits; ``time_ms`` says where a prediction's mean
     time went."""
 
     scenario: str

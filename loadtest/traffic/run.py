@@ -160,7 +160,7 @@ class Run:
         workers = len(runner.clients) if isinstance(runner, MasterRunner) else 0
         runner.stop()
         if self.options.headless:
-            # Workers that stopped come back, and only those are told to quit.
+            # Workers that stopped come back, and only those can be made to quit.
             deadline = self.now() + 10
             while workers and len(runner.clients) < workers and self.now() < deadline:
                 gevent.sleep(0.1)

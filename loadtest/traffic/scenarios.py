@@ -137,7 +137,7 @@ class Ramp:
     """In knees: the last rate that the model is fitted to, where batches are full."""
 
     UNSEEN = (0.45, 0.65, 0.85, 2.0)
-    """In knees. Of the last one, past what is carried, only the throughput can be told."""
+    """In knees. Of the last one, past what is carried, only the throughput is known."""
 
     def __init__(self, first_rate: float, step_seconds: int = 8):
         self.first = Step(first_rate, step_seconds, True)

@@ -183,13 +183,13 @@ def test_it_takes_its_place_in_the_queue_and_is_refused_when_there_is_none(tiny_
         predictor.hold.clear()
         first = pool.submit(client.post, "/v1/predict", json=FULL)
         assert predictor.entered.wait(5)
-        crowd = pool.submit(client.post, "/v1/predict/batch", json={"passengers": [FULL] * 1020})
+        batch = pool.submit(client.post, "/v1/predict/batch", json={"passengers": [FULL] * 1020})
         wait_until(lambda: samples(client)["evenkeel_queue_rows", frozenset()] == 1020)
         response = client.post("/v1/explain", json=FULL)
         problem(response, 429)
         assert int(response.headers["Retry-After"]) >= 1
         predictor.hold.set()
-        assert [one.result().status_code for one in (first, crowd)] == [200, 200]
+        assert [one.result().status_code for one in (first, batch)] == [200, 200]
         assert client.post("/v1/explain", json=FULL).status_code == 200
 
 

@@ -1,7 +1,7 @@
 """Connections that take room and no time: idle ones, and some that send a byte a second of a head or of a body.
 
-python -m benchmarks.harness.crowd PORT IDLE SLOW, in a process of its own, until it is killed. What the server ends is
-opened again. A line on standard output tells when all are open.
+python -m benchmarks.harness.slow_connections PORT IDLE SLOW, in a process of its own, until it is killed. What
+the server ends is opened again. A line on standard output tells when all are open.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ BYTE_SECONDS = 1.0
 OPENED_AT_ONCE = 50
 
 
-class Crowd:
-    """The crowd as a context manager, all of it there from the start."""
+class SlowConnections:
+    """The connections as a context manager, all of them open from the start."""
 
     def __init__(self, port: int, idle: int, slow: int):
-        self._command = [sys.executable, "-m", "benchmarks.harness.crowd", str(port), str(idle), str(slow)]
+        self._command = [sys.executable, "-m", "benchmarks.harness.slow_connections", str(port), str(idle), str(slow)]
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -33,7 +33,7 @@ class Crowd:
         assert self._process.stdout is not None
         if not self._process.stdout.readline():
             self.__exit__()
-            raise Unavailable("the crowd of connections could not be opened")
+            raise Unavailable("the idle and slow connections could not be opened")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -41,7 +41,7 @@ class Crowd:
         self._process.communicate()
 
 
-async def stand(port: int, idle: int, slow: int) -> None:
+async def hold_open(port: int, idle: int, slow: int) -> None:
     whole = request(port, "/v1/predict", body(one_per_text()[0]))
     head = whole.index(b"\r\n\r\n") + 4
     opening, opened = asyncio.Semaphore(OPENED_AT_ONCE), asyncio.Semaphore(0)
@@ -82,7 +82,7 @@ async def trickle(writer: asyncio.StreamWriter, content: bytes) -> None:
 def main(port: str, idle: str, slow: str) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    on_the_loop(stand(int(port), int(idle), int(slow)))
+    on_the_loop(hold_open(int(port), int(idle), int(slow)))
 
 
 if __name__ == "__main__":
