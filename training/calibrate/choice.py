@@ -51,10 +51,10 @@ def fit_map(
     families = _families(inverse)
     losses = {name: _cross_validated(family, logits, labels, seed) for name, family in families.items()}
     maps = {name: _fit(family, logits, labels) for name, family in families.items()}
-    parameters = {name: _parameters(one) for name, one in maps.items()}
+    parameters = {name: _parameters(fitted) for name, fitted in maps.items()}
     best = min(families, key=lambda name: float(losses[name].mean()))
     worse = {name: loss - losses[best] for name, loss in losses.items()}
-    errors = {name: float(one.std(ddof=1) / math.sqrt(len(one))) for name, one in worse.items()}
+    errors = {name: float(loss.std(ddof=1) / math.sqrt(len(loss))) for name, loss in worse.items()}
     chosen = best if len(labels) >= FLEXIBLE_ROWS else FEW_ROWS_MAP
     if rule == "one_standard_error":
         near = [name for name in families if worse[name].mean() <= errors[name]]

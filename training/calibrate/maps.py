@@ -1,5 +1,7 @@
 """Fit one calibration map on held-out logits (n,) and labels (n,): temperature, Platt, beta, isotonic, Venn–Abers."""
 
+import functools
+
 import numpy as np
 from scipy.optimize import isotonic_regression, minimize, minimize_scalar
 
@@ -12,8 +14,7 @@ MAX_SLOPE = 50.0
 
 def log_losses(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """−ln of the probability given to each row's own class, (n,)."""
-    losses: np.ndarray = -np.where(labels == 1, np.log(p), np.log1p(-p))
-    return losses
+    return np.asarray(-np.where(labels == 1, np.log(p), np.log1p(-p)))
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> Temperature:
@@ -58,10 +59,10 @@ def _logistic(features: np.ndarray, targets: np.ndarray) -> list[float]:
 
     start = np.append(np.ones(features.shape[1]), 0.0)
     bounds = [(0.0, MAX_SLOPE)] * features.shape[1] + [(-10 * MAX_SLOPE, 10 * MAX_SLOPE)]
-    found = minimize(
+    minimum = minimize(
         loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 1000}
     )
-    return [float(one) for one in found.x]
+    return [float(weight) for weight in minimum.x]
 
 
 def fit_isotonic(logits: np.ndarray, labels: np.ndarray) -> Isotonic:
@@ -91,16 +92,25 @@ def fit_venn_abers(logits: np.ndarray, labels: np.ndarray) -> VennAbers:
     scores, index = np.unique(logits, return_inverse=True)
     counts = np.bincount(index).astype(float)
     means = np.bincount(index, weights=labels) / counts
-    places = 2 * len(scores) + 1
-    found = np.empty((2, places))
-    for place in range(places):
-        at, tied = divmod(place, 2)
+    return VennAbers.checked(scores, *_refits(means.tobytes(), counts.tobytes()))
+
+
+@functools.lru_cache(maxsize=16)
+def _refits(means_bytes: bytes, counts_bytes: bytes) -> np.ndarray:
+    """Value (2, 2n + 1) of the new row, by label and place, given the n scores' mean labels and counts, in order.
+
+    Kept, as several candidates of one fold see the same order of scores.
+    """
+    means, counts = np.frombuffer(means_bytes), np.frombuffer(counts_bytes)
+    values = np.empty((2, 2 * len(means) + 1))
+    for place in range(values.shape[1]):
+        new, tied = divmod(place, 2)
         for label in (0, 1):
             if tied:
-                y, w, new = means.copy(), counts.copy(), at
+                y, w = means.copy(), counts.copy()
                 y[new] = (y[new] * w[new] + label) / (w[new] + 1)
                 w[new] += 1
             else:
-                y, w, new = np.insert(means, at, label), np.insert(counts, at, 1.0), at
-            found[label, place] = isotonic_regression(y, weights=w).x[new]
-    return VennAbers.checked(scores, found[0], found[1])
+                y, w = np.insert(means, new, label), np.insert(counts, new, 1.0)
+            values[label, place] = isotonic_regression(y, weights=w).x[new]
+    return values

@@ -29,7 +29,7 @@ from training.evaluate.estimates import Estimate, mean, roc_auc
 from training.evaluate.subgroups import Members
 
 NUMBERS = ["age", "sibsp", "parch", "fare"]
-FATES = ["women_fate", "men_fate"]
+PARTY_OUTCOMES = ["women_outcome", "men_outcome"]
 AGE_KNOTS = np.array([[0.0], [6], [13], [25], [40], [60], [80]])
 """Knots of the age spline: denser among children, where survival changes fast."""
 
@@ -65,15 +65,15 @@ def held_out_probabilities(
 
     ``companions`` are those known to each fold's baselines, which read what the model reads of them.
     """
-    found = {name: np.empty(len(labels)) for name in BASELINES}
+    probabilities = {name: np.empty(len(labels)) for name in BASELINES}
     # The rows are so few that threads cost more than they give, a hundredfold when other work keeps the cores busy.
     with threadpool_limits(1):
         for fold in np.unique(folds):
             seen, here, frame = folds != fold, folds == fold, _frame(passengers, companions[fold])
-            for name, p in found.items():
+            for name, p in probabilities.items():
                 model = _make(name, seed).fit(frame[seen], labels[seen])
                 p[here] = model.predict_proba(frame[here])[:, 1]
-    return {name: np.clip(p, *sigmoid(np.array([-30.0, 30.0]))) for name, p in found.items()}
+    return {name: np.clip(p, *sigmoid(np.array([-30.0, 30.0]))) for name, p in probabilities.items()}
 
 
 def compare_baselines(
@@ -94,17 +94,18 @@ def compare_baselines(
 def _frame(passengers: Sequence[Passenger], companions: Companions) -> pd.DataFrame:
     """The baselines' columns (n rows); ``companions`` are all that they know of labels and of other rows."""
     rows = []
-    for one in passengers:
-        text, fate = render(one, companions), party_outcomes(one, companions)
-        phrases, sibsp, parch = _phrases(text), one.sibsp or 0, one.parch or 0
+    for passenger in passengers:
+        text, outcomes = render(passenger, companions), party_outcomes(passenger, companions)
+        phrases, sibsp, parch = _phrases(text), passenger.sibsp or 0, passenger.parch or 0
         rows.append({
-            "sex": one.sex, "pclass": str(one.pclass), "sex_class": f"{one.sex} {one.pclass}",
-            "embarked": one.embarked or "unknown", "age": one.age, "sibsp": sibsp, "parch": parch, "fare": one.fare,
-            "log_fare": None if one.fare is None else math.log1p(one.fare), "relatives": sibsp + parch,
+            "sex": passenger.sex, "pclass": str(passenger.pclass), "sex_class": f"{passenger.sex} {passenger.pclass}",
+            "embarked": passenger.embarked or "unknown", "age": passenger.age, "sibsp": sibsp, "parch": parch,
+            "fare": passenger.fare,
+            "log_fare": None if passenger.fare is None else math.log1p(passenger.fare), "relatives": sibsp + parch,
             "title": next((word for word in phrases if word in TITLES.values()), "none"),
             "family": next(word for word in phrases if word in ("alone", "small family", "large family")),
             "cabin": next((word for word in phrases if word.startswith("deck")), "none"), "text": text,
-            "women_fate": fate[0] or "none", "men_fate": fate[1] or "none",
+            "women_outcome": outcomes[0] or "none", "men_outcome": outcomes[1] or "none",
         })  # fmt: skip
     # None becomes NaN, which is imputed.
     frame = pd.DataFrame(rows).astype(dict.fromkeys([*NUMBERS, "log_fare", "relatives"], float))
@@ -125,11 +126,11 @@ def _make(name: str, seed: int) -> Any:
     elif name == "spline_logistic_regression":
         columns = make_column_transformer(
             (numbers, ["log_fare", "relatives"]), ("passthrough", make_column_selector(r"age_\d+")),
-            (categories, ["sex", "pclass", "sex_class", "title", "family", "embarked", "cabin", *FATES]),
+            (categories, ["sex", "pclass", "sex_class", "title", "family", "embarked", "cabin", *PARTY_OUTCOMES]),
         )  # fmt: skip
     elif name == "gradient_boosting":
         codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-        named = ["sex", "pclass", "embarked", "title", "cabin", *FATES]
+        named = ["sex", "pclass", "embarked", "title", "cabin", *PARTY_OUTCOMES]
         trees = HistGradientBoostingClassifier(
             learning_rate=0.05, max_iter=120, max_leaf_nodes=8, min_samples_leaf=20, l2_regularization=1.0,
             early_stopping=False, random_state=seed,

@@ -18,16 +18,14 @@ MIN_KERNEL_WIDTH = 0.004
 
 def width_bins(p: np.ndarray) -> np.ndarray:
     """Bin number (n,) of probabilities among ten of equal width; a bin holds its lower edge, the last both."""
-    numbers: np.ndarray = np.minimum((p * WIDTH_BINS).astype(int), WIDTH_BINS - 1)
-    return numbers
+    return np.asarray(np.minimum((p * WIDTH_BINS).astype(int), WIDTH_BINS - 1))
 
 
 def mass_cuts(p: np.ndarray, bins: int) -> np.ndarray:
     """Starts (k + 1,) of k ≤ ``bins`` bins of about equal count, with n at the end; ties stay together."""
     ends = np.append(np.flatnonzero(np.diff(p)) + 1, len(p))
     inner = ends[np.searchsorted(ends, np.arange(1, bins) * len(p) / bins - 1e-9)]
-    cuts: np.ndarray = np.unique(np.concatenate([[0], inner, [len(p)]]))
-    return cuts
+    return np.asarray(np.unique(np.concatenate([[0], inner, [len(p)]])))
 
 
 def murphy(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> dict[str, np.ndarray]:
@@ -62,9 +60,9 @@ def debiased_squared_error(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> tuple
     subtract too much. Unbiased for the squared error of the bins, so it is below 0 about as often as above when there
     is none. A bin of one row tells nothing and counts as 0.
     """
-    cuts = mass_cuts(p, MASS_BINS)
-    residuals = y - p
-    n_b, sums, squares = (_bin_sums(values, cuts) for values in (w + 0 * residuals, w * residuals, w * residuals**2))
+    starts, residuals = mass_cuts(p, MASS_BINS)[:-1], y - p
+    summed = (w + 0 * residuals, w * residuals, w * residuals**2)
+    n_b, sums, squares = (np.add.reduceat(values, starts, axis=1) for values in summed)
     r_b = sums / np.maximum(n_b, 1)
     variance_of_mean = np.maximum(squares / np.maximum(n_b, 1) - r_b**2, 0) / np.maximum(n_b - 1, 1)
     share = n_b / n_b.sum(axis=1, keepdims=True)
@@ -79,17 +77,17 @@ def sweep_error(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
     """
     ones = w + 0 * y
     cumulated = [np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0))) for values in (ones, ones * y, w * (y - p))]
-    found: np.ndarray = np.abs(cumulated[2][:, -1]) / cumulated[0][:, -1]
+    errors: np.ndarray = np.abs(cumulated[2][:, -1]) / cumulated[0][:, -1]
     active = np.arange(len(ones))
     for bins in range(2, MAX_SWEEP_BINS + 1):
         cuts = mass_cuts(p, bins)
-        n_b, ones_b, residual_b = (np.diff(one[np.ix_(active, cuts)], axis=1) for one in cumulated)
+        n_b, ones_b, residual_b = (np.diff(sums[np.ix_(active, cuts)], axis=1) for sums in cumulated)
         rising = (np.diff(ones_b / np.maximum(n_b, 1), axis=1) >= 0).all(axis=1) & (n_b > 0).all(axis=1)
         active = active[rising]
         if not len(active):
             break
-        found[active] = np.abs(residual_b[rising]).sum(axis=1) / cumulated[0][active, -1]
-    return found
+        errors[active] = np.abs(residual_b[rising]).sum(axis=1) / cumulated[0][active, -1]
+    return errors
 
 
 def smooth_error(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -106,8 +104,7 @@ def smooth_error(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
 
     def size(width: np.ndarray) -> np.ndarray:
         damped = coefficients * np.exp(-((np.pi * np.outer(width, k)) ** 2) / 2)
-        sizes: np.ndarray = np.abs(damped @ grid).mean(axis=1)
-        return sizes
+        return np.asarray(np.abs(damped @ grid).mean(axis=1))
 
     low, high = np.full(len(coefficients), MIN_KERNEL_WIDTH), np.ones(len(coefficients))
     narrow = size(low)
@@ -116,8 +113,3 @@ def smooth_error(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
         above = size(middle) > middle
         low, high = np.where(above, middle, low), np.where(above, high, middle)
     return np.where(narrow < MIN_KERNEL_WIDTH, narrow, (low + high) / 2)
-
-
-def _bin_sums(values: np.ndarray, cuts: np.ndarray) -> np.ndarray:
-    sums: np.ndarray = np.add.reduceat(values, cuts[:-1], axis=1)
-    return sums

@@ -49,9 +49,9 @@ class LabelledPredictions:
         return cls(
             members(table.passengers, [companions] * len(table)), table.labels,
             np.array([prediction.probability for prediction in predictions]),
-            np.array([one.uncalibrated_probability for one in confidences]),
-            np.array([[name in one.prediction_set for name in LABELS] for one in confidences]),
-            np.array([one.interval[0] for one in confidences]), np.array([one.interval[1] for one in confidences]),
+            np.array([confidence.uncalibrated_probability for confidence in confidences]),
+            np.array([[name in confidence.prediction_set for name in LABELS] for confidence in confidences]),
+            *np.array([confidence.interval for confidence in confidences]).T,
         )  # fmt: skip
 
 
@@ -135,7 +135,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> tuple[Reliabil
         ReliabilityBin(
             rows=int(held.sum()), probability=float(probabilities[held].mean()), observed=proportion(labels[held] == 1)
         )
-        for held in (bins == one for one in np.unique(bins))
+        for held in (bins == number for number in np.unique(bins))
     )
 
 
@@ -189,12 +189,12 @@ def _cross_calibrated(
         chosen.append(name)
         p[here], known = fitted.probabilities(logits[here]), fitted.probabilities(logits[rest])
         p0[here], p1[here] = fit_venn_abers(logits[rest], labels[rest]).interval(logits[here])
-        for found, nominal in zip(member, nominals, strict=True):
-            found[here] = fit_sets(known, labels[rest], nominal).sets(p[here])
+        for sets, nominal in zip(member, nominals, strict=True):
+            sets[here] = fit_sets(known, labels[rest], nominal).sets(p[here])
     predictions = LabelledPredictions(
         groups, labels, p, sigmoid(logits), member[0], np.minimum(p0, p), np.maximum(p1, p)
     )
-    sets_at = tuple(set_coverage(one, labels, nominal) for one, nominal in zip(member[1:], COVERAGES, strict=True))
+    sets_at = tuple(set_coverage(sets, labels, nominal) for sets, nominal in zip(member[1:], COVERAGES, strict=True))
     return predictions, sets_at, tuple(chosen)
 
 

@@ -106,12 +106,12 @@ def score(probabilities: np.ndarray, labels: np.ndarray, rng: np.random.Generato
     """All scores of probabilities (n,) in (0, 1), with standard errors over rows or by bootstrap."""
     order = np.argsort(probabilities, kind="stable")
     p, y = probabilities[order], labels[order].astype(float)
-    found = {name: float(values[0]) for name, values in measures(p, y[None], np.ones((1, len(p)))).items()}
+    observed = {name: float(values[0]) for name, values in measures(p, y[None], np.ones((1, len(p)))).items()}
     null = draws_if_calibrated(measures, p, rng)
     again = resampled(_errors, p, y, rng)
 
     def error(name: str, bounds: tuple[float, float] = POSITIVE, truth: str | None = None) -> CalibrationError:
-        estimate = reflected(found[name], again[name], truth=found[truth or name], bounds=bounds)
+        estimate = reflected(observed[name], again[name], truth=observed[truth or name], bounds=bounds)
         return against_noise(estimate, null[name])
 
     right = (p >= 0.5) == (y == 1)
@@ -119,20 +119,20 @@ def score(probabilities: np.ndarray, labels: np.ndarray, rng: np.random.Generato
     bins = len(mass_cuts(p, MASS_BINS)) - 1
     return Scores(
         rows=len(y), log_loss=mean(log_losses(p, y)), brier=mean((p - y) ** 2),
-        log_loss_if_calibrated=_if_calibrated(found["log_loss"], null["log_loss"]),
-        brier_if_calibrated=_if_calibrated(found["brier"], null["brier"]),
+        log_loss_if_calibrated=_if_calibrated(observed["log_loss"], null["log_loss"]),
+        brier_if_calibrated=_if_calibrated(observed["brier"], null["brier"]),
         brier_parts=BrierParts(
             reliability=error("reliability"),
-            resolution=reflected(found["resolution"], again["resolution"], bounds=POSITIVE),
-            uncertainty=reflected(found["uncertainty"], again["uncertainty"], bounds=(0.0, 0.25)),
-            within_bins=reflected(found["within_bins"], again["within_bins"]),
+            resolution=reflected(observed["resolution"], again["resolution"], bounds=POSITIVE),
+            uncertainty=reflected(observed["uncertainty"], again["uncertainty"], bounds=(0.0, 0.25)),
+            within_bins=reflected(observed["within_bins"], again["within_bins"]),
         ),
         calibration_error=error("ece"), sweep_error=error("sweep"), smooth_error=error("smooth"),
         debiased_squared_error=error("debiased", (-np.inf, np.inf), "squared"), spiegelhalter_z=z, spiegelhalter_p=z_p,
         hosmer_lemeshow=HosmerLemeshow(
-            statistic=found["hosmer_lemeshow"], degrees_of_freedom=bins,
-            p_value=float(chi2.sf(found["hosmer_lemeshow"], bins)),
-            simulated_p_value=_at_least(found["hosmer_lemeshow"], null["hosmer_lemeshow"]),
+            statistic=observed["hosmer_lemeshow"], degrees_of_freedom=bins,
+            p_value=float(chi2.sf(observed["hosmer_lemeshow"], bins)),
+            simulated_p_value=_at_least(observed["hosmer_lemeshow"], null["hosmer_lemeshow"]),
         ),
         auc=roc_auc(p, y), accuracy=proportion(right),
         recall={name: proportion(right[y == index]) for index, name in enumerate(LABELS)},
@@ -153,8 +153,7 @@ def hosmer_lemeshow(p: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The statistic (R,) of `HosmerLemeshow` for p (n,) rising and labels (R, n)."""
     starts = mass_cuts(p, MASS_BINS)[:-1]
     missed = np.add.reduceat(y - p, starts, axis=1)
-    statistic: np.ndarray = (missed**2 / np.add.reduceat(p * (1 - p), starts)).sum(axis=1)
-    return statistic
+    return np.asarray((missed**2 / np.add.reduceat(p * (1 - p), starts)).sum(axis=1))
 
 
 def against_noise(value: Estimate, null: np.ndarray) -> CalibrationError:
@@ -198,15 +197,15 @@ def measures(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> dict[str, np.ndarra
     }  # fmt: skip
 
 
-def _if_calibrated(found: float, null: np.ndarray) -> IfCalibrated:
+def _if_calibrated(observed: float, null: np.ndarray) -> IfCalibrated:
     low, high = np.quantile(null, [0.025, 0.975])
-    tail = min(_at_least(found, null), _at_least(-found, -null))
+    tail = min(_at_least(observed, null), _at_least(-observed, -null))
     return IfCalibrated(expected=float(null.mean()), low=float(low), high=float(high), p_value=min(1.0, 2 * tail))
 
 
-def _at_least(found: float, null: np.ndarray) -> float:
+def _at_least(observed: float, null: np.ndarray) -> float:
     """(1 + #{null ≥ found}) / (1 + R): never 0 and valid for any R (Davison & Hinkley, 1997, section 4.2)."""
-    return float((1 + (null >= found - 1e-12).sum()) / (1 + len(null)))
+    return float((1 + (null >= observed - 1e-12).sum()) / (1 + len(null)))
 
 
 def _blocks(rows: int) -> Iterator[int]:

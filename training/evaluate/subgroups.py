@@ -72,9 +72,11 @@ def subgroups(passenger: Passenger, companions: Companions = NO_COMPANIONS) -> d
 
 def members(passengers: Sequence[Passenger], companions: Sequence[Companions]) -> Members:
     """Row numbers in the order of `SUBGROUPS`; ``companions`` are those known for each. Empty groups are left out."""
-    found = [subgroups(one, known) for one, known in zip(passengers, companions, strict=True)]
+    groups_by_row = [subgroups(passenger, known) for passenger, known in zip(passengers, companions, strict=True)]
     rows = {
-        (attribute, group): np.array([i for i, one in enumerate(found) if one[attribute] == group], np.int64)
+        (attribute, group): np.array(
+            [i for i, groups_of in enumerate(groups_by_row) if groups_of[attribute] == group], np.int64
+        )
         for attribute, groups in SUBGROUPS.items()
         for group in groups
     }
@@ -97,8 +99,8 @@ def score_subgroups(
 def _score(probabilities: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> GroupScores:
     order = np.argsort(probabilities, kind="stable")
     p, y = probabilities[order], labels[order].astype(float)
-    found = float(murphy(p, y[None], np.ones((1, len(p))))["ece"][0])
-    error = reflected(found, resampled(murphy, p, y, rng)["ece"], bounds=POSITIVE)
+    observed = float(murphy(p, y[None], np.ones((1, len(p))))["ece"][0])
+    error = reflected(observed, resampled(murphy, p, y, rng)["ece"], bounds=POSITIVE)
     z = float((y - p).sum() / np.sqrt((p * (1 - p)).sum()))
     return GroupScores(
         expected=float(p.mean()), excess=mean(y - p), excess_p=float(2 * norm.sf(abs(z))),

@@ -7,12 +7,25 @@ its own on one core (training/fit/process.py), so results do not depend on how m
 from pathlib import Path
 
 import numpy as np
+from msgspec import Struct
 from sklearn.model_selection import StratifiedKFold
 
 from training.fit.executors import Executor
-from training.fit.finetune import Encoded
+from training.fit.finetune import Encoded, Recipe
 from training.fit.process import FineTuningJob, result_path, save_inputs
 from training.fit.progress import TrainingProgress
+
+
+class CrossFitOptions(Struct, frozen=True, kw_only=True):
+    """What both `fit` and `compare-losses` are asked."""
+
+    data: Path
+    base: str | None = None
+    recipe: Recipe = Recipe()
+    folds: int = 5
+    companions: bool = True
+    resume: bool = False
+    quiet: bool = False
 
 
 def make_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:

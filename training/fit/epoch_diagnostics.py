@@ -68,7 +68,7 @@ def read_log(path: Path) -> list[EpochDiagnostics]:
     if not path.exists():
         return []
     epochs = msgspec.json.Decoder(EpochDiagnostics).decode_lines(path.read_bytes())
-    return list({(one.phase, one.run, one.epoch): one for one in epochs}.values())
+    return list({(epoch.phase, epoch.run, epoch.epoch): epoch for epoch in epochs}.values())
 
 
 def _by_class(values: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -170,7 +170,8 @@ def _train(
     step = 0
     for epoch in range(1, recipe.epochs + 1):
         start, losses, logits, order = time.monotonic(), [], [], rng.permutation(rows)
-        for batch in _batches(order, recipe.batch_rows):
+        for first in range(0, len(order), recipe.batch_rows):
+            batch = order[first : first + recipe.batch_rows]
             (value, output), gradients = gradient(model, *encoded.batch(batch), mx.array(labels[batch]), step)
             gradients, _ = optim.clip_grad_norm(gradients, MAX_GRADIENT_NORM)
             optimizer.update(model, gradients)
@@ -198,10 +199,6 @@ def _refuse_failure(epoch: EpochDiagnostics) -> None:
                 f"{where}: every row was predicted {name}, the model has collapsed; "
                 "lower --learning-rate, train more rows, or take another --loss"
             )
-
-
-def _batches(order: np.ndarray, rows: int) -> Iterator[np.ndarray]:
-    return (order[first : first + rows] for first in range(0, len(order), rows))
 
 
 def _freeze_below(model: BertClassifier, start: int) -> None:

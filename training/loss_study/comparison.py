@@ -159,7 +159,7 @@ def report_loss(comparison: Comparison, name: str) -> LossReport:
 
 def _measured(comparison: Comparison, name: str) -> Measured:
     evaluations = list(comparison.evaluations[name].values())
-    maps = Counter(chosen for one in evaluations for chosen in one.maps_chosen or ())
+    maps = Counter(chosen for evaluation in evaluations for chosen in evaluation.maps_chosen or ())
     return Measured(
         raw=_side(comparison, name, "raw"), calibrated=_side(comparison, name, "calibrated"), sets=_sets(evaluations),
         maps_chosen=dict(maps.most_common()), own_value=comparison.own_value(name, name),
@@ -173,37 +173,38 @@ def alpha_shift(inverse: FocalInverse) -> float:
 
 
 def _side(comparison: Comparison, name: str, side: Side) -> SideReport:
-    scores = [getattr(one, side) for one in comparison.evaluations[name].values()]
+    scores = [getattr(evaluation, side) for evaluation in comparison.evaluations[name].values()]
     labels, runs = comparison.labels, comparison.runs[name].values()
     rows = [row_values(run.side(side), labels) for run in runs]
     differences = {}
     if name != REFERENCE:
-        differences = {one: comparison.difference(name, REFERENCE, values_of(one, side)) for one in FIGURES}
+        differences = {figure: comparison.difference(name, REFERENCE, values_of(figure, side)) for figure in FIGURES}
     return SideReport(
         figures={figure: spread([values[figure] for values in rows]) for figure in FIGURES},
         differences={figure: found for figure, found in differences.items() if found is not None},
-        auc=averaged([one.auc for one in scores]), calibration_error=tuple(one.calibration_error for one in scores),
-        smooth_error=tuple(one.smooth_error for one in scores),
+        auc=averaged([score.auc for score in scores]),
+        calibration_error=tuple(score.calibration_error for score in scores),
+        smooth_error=tuple(score.smooth_error for score in scores),
         p_values={test: tuple(map(p_value, scores)) for test, p_value in TESTS.items()},
     )  # fmt: skip
 
 
 def _sets(evaluations: list[Evaluation]) -> SetsReport:
-    sets = [one.sets for one in evaluations]
+    sets = [evaluation.sets for evaluation in evaluations]
     return SetsReport(
-        nominal=sets[0].nominal, overall=averaged([one.overall for one in sets]),
-        by_class={name: averaged([one.by_class[name] for one in sets]) for name in LABELS},
-        average_size=float(np.mean([one.average_size for one in sets])),
-        abstained=float(np.mean([one.abstained for one in sets])),
+        nominal=sets[0].nominal, overall=averaged([coverage.overall for coverage in sets]),
+        by_class={name: averaged([coverage.by_class[name] for coverage in sets]) for name in LABELS},
+        average_size=float(np.mean([coverage.average_size for coverage in sets])),
+        abstained=float(np.mean([coverage.abstained for coverage in sets])),
     )  # fmt: skip
 
 
 def count_tests(reports: Iterable[LossReport]) -> tuple[PValues, ...]:
     """Every calibration test that was made, counted."""
-    held, counted = [one.measured for one in reports if one.measured is not None], []
+    held, counted = [report.measured for report in reports if report.measured is not None], []
     for side in SIDES:
         for test in TESTS:
-            p_values = [p for one in held for p in one.side(side).p_values[test]]
+            p_values = [p for loss in held for p in loss.side(side).p_values[test]]
             counted.append(
                 PValues(
                     test=test, side=side, tests=len(p_values), expected=LEVEL * len(p_values),
@@ -215,14 +216,14 @@ def count_tests(reports: Iterable[LossReport]) -> tuple[PValues, ...]:
 
 def default_by_evidence(comparison: Comparison) -> DefaultByEvidence:
     """Whether the default loss, calibrated, is worse than cross entropy, calibrated, by more than a standard error."""
-    found = comparison.difference(DEFAULT, REFERENCE, values_of("log_loss", "calibrated"))
-    if found is None:
+    difference = comparison.difference(DEFAULT, REFERENCE, values_of("log_loss", "calibrated"))
+    if difference is None:
         missing = [name for name in (DEFAULT, REFERENCE) if name not in comparison.runs] or ["a common seed"]
         return DefaultByEvidence(difference=None, worse=False, words=f"not measured: {', '.join(missing)} is missing")
-    by = found.over_rows
+    by = difference.over_rows
     worse = by.value > by.standard_error
     return DefaultByEvidence(
-        difference=found, worse=worse,
+        difference=difference, worse=worse,
         words=f"log loss of {DEFAULT} minus that of {REFERENCE}, both calibrated: {by.value:+z.4f} ± "
         f"{by.standard_error:.4f}; worse by more than one standard error: {'yes' if worse else 'no'}; by this evidence "
         + (f"the default should be {REFERENCE}" if worse else f"{DEFAULT} can stay the default"),

@@ -72,8 +72,8 @@ def averaged(by_seed: Sequence[Estimate]) -> Spread:
 
     The seeds score the same rows, so their average is about as uncertain as one of them.
     """
-    parts = [(one.value, one.standard_error, one.low, one.high) for one in by_seed]
-    return over_seeds(Estimate(*np.mean(parts, axis=0).tolist()), [one.value for one in by_seed])
+    parts = [(estimate.value, estimate.standard_error, estimate.low, estimate.high) for estimate in by_seed]
+    return over_seeds(Estimate(*np.mean(parts, axis=0).tolist()), [estimate.value for estimate in by_seed])
 
 
 def row_values(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:

@@ -42,18 +42,18 @@ def evidence_lines(claim: Claim) -> list[str]:
 
 
 def _evidence(evidence: Evidence) -> str:
-    found, expected = evidence.found, evidence.expected
-    text = "not measured" if found is None else f"{found.value:z.4f}"
-    if found is not None and not math.isnan(found.standard_error):
-        text = f"{signed(found, 4)} [{found.low:+z.4f}, {found.high:+z.4f}]"
+    estimate, expected = evidence.found, evidence.expected
+    text = "not measured" if estimate is None else f"{estimate.value:z.4f}"
+    if estimate is not None and not math.isnan(estimate.standard_error):
+        text = f"{signed(estimate, 4)} [{estimate.low:+z.4f}, {estimate.high:+z.4f}]"
     return f"{evidence.what}: {text}" + ("" if expected is None else f", expected {expected:+z.4f}")
 
 
 def print_comparison(report: ComparisonReport, console: Console) -> None:
     """The comparison for a terminal: tables, claims, the default."""
     console.print(Text(how(report)))
-    for one in figures(report):
-        console.print(text_table(one))
+    for table in figures(report):
+        console.print(text_table(table))
     console.print("The research note's claims\n")
     for claim in report.claims:
         console.print(Text(f"{claim.number}. {claim.statement} → {claim.verdict}", style="bold"))

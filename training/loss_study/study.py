@@ -8,17 +8,16 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from msgspec import Struct
 
 from models.bert.tokenizer import Tokenizer
 from models.bundle.manifest import sha256_of
 from models.features.titanic import Companions
 from training.data.table import Table, fold_companions, read_table, render_texts
 from training.evaluate.evaluation import nested_evaluation
-from training.fit.crossfit import crossfit, make_folds
+from training.fit.crossfit import CrossFitOptions, crossfit, make_folds
 from training.fit.epoch_diagnostics import LOG
 from training.fit.executors import Executor
-from training.fit.finetune import Encoded, Pretrained, Recipe, TrainingError, encode
+from training.fit.finetune import Encoded, Pretrained, TrainingError, encode
 from training.fit.pretrained import PACKAGE_NAME, find_base
 from training.fit.process import FineTuningJob
 from training.fit.progress import TrainingProgress
@@ -33,19 +32,12 @@ ALL = (*LOSSES, "focal:note", "focal_smooth:note")
 COVERAGE = 0.9
 
 
-class CompareOptions(Struct, frozen=True, kw_only=True):
+class CompareOptions(CrossFitOptions, frozen=True, kw_only=True):
     """What ``python -m training compare-losses`` was asked to do."""
 
-    data: Path
     work: Path
-    base: str | None = None
     losses: tuple[str, ...] = ALL
     seeds: tuple[int, ...] = (0, 1, 2)
-    recipe: Recipe = Recipe()
-    folds: int = 5
-    companions: bool = True
-    resume: bool = False
-    quiet: bool = False
 
 
 def loss_choices(names: Sequence[str]) -> dict[str, LossChoice]:

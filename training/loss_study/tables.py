@@ -34,11 +34,11 @@ class ComparisonReport(Struct, frozen=True, kw_only=True):
 
 def figures(report: ComparisonReport) -> list[Figures]:
     """All tables, log loss first."""
-    found = [_proper(report), _differences(report), _scales(report)]
+    tables = [_proper(report), _differences(report), _scales(report)]
     for side in SIDES:
-        found += [_calibration(report, side), _decisions(report, side)]
-    found += [_sets(report), _tests(report)]
-    return [*found, _failed(report)] if any(one.failures for one in report.losses.values()) else found
+        tables += [_calibration(report, side), _decisions(report, side)]
+    tables += [_sets(report), _tests(report)]
+    return [*tables, _failed(report)] if any(loss.failures for loss in report.losses.values()) else tables
 
 
 Column = tuple[str, Callable[[Measured], str]]
@@ -61,13 +61,13 @@ def _table(title: str, report: ComparisonReport, columns: Sequence[Column], note
 
 
 def _figure(heading: str, side: Side, figure: str, digits: int = 4) -> Column:
-    return heading, lambda one: plus_minus(one.side(side).figures[figure].over_rows, digits)
+    return heading, lambda loss: plus_minus(loss.side(side).figures[figure].over_rows, digits)
 
 
 def _difference(heading: str, side: Side, figure: str, digits: int = 4) -> Column:
-    def text(one: Measured) -> str:
-        found = one.side(side).differences.get(figure)
-        return "–" if found is None else signed(found.over_rows, digits)
+    def text(loss: Measured) -> str:
+        difference = loss.side(side).differences.get(figure)
+        return "–" if difference is None else signed(difference.over_rows, digits)
 
     return heading, text
 
@@ -84,9 +84,9 @@ def _proper(report: ComparisonReport) -> Figures:
 
 
 def _differences(report: ComparisonReport) -> Figures:
-    def seeds_sd(one: Measured) -> str:
-        found = one.calibrated.differences.get("log_loss")
-        return "–" if found is None or math.isnan(found.seeds_sd) else f"{found.seeds_sd:.4f}"
+    def seeds_sd(loss: Measured) -> str:
+        difference = loss.calibrated.differences.get("log_loss")
+        return "–" if difference is None or math.isnan(difference.seeds_sd) else f"{difference.seeds_sd:.4f}"
 
     columns = [
         _difference("log loss, raw", "raw", "log_loss"), _difference("log loss, calibrated", "calibrated", "log_loss"),
@@ -105,8 +105,8 @@ def _scales(report: ComparisonReport) -> Figures:
         return "–" if value is None else f"{value:.4f}"
 
     columns = [
-        (f"of {REFERENCE}'s predictions", lambda one: text(one.own_value_of_reference)),
-        ("of its own predictions", lambda one: text(one.own_value)),
+        (f"of {REFERENCE}'s predictions", lambda loss: text(loss.own_value_of_reference)),
+        ("of its own predictions", lambda loss: text(loss.own_value)),
         _figure("log loss of its own, raw", "raw", "log_loss"),
     ]  # fmt: skip
     return _table(
@@ -118,16 +118,16 @@ def _scales(report: ComparisonReport) -> Figures:
 
 def _calibration(report: ComparisonReport, side: Side) -> Figures:
     def errors(heading: str, part: Callable[[Measured], list[float]]) -> Column:
-        return heading, lambda one: f"{fmean(part(one)):.3f}"
+        return heading, lambda loss: f"{fmean(part(loss)):.3f}"
 
     def p_values(heading: str, test: str) -> Column:
-        return heading, lambda one: " ".join(map(_p, one.side(side).p_values[test]))
+        return heading, lambda loss: " ".join(map(_p, loss.side(side).p_values[test]))
 
     columns = [
-        errors("ECE, 10 bins", lambda one: [error.value.value for error in one.side(side).calibration_error]),
-        errors("… noise", lambda one: [error.noise_floor for error in one.side(side).calibration_error]),
+        errors("ECE, 10 bins", lambda loss: [error.value.value for error in loss.side(side).calibration_error]),
+        errors("… noise", lambda loss: [error.noise_floor for error in loss.side(side).calibration_error]),
         p_values("… p", "ECE, 10 bins"),
-        errors("smooth ECE", lambda one: [error.value.value for error in one.side(side).smooth_error]),
+        errors("smooth ECE", lambda loss: [error.value.value for error in loss.side(side).smooth_error]),
         p_values("… p", "smooth ECE"), p_values("Spiegelhalter p", "Spiegelhalter's Z"),
         p_values("Hosmer– Lemeshow p", "Hosmer–Lemeshow χ²"),
     ]  # fmt: skip
@@ -144,7 +144,7 @@ def _p(value: float) -> str:
 
 def _decisions(report: ComparisonReport, side: Side) -> Figures:
     columns: list[Column] = [
-        ("AUC", lambda one: plus_minus(one.side(side).auc.over_rows, 3)), _figure("accuracy", side, "accuracy", 3)
+        ("AUC", lambda loss: plus_minus(loss.side(side).auc.over_rows, 3)), _figure("accuracy", side, "accuracy", 3)
     ]  # fmt: skip
     for name in LABELS:
         columns.append(_figure(f"recall, {name}", side, f"recall_{name}", 3))
@@ -158,17 +158,17 @@ def _decisions(report: ComparisonReport, side: Side) -> Figures:
 
 def _sets(report: ComparisonReport) -> Figures:
     def of_class(name: str) -> Column:
-        return f"… of those who {name}", lambda one: plus_minus(one.sets.by_class[name].over_rows, 3)
+        return f"… of those who {name}", lambda loss: plus_minus(loss.sets.by_class[name].over_rows, 3)
 
-    def maps(one: Measured) -> str:
-        return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in one.maps_chosen.items())
+    def maps(loss: Measured) -> str:
+        return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in loss.maps_chosen.items())
 
-    nominal = next((one.measured.sets.nominal for one in report.losses.values() if one.measured), math.nan)
+    nominal = next((loss.measured.sets.nominal for loss in report.losses.values() if loss.measured), math.nan)
     columns: list[Column] = [
-        ("maps chosen", maps), ("sets hold the outcome", lambda one: plus_minus(one.sets.overall.over_rows, 3)),
+        ("maps chosen", maps), ("sets hold the outcome", lambda loss: plus_minus(loss.sets.overall.over_rows, 3)),
         *map(of_class, LABELS),
-        ("classes in a set", lambda one: f"{one.sets.average_size:.2f}"),
-        ("abstained", lambda one: f"{one.sets.abstained:.3f}"),
+        ("classes in a set", lambda loss: f"{loss.sets.average_size:.2f}"),
+        ("abstained", lambda loss: f"{loss.sets.abstained:.3f}"),
     ]  # fmt: skip
     return _table(
         "Calibration maps and prediction sets", report, columns,
@@ -178,10 +178,10 @@ def _sets(report: ComparisonReport) -> Figures:
 
 def _tests(report: ComparisonReport) -> Figures:
     rows = tuple(
-        (one.test, one.side, str(one.tests), f"{one.expected:.1f}", str(one.below), str(one.after_holm))
-        for one in report.tests
+        (test.test, test.side, str(test.tests), f"{test.expected:.1f}", str(test.below), str(test.after_holm))
+        for test in report.tests
     )
-    total = sum(one.tests for one in report.tests)
+    total = sum(test.tests for test in report.tests)
     return Figures(
         title="How many calibration tests", columns=("", "", "tests", "expected", "found", "after Holm"), rows=rows,
         note=f"{total} in all, one for each loss, seed, side and kind. “expected” of them have p ≤ {LEVEL:g} if every "
@@ -192,7 +192,7 @@ def _tests(report: ComparisonReport) -> Figures:
 
 def _failed(report: ComparisonReport) -> Figures:
     rows = tuple(
-        (name, str(seed), message) for name, one in report.losses.items() for seed, message in one.failures.items()
+        (name, str(seed), message) for name, loss in report.losses.items() for seed, message in loss.failures.items()
     )
     note = "A loss is averaged over the seeds that it has; its differences are taken over the seeds that both have."
     return Figures(title="What could not be trained", columns=("", "seed", "what happened"), rows=rows, note=note)

@@ -26,9 +26,9 @@ def true_logit(slopes: Slopes, logits: np.ndarray) -> np.ndarray:
     """
     down, up = slopes(logits)
     possible = (down > 0) & (up < 0)
-    found = np.full(len(logits), np.nan)
-    found[possible] = np.log(down[possible]) - np.log(-up[possible])
-    return found
+    true = np.full(len(logits), np.nan)
+    true[possible] = np.log(down[possible]) - np.log(-up[possible])
+    return true
 
 
 def numeric_inverse(slopes: Slopes) -> LossInverse:

@@ -30,7 +30,6 @@ majority (they are 38.4 %), so its α and weights favour the wrong class."""
 
 PRESETS = {"note": NOTE}
 
-
 RAMPED = 10**9
 """A number of steps after which `adaptive` has reached its end."""
 
@@ -150,7 +149,7 @@ def _of_class(by_class: Mapping[str, Any], labels: mx.array) -> mx.array:
 
 def cross_entropy(log_p: mx.array, labels: mx.array, step: Any) -> mx.array:
     """−ln p_y."""
-    return -mx.sum(_smoothed(labels, 0.0) * log_p, axis=1)
+    return label_smooth(log_p, labels, step, 0.0)
 
 
 def weighted_ce(log_p: mx.array, labels: mx.array, step: Any, weights: ByClass) -> mx.array:
@@ -158,7 +157,7 @@ def weighted_ce(log_p: mx.array, labels: mx.array, step: Any, weights: ByClass) 
     return _of_class(weights, labels) * cross_entropy(log_p, labels, step)
 
 
-def focal(log_p: mx.array, labels: mx.array, step: Any, gamma: float, alpha: ByClass) -> mx.array:
+def focal(log_p: mx.array, labels: mx.array, step: Any, gamma: Any, alpha: Any) -> mx.array:
     """−α_y (1 − p_y)^γ ln p_y (Lin et al., 2017, equation 5)."""
     return focal_smooth(log_p, labels, step, gamma, 0.0, alpha)
 
@@ -192,10 +191,7 @@ def adaptive(
     """Focal loss whose α goes from ½ to ``alpha`` and γ from 0 to ``gamma`` linearly over the given steps."""
     progress = mx.minimum(mx.array(step) / alpha_steps, 1.0)
     ramped = {name: 0.5 + (value - 0.5) * progress for name, value in alpha.items()}
-    focused = mx.minimum(mx.array(step) / gamma_steps, 1.0) * gamma
-    own = mx.where(labels == 1, log_p[:, 1], log_p[:, 0])
-    other = mx.where(labels == 1, log_p[:, 0], log_p[:, 1])
-    return -_of_class(ramped, labels) * mx.exp(focused * other) * own
+    return focal(log_p, labels, step, mx.minimum(mx.array(step) / gamma_steps, 1.0) * gamma, ramped)
 
 
 def dice(log_p: mx.array, labels: mx.array, step: Any) -> mx.array:

@@ -166,11 +166,11 @@ def evaluate_criteria(predictions: PairedPredictions, limits: PromotionLimits, s
     tested = [name for name, (rows, _) in chosen.items() if len(rows) >= MIN_GROUP_ROWS]
     p_values = [bounds[name].worse_p for name in tested]
     worse = {tested[place] for place in np.argsort(p_values)[: holm(p_values, limits.risk)]}
-    found = [
+    criteria = [
         _of_mean(name, [float(loss[rows].mean()) for loss in losses], bounds[name], limit, len(rows), name in worse)
         for name, (rows, limit) in chosen.items()
     ]
-    return (found[0], _calibration(predictions, limits, seed), *found[1:], _time_ratio(predictions, limits))
+    return (criteria[0], _calibration(predictions, limits, seed), *criteria[1:], _time_ratio(predictions, limits))
 
 
 def _group_title(attribute: str, group: str) -> str:
@@ -234,12 +234,12 @@ def decide(
 ) -> Promotion:
     """The decision: promoted where no criterion fails; subgroups of too few rows decide nothing, which is a caveat."""
     criteria = evaluate_criteria(predictions, limits, seed)
-    few = [one.name.removeprefix("log loss, ") for one in criteria if one.verdict == "too few rows"]
+    few = [criterion.name.removeprefix("log loss, ") for criterion in criteria if criterion.verdict == "too few rows"]
     if few:
         too_few = f"of {', '.join(few)} there are fewer than {MIN_GROUP_ROWS} rows: nothing is shown of them"
         caveats = (*caveats, too_few)
     return Promotion(
-        promoted=all(one.verdict in ("passed", "too few rows") for one in criteria),
+        promoted=all(criterion.verdict in ("passed", "too few rows") for criterion in criteria),
         decided=datetime.now(UTC).isoformat(timespec="seconds"), candidate=candidate.version, current=current.version,
         data_sha256=table.sha256, rows=len(table), clusters=len(np.unique(predictions.clusters)), limits=limits,
         criteria=criteria, caveats=tuple(caveats),

@@ -3,23 +3,17 @@
 import math
 import textwrap
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table as TextTable
 
 from training.promote.promotion import Criterion, Promotion
+from training.report.tables import Figures, text_table
 
 COLUMNS = ("criterion", "rows", "candidate", "current", "difference", "bound", "limit", "verdict")
 
 
 def print_promotion(promotion: Promotion, console: Console) -> None:
     """A line for each criterion, what the risk is, what is not known, and the decision with the figures it rests on."""
-    table = TextTable(*COLUMNS, box=SIMPLE_HEAD)
-    for column in table.columns[1:-1]:
-        column.justify = "right"
-    for one in promotion.criteria:
-        table.add_row(*_cells(one))
-    console.print(table)
+    console.print(text_table(Figures(title="", columns=COLUMNS, rows=tuple(map(_cells, promotion.criteria)))))
     lines = [
         f"{promotion.rows} rows in {promotion.clusters} clusters. Risk: {promotion.risk}. A "
         "criterion passes where the upper bound of its difference is below its limit.",
@@ -34,29 +28,32 @@ def verdict(promotion: Promotion) -> str:
     who = f"{promotion.candidate} over {promotion.current}"
     if promotion.promoted:
         return f"PROMOTED: {who}."
-    failed = [one for one in promotion.criteria if one.verdict in ("worse", "not shown")]
-    return f"REFUSED: {who}. " + " ".join(f"{_why(one)}." for one in failed)
+    failed = [criterion for criterion in promotion.criteria if criterion.verdict in ("worse", "not shown")]
+    return f"REFUSED: {who}. " + " ".join(f"{_why(criterion)}." for criterion in failed)
 
 
-def _why(one: Criterion) -> str:
-    digits = _digits(one)
-    shown = f"is not shown to be below {one.limit:g}"
-    if one.verdict == "worse":
-        shown = f"is shown to be worse and not to be below {one.limit:g}"
-    text = f"{one.name[0].upper()}{one.name[1:]} {shown}: the bound is {one.bound:.{digits}f}"
-    return text + (f"; about {one.rows_needed} rows would show it, if nothing else changed" if one.rows_needed else "")
+def _why(criterion: Criterion) -> str:
+    digits = _digits(criterion)
+    shown = f"is not shown to be below {criterion.limit:g}"
+    if criterion.verdict == "worse":
+        shown = f"is shown to be worse and not to be below {criterion.limit:g}"
+    text = f"{criterion.name[0].upper()}{criterion.name[1:]} {shown}: the bound is {criterion.bound:.{digits}f}"
+    if criterion.rows_needed:
+        text += f"; about {criterion.rows_needed} rows would show it, if nothing else changed"
+    return text
 
 
-def _cells(one: Criterion) -> tuple[str, ...]:
-    digits = _digits(one)
-    spread = "" if math.isnan(one.standard_error) else f" ± {one.standard_error:.{digits}f}"
-    timed = one.name.startswith("milliseconds")
+def _cells(criterion: Criterion) -> tuple[str, ...]:
+    digits = _digits(criterion)
+    spread = "" if math.isnan(criterion.standard_error) else f" ± {criterion.standard_error:.{digits}f}"
+    timed = criterion.name.startswith("milliseconds")
     return (
-        one.name, f"{one.rows} rounds" if timed else str(one.rows), f"{one.candidate:.{digits}f}",
-        f"{one.current:.{digits}f}", f"{'× ' if timed else ''}{one.difference:.{digits}f}{spread}",
-        f"{one.bound:.{digits}f}", f"{one.limit:g}", one.verdict,
+        criterion.name, f"{criterion.rows} rounds" if timed else str(criterion.rows),
+        f"{criterion.candidate:.{digits}f}",
+        f"{criterion.current:.{digits}f}", f"{'× ' if timed else ''}{criterion.difference:.{digits}f}{spread}",
+        f"{criterion.bound:.{digits}f}", f"{criterion.limit:g}", criterion.verdict,
     )  # fmt: skip
 
 
-def _digits(one: Criterion) -> int:
-    return 3 if one.name.startswith(("milliseconds", "calibration")) else 4
+def _digits(criterion: Criterion) -> int:
+    return 3 if criterion.name.startswith(("milliseconds", "calibration")) else 4

@@ -68,7 +68,8 @@ def report(name: str, evaluation: Evaluation, plots: Sequence[Plot]) -> str:
     return PAGE.format(
         title=escape(f"How good are the probabilities of “{name}”?"), style=STYLE, rows=evaluation.rows,
         how=escape(evaluation.how[0].upper() + evaluation.how[1:]), key=_key(evaluation),
-        plots="\n".join(map(_figure, plots)), tables="\n".join(_table(one, evaluation) for one in tables(evaluation)),
+        plots="\n".join(map(_figure, plots)),
+        tables="\n".join(_table(table, evaluation) for table in tables(evaluation)),
     )  # fmt: skip
 
 

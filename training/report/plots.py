@@ -25,14 +25,14 @@ def make_plots(
 ) -> list[Plot]:
     """All pictures that the evaluation and the training log (empty: no training curves) give."""
     y, sides = predictions.labels, {"calibrated": predictions.calibrated, "raw": predictions.raw}
-    found = [reliability(kind, p, y, rng) for kind, p in sides.items()]
-    found += [outcomes(kind, p, y) for kind, p in sides.items()]
-    found += [risk(predictions, evaluation), subgroups(evaluation)]
+    plots = [reliability(kind, p, y, rng) for kind, p in sides.items()]
+    plots += [outcomes(kind, p, y) for kind, p in sides.items()]
+    plots += [risk(predictions, evaluation), subgroups(evaluation)]
     if evaluation.baselines:
-        found.append(baselines(evaluation))
+        plots.append(baselines(evaluation))
     if epochs:
-        found += [curves(epochs, "loss"), curves(epochs, "accuracy")]
-    return found
+        plots += [curves(epochs, "loss"), curves(epochs, "accuracy")]
+    return plots
 
 
 def consistency_band(p: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -43,8 +43,8 @@ def consistency_band(p: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarra
     bins = width_bins(p)
     counts = np.bincount(bins, minlength=WIDTH_BINS)
     rates = np.full((DRAWS, WIDTH_BINS), np.nan)
-    for one in np.flatnonzero(counts):
-        rates[:, one] = (rng.random((DRAWS, counts[one])) < p[bins == one]).mean(axis=1)
+    for bin_number in np.flatnonzero(counts):
+        rates[:, bin_number] = (rng.random((DRAWS, counts[bin_number])) < p[bins == bin_number]).mean(axis=1)
     low, high = np.full(WIDTH_BINS, np.nan), np.full(WIDTH_BINS, np.nan)
     low[counts > 0], high[counts > 0] = np.quantile(rates[:, counts > 0], [0.025, 0.975], axis=0)
     return low, high
@@ -56,19 +56,19 @@ def reliability(kind: str, p: np.ndarray, y: np.ndarray, rng: np.random.Generato
     bins, (low, high) = width_bins(p), consistency_band(p, rng)
     parts = [frame.axes(TENTHS, TENTHS, y_name="share who survived"), frame.line((0, 1), (0, 1), "guide")]
     outside = 0
-    for one in np.unique(bins).tolist():
-        held = bins == one
+    for bin_number in np.unique(bins).tolist():
+        held = bins == bin_number
         at, rate = float(p[held].mean()), float(y[held].mean())
-        missed = not low[one] - 1e-9 <= rate <= high[one] + 1e-9
+        missed = not low[bin_number] - 1e-9 <= rate <= high[bin_number] + 1e-9
         outside += missed
-        parts.append(frame.bar(at - 0.022, at + 0.022, float(low[one]), float(high[one]), "noise"))
+        parts.append(frame.bar(at - 0.022, at + 0.022, float(low[bin_number]), float(high[bin_number]), "noise"))
         parts.append(frame.dot(at, rate, "hollow" if missed else "ours-fill", 5))
     counts = np.bincount(bins, minlength=WIDTH_BINS)
     under = Frame(LEFT, 376, INNER, 70, (0, 1), (0, 1.25 * counts.max()))
     parts.append(under.axes(TENTHS, (), x_name=f"{kind} probability of survival", y_name="passengers"))
-    for one, count in enumerate(counts.tolist()):
-        parts.append(under.bar(one / 10 + 0.006, (one + 1) / 10 - 0.006, 0, count, "bar"))
-        parts.append(under.text(one / 10 + 0.05, count, str(count), anchor="middle", dy=-4))
+    for bin_number, count in enumerate(counts.tolist()):
+        parts.append(under.bar(bin_number / 10 + 0.006, (bin_number + 1) / 10 - 0.006, 0, count, "bar"))
+        parts.append(under.text(bin_number / 10 + 0.05, count, str(count), anchor="middle", dy=-4))
     return Plot(
         f"reliability_{kind}", f"Reliability, {kind}",
         "Grey bars: where a bin's share of survivors lies 95 times in 100 if its probabilities are true. "
@@ -81,16 +81,16 @@ def reliability(kind: str, p: np.ndarray, y: np.ndarray, rng: np.random.Generato
 def outcomes(kind: str, p: np.ndarray, y: np.ndarray) -> Plot:
     """Histograms of the probabilities of those who survived, upwards, and of those who died, downwards."""
     counts = [np.bincount(np.minimum((p[y == label] * 20).astype(int), 19), minlength=20) for label in (0, 1)]
-    most = max(1, *(int(one.max()) for one in counts))
+    most = max(1, *(int(count.max()) for count in counts))
     step = max(1, int(round_step(most / 4)))
     frame = Frame(LEFT, 28, INNER, 230, (0, 1), (-1.05 * most, 1.05 * most))
     parts = [frame.axes(TENTHS, (), x_name=f"{kind} probability of survival", y_name="passengers")]
     for tick in range(-(most // step) * step, most + 1, step):
         parts.append(frame.line((0, 1), (tick, tick), "grid"))
         parts.append(frame.text(0, tick, str(abs(tick)), anchor="end", dx=-6))
-    for one, (died, survived) in enumerate(zip(*(one.tolist() for one in counts), strict=True)):
-        parts.append(frame.bar(one / 20 + 0.003, one / 20 + 0.047, 0, survived, "bar"))
-        parts.append(frame.bar(one / 20 + 0.003, one / 20 + 0.047, -died, 0, "other-bar"))
+    for twentieth, (died, survived) in enumerate(zip(*(count.tolist() for count in counts), strict=True)):
+        parts.append(frame.bar(twentieth / 20 + 0.003, twentieth / 20 + 0.047, 0, survived, "bar"))
+        parts.append(frame.bar(twentieth / 20 + 0.003, twentieth / 20 + 0.047, -died, 0, "other-bar"))
     parts.append(frame.line((0, 1), (0, 0), "axis"))
     parts.append(frame.text(0.5, most, "survived", anchor="middle", dy=12))
     parts.append(frame.text(0.5, -most, "died", anchor="middle", dy=-2))
@@ -109,7 +109,7 @@ def risk(predictions: LabelledPredictions, evaluation: Evaluation) -> Plot:
     # Wilson's interval is wide where few are answered; from a twentieth on it says something.
     shown = np.flatnonzero(coverage >= min(0.05, coverage[-1]))
     spread = [share(round(r * c * n), round(c * n)) for c, r in zip(coverage, error, strict=True)]
-    most = max(0.1, max(spread[one].high for one in shown))
+    most = max(0.1, max(spread[row].high for row in shown))
     step = 0.1 if most > 0.25 else 0.05
     top = step * np.ceil(most / step)
     frame = Frame(LEFT, 28, INNER, 230, (0, 1), (0, float(top)))
@@ -119,15 +119,15 @@ def risk(predictions: LabelledPredictions, evaluation: Evaluation) -> Plot:
             TENTHS, np.arange(0, top + step / 2, step).tolist(), y_text="{:.2f}".format, y_name="share wrong",
             x_name="share of passengers answered, most certain first",
         ),
-        frame.band(xs, [spread[one].low for one in shown], [spread[one].high for one in shown], "band"),
+        frame.band(xs, [spread[row].low for row in shown], [spread[row].high for row in shown], "band"),
         frame.line(xs, error[shown].tolist(), "ours"), frame.line(xs, expected[shown].tolist(), "guide"),
     ]  # fmt: skip
-    sets = [one for one in evaluation.sets_at or (evaluation.sets,) if one.abstained < 1]
+    sets = [held for held in evaluation.sets_at or (evaluation.sets,) if held.abstained < 1]
     caption = "Line: found, with its pointwise 95 % band. Dashed: what the probabilities themselves expect. "
-    for one in sets:
-        parts.append(frame.diamond(1 - one.abstained, one.error_answered.value, "other-fill"))
+    for held in sets:
+        parts.append(frame.diamond(1 - held.abstained, held.error_answered.value, "other-fill"))
         parts.append(
-            frame.text(1 - one.abstained, one.error_answered.value, f"{one.nominal:.0%}", anchor="end", dx=-8, dy=-4)
+            frame.text(1 - held.abstained, held.error_answered.value, f"{held.nominal:.0%}", anchor="end", dx=-8, dy=-4)
         )
     if sets:
         caption += (
@@ -143,12 +143,12 @@ def subgroups(evaluation: Evaluation) -> Plot:
     left, row = 184, 24
     frame = Frame(left, 12, WIDTH - left - RIGHT, row * len(groups), (0, 1), (len(groups) - 0.5, -0.5))
     parts = [frame.axes(TENTHS, (), x_name="share who survived, mean probability")]
-    for place, one in enumerate(groups):
-        parts.append(frame.text(0, place, f"{one.group} ({one.rows})", anchor="end", dx=-8))
-        parts.append(frame.line((one.observed.low, one.observed.high), (place, place), "ours"))
-        parts.append(frame.dot(one.observed.value, place, "ours-fill"))
-        parts.append(frame.diamond(one.raw.expected, place, "hollow", 5))
-        parts.append(frame.diamond(one.calibrated.expected, place, "other-fill", 5))
+    for place, group in enumerate(groups):
+        parts.append(frame.text(0, place, f"{group.group} ({group.rows})", anchor="end", dx=-8))
+        parts.append(frame.line((group.observed.low, group.observed.high), (place, place), "ours"))
+        parts.append(frame.dot(group.observed.value, place, "ours-fill"))
+        parts.append(frame.diamond(group.raw.expected, place, "hollow", 5))
+        parts.append(frame.diamond(group.calibrated.expected, place, "other-fill", 5))
     return Plot(
         "subgroups", "Calibration by subgroup",
         "Circles: the share who survived with its 95 % interval. Full diamonds: mean calibrated probability; open "
@@ -159,11 +159,11 @@ def subgroups(evaluation: Evaluation) -> Plot:
 
 def baselines(evaluation: Evaluation) -> Plot:
     """Log loss of this model minus each baseline's, with the paired 95 % interval."""
-    found = evaluation.baselines or {}
-    differences = {name.replace("_", " "): one.log_loss_difference for name, one in found.items()}
-    most = max(0.01, *(abs(end) for one in differences.values() for end in (one.low, one.high)))
+    compared = evaluation.baselines or {}
+    differences = {name.replace("_", " "): baseline.log_loss_difference for name, baseline in compared.items()}
+    most = max(0.01, *(abs(end) for difference in differences.values() for end in (difference.low, difference.high)))
     step, row, top = round_step(most / 4), 44, 30
-    ticks = [step * one for one in range(-int(most / step), int(most / step) + 1)]
+    ticks = [step * place for place in range(-int(most / step), int(most / step) + 1)]
     most *= 1.1
     frame = Frame(RIGHT, top, WIDTH - 2 * RIGHT, row * len(differences), (-most, most), (len(differences) - 0.5, -0.5))
     parts = [
@@ -172,9 +172,9 @@ def baselines(evaluation: Evaluation) -> Plot:
         frame.text(-most, -0.5, "this model better", dy=-10),
         frame.text(most, -0.5, "baseline better", anchor="end", dy=-10),
     ]  # fmt: skip
-    for place, (name, one) in enumerate(differences.items()):
+    for place, (name, difference) in enumerate(differences.items()):
         parts.append(frame.text(-most, place, name, dy=-6))
-        parts.append(_interval(frame, one, place + 0.18))
+        parts.append(_interval(frame, difference, place + 0.18))
     return Plot(
         "baselines", "Baselines on the same folds",
         "Paired differences with their 95 % intervals. An interval that holds 0 is no clear win for either.",
@@ -182,27 +182,28 @@ def baselines(evaluation: Evaluation) -> Plot:
     )  # fmt: skip
 
 
-def _interval(frame: Frame, one: Estimate, place: float) -> str:
-    return frame.line((one.low, one.high), (place, place), "ours") + frame.dot(one.value, place, "ours-fill")
+def _interval(frame: Frame, estimate: Estimate, place: float) -> str:
+    whiskers = frame.line((estimate.low, estimate.high), (place, place), "ours")
+    return whiskers + frame.dot(estimate.value, place, "ours-fill")
 
 
 def curves(epochs: Sequence[EpochDiagnostics], figure: str) -> Plot:
     """Loss or accuracy of each epoch, a line for each fine-tuning, that of the final model in the other colour."""
     lines: dict[tuple[str, int], list[EpochDiagnostics]] = {}
-    for one in sorted(epochs, key=lambda one: one.epoch):
-        lines.setdefault((one.phase, one.run), []).append(one)
-    values = [getattr(one, figure) for one in epochs]
+    for epoch in sorted(epochs, key=lambda epoch: epoch.epoch):
+        lines.setdefault((epoch.phase, epoch.run), []).append(epoch)
+    values = [getattr(epoch, figure) for epoch in epochs]
     low, high = min(values), max(values)
     pad = 0.08 * (high - low) or 0.05
-    last = max(2, *(one.epoch for one in epochs))
+    last = max(2, *(epoch.epoch for epoch in epochs))
     frame = Frame(LEFT + 8, 28, INNER - 8, 210, (1, last), (low - pad, high + pad))
     step = round_step((high - low + 2 * pad) / 4)
-    ticks = [step * one for one in range(int(np.ceil((low - pad) / step)), int((high + pad) / step) + 1)]
+    ticks = [step * place for place in range(int(np.ceil((low - pad) / step)), int((high + pad) / step) + 1)]
     every = -(-last // 8)
     parts = [frame.axes(range(1, last + 1, every), ticks, x_name="epoch", y_name=figure, y_text="{:.3f}".format)]
     for (phase, _), run in sorted(lines.items(), key=lambda line: line[0][0] == "final model"):
         style = "other" if phase == "final model" else "thin"
-        parts.append(frame.line([one.epoch for one in run], [getattr(one, figure) for one in run], style))
+        parts.append(frame.line([epoch.epoch for epoch in run], [getattr(epoch, figure) for epoch in run], style))
     return Plot(
         f"training_{figure}", f"Training: {figure}",
         "Over the rows of each epoch, during training (dropout on). Thin lines: the folds' models; thick: the final "

@@ -49,10 +49,7 @@ class Frame:
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Data → picture."""
         (x0, x1), (y0, y1) = self.x, self.y
-        return (
-            self.left + self.width * (x - x0) / (x1 - x0),
-            self.top + self.height * (1 - (y - y0) / (y1 - y0)),
-        )
+        return (self.left + self.width * (x - x0) / (x1 - x0), self.top + self.height * (1 - (y - y0) / (y1 - y0)))
 
     def line(self, xs: Sequence[float], ys: Sequence[float], style: str) -> str:
         return f'<polyline class="{style}" points="{self._points(xs, ys)}"/>'

@@ -26,11 +26,11 @@ class Figures(Struct, frozen=True, kw_only=True):
 
 def tables(evaluation: Evaluation) -> list[Figures]:
     """All tables of an evaluation, the proper scores first."""
-    found = [_proper(evaluation), _calibration(evaluation), _decisions(evaluation)]
-    found += [_sets(evaluation), _intervals(evaluation)]
+    all_tables = [_proper(evaluation), _calibration(evaluation), _decisions(evaluation)]
+    all_tables += [_sets(evaluation), _intervals(evaluation)]
     if evaluation.baselines is not None:
-        found.append(_baselines(evaluation))
-    return [*found, _subgroups(evaluation, "calibrated"), _subgroups(evaluation, "raw")]
+        all_tables.append(_baselines(evaluation))
+    return [*all_tables, _subgroups(evaluation, "calibrated"), _subgroups(evaluation, "raw")]
 
 
 def baselines_verdict(evaluation: Evaluation) -> str:
@@ -157,7 +157,7 @@ def _sets(evaluation: Evaluation) -> Figures:
         return row(label, lambda s: spread(getattr(s, figure)[name], 3))
 
     return Figures(
-        title="Prediction sets", columns=("", *(f"nominal {one.nominal:g}" for one in sets)),
+        title="Prediction sets", columns=("", *(f"nominal {coverage.nominal:g}" for coverage in sets)),
         rows=(
             row("hold the outcome", lambda s: spread(s.overall, 3)),
             *(of_class(name, "by_class", f"… of those who {name}") for name in LABELS),
@@ -186,7 +186,7 @@ def _intervals(evaluation: Evaluation) -> Figures:
 
 
 def _subgroups(evaluation: Evaluation, kind: str) -> Figures:
-    rows = tuple(_subgroup(one, getattr(one, kind)) for one in evaluation.subgroups)
+    rows = tuple(_subgroup(group, getattr(group, kind)) for group in evaluation.subgroups)
     return Figures(
         title=f"Subgroups, {kind}", rows=rows,
         columns=("", "rows", "survived", "mean p", "test", "log loss", "ECE (noise)", "test"),
@@ -196,19 +196,19 @@ def _subgroups(evaluation: Evaluation, kind: str) -> Figures:
     )  # fmt: skip
 
 
-def _subgroup(one: Subgroup, scores: GroupScores) -> Row:
+def _subgroup(group: Subgroup, scores: GroupScores) -> Row:
     error = scores.calibration_error
     return (
-        one.group, str(one.rows), plus_minus(one.observed, 3), f"{scores.expected:.3f}", _p(scores.excess_p),
+        group.group, str(group.rows), plus_minus(group.observed, 3), f"{scores.expected:.3f}", _p(scores.excess_p),
         plus_minus(scores.log_loss, 3), f"{error.value.value:.3f} ({error.noise_floor:.3f})", _p(error.p_value),
     )  # fmt: skip
 
 
 def _baselines(evaluation: Evaluation) -> Figures:
     ours, rows = evaluation.calibrated, []
-    for name, one in (evaluation.baselines or {}).items():
-        differs = plus_minus(one.log_loss), plus_minus(one.log_loss_difference)
-        rows.append((name.replace("_", " "), *differs, f"{one.brier.value:.4f}", f"{one.auc.value:.4f}"))
+    for name, baseline in (evaluation.baselines or {}).items():
+        differs = plus_minus(baseline.log_loss), plus_minus(baseline.log_loss_difference)
+        rows.append((name.replace("_", " "), *differs, f"{baseline.brier.value:.4f}", f"{baseline.auc.value:.4f}"))
     return Figures(
         title="Baselines on the same folds", columns=("", "log loss", "difference", "Brier", "AUC"),
         rows=(("this model", plus_minus(ours.log_loss), "", f"{ours.brier.value:.4f}", f"{ours.auc.value:.4f}"), *rows),

@@ -1,5 +1,7 @@
 """The nested evaluation."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,13 +9,13 @@ from training.data.table import Table, fold_companions
 from training.evaluate.evaluation import nested_evaluation
 
 
-def test_nested_evaluation_judges_every_row_by_a_calibration_without_it(table: Table) -> None:
+def test_nested_evaluation_scores_every_row_by_a_calibration_without_it(table: Table, few_resamples: None) -> None:
     rng = np.random.default_rng(4)
     z = 2 * (1.8 * rng.normal(size=len(table)) + 1.5 * (table.labels - 0.5))
     folds = rng.integers(0, 4, len(table))
     known = fold_companions(table.passengers, table.labels, folds)
-    settings = {"companions": known, "inverse": None, "coverage": 0.9, "seed": 0}
-    evaluation, answers = nested_evaluation(z, table.labels, folds, table.passengers, **settings)
+    settings: dict[str, Any] = {"companions": known, "inverse": None, "coverage": 0.9, "seed": 0}
+    evaluation, predictions = nested_evaluation(z, table.labels, folds, table.passengers, **settings)
     assert evaluation.calibrated.log_loss.value < evaluation.raw.log_loss.value
     assert evaluation.sets.overall.value == pytest.approx(0.9, abs=0.04)
     assert evaluation.interval.outside_by < 0.02
@@ -30,12 +32,7 @@ def test_nested_evaluation_judges_every_row_by_a_calibration_without_it(table: T
         assert error == pytest.approx(scores.calibration_error.value.value)
     # The labels of a fold do not reach its own calibrated probabilities.
     changed = np.where(folds == 2, 1 - table.labels, table.labels)
-    _, again = nested_evaluation(
-        z,
-        changed,
-        folds,
-        table.passengers,
-        **{**settings, "companions": fold_companions(table.passengers, changed, folds)},
-    )
-    assert np.array_equal(answers.calibrated[folds == 2], again.calibrated[folds == 2])
-    assert not np.array_equal(answers.calibrated[folds != 2], again.calibrated[folds != 2])
+    settings |= {"companions": fold_companions(table.passengers, changed, folds), "with_baselines": False}
+    _, again = nested_evaluation(z, changed, folds, table.passengers, **settings)
+    assert np.array_equal(predictions.calibrated[folds == 2], again.calibrated[folds == 2])
+    assert not np.array_equal(predictions.calibrated[folds != 2], again.calibrated[folds != 2])

@@ -23,12 +23,7 @@ from training.evaluate.evaluation import nested_evaluation
 from training.fit.crossfit import make_folds
 from training.fit.finetune import Recipe
 from training.loss_study.claims import evaluate_claims
-from training.loss_study.comparison import (
-    Comparison,
-    count_tests,
-    default_by_evidence,
-    report_loss,
-)
+from training.loss_study.comparison import Comparison, count_tests, default_by_evidence, report_loss
 from training.loss_study.contrasts import Run
 from training.loss_study.page import CLOSING, OPENING, page_part, page_with, print_comparison
 from training.loss_study.study import ALL, loss_choices
@@ -50,7 +45,7 @@ def test_all_losses_and_the_notes_two_presets_are_compared() -> None:
 
 
 @pytest.fixture(scope="module")
-def comparison(table: Table) -> Comparison:
+def comparison(table: Table, few_resamples: None) -> Comparison:
     """Two seeds of synthetic logits that say something: calibrated, five times too steep, and one loss that failed."""
     labels, passengers = table.labels[:ROWS], table.passengers[:ROWS]
     choices = loss_choices(["focal_smooth", "dice", "tversky"])

@@ -31,7 +31,7 @@ Evaluated = tuple[Evaluation, LabelledPredictions]
 
 
 @pytest.fixture(scope="module")
-def evaluated(table: Table) -> Evaluated:
+def evaluated(table: Table, few_resamples: None) -> Evaluated:
     """A real nested evaluation of a baseline's logits made overconfident, as a model's would be."""
     folds = make_folds(table.labels, 5, 0)
     known = fold_companions(table.passengers, table.labels, folds)
