@@ -61,12 +61,12 @@ class TitanicClassifier(ClassifierMixin, BaseEstimator):
 
     def _predictor(self) -> Predictor:
         """This thread's predictor of the parameters as they are now."""
-        held = self.__dict__.setdefault("_held", threading.local())
+        own = self.__dict__.setdefault("_held", threading.local())
         wanted = (str(self.bundle), self.target_prevalence)
-        if getattr(held, "loaded", None) != wanted:
-            held.predictor = Predictor.load(self.bundle, LogitCache(CACHE_ROWS), self.target_prevalence)
-            held.loaded = wanted
-        predictor: Predictor = held.predictor
+        if getattr(own, "loaded", None) != wanted:
+            own.predictor = Predictor.load(self.bundle, LogitCache(CACHE_ROWS), self.target_prevalence)
+            own.loaded = wanted
+        predictor: Predictor = own.predictor
         return predictor
 
     def __getstate__(self) -> dict[str, Any]:

@@ -94,16 +94,16 @@ class CoalitionGame:
         log_odds = logit(np.array(probabilities)).tolist()
         v = np.array([sum(share * log_odds[row] for share, row in value) for value in self._values])
         if self.method == "unknown":
-            whole, baseline, found = v[0], v[1], v[0] - v[2:]
+            whole, baseline, gains = v[0], v[1], v[0] - v[2:]
         else:
-            whole, baseline, found = v[0], v[-1], shapley_values(v[::-1].reshape((2,) * len(self.known)))
+            whole, baseline, gains = v[0], v[-1], shapley_values(v[::-1].reshape((2,) * len(self.known)))
         contributions = [
-            Contribution(field, getattr(self.passenger, field), one)
-            for field, one in zip(self.known, found.tolist(), strict=True)
+            Contribution(field, getattr(self.passenger, field), gain)
+            for field, gain in zip(self.known, gains.tolist(), strict=True)
         ]
         return Explanation(
             method=self.method, log_odds=float(whole), baseline_log_odds=float(baseline), text=self.text,
-            contributions=tuple(sorted(contributions, key=lambda one: -abs(one.contribution))),
+            contributions=tuple(sorted(contributions, key=lambda each: -abs(each.contribution))),
         )  # fmt: skip
 
     def _coalitions(self) -> Iterator[Coalition]:
@@ -155,7 +155,7 @@ def explain(
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; it must be {' or '.join(METHODS)}")
     game = CoalitionGame(check_passengers([passenger])[0], predictor.bundle, method)
-    return game.explain([one.probability for one in predictor.predict_checked(game.passengers)])
+    return game.explain([prediction.probability for prediction in predictor.predict_checked(game.passengers)])
 
 
 def shapley_values(values: np.ndarray) -> np.ndarray:
@@ -177,13 +177,13 @@ def known_fields(passenger: Passenger) -> tuple[str, ...]:
 
 def levels(reference: Reference, field: str) -> list[Level]:
     """The levels of a required field with their shares among the training rows; equal shares without rows."""
-    counts = next((one.counts for one in reference.inputs if one.bins.field == field), {})
+    counts = next((each.counts for each in reference.inputs if each.bins.field == field), {})
     names = next(bins.levels for bins in INPUT_BINS if bins.field == field)
-    held = [counts.get(name, 0) for name in names]
-    held = held if any(held) else [1] * len(held)
+    weights = [counts.get(name, 0) for name in names]
+    weights = weights if any(weights) else [1] * len(weights)
     return [
-        Level(msgspec.convert(name, FIELDS[field].type, strict=False), count / sum(held))
-        for name, count in zip(names, held, strict=True)
+        Level(msgspec.convert(name, FIELDS[field].type, strict=False), count / sum(weights))
+        for name, count in zip(names, weights, strict=True)
         if count
     ]
 

@@ -8,13 +8,16 @@ import msgspec
 
 
 class AtomicFile:
-    """A file, of text unless ``binary``, that appears under its name only when it is whole and `commit` was called."""
+    """A file, of text unless ``binary``, that appears under its name only when it is whole and `commit` was called.
+
+    Until then it is in the folder ``beside``, of the same file system, or else in its own.
+    """
 
     file: IO[Any]
 
-    def __init__(self, path: Path, binary: bool = False):
+    def __init__(self, path: Path, binary: bool = False, beside: Path | None = None):
         self._path, self._binary = path, binary
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}")
+        self._partial = (beside or path.parent) / f".{path.name}.{os.getpid()}"
 
     def __enter__(self) -> "AtomicFile":
         if self._binary:

@@ -123,22 +123,24 @@ def check_passengers(rows: Iterable[Passenger | Mapping[str, Any]]) -> list[Pass
     Strict as on the wire: "3" and 3.0 are not 3, NaN is no number, an unknown field is refused; ``None`` is unknown.
     Raises PassengerError.
     """
-    return [_checked(row, one) for row, one in enumerate(rows)]
+    return [_checked(number, row) for number, row in enumerate(rows)]
 
 
-def _checked(row: int, one: Passenger | Mapping[str, Any]) -> Passenger:
+def _checked(number: int, row: Passenger | Mapping[str, Any]) -> Passenger:
     # A Struct is not checked when it is made in Python, only when it is decoded or converted.
-    if isinstance(one, Passenger):
-        fields = msgspec.structs.asdict(one)
-    elif isinstance(one, Mapping):
-        fields = dict(one)
+    if isinstance(row, Passenger):
+        fields = msgspec.structs.asdict(row)
+    elif isinstance(row, Mapping):
+        fields = dict(row)
     else:
-        raise PassengerError(f"row {row} is a {type(one).__name__}; it must be a Passenger or a mapping of its fields")
+        raise PassengerError(
+            f"row {number} is a {type(row).__name__}; it must be a Passenger or a mapping of its fields"
+        )
     try:
         return msgspec.convert(fields, Passenger)
     except msgspec.ValidationError as error:
         reason, _, field = str(error).partition(" - at `$.")
         where = field.rstrip("`")
         raise PassengerError(
-            f"row {row}: {f'{where} is {fields[where]!r:.60}: ' if where in fields else ''}{reason}"
+            f"row {number}: {f'{where} is {fields[where]!r:.60}: ' if where in fields else ''}{reason}"
         ) from None

@@ -81,7 +81,7 @@ def _confidences(
     return [
         Confidence(
             interval=(low[row], high[row]),
-            prediction_set=(labels := tuple(n for n, held in zip(LABELS, members[row], strict=True) if held)),
+            prediction_set=(labels := tuple(n for n, is_in in zip(LABELS, members[row], strict=True) if is_in)),
             coverage=record.conformal.coverage,
             margin=abs(2 * probability - 1),
             entropy_bits=entropy_bits(probability),

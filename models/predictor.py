@@ -96,7 +96,7 @@ class Predictor:
             texts = self.render(passengers)
             logits = self.logits(texts)
         else:
-            texts, token_ids = [one.text for one in encoded], dict(encoded)
+            texts, token_ids = [row.text for row in encoded], dict(encoded)
             logits = self._logits(texts, lambda new: [token_ids[text] for text in new])
         return predictions_from_logits(self.bundle.record, self.bundle.reference, logits, passengers, texts)
 
@@ -135,5 +135,5 @@ class Predictor:
         for tokens in WARM_UP_TOKENS:
             for rows in (1, self._streams.rows):
                 self._compute([[0] * min(tokens, longest)] * rows)
-        logits = self._compute([one.token_ids for one in self.encode([WARM_UP])])
+        logits = self._compute([row.token_ids for row in self.encode([WARM_UP])])
         predictions_from_logits(self.bundle.record, self.bundle.reference, logits, [WARM_UP], [""])

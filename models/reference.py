@@ -61,8 +61,8 @@ class Reference(Struct, frozen=True, kw_only=True, dict=True, forbid_unknown_fie
 
     def warnings(self, passenger: Passenger) -> tuple[InputWarning, ...]:
         """What of this passenger lies outside the training rows."""
-        found = (_warning(field, getattr(passenger, field.bins.field)) for field in self._limits)
-        return tuple(warning for warning in found if warning is not None)
+        warnings = (_warning(field, getattr(passenger, field.bins.field)) for field in self._limits)
+        return tuple(warning for warning in warnings if warning is not None)
 
     @cached_property
     def _limits(self) -> tuple[InputReference, ...]:
@@ -94,10 +94,10 @@ def build_reference(probabilities: np.ndarray, passengers: Sequence[Passenger]) 
 
 def _input_reference(bins: InputBins, passengers: Sequence[Passenger]) -> InputReference:
     values = [getattr(passenger, bins.field) for passenger in passengers]
-    found = Counter(bin_number(bins, value) for value in values)
+    counts = Counter(bin_number(bins, value) for value in values)
     known = [value for value in values if value is not None] if bins.edges else []
     return InputReference(
-        bins=bins, counts={name: found[number] for number, name in enumerate(bin_names(bins))},
+        bins=bins, counts={name: counts[number] for number, name in enumerate(bin_names(bins))},
         minimum=float(min(known)) if known else None, maximum=float(max(known)) if known else None,
     )  # fmt: skip
 

@@ -74,15 +74,17 @@ def from_pretrained(config: dict[str, Any], weights: Path, seed: int) -> BertCla
     model.classifier.bias = mx.zeros_like(model.classifier.bias)
     tensors: dict[str, mx.array] = mx.load(str(weights))  # type: ignore[assignment]
     # Bare encoders have no prefix; checkpoints with a task head have "bert." and keys that we do not use.
-    found = {key if key.startswith("bert.") else f"bert.{key}": value for key, value in tensors.items()}
+    checkpoint = {key if key.startswith("bert.") else f"bert.{key}": value for key, value in tensors.items()}
     own = []
     for name, value in tree_flatten(model.bert.parameters(), prefix=".bert"):
-        if name not in found and not name.startswith("bert.pooler."):
+        if name not in checkpoint and not name.startswith("bert.pooler."):
             raise ValueError(f"{weights} has no tensor {name}")
-        if name in found:
-            if found[name].shape != value.shape:
-                raise ValueError(f"{weights}: {name} has shape {found[name].shape}, config.json says {value.shape}")
-            own.append((name, found[name].astype(mx.float32)))
+        if name in checkpoint:
+            if checkpoint[name].shape != value.shape:
+                raise ValueError(
+                    f"{weights}: {name} has shape {checkpoint[name].shape}, config.json says {value.shape}"
+                )
+            own.append((name, checkpoint[name].astype(mx.float32)))
     model.load_weights(own, strict=False)
     mx.eval(model.parameters())
     return model

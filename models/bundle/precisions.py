@@ -77,7 +77,7 @@ class Precisions(Struct, frozen=True, forbid_unknown_fields=True):
             return None
         if device == "cpu":
             return f"{precision}: {GPU_ONLY}"
-        measured = [one for one in self.measured if (one.precision, one.device) == (precision, device)]
+        measured = [m for m in self.measured if (m.precision, m.device) == (precision, device)]
         if not measured:
             return f"{precision} was not measured on {device}: {COMMAND} does it"
         refusal = measured[-1].refusal
@@ -85,8 +85,8 @@ class Precisions(Struct, frozen=True, forbid_unknown_fields=True):
 
     def with_measured(self, *new: Measurement) -> "Precisions":
         """These and ``new``, which take the place of older ones of the same precision and device."""
-        replaced = {(one.precision, one.device) for one in new}
-        kept = (one for one in self.measured if (one.precision, one.device) not in replaced)
+        replaced = {(m.precision, m.device) for m in new}
+        kept = (m for m in self.measured if (m.precision, m.device) not in replaced)
         return Precisions((*kept, *new))
 
 

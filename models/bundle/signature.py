@@ -7,11 +7,12 @@ all that is read. Keys are PEM files as OpenSSL writes them. ``cryptography`` is
 import hashlib
 import os
 from pathlib import Path
-from tempfile import mkstemp
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
+
+from models.files import AtomicFile
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -44,16 +45,16 @@ def verify(manifest: bytes, signature: bytes | None, keys: "dict[str, Ed25519Pub
     if signature is None:
         raise SignatureError(f"{SIGNATURE} is missing, and only signed bundles are accepted")
     try:
-        held = msgspec.json.decode(signature, type=Signature)
+        record = msgspec.json.decode(signature, type=Signature)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise SignatureError(f"{SIGNATURE} is not a signature: {str(error)[:200]}") from error
-    if held.key not in keys:
-        raise SignatureError(f"{SIGNATURE} is of the key {held.key}; accepted are {', '.join(sorted(keys))}")
+    if record.key not in keys:
+        raise SignatureError(f"{SIGNATURE} is of the key {record.key}; accepted are {', '.join(sorted(keys))}")
     try:
-        keys[held.key].verify(held.signature, PURPOSE + manifest)
+        keys[record.key].verify(record.signature, PURPOSE + manifest)
     except InvalidSignature as error:
-        raise SignatureError(f"{SIGNATURE}: manifest.json is not what the key {held.key} signed") from error
-    return held.key
+        raise SignatureError(f"{SIGNATURE}: manifest.json is not what the key {record.key} signed") from error
+    return record.key
 
 
 def public_keys(path: Path) -> "dict[str, Ed25519PublicKey]":
@@ -95,9 +96,11 @@ def sign(folder: Path, key: Path) -> str:
     private = _private_key(key)
     signer = key_id(private.public_key())
     signature = private.sign(PURPOSE + (folder / "manifest.json").read_bytes())
-    held = Signature(format_version=1, key=signer, signature=signature)
+    record = Signature(format_version=1, key=signer, signature=signature)
     # Made beside the folder: a bundle holds no file that does not belong to it, not for a moment.
-    _write_atomic(folder / SIGNATURE, msgspec.json.encode(held) + b"\n", folder.absolute().parent, 0o644)
+    with AtomicFile(folder / SIGNATURE, binary=True, beside=folder.absolute().parent) as output:
+        output.file.write(msgspec.json.encode(record) + b"\n")
+        output.commit()
     return signer
 
 
@@ -144,17 +147,3 @@ def _read(path: Path) -> bytes:
     if len(content) > MAX_KEY_BYTES:
         raise ValueError(f"{path.name} has more than {MAX_KEY_BYTES} bytes")
     return content
-
-
-def _write_atomic(path: Path, content: bytes, beside: Path, mode: int) -> None:
-    handle, partial = mkstemp(prefix=f".{path.name}.", dir=beside)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(partial, mode)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise

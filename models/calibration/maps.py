@@ -130,11 +130,11 @@ class CalibrationMap(Struct, frozen=True, forbid_unknown_fields=True):
 
     def trace(self, logits: np.ndarray) -> list[tuple[str, np.ndarray]]:
         """logits (B,) → [("model", raw probabilities (B,)), (step's name, probabilities after it), …]."""
-        found = [("model", sigmoid(logits))]
+        steps = [("model", sigmoid(logits))]
         for step in self.steps:
             logits = step(logits)
-            found.append((str(step.__struct_config__.tag), sigmoid(logits)))
-        return found
+            steps.append((str(step.__struct_config__.tag), sigmoid(logits)))
+        return steps
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """logits (B,) → calibrated probabilities (B,) strictly inside (0, 1)."""

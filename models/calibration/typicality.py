@@ -32,7 +32,7 @@ class Typicality(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
             raise ValueError(f"weights must be from 1 to {MAX_ROWS}")
         if any(len(row) != len(sizes) for row in self.patterns):
             raise ValueError(f"a pattern must hold {len(sizes)} bin numbers")
-        if any(not 0 <= one < size for row in self.patterns for one, size in zip(row, sizes, strict=True)):
+        if any(not 0 <= number < size for row in self.patterns for number, size in zip(row, sizes, strict=True)):
             raise ValueError("a bin number is outside its field's bins")
 
     @cached_property

@@ -122,27 +122,28 @@ def _openblas() -> ctypes.CDLL:
 
 def _keep_freed_memory() -> None:
     """Have the C library keep what is freed: MLX frees every intermediate, and fetching zeroed pages again from the
-    system costs a sixth of the time of a batch. Where the library has no mallopt, nothing changes."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for option, value in MALLOC_OPTIONS.items():
-            mallopt(option, value)
+    system costs a sixth of the time of a batch."""
+    for option, value in MALLOC_OPTIONS.items():
+        _call_libc("mallopt", option, value)
 
 
 def bound_arenas() -> None:
     """Have the C library share few arenas among all threads; call it before there are any, in a process that loads one
     model after the other. With one for each thread every model would leave its memory in others."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_ARENA_MAX, ARENAS)
+    _call_libc("mallopt", M_ARENA_MAX, ARENAS)
 
 
 def return_memory() -> None:
     """Give the system back what is free, of all threads: a model that is gone leaves its memory with the threads that
-    loaded it, and the next one is loaded by others. Where the library has no malloc_trim, nothing changes."""
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if malloc_trim is not None:
-        malloc_trim(0)
+    loaded it, and the next one is loaded by others."""
+    _call_libc("malloc_trim", 0)
+
+
+def _call_libc(name: str, *arguments: int) -> None:
+    """Call glibc's function; nothing happens with a C library that has none of this name."""
+    function = getattr(ctypes.CDLL(None), name, None)
+    if function is not None:
+        function(*arguments)
 
 
 def _slots(library: str, symbol: str) -> Iterator[int]:

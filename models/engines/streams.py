@@ -52,9 +52,9 @@ class StreamParallel:
 def _streams(count: int) -> list[mx.Stream]:
     """The calling thread's streams: made once, since MLX ends neither a stream nor its thread, nor lets go of what the
     BLAS library holds for that."""
-    held: list[mx.Stream] = STREAMS.__dict__.setdefault("held", [])
-    held += [mx.new_stream(mx.cpu) for _ in range(count - len(held))]
-    return held[:count]
+    streams: list[mx.Stream] = STREAMS.__dict__.setdefault("streams", [])
+    streams += [mx.new_stream(mx.cpu) for _ in range(count - len(streams))]
+    return streams[:count]
 
 
 def _trimmed(ids: np.ndarray, mask: np.ndarray) -> tuple[mx.array, mx.array | None]:

@@ -16,7 +16,7 @@ from models.logit_cache import LogitCache
 from models.passenger import LABELS, Passenger
 from models.prediction import Prediction
 from models.predictor import Predictor
-from tests.models.test_passenger import PASSENGERS
+from tests.models.strategies import PASSENGERS
 from training.data.table import Table
 
 
