@@ -23,7 +23,7 @@ from models.calibration.logit import logit, sigmoid
 from models.passenger import INPUT_BINS, Passenger
 from models.predictor import Predictor
 from service.drift.detectors import CalibrationDetector, RankDetector
-from service.drift.monitor import Drift
+from service.drift.monitor import DriftMonitor
 from training.data.table import read_table
 
 PAGE, BEGIN, END = ROOT / "docs" / "drift.md", "<!-- drift_power -->\n", "<!-- end of drift_power -->\n"
@@ -48,7 +48,7 @@ class Rows:
 
 
 def evidence(observed: np.ndarray) -> np.ndarray:
-    """(n, runs × variables) → (n, runs, 2): the prediction and the input stream's, as in `Drift`."""
+    """(n, runs × variables) → (n, runs, 2): the prediction and the input stream's, as in `DriftMonitor`."""
     each = observed.reshape(len(observed), -1, VARIABLES)
     return np.stack([each[:, :, 0], each[:, :, 1:].max(axis=2) / (2 * FIELDS)], axis=2)
 
@@ -176,7 +176,7 @@ def calibration(rows: Rows, runs: int, longest: int) -> str:
 
 def replay(predictor: Predictor, rows: Rows, count: int) -> str:
     """Rows like the training rows against the bundle's own reference; and the training rows themselves."""
-    drift = Drift(predictor.bundle, RUN_LENGTH, 0.05, np.random.default_rng(1))
+    drift = DriftMonitor(predictor.bundle, RUN_LENGTH, 0.05, np.random.default_rng(1))
     detector, rng = RankDetector(drift.reference_counts, np.random.default_rng(2)), np.random.default_rng(3)
     shares = drift.reference_counts[0] / drift.reference_counts[0].sum()
     highest = np.zeros(2)
@@ -201,7 +201,7 @@ def replay(predictor: Predictor, rows: Rows, count: int) -> str:
 def cost(predictor: Predictor, rows: Rows) -> str:
     found = []
     for size in (1, 8, 64):
-        drift, best = Drift(predictor.bundle, RUN_LENGTH, 0.05, np.random.default_rng(1)), np.inf
+        drift, best = DriftMonitor(predictor.bundle, RUN_LENGTH, 0.05, np.random.default_rng(1)), np.inf
         for _ in range(60):
             # Processor time: another process's turn is not this one's cost.
             start = time.process_time()

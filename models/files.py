@@ -60,3 +60,8 @@ def pretty_json(value: Any) -> bytes:
 def write_json(path: Path, value: Any) -> None:
     """`pretty_json` in a file that appears whole or not at all; raises OSError."""
     write_atomic(path, pretty_json(value).decode())
+
+
+def rejected_path(path: Path) -> Path:
+    """Where rows that were refused go: OUT.csv → OUT.rejected.csv."""
+    return path.with_name(f"{path.stem}.rejected{path.suffix}")

@@ -9,8 +9,8 @@ from service.assembly import announce, make_app, prepare_process
 from service.http import keys, listener, logs
 from service.http.keys import KeysError
 from service.http.server import Server, make_server
-from service.inference.batcher import PredictorLike
-from service.scoring import csv as score
+from service.inference.inference_thread import PredictorLike
+from service.scoring import command as score
 from service.settings import Settings, SettingsError, read_settings
 from service.store import export
 from service.store import import_outcomes as outcomes

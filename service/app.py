@@ -5,7 +5,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.routes import HTTPRoute
 
-from service.http.errors import ServiceError, http_problem, service_problem, unexpected_problem
+from service.http.errors import REFUSED, http_problem, service_problem, unexpected_problem
 from service.http.load_shedding import LoadShedder
 from service.http.logs import RequestLog
 from service.http.middleware import RequestMiddleware
@@ -46,7 +46,7 @@ def create_app(services: Services) -> Application:
         on_startup=[services.start],
         on_shutdown=[services.stop],
         exception_handlers={
-            ServiceError: oip.in_protocols_form(service_problem),
+            **dict.fromkeys(REFUSED, oip.in_protocols_form(service_problem)),
             HTTPException: oip.in_protocols_form(http_problem),
             Exception: oip.in_protocols_form(unexpected_problem),
         },

@@ -17,11 +17,12 @@ from models.logit_cache import LogitCache
 from models.predictor import Predictor
 from service.app import Application, create_app
 from service.drift.events import DriftEvents
-from service.drift.keeper import DriftKeeper
+from service.drift.persistence import PersistedDrift
 from service.http import logs
 from service.http.access import make_access
-from service.inference.batcher import Batcher, PredictorLike
+from service.inference.batcher import Batcher
 from service.inference.fifo_semaphore import FifoSemaphore
+from service.inference.inference_thread import PredictorLike
 from service.inference.reloading import Reloader
 from service.inference.shadow import Shadow
 from service.metrics import Metrics
@@ -77,23 +78,23 @@ def make_services(
 ) -> Services:  # fmt: skip
     """The parts, none of which has started. ``load`` is called on the inference thread once they start. Raises
     KeysError where the settings name a file of keys that cannot be used."""
-    metrics, drift, shadow = Metrics(registry or CollectorRegistry()), DriftKeeper(settings), settings.shadow
+    metrics, drift, shadow = Metrics(registry or CollectorRegistry()), PersistedDrift(settings), settings.shadow
 
     def load_served() -> PredictorLike:
         return load(settings.bundle, LogitCache(settings.cache_rows, metrics.looked_up))
 
     def on_loaded(predictor: PredictorLike) -> None:
         metrics.model_loaded(predictor.bundle, predictor.backend)
-        if drift.drift is None:
+        if drift.monitor is None:
             metrics.drift_begun(drift.begin(predictor.bundle))
             on_ready(predictor)
 
     def on_outcomes(outcomes: Sequence[CountedOutcome]) -> None:
         metrics.outcomes_counted(outcomes)
-        if drift.drift is not None:
+        if drift.monitor is not None:
             # The test is of the model served; those of an older one may still come in for a while.
-            version = drift.drift.version
-            drift.drift.outcomes([(each.probability, each.survived) for each in outcomes if each.version == version])
+            version = drift.monitor.version
+            drift.monitor.outcomes([(each.probability, each.survived) for each in outcomes if each.version == version])
 
     batcher = Batcher(
         load_served, metrics, stall_seconds=settings.stall_seconds, max_batch_rows=settings.max_batch_rows,

@@ -17,8 +17,8 @@ from models.engines.backend import Backend
 from models.passenger import COLUMNS, INPUT_BINS, LABELS
 from models.prediction import Prediction
 from models.reference import PROBABILITY_BINS, bin_names, probability_bin
-from service.drift.monitor import STREAMS, Drift
-from service.store.prediction_log import CountedOutcome, Fate
+from service.drift.monitor import STREAMS, DriftMonitor
+from service.store.prediction_log import CountedOutcome, OutcomeStatus
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SMALLEST_PROBABILITY = 1e-12
@@ -148,7 +148,7 @@ class Metrics:
             "outcome_log_loss_sum_total", "Sum over outcomes of the log loss, in nats", "version"
         )
         self._outcome_brier = counter("outcome_brier_sum_total", "Sum over outcomes of the squared error", "version")
-        self._outcome_fates = counter("outcomes_received_total", "Outcomes sent, by what became of them", "result")
+        self._outcome_statuses = counter("outcomes_received_total", "Outcomes sent, by what became of them", "result")
         self._store_up = gauge("store_up", "1 while the store takes rows")
         # Neither 0 nor 1 while it is not known, and where there is no store: no alert on 0 must fire.
         self._store_up.set(math.nan)
@@ -182,8 +182,8 @@ class Metrics:
             self._failures.labels(reason)
         for result in ("done", "refused"):
             self._reloads.labels(result)
-        for fate in get_args(Fate):
-            self._outcome_fates.labels(fate)
+        for status in get_args(OutcomeStatus):
+            self._outcome_statuses.labels(status)
         for reason in DROP_REASONS:
             self._store_dropped.labels(reason)
         for result in ("hit", "miss"):
@@ -221,7 +221,7 @@ class Metrics:
             for name, count in field_reference.counts.items():
                 self._reference_input.labels(version, field_reference.bins.field, name).set(count / reference.rows)
 
-    def drift_begun(self, drift: Drift) -> None:
+    def drift_begun(self, drift: DriftMonitor) -> None:
         """Publish the drift tests of a bundle; they are read when scraped, so predictions pay nothing."""
         for stream in STREAMS:
             self._drift_evidence.labels(drift.version, stream).set_function(partial(drift.log_evidence, stream))
@@ -271,9 +271,9 @@ class Metrics:
             counters.log_loss.inc(-math.log(max(p if survived else 1 - p, SMALLEST_PROBABILITY)))
             counters.brier.inc((p - survived) ** 2)
 
-    def outcomes_received(self, fates: Sequence[Fate]) -> None:
-        for fate, count in Tally(fates).items():
-            self._outcome_fates.labels(fate).inc(count)
+    def outcomes_received(self, statuses: Sequence[OutcomeStatus]) -> None:
+        for status, count in Tally(statuses).items():
+            self._outcome_statuses.labels(status).inc(count)
 
     def store_up(self, up: bool) -> None:
         self._store_up.set(up)

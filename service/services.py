@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from service.drift.events import DriftEvents
-from service.drift.keeper import DriftKeeper
+from service.drift.persistence import PersistedDrift
 from service.http.access import Access
 from service.inference.batcher import Batcher
 from service.inference.fifo_semaphore import FifoSemaphore
@@ -22,7 +22,7 @@ class Services:
     metrics: Metrics
     access: Access
     batcher: Batcher
-    drift: DriftKeeper
+    drift: PersistedDrift
     drift_events: DriftEvents
     reloader: Reloader
     stream_rows: FifoSemaphore

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-HIGHEST = 1e100
+MAX_SUM = 1e100
 """Sums are cut here, long past any alarm, so that they stay finite. A lower sum only lowers the false alarms."""
 
 FINEST = 64
@@ -111,7 +111,7 @@ class RankDetector:
             factors[:, FIXED_BETS:] = FLOOR + (1 - FLOOR) * at_cells.take(place, 0)
             sums += 1
             sums *= factors
-            np.minimum(sums, HIGHEST, out=sums)
+            np.minimum(sums, MAX_SUM, out=sums)
             np.dot(sums, MEAN, out=evidence[row])
             densities *= KEPT
             at_cells[place] += gains[row]
@@ -153,7 +153,7 @@ class CalibrationDetector:
         inside = (higher, lower) if MIDDLE[0] <= probability < MIDDLE[1] else (NO_BET, NO_BET)
         self.sums += 1
         self.sums *= (higher, lower, *inside, nearer, farther)
-        np.minimum(self.sums, HIGHEST, out=self.sums)
+        np.minimum(self.sums, MAX_SUM, out=self.sums)
         return float(self.sums.mean())
 
 

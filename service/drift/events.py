@@ -9,8 +9,8 @@ from weakref import WeakSet
 import msgspec
 
 from service.drift import report as diagnosis
-from service.drift.monitor import STREAMS, Drift
-from service.http.errors import TooManySubscribers
+from service.drift.errors import TooManySubscribers
+from service.drift.monitor import STREAMS, DriftMonitor
 
 MAX_SUBSCRIBERS = 64
 """Each holds a connection, and no memory that grows: what a slow one has not taken is never queued."""
@@ -45,7 +45,7 @@ class DriftEvents:
         return subscriber
 
     async def stream(
-        self, subscriber: Subscriber, drift: Callable[[], Drift], stopping: Callable[[], bool]
+        self, subscriber: Subscriber, drift: Callable[[], DriftMonitor], stopping: Callable[[], bool]
     ) -> AsyncIterator[bytes]:
         """The report now, and again after it changed, until ``stopping``; comments in between.
 
@@ -66,7 +66,7 @@ class DriftEvents:
         finally:
             self._subscribers.discard(subscriber)
 
-    def _latest(self, drift: Drift) -> tuple[int, bytes]:
+    def _latest(self, drift: DriftMonitor) -> tuple[int, bytes]:
         """The number of the latest event, and the event."""
         if time.monotonic() - self._made >= REPORT_SECONDS and (seen := _seen(drift)) != self._seen:
             self._number, self._seen, self._made = self._number + 1, seen, time.monotonic()
@@ -75,6 +75,6 @@ class DriftEvents:
         return self._number, self._event
 
 
-def _seen(drift: Drift) -> tuple[Hashable, ...]:
+def _seen(drift: DriftMonitor) -> tuple[Hashable, ...]:
     """Differs when the report does: its rates change all the time, and nobody needs an event for that."""
     return drift.version, *((drift.log_evidence(name), drift.seen[name], drift.alarms.get(name)) for name in STREAMS)

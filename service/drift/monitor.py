@@ -17,7 +17,7 @@ from models.prediction import Prediction
 from models.reference import PROBABILITY_BINS, Reference, probability_bin
 from service.drift.detectors import CalibrationDetector, RankDetector
 from service.drift.label_free import FINE_BINS, fine_bin
-from service.drift.saved_state import Latch, State, StateError, array, generator_state, read_state, restored_generator
+from service.drift.saved_state import Alarm, State, StateError, array, generator_state, read_state, restored_generator
 
 WAITING_ROWS = 32
 """Predictions wait for company before they are tested: NumPy takes about as long for one as for ten. Whoever asks for
@@ -26,13 +26,13 @@ LOGGER = logging.getLogger("evenkeel")
 STREAMS = ("prediction", "input", "calibration")
 ROWS_OF_STREAM = {"prediction": slice(0, 1), "input": slice(1, None)}
 """Variable 0 is the tenth of probability, the others are the fields in the order of `INPUT_BINS`."""
-TRACE_POINTS = 120
+HISTORY_POINTS = 120
 BLOCK_ROWS = 5000
 """What was seen lately is the block that is being filled and the one before it: 5,000 to 10,000 predictions."""
 
 
-class Trace:
-    """The course of a value over any number of rows: its highest in each of `TRACE_POINTS` equal stretches or fewer."""
+class EvidenceHistory:
+    """The course of a value over any number of rows: its highest in each of at most `HISTORY_POINTS` stretches."""
 
     def __init__(self) -> None:
         self.points: list[tuple[int, float]] = []
@@ -44,14 +44,14 @@ class Trace:
             self.points[-1] = (row, max(value, self.points[-1][1]))
             return
         self.points.append((row, value))
-        if len(self.points) > TRACE_POINTS:
+        if len(self.points) > HISTORY_POINTS:
             held, self.points = self.points, []
             self._rows *= 2
             for point in held:
                 self.note(*point)
 
 
-class Drift:
+class DriftMonitor:
     """The drift tests of one bundle. Each stream alarms falsely at most once in ``run_length`` of its rows on average.
 
     - ``prediction``: the tenths of probability, as they are before a prior shift, against the held-out ones of the
@@ -77,9 +77,9 @@ class Drift:
         self.training_prevalence = shift.training if shift else data.survived / data.rows
         self.reference_counts = reference_counts(reference)
         self.seen = dict.fromkeys(STREAMS, 0)
-        self.alarms: dict[str, Latch] = {}
+        self.alarms: dict[str, Alarm] = {}
         self.evidence = dict.fromkeys(STREAMS, 0.0)
-        self.traces = {stream: Trace() for stream in STREAMS}
+        self.histories = {stream: EvidenceHistory() for stream in STREAMS}
         # Outcomes, those that survived, and the sum of their probabilities, by tenth of probability.
         self.outcome_tenths = np.zeros((len(PROBABILITY_BINS), 3))
         self.changed = False
@@ -141,8 +141,8 @@ class Drift:
         if not self._waiting:
             return
         evidence = self._ranks.observe(np.array(self._waiting_bins))
-        self._latch_first("prediction", evidence[:, :1])
-        self._latch_first("input", evidence[:, 1:] / (2 * len(INPUT_BINS)))
+        self._note("prediction", evidence[:, :1])
+        self._note("input", evidence[:, 1:] / (2 * len(INPUT_BINS)))
         counts, sums = self._fine[0]
         for p in self._waiting:
             place = fine_bin(p)
@@ -159,7 +159,7 @@ class Drift:
         """Take in (served probability, survived) of outcomes, each once, in the order they became known."""
         for probability, survived in pairs:
             evidence = self._calibration.observe(probability, survived)
-            self._latch_first("calibration", np.array([[evidence]]))
+            self._note("calibration", np.array([[evidence]]))
             self.outcome_tenths[probability_bin(probability)] += (1, survived, probability)
             self.changed = True
 
@@ -181,17 +181,17 @@ class Drift:
         self._ranks.begin(rows, bag)
         self._marks[:, rows] = bag
 
-    def _latch_first(self, stream: str, evidence: np.ndarray) -> None:
+    def _note(self, stream: str, evidence: np.ndarray) -> None:
         """``evidence`` (n, sums) after each of the next n rows of a stream."""
         highest = evidence.max(axis=1)
         for row, value in enumerate(highest.tolist(), self.seen[stream] + 1):
-            self.traces[stream].note(row, value)
+            self.histories[stream].note(row, value)
         self.evidence[stream] = float(highest[-1])
         if stream not in self.alarms and highest.max() >= self.run_length:
             row = int(np.argmax(highest >= self.run_length))
             field = INPUT_BINS[int(evidence[row].argmax())].field if stream == "input" else None
-            latch = self.alarms[stream] = Latch(time.time(), self.seen[stream] + row + 1, field)
-            LOGGER.warning("the %s drift test alarms at row %d%s", stream, latch.at, f", by {field}" if field else "")
+            alarm = self.alarms[stream] = Alarm(time.time(), self.seen[stream] + row + 1, field)
+            LOGGER.warning("the %s drift test alarms at row %d%s", stream, alarm.at, f", by {field}" if field else "")
         self.seen[stream] += len(evidence)
 
     def snapshot(self) -> bytes:
@@ -241,6 +241,6 @@ def reference_counts(reference: Reference) -> np.ndarray:
     """Counts (1 + F, B) of the tenths of probability and of each field's bins, padded with bins that never occur."""
     rows = [reference.probability_counts, *(tuple(field.counts.values()) for field in reference.inputs)]
     counts = np.zeros((len(rows), max(map(len, rows))))
-    for row, found in zip(counts, rows, strict=True):
-        row[: len(found)] = found
+    for row, bins in zip(counts, rows, strict=True):
+        row[: len(bins)] = bins
     return counts

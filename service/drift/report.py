@@ -2,12 +2,15 @@
 
 import math
 from datetime import UTC, datetime
+from typing import Literal
 
 import numpy as np
+from msgspec import Struct
 
 from models.passenger import INPUT_BINS
 from models.reference import PROBABILITY_BINS, bin_names
 from service.drift.label_free import (
+    Estimate,
     expected_accuracy,
     expected_prevalence,
     prevalence_differs,
@@ -16,16 +19,7 @@ from service.drift.label_free import (
     stability_index,
     tenth_means,
 )
-from service.drift.monitor import STREAMS, Drift
-from service.routes.schemas import (
-    BinShares,
-    CauseReport,
-    Distribution,
-    DriftReport,
-    LabelFreeEstimates,
-    OutcomeBin,
-    StreamReport,
-)
+from service.drift.monitor import STREAMS, DriftMonitor
 
 MIN_ROWS = 100
 """Fewer recent rows than these say nothing about a prevalence."""
@@ -35,7 +29,91 @@ SHOWN_FIELDS = 3
 NOUN = {"prediction": "prediction", "input": "prediction", "calibration": "outcome"}
 
 
-def report(drift: Drift) -> DriftReport:
+class StreamReport(Struct, frozen=True, kw_only=True):
+    """One drift test. ``since`` (RFC 3339) and ``at`` tell when and at which of its rows it alarmed; ``field`` is the
+    input field that spoke most then. It alarms when ``log_evidence`` reaches ``threshold``; ``days_to_false_alarm`` is
+    what the run length means at this process's traffic. ``history`` is the course since the process started: (row,
+    highest log evidence since the point before), at most 120 points."""
+
+    stream: str
+    alarm: bool
+    since: str | None
+    at: int | None
+    field: str | None
+    log_evidence: float
+    threshold: float
+    seen: int
+    days_to_false_alarm: float | None
+    summary: str
+    history: list[tuple[int, float]]
+
+
+class CauseReport(Struct, frozen=True):
+    """Whether this is what changed, null where it cannot be told, and why."""
+
+    cause: Literal["mix", "base_rate", "calibration"]
+    found: bool | None
+    evidence: str
+
+
+class BinShares(Struct, frozen=True):
+    """A bin's share among the recent rows and among the reference's."""
+
+    bin: str
+    live: float
+    reference: float
+
+
+class Distribution(Struct, frozen=True, kw_only=True):
+    """A variable lately, against the reference. ``expected_stability_index`` is the mean while nothing changed."""
+
+    variable: str
+    rows: int
+    reference_rows: int
+    stability_index: float
+    expected_stability_index: float
+    bins: list[BinShares]
+
+
+class OutcomeBin(Struct, frozen=True):
+    """The outcomes of what was predicted in a tenth of probability: how many, how many survived, and the mean
+    probability served for them, null without any."""
+
+    bin: str
+    outcomes: int
+    survived: int
+    probability: float | None
+
+
+class LabelFreeEstimates(Struct, frozen=True, kw_only=True):
+    """From the probabilities of the recent rows alone, and right only while these are calibrated.
+
+    ``prior_shift_prevalence`` is the share of survivors here if only that share moved; ``prior_shift_fit`` is the
+    p-value of "that explains the probabilities", ``baseline_prevalence`` the share that they are served for.
+    """
+
+    rows: int
+    expected_accuracy: Estimate
+    expected_prevalence: Estimate
+    prior_shift_prevalence: Estimate
+    prior_shift_fit: float
+    baseline_prevalence: float
+
+
+class DriftReport(Struct, frozen=True, kw_only=True):
+    """What has changed since training, in words and numbers. ``reliability`` is of all outcomes of this version."""
+
+    version: str
+    run_length: float
+    summary: str
+    streams: list[StreamReport]
+    causes: list[CauseReport]
+    estimates: LabelFreeEstimates | None
+    distributions: list[Distribution]
+    reliability: list[OutcomeBin]
+
+
+def report(drift: DriftMonitor) -> DriftReport:
     """The whole report, computed when asked for."""
     counts, fine_counts, fine_sums = drift.recent()
     distributions = _distributions(drift, counts)
@@ -48,28 +126,28 @@ def report(drift: Drift) -> DriftReport:
     )  # fmt: skip
 
 
-def _stream(drift: Drift, stream: str) -> StreamReport:
-    latch, seen, rate = drift.alarms.get(stream), drift.seen[stream], drift.rows_per_second(stream)
+def _stream(drift: DriftMonitor, stream: str) -> StreamReport:
+    alarm, seen, rate = drift.alarms.get(stream), drift.seen[stream], drift.rows_per_second(stream)
     days = drift.run_length / rate / 86400 if rate > 0 else None
-    since = _time(latch.since) if latch else None
+    since = _time(alarm.since) if alarm else None
     noun = NOUN[stream]
-    state = f"alarm since {noun} {latch.at} at {since}" if latch else f"no alarm in {seen} {noun}s"
+    state = f"alarm since {noun} {alarm.at} at {since}" if alarm else f"no alarm in {seen} {noun}s"
     price = f"one false alarm in about {_days(days)} at the {rate:.3g} {noun}s/s seen" if days else "no traffic yet"
     return StreamReport(
-        stream=stream, alarm=latch is not None, since=since, at=latch.at if latch else None,
-        field=latch.field if latch else None, log_evidence=drift.log_evidence(stream), threshold=drift.threshold,
+        stream=stream, alarm=alarm is not None, since=since, at=alarm.at if alarm else None,
+        field=alarm.field if alarm else None, log_evidence=drift.log_evidence(stream), threshold=drift.threshold,
         seen=seen, days_to_false_alarm=days, summary=f"{state}; {price}",
-        history=[(row, round(math.log1p(evidence), 3)) for row, evidence in drift.traces[stream].points],
+        history=[(row, round(math.log1p(evidence), 3)) for row, evidence in drift.histories[stream].points],
     )  # fmt: skip
 
 
-def _distributions(drift: Drift, counts: np.ndarray) -> list[Distribution]:
+def _distributions(drift: DriftMonitor, counts: np.ndarray) -> list[Distribution]:
     names = {"probability": PROBABILITY_BINS} | {bins.field: bin_names(bins) for bins in INPUT_BINS}
-    found = []
+    distributions = []
     for (variable, bins), live, reference in zip(names.items(), counts, drift.reference_counts, strict=True):
         index, expected = stability_index(live, reference)
         live_shares, shares = live / max(live.sum(), 1), reference / reference.sum()
-        found.append(
+        distributions.append(
             Distribution(
                 variable=variable, rows=int(live.sum()), reference_rows=drift.reference.rows, stability_index=index,
                 expected_stability_index=expected,
@@ -77,10 +155,12 @@ def _distributions(drift: Drift, counts: np.ndarray) -> list[Distribution]:
                       for name, q, r in zip(bins, live_shares, shares, strict=False)],
             )
         )  # fmt: skip
-    return found
+    return distributions
 
 
-def _estimates(drift: Drift, live: np.ndarray, counts: np.ndarray, sums: np.ndarray) -> LabelFreeEstimates | None:
+def _estimates(
+    drift: DriftMonitor, live: np.ndarray, counts: np.ndarray, sums: np.ndarray
+) -> LabelFreeEstimates | None:
     if live.sum() < MIN_ROWS:
         return None
     served, baseline, training = sums, drift.training_prevalence, drift.training_prevalence
@@ -97,55 +177,55 @@ def _estimates(drift: Drift, live: np.ndarray, counts: np.ndarray, sums: np.ndar
     )  # fmt: skip
 
 
-def _reliability(drift: Drift) -> list[OutcomeBin]:
+def _reliability(drift: DriftMonitor) -> list[OutcomeBin]:
     return [
         OutcomeBin(name, int(outcomes), int(survived), total / outcomes if outcomes else None)
         for name, (outcomes, survived, total) in zip(PROBABILITY_BINS, drift.outcome_tenths.tolist(), strict=True)
     ]
 
 
-def _mix(drift: Drift, distributions: list[Distribution]) -> CauseReport:
+def _mix(drift: DriftMonitor, distributions: list[Distribution]) -> CauseReport:
     alarms = [
-        f"the {stream} test alarmed at prediction {latch.at}" + (f", {latch.field} most of all" if latch.field else "")
+        f"the {stream} test alarmed at prediction {alarm.at}" + (f", {alarm.field} most of all" if alarm.field else "")
         for stream in ("prediction", "input")
-        if (latch := drift.alarms.get(stream))
+        if (alarm := drift.alarms.get(stream))
     ]
     if not drift.seen["input"]:
         return CauseReport("mix", None, "nothing was predicted yet")
     if not alarms:
         return CauseReport("mix", False, "neither inputs nor predictions have departed from the reference")
-    far = sorted(distributions, key=lambda one: one.expected_stability_index - one.stability_index)[:SHOWN_FIELDS]
+    far = sorted(distributions, key=lambda d: d.expected_stability_index - d.stability_index)[:SHOWN_FIELDS]
     shown = ", ".join(
-        f"{one.variable} (index {one.stability_index:.3f}, {one.expected_stability_index:.3f} expected)" for one in far
+        f"{d.variable} (index {d.stability_index:.3f}, {d.expected_stability_index:.3f} expected)" for d in far
     )
     return CauseReport("mix", True, f"{'; '.join(alarms)}. Farthest from the reference lately: {shown}")
 
 
-def _base_rate(drift: Drift, estimates: LabelFreeEstimates | None) -> CauseReport:
+def _base_rate(drift: DriftMonitor, estimates: LabelFreeEstimates | None) -> CauseReport:
     if estimates is None:
         return CauseReport("base_rate", None, f"fewer than {MIN_ROWS} recent predictions")
     live, baseline, fit = estimates.prior_shift_prevalence, estimates.baseline_prevalence, estimates.prior_shift_fit
     low, high = live.interval
-    told = f"estimated share of survivors {live.value:.3f} ({low:.3f}–{high:.3f}), served for {baseline:.3f}"
+    share = f"estimated share of survivors {live.value:.3f} ({low:.3f}–{high:.3f}), served for {baseline:.3f}"
     if "calibration" in drift.alarms:
-        return CauseReport("base_rate", None, f"{told}, but from probabilities that the outcomes contradict")
+        return CauseReport("base_rate", None, f"{share}, but from probabilities that the outcomes contradict")
     if not prevalence_differs(live, baseline, drift.reference.rows):
-        return CauseReport("base_rate", False, told)
+        return CauseReport("base_rate", False, share)
     if fit < MIN_FIT:
-        return CauseReport("base_rate", False, f"{told}, but no base rate explains the probabilities (p = {fit:.2g})")
+        return CauseReport("base_rate", False, f"{share}, but no base rate explains the probabilities (p = {fit:.2g})")
     return CauseReport(
         "base_rate", True,
-        f"{told}, and that explains the probabilities (p = {fit:.2g}), if passengers of either fate look as they did; "
-        f"--target-prevalence {live.value:.2f} would serve for it",
+        f"{share}, and that explains the probabilities (p = {fit:.2g}), if passengers of either fate look as they "
+        f"did; --target-prevalence {live.value:.2f} would serve for it",
     )  # fmt: skip
 
 
-def _calibration(drift: Drift) -> CauseReport:
+def _calibration(drift: DriftMonitor) -> CauseReport:
     seen = drift.seen["calibration"]
-    if latch := drift.alarms.get("calibration"):
+    if alarm := drift.alarms.get("calibration"):
         return CauseReport(
             "calibration", True,
-            f"outcome {latch.at} made it: rates are more than {drift.dead_band:g} away from the probabilities",
+            f"outcome {alarm.at} made it: rates are more than {drift.dead_band:g} away from the probabilities",
         )  # fmt: skip
     if not seen:
         return CauseReport("calibration", None, "no outcomes have come in, and nothing else can tell")
@@ -158,14 +238,12 @@ def _summary(streams: list[StreamReport], causes: list[CauseReport]) -> str:
     words = {
         "mix": "the mix of passengers moved", "base_rate": "the base rate moved", "calibration": "the calibration broke"
     }  # fmt: skip
-    found = [words[one.cause] for one in causes if one.found]
-    if not any(one.alarm for one in streams):
-        hint = f", though without an alarm it seems that {' and '.join(found)}" if found else ""
-        return f"no drift test alarms{hint}"
-    caveat = "" if "calibration" in [one.cause for one in causes if one.found] else (
-        "; estimates without outcomes are right only while calibration holds"
-    )  # fmt: skip
-    return " and ".join(found) + caveat
+    found = [cause.cause for cause in causes if cause.found]
+    changes = " and ".join(words[cause] for cause in found)
+    if not any(stream.alarm for stream in streams):
+        return "no drift test alarms" + (f", though without an alarm it seems that {changes}" if found else "")
+    caveat = "; estimates without outcomes are right only while calibration holds"
+    return changes if "calibration" in found else changes + caveat
 
 
 def _time(seconds: float) -> str:

@@ -1,10 +1,10 @@
 """What a restart must not lose: the form of the saved state, and the file that it is kept in."""
 
 import contextlib
+import fcntl
 import logging
 import os
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -12,12 +12,6 @@ import numpy as np
 from msgspec import Struct
 
 from models.files import write_atomic
-
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:  # Not on Windows, where two processes must be given two folders.
-    fcntl = None
 
 LOGGER = logging.getLogger("evenkeel")
 STATE_FORMAT = 1
@@ -27,7 +21,7 @@ class StateError(ValueError):
     """Bytes that are not the state of this bundle's drift tests; the message says why."""
 
 
-class Latch(Struct, frozen=True, forbid_unknown_fields=True):
+class Alarm(Struct, frozen=True, forbid_unknown_fields=True):
     """An alarm: when (Unix seconds), at which prediction or outcome of the version, and the field that spoke most."""
 
     since: float
@@ -36,7 +30,7 @@ class Latch(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The state of `Drift`. Arrays are nested lists; the generator's 128-bit integers are decimal strings.
+    """The state of `DriftMonitor`. Arrays are nested lists; the generator's 128-bit integers are decimal strings.
 
     States without ``outcome_tenths`` are of a service that did not keep them.
     """
@@ -47,7 +41,7 @@ class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     target_prevalence: float | None
     generator: dict[str, str]
     seen: dict[str, int]
-    alarms: dict[str, Latch]
+    alarms: dict[str, Alarm]
     cumulated: list[Any]
     sums: list[Any]
     densities: list[Any]
@@ -69,15 +63,15 @@ def read_state(content: bytes, version: str) -> State:
     return state
 
 
-def array(held: list[Any], shape: tuple[int, ...]) -> np.ndarray:
+def array(lists: list[Any], shape: tuple[int, ...]) -> np.ndarray:
     """Nested lists → float64 of that shape; raises StateError unless all are finite and at least 0."""
     try:
-        found = np.array(held, float)
+        values = np.array(lists, float)
     except (ValueError, TypeError) as error:
         raise StateError("an array is not of numbers") from error
-    if found.shape != shape or not np.isfinite(found).all() or (found < 0).any():
+    if values.shape != shape or not np.isfinite(values).all() or (values < 0).any():
         raise StateError(f"an array is not {shape} of finite numbers of at least 0")
-    return found
+    return values
 
 
 def generator_state(rng: np.random.Generator) -> dict[str, str]:
@@ -87,13 +81,13 @@ def generator_state(rng: np.random.Generator) -> dict[str, str]:
     return {name: str(value) for name, value in numbers.items()}
 
 
-def restored_generator(held: dict[str, str]) -> np.random.Generator:
+def restored_generator(state: dict[str, str]) -> np.random.Generator:
     """The generator of a `generator_state`; raises StateError."""
     bits = np.random.PCG64()
     try:
         bits.state = {
-            "bit_generator": held["bit_generator"], "state": {"state": int(held["state"]), "inc": int(held["inc"])},
-            "has_uint32": int(held["has_uint32"]), "uinteger": int(held["uinteger"]),
+            "bit_generator": state["bit_generator"], "state": {"state": int(state["state"]), "inc": int(state["inc"])},
+            "has_uint32": int(state["has_uint32"]), "uinteger": int(state["uinteger"]),
         }  # fmt: skip
     except (KeyError, ValueError, OverflowError, TypeError) as error:
         raise StateError("the generator's state is not one of PCG64") from error
@@ -113,8 +107,7 @@ class StateFile:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
-            if fcntl is not None:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
             LOGGER.warning("another process keeps %s; this one starts its drift tests afresh and keeps none", self.path)
@@ -134,7 +127,7 @@ class StateFile:
             return None
 
     def write(self, content: bytes) -> None:
-        """Put it in place whole, or not at all; the first failure in a row is told."""
+        """Put it in place whole, or not at all; the first failure in a row is logged."""
         try:
             write_atomic(self.path, content.decode())
             self._failed = False

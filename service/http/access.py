@@ -16,17 +16,10 @@ from typing import Any, Literal
 
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from service.http.errors import (
-    Misdirected,
-    NotAuthenticated,
-    NotPermitted,
-    NotReady,
-    QueueFull,
-    RateLimited,
-    ServiceError,
-)
+from service.http.errors import Misdirected, NotAuthenticated, NotPermitted, RateLimited, ServiceError
 from service.http.keys import Key, Keys, KeysError, read_keys
 from service.http.keys import Scope as KeyScope
+from service.inference.errors import NotReady, QueueFull
 from service.settings import Settings
 
 LOGGER = logging.getLogger("evenkeel")

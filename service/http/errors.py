@@ -1,25 +1,20 @@
-"""Our exceptions → problem details (RFC 9457), in one table.
+"""Exceptions of the HTTP side, and which status each exception of the service has: problem details (RFC 9457).
 
 ServiceError
 ├── MalformedBody   400   not JSON or MessagePack
-├── BadHeader       400
+├── BadHeader, InvalidQuery  400
 ├── NotAuthenticated  401
 ├── NotPermitted    403
+├── UnknownModel    404
 ├── NotAcceptable   406
 ├── BodyTooSlow     408   and the connection ends
-├── ReloadRunning   409
 ├── LengthRequired  411
 ├── BodyTooLarge    413
 ├── WrongMediaType, UnknownCoding  415
 ├── Misdirected     421   a host name that is not ours
 ├── InvalidBody     422   carries every fault
-├── InvalidQuery    400
-├── BundleRefused   422
-├── QueueFull, RateLimited  429   carry when to come back
-├── OutcomesNotKept, UnknownModel  404
-├── PredictionFailed, NotReady, OutOfMemory, StoreUnavailable, TooManySubscribers  503
-├── ClientLeft      499   nobody reads it, the counters do
-└── DeadlinePassed  504
+├── RateLimited     429   carries when to come back
+└── OutOfMemory     503
 """
 
 import difflib
@@ -27,18 +22,31 @@ import http
 import logging
 import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from msgspec import Struct
 
+from service.drift.errors import TooManySubscribers
+from service.inference.errors import (
+    BundleRefused,
+    ClientDisconnected,
+    DeadlinePassed,
+    InferenceError,
+    NotReady,
+    PredictionFailed,
+    QueueFull,
+    ReloadRunning,
+)
+from service.store.errors import OutcomesNotKept, OutcomesRefused, StoreUnavailable
+
 LOGGER = logging.getLogger("evenkeel")
 PROBLEM = "application/problem+json"
 SHOWN_CHARACTERS = 60
 """Of what a client sent, in an error's text."""
-CLIENT_LEFT = 499
+CLIENT_CLOSED_REQUEST = 499
 """nginx's status for it; seen by the counters and the log alone."""
 
 
@@ -73,14 +81,6 @@ class NotPermitted(ServiceError): ...
 
 
 class NotAcceptable(ServiceError): ...
-
-
-class ReloadRunning(ServiceError):
-    def __init__(self) -> None:
-        super().__init__("a bundle is being loaded already")
-
-
-class BundleRefused(ServiceError): ...
 
 
 class LengthRequired(ServiceError):
@@ -126,75 +126,43 @@ class RateLimited(ServiceError):
         super().__init__(f"the key's rate is used up; there is room again in {self.retry_after_seconds} s")
 
 
-class QueueFull(ServiceError):
-    def __init__(self, retry_after_seconds: int):
-        super().__init__("more requests are waiting than can be answered in time")
-        self.retry_after_seconds = retry_after_seconds
-
-
-class NotReady(ServiceError): ...
-
-
-class PredictionFailed(ServiceError): ...
-
-
 class OutOfMemory(ServiceError):
     def __init__(self) -> None:
         super().__init__("the service had too little memory for this request")
 
 
-class StoreUnavailable(ServiceError):
-    def __init__(self) -> None:
-        super().__init__("the store is not usable now, so no outcome was taken; /health/ready says why")
-
-
-class TooManySubscribers(ServiceError):
-    def __init__(self) -> None:
-        super().__init__("as many clients follow the events as this service takes; GET /v1/drift tells the same")
-
-
-class OutcomesNotKept(ServiceError):
-    def __init__(self) -> None:
-        super().__init__("this service keeps no predictions and takes no outcomes: it was started without a store")
-
-
 class UnknownModel(ServiceError): ...
 
 
-class DeadlinePassed(ServiceError): ...
+Refused = ServiceError | InferenceError | OutcomesRefused | TooManySubscribers
+REFUSED = get_args(Refused)
 
-
-class ClientLeft(ServiceError):
-    def __init__(self) -> None:
-        super().__init__("the client left before the body was read")
-
-
-STATUS: dict[type[ServiceError], int] = {
+STATUS: dict[type[Refused], int] = {
     MalformedBody: 400,
     BadHeader: 400,
+    InvalidQuery: 400,
     NotAuthenticated: 401,
     NotPermitted: 403,
+    OutcomesNotKept: 404,
+    UnknownModel: 404,
     NotAcceptable: 406,
     BodyTooSlow: 408,
     ReloadRunning: 409,
-    BundleRefused: 422,
     LengthRequired: 411,
     BodyTooLarge: 413,
-    WrongMediaType: 415,
     UnknownCoding: 415,
+    WrongMediaType: 415,
     Misdirected: 421,
+    BundleRefused: 422,
     InvalidBody: 422,
-    InvalidQuery: 400,
     QueueFull: 429,
     RateLimited: 429,
+    ClientDisconnected: CLIENT_CLOSED_REQUEST,
     NotReady: 503,
-    PredictionFailed: 503,
     OutOfMemory: 503,
+    PredictionFailed: 503,
     StoreUnavailable: 503,
     TooManySubscribers: 503,
-    OutcomesNotKept: 404,
-    UnknownModel: 404,
-    ClientLeft: CLIENT_LEFT,
     DeadlinePassed: 504,
 }
 
@@ -209,7 +177,7 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     errors: list[Fault] = []
 
 
-def service_problem(_: Request[Any, Any, Any], error: ServiceError) -> Response[bytes]:
+def service_problem(_: Request[Any, Any, Any], error: Refused) -> Response[bytes]:
     """The response to one of our exceptions."""
     status = STATUS[type(error)]
     headers = {}
@@ -281,7 +249,7 @@ def _respond(status: int, detail: str, faults: list[Fault], headers: dict[str, s
 
 
 def _problem(status: int, detail: str, faults: list[Fault]) -> bytes:
-    title = "Client Closed Request" if status == CLIENT_LEFT else http.HTTPStatus(status).phrase
+    title = "Client Closed Request" if status == CLIENT_CLOSED_REQUEST else http.HTTPStatus(status).phrase
     return msgspec.json.encode(_with_type(Problem(title=title, status=status, detail=detail, errors=faults)))
 
 

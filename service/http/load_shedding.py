@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from service.http.access import Access
-from service.http.errors import QueueFull, ServiceError
+from service.http.errors import ServiceError
 from service.http.request_body import TIMEOUT_HEADER, deadline_seconds
+from service.inference.errors import QueueFull
 
 PATHS = frozenset({"/v1/predict", "/v1/predict/batch", "/v1/explain"})
 """Of routes whose every valid request has a row at least."""

@@ -15,11 +15,11 @@ from service.http.errors import (
     BadHeader,
     BodyTooLarge,
     BodyTooSlow,
-    ClientLeft,
     LengthRequired,
     MalformedBody,
     UnknownCoding,
 )
+from service.inference.errors import ClientDisconnected
 
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 MIN_BYTES_PER_SECOND = 1 << 12
@@ -44,7 +44,7 @@ async def read_body(headers: Headers, receive: Receive, limit: int, read_seconds
 
     It has ``read_seconds`` and what `MIN_BYTES_PER_SECOND` allows its bytes. Raises LengthRequired without
     Content-Length and chunks, UnknownCoding, BodyTooLarge (before anything is read if the length is announced),
-    BodyTooSlow, MalformedBody for bytes that are not what Content-Encoding says, and ClientLeft.
+    BodyTooSlow, MalformedBody for bytes that are not what Content-Encoding says, and ClientDisconnected.
     """
     announced = headers.get("content-length")
     if announced is None and headers.get("transfer-encoding") is None:
@@ -59,7 +59,7 @@ async def read_body(headers: Headers, receive: Receive, limit: int, read_seconds
             while more:
                 message: Any = await receive()
                 if message["type"] == "http.disconnect":
-                    raise ClientLeft
+                    raise ClientDisconnected
                 chunk = message.get("body", b"")
                 size += len(chunk)
                 if size > limit:

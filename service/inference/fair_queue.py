@@ -26,34 +26,34 @@ QUANTUM = 8
 
 @dataclass(eq=False)
 class Entry:
-    """A waiting request: its rows, those read ahead, and those computed.
+    """A waiting request: its rows, those encoded ahead, how many batches have taken, and those computed.
 
-    Nobody waits for it after ``until`` (`time.perf_counter`). ``finish`` tells its place among its client's requests.
-    ``epoch`` counts how often it has begun anew, because another model took over.
+    Nobody waits for it after ``deadline`` (`time.perf_counter`). ``virtual_finish`` orders its client's requests.
+    ``epoch`` counts its resets, because another model took over.
     """
 
     passengers: Sequence[Passenger]
     client: str = ""
     future: "asyncio.Future[Answer]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     enqueued: float = field(default_factory=lambda: time.perf_counter())
-    until: float = math.inf
-    finish: float = 0.0
+    deadline: float = math.inf
+    virtual_finish: float = 0.0
     epoch: int = 0
-    texts: list[EncodedText] = field(default_factory=list)
+    encoded: list[EncodedText] = field(default_factory=list)
     taken: int = 0
     predictions: list[Prediction] = field(default_factory=list)
     queue_seconds: float = 0.0
     inference_seconds: float = 0.0
 
     @property
-    def left(self) -> int:
+    def waiting(self) -> int:
         """Rows that no batch has taken yet."""
         return len(self.passengers) - self.taken
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Forget what one model made of it: an answer is of one model."""
         self.epoch += 1
-        self.texts, self.taken, self.predictions, self.inference_seconds = [], 0, [], 0.0
+        self.encoded, self.taken, self.predictions, self.inference_seconds = [], 0, [], 0.0
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,20 @@ class Slice:
         return self.entry.passengers[self.start : self.stop]
 
     @property
-    def texts(self) -> Sequence[EncodedText]:
-        return self.entry.texts[self.start : self.stop]
+    def rows(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def encoded(self) -> Sequence[EncodedText]:
+        return self.entry.encoded[self.start : self.stop]
 
     @property
     def current(self) -> bool:
-        """Whether its entry has not begun anew since."""
+        """Whether its entry was not reset since."""
         return self.epoch == self.entry.epoch
 
 
-class Sharing:
+class VirtualClock:
     """When a client's requests would end if they shared its turns equally; in rows that each of them would have got.
 
     ``rows`` are those of the client that no batch has taken yet.
@@ -137,7 +141,7 @@ class FairQueue:
 
     def __init__(self) -> None:
         self._clients: Clients = OrderedDict()
-        self._sharing: dict[str, Sharing] = {}
+        self._clocks: dict[str, VirtualClock] = {}
         self._budget = QUANTUM
         self.rows = 0
 
@@ -147,25 +151,25 @@ class FairQueue:
 
     def add(self, entry: Entry) -> None:
         """The entry's client gets its turn after those that wait already."""
-        entry.finish = self._sharing.setdefault(entry.client, Sharing()).add(entry.left)
+        entry.virtual_finish = self._clocks.setdefault(entry.client, VirtualClock()).add(entry.waiting)
         insort(self._clients.setdefault(entry.client, []), entry, key=_finish)
-        self.rows += entry.left
+        self.rows += entry.waiting
 
     def remove(self, entry: Entry) -> None:
         """Take an entry out, if it is in."""
         entries = self._clients.get(entry.client, [])
         if entry in entries:
             entries.remove(entry)
-            self._sharing[entry.client].remove(entry.finish, entry.left)
-            self.rows -= entry.left
+            self._clocks[entry.client].remove(entry.virtual_finish, entry.waiting)
+            self.rows -= entry.waiting
             if not entries:
-                del self._clients[entry.client], self._sharing[entry.client]
+                del self._clients[entry.client], self._clocks[entry.client]
 
     def clear(self) -> list[Entry]:
         """Take all out."""
         entries = list(self)
         self._clients.clear()
-        self._sharing.clear()
+        self._clocks.clear()
         self.rows = 0
         return entries
 
@@ -175,19 +179,20 @@ class FairQueue:
         What is longer is left in: over many rows, what a row takes lately is too weak a reason to give up.
         """
         late = [
-            one for one in self
-            if one.left <= room and one.left < self.rows and now + one.left * seconds_per_row > one.until
+            entry for entry in self
+            if entry.waiting <= room and entry.waiting < self.rows
+            and now + entry.waiting * seconds_per_row > entry.deadline
         ]  # fmt: skip
-        for one in late:
-            self.remove(one)
+        for entry in late:
+            self.remove(entry)
         return late
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Have every entry computed from its first row again."""
         for entry in self:
             self.rows += entry.taken
-            self._sharing[entry.client].rows += entry.taken
-            entry.begin_anew()
+            self._clocks[entry.client].rows += entry.taken
+            entry.reset()
 
     def take(self, room: int) -> list[Slice]:
         """The next batch of at most ``room`` rows, one slice for each entry in it."""
@@ -197,9 +202,9 @@ class FairQueue:
             slices.append(Slice(entry, entry.taken, entry.taken + rows, entry.epoch))
             entry.taken += rows
             self.rows -= rows
-            self._sharing[entry.client].served(rows)
-        for client in self._sharing.keys() - self._clients.keys():
-            del self._sharing[client]
+            self._clocks[entry.client].served(rows)
+        for client in self._clocks.keys() - self._clients.keys():
+            del self._clocks[client]
         return slices
 
     def peek(self, room: int) -> dict[Entry, int]:
@@ -213,15 +218,15 @@ class FairQueue:
 
         A round gives a turn to every client.
         """
-        own, sharing = self._clients.get(client, []), self._sharing.get(client, Sharing())
-        behind = own[bisect_right(own, sharing.now + rows, key=_finish) :]
-        ahead = sharing.rows - sum(one.left for one in behind)
+        own, clock = self._clients.get(client, []), self._clocks.get(client, VirtualClock())
+        behind = own[bisect_right(own, clock.now + rows, key=_finish) :]
+        ahead = clock.rows - sum(entry.waiting for entry in behind)
         turns = -(-(ahead + rows) // QUANTUM) * QUANTUM
-        return ahead + sum(min(turns, one.rows) for other, one in self._sharing.items() if other != client)
+        return ahead + sum(min(turns, clock.rows) for other, clock in self._clocks.items() if other != client)
 
 
 def _finish(entry: Entry) -> float:
-    return entry.finish
+    return entry.virtual_finish
 
 
 def _turns(clients: Clients, room: int, budget: int) -> tuple[dict[Entry, int], int]:
@@ -234,10 +239,10 @@ def _turns(clients: Clients, room: int, budget: int) -> tuple[dict[Entry, int], 
         client, entries = next(iter(clients.items()))
         entry = entries[0]
         taken = given.get(entry, 0)
-        rows = min(budget, room, entry.left - taken)
+        rows = min(budget, room, entry.waiting - taken)
         given[entry] = taken + rows
         room, budget = room - rows, budget - rows
-        if taken + rows == entry.left:
+        if taken + rows == entry.waiting:
             del entries[0]
         if not entries:
             del clients[client]

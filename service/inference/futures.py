@@ -7,34 +7,35 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import groupby
 from typing import Any, TypeVar
 
-from service.http.errors import ClientLeft, DeadlinePassed
+from service.inference.errors import ClientDisconnected, DeadlinePassed
 from service.inference.fair_queue import Answer, Entry
 
 LOGGER = logging.getLogger("evenkeel")
 T = TypeVar("T")
 
 WATCHED_AFTER_SECONDS = 0.05
-"""From then on it is noticed that a client leaves; to watch costs more than most answers, which are there by then."""
+"""From then on it is noticed that a client disconnects; to watch costs more than most answers take."""
 
 
 async def awaited(
-    entry: Entry, timeout_seconds: float, left: Callable[[], Awaitable[object]] | None
+    entry: Entry, timeout_seconds: float, disconnected: Callable[[], Awaitable[object]] | None
 ) -> Answer:  # fmt: skip
-    """The answer; raises what the request failed with, DeadlinePassed, and ClientLeft as soon as ``left`` returns."""
+    """The answer; raises what the request failed with, DeadlinePassed, and ClientDisconnected once ``disconnected``
+    returns."""
     begun, future = time.perf_counter(), entry.future
     await asyncio.wait([future], timeout=min(timeout_seconds, WATCHED_AFTER_SECONDS))
-    if not future.done() and await _nobody_waits(future, begun + timeout_seconds, left):
-        raise ClientLeft
+    if not future.done() and await _disconnects(future, begun + timeout_seconds, disconnected):
+        raise ClientDisconnected
     if not future.done():
         raise DeadlinePassed(f"no answer within {timeout_seconds:g} seconds")
     return future.result()
 
 
-async def _nobody_waits(
-    future: "asyncio.Future[Answer]", until: float, left: Callable[[], Awaitable[object]] | None
+async def _disconnects(
+    future: "asyncio.Future[Answer]", until: float, disconnected: Callable[[], Awaitable[object]] | None
 ) -> bool:  # fmt: skip
-    """Wait for the answer until a time of `time.perf_counter`; True if the client left before either."""
-    watch = asyncio.ensure_future(left() if left is not None else asyncio.Event().wait())
+    """Wait for the answer until a time of `time.perf_counter`; True if the client disconnected before either."""
+    watch = asyncio.ensure_future(disconnected() if disconnected is not None else asyncio.Event().wait())
     waited: list[asyncio.Future[Any]] = [future, watch]
     try:
         await asyncio.wait(waited, timeout=until - time.perf_counter(), return_when=asyncio.FIRST_COMPLETED)

@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from service.drift.keeper import DriftKeeper
-from service.http.errors import BundleRefused, NotReady, ReloadRunning
-from service.inference.batcher import Batcher, PredictorLike
+from service.drift.persistence import PersistedDrift
+from service.inference.batcher import Batcher
+from service.inference.errors import BundleRefused, NotReady, ReloadRunning
+from service.inference.inference_thread import PredictorLike
 from service.metrics import Metrics
 
 LOGGER = logging.getLogger("evenkeel")
@@ -26,7 +27,7 @@ class Reloaded(Struct, frozen=True):
 class Reloader:
     """Reads the bundle's folder again when asked, by HTTP or by SIGHUP; one at a time."""
 
-    def __init__(self, batcher: Batcher, drift: DriftKeeper, metrics: Metrics, load: Callable[[], PredictorLike]):
+    def __init__(self, batcher: Batcher, drift: PersistedDrift, metrics: Metrics, load: Callable[[], PredictorLike]):
         self._batcher, self._drift, self._metrics, self._load = batcher, drift, metrics, load
         self._running: asyncio.Task[None] | None = None
         self._busy = False

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from models.passenger import Passenger
 from models.prediction import Prediction
-from service.inference.batcher import PredictorLike
+from service.inference.inference_thread import PredictorLike
 from service.metrics import Metrics
 
 LOGGER = logging.getLogger("evenkeel")

@@ -2,8 +2,8 @@
 
 from litestar import Response, post
 
-from service.http.errors import BundleRefused, ReloadRunning
 from service.http.negotiation import media_type
+from service.inference.errors import BundleRefused, ReloadRunning
 from service.inference.reloading import Reloaded
 from service.routes.openapi.description import Negotiated
 from service.routes.openapi.refusals import READ_REFUSALS, refusals

@@ -8,14 +8,16 @@ from litestar.response import Stream
 from msgspec import Meta, Struct
 
 from service.drift import report as diagnosis
+from service.drift.errors import TooManySubscribers
 from service.drift.events import MAX_SUBSCRIBERS
 from service.drift.monitor import STREAMS
-from service.http.errors import NotReady, TooManySubscribers
+from service.drift.report import DriftReport
 from service.inference.batcher import Batcher
+from service.inference.errors import NotReady
 from service.routes.openapi.description import TAKES, Body, Negotiated
 from service.routes.openapi.refusals import BODY_REFUSALS, READ_REFUSALS, refusals
 from service.routes.request import AnyRequest, drift_of, parse_body, respond, services_of
-from service.routes.schemas import Acknowledgement, DriftReport
+from service.routes.schemas import Acknowledgement
 
 ACKNOWLEDGEMENT = Body(Acknowledgement, {"stream": "input", "begin": "reference"}, {"stream": "inputs"})
 EVENT_STREAM = "text/event-stream"

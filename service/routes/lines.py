@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from models.passenger import Passenger
 from service.http.decoding import decode_body
-from service.http.errors import STATUS, Fault, InvalidBody, ServiceError
+from service.http.errors import STATUS, Fault, InvalidBody, Refused, ServiceError
 from service.http.negotiation import JSON
 
 MAX_LINE_BYTES = 1 << 16
@@ -77,7 +77,7 @@ def line_problem(line: int, status: int, detail: str, errors: Sequence[Fault] = 
     return LineProblem(title=title, status=status, detail=detail, errors=list(errors), line=line)
 
 
-def line_refusal(line: int, error: ServiceError) -> LineProblem:
+def line_refusal(line: int, error: Refused) -> LineProblem:
     """What stands in the place of a line that was refused."""
     # Only the word differs from a body's.
     detail = str(error).replace("the body", "the line", 1)

@@ -2,12 +2,13 @@
 
 from litestar import Response, post
 
-from service.http.errors import DeadlinePassed, NotReady, OutcomesNotKept, QueueFull, StoreUnavailable
+from service.inference.errors import DeadlinePassed, NotReady, QueueFull
 from service.routes.openapi.description import TAKES, Body, Negotiated
 from service.routes.openapi.refusals import BODY_REFUSALS, refusals
 from service.routes.predict import PREDICTION_ID
 from service.routes.request import AnyRequest, parse_body, respond, services_of
 from service.routes.schemas import OutcomesRequest, OutcomesResponse
+from service.store.errors import OutcomesNotKept, StoreUnavailable
 
 OUTCOMES_BODY = Body(
     OutcomesRequest,

@@ -8,12 +8,13 @@ import msgspec
 from litestar import Request, Response
 from litestar.datastructures import State
 
-from service.drift.monitor import Drift
+from service.drift.monitor import DriftMonitor
 from service.http.decoding import decode_body
-from service.http.errors import SHOWN_CHARACTERS, InvalidQuery, NotReady
+from service.http.errors import SHOWN_CHARACTERS, InvalidQuery
 from service.http.negotiation import JSON, media_type
 from service.http.request_body import TIMEOUT_HEADER, deadline_seconds, read_body
 from service.inference.batcher import Batcher
+from service.inference.errors import NotReady
 from service.inference.fair_queue import Answer
 from service.services import Services
 
@@ -28,12 +29,12 @@ def services_of(request: AnyRequest) -> Services:
     return services
 
 
-def drift_of(request: AnyRequest) -> Drift:
+def drift_of(request: AnyRequest) -> DriftMonitor:
     """The drift tests; raises NotReady before the model is loaded."""
     services = services_of(request)
-    if services.drift.drift is None:
+    if services.drift.monitor is None:
         raise not_ready(services.batcher)
-    return services.drift.drift
+    return services.drift.monitor
 
 
 def not_ready(batcher: Batcher) -> NotReady:

@@ -10,7 +10,6 @@ from msgspec import Meta, Struct
 from models.bundle.manifest import Manifest
 from models.calibration.confidence import Confidence, Share
 from models.passenger import Passenger
-from service.drift.label_free import Estimate
 
 MAX_BATCH = 1024
 
@@ -77,90 +76,6 @@ class ModelDescription(Struct, frozen=True, kw_only=True):
     backend: dict[str, Any]
     manifest: Manifest
     evaluation: dict[str, Any]
-
-
-class StreamReport(Struct, frozen=True, kw_only=True):
-    """One drift test. ``since`` (RFC 3339) and ``at`` tell when and at which of its rows it alarmed; ``field`` is the
-    input field that spoke most then. It alarms when ``log_evidence`` reaches ``threshold``; ``days_to_false_alarm`` is
-    what the run length means at this process's traffic. ``history`` is the course since the process started: (row,
-    highest log evidence since the point before), at most 120 points."""
-
-    stream: str
-    alarm: bool
-    since: str | None
-    at: int | None
-    field: str | None
-    log_evidence: float
-    threshold: float
-    seen: int
-    days_to_false_alarm: float | None
-    summary: str
-    history: list[tuple[int, float]]
-
-
-class CauseReport(Struct, frozen=True):
-    """Whether this is what changed, null where it cannot be told, and why."""
-
-    cause: Literal["mix", "base_rate", "calibration"]
-    found: bool | None
-    evidence: str
-
-
-class BinShares(Struct, frozen=True):
-    """A bin's share among the recent rows and among the reference's."""
-
-    bin: str
-    live: float
-    reference: float
-
-
-class Distribution(Struct, frozen=True, kw_only=True):
-    """A variable lately, against the reference. ``expected_stability_index`` is the mean while nothing changed."""
-
-    variable: str
-    rows: int
-    reference_rows: int
-    stability_index: float
-    expected_stability_index: float
-    bins: list[BinShares]
-
-
-class OutcomeBin(Struct, frozen=True):
-    """The outcomes of what was predicted in a tenth of probability: how many, how many survived, and the mean
-    probability served for them, null without any."""
-
-    bin: str
-    outcomes: int
-    survived: int
-    probability: float | None
-
-
-class LabelFreeEstimates(Struct, frozen=True, kw_only=True):
-    """From the probabilities of the recent rows alone, and right only while these are calibrated.
-
-    ``prior_shift_prevalence`` is the share of survivors here if only that share moved; ``prior_shift_fit`` is the
-    p-value of "that explains the probabilities", ``baseline_prevalence`` the share that they are served for.
-    """
-
-    rows: int
-    expected_accuracy: Estimate
-    expected_prevalence: Estimate
-    prior_shift_prevalence: Estimate
-    prior_shift_fit: float
-    baseline_prevalence: float
-
-
-class DriftReport(Struct, frozen=True, kw_only=True):
-    """What has changed since training, in words and numbers. ``reliability`` is of all outcomes of this version."""
-
-    version: str
-    run_length: float
-    summary: str
-    streams: list[StreamReport]
-    causes: list[CauseReport]
-    estimates: LabelFreeEstimates | None
-    distributions: list[Distribution]
-    reliability: list[OutcomeBin]
 
 
 class Acknowledgement(Struct, frozen=True, forbid_unknown_fields=True):

@@ -20,15 +20,8 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.passenger import Passenger
-from service.http.errors import (
-    SHOWN_CHARACTERS,
-    NotReady,
-    PredictionFailed,
-    QueueFull,
-    RateLimited,
-    ServiceError,
-    WrongMediaType,
-)
+from service.http.errors import SHOWN_CHARACTERS, RateLimited, ServiceError, WrongMediaType
+from service.inference.errors import InferenceError, NotReady, PredictionFailed, QueueFull
 from service.routes.lines import Line, LineProblem, Lines, Row, line_problem, line_refusal, read_row
 from service.routes.openapi.description import PARAMETERS, TAKES, TIMEOUT, Body
 from service.routes.openapi.refusals import TIMEOUT_REFUSAL, refusals
@@ -183,7 +176,7 @@ class Stream:
             return []
         try:
             return await self._with_permits([passenger for _, passenger in rows])
-        except ServiceError as error:
+        except (InferenceError, ServiceError) as error:
             if isinstance(error, PredictionFailed) and len(rows) > 1:
                 # One bad row costs nobody else an answer.
                 return [answer for row in rows for answer in await self._predict([row])]

@@ -11,7 +11,7 @@ from models.prediction import Prediction
 from models.predictor import Predictor
 
 CHUNK_ROWS = 4096
-REMEMBERED_ROWS = 1 << 16
+CACHED_ROWS = 1 << 16
 """Distinct passengers whose answer is kept, about a kilobyte each."""
 ADDED = ("probability", "survived", "interval_low", "interval_high", "prediction_set", "typicality", "warnings")
 
@@ -22,11 +22,7 @@ class ScoreError(Exception):
     """A table that cannot be scored; the message says what to change."""
 
 
-class Rejected(Exception):
-    """A row that is no passenger, and why."""
-
-
-def keep_written(output: AtomicFile, faults: AtomicFile, rejected: int) -> None:
+def commit(output: AtomicFile, faults: AtomicFile, rejected: int) -> None:
     """Put the output in place, and the file of rejected rows or nothing in its."""
     output.commit()
     if rejected:
@@ -35,22 +31,22 @@ def keep_written(output: AtomicFile, faults: AtomicFile, rejected: int) -> None:
         faults.discard()
 
 
-class Answers:
+class PredictionCells:
     """Passengers → the cells `ADDED` of their predictions; equal passengers are computed once."""
 
     def __init__(self, predictor: Predictor):
         self._predictor = predictor
-        self._held: OrderedDict[Passenger, Cells] = OrderedDict()
+        self._cached: OrderedDict[Passenger, Cells] = OrderedDict()
 
     def of(self, passengers: Sequence[Passenger]) -> list[Cells]:
         """The cells of each passenger. Raises PredictionError."""
-        new = [one for one in dict.fromkeys(passengers) if one not in self._held]
-        found = dict(zip(new, map(_cells, self._predictor.predict_checked(new)), strict=True))
-        answers = [self._held.get(one) or found[one] for one in passengers]
-        self._held.update(found)
-        while len(self._held) > REMEMBERED_ROWS:
-            self._held.popitem(last=False)
-        return answers
+        new = [passenger for passenger in dict.fromkeys(passengers) if passenger not in self._cached]
+        computed = dict(zip(new, map(_cells, self._predictor.predict_checked(new)), strict=True))
+        cells = [self._cached.get(passenger) or computed[passenger] for passenger in passengers]
+        self._cached.update(computed)
+        while len(self._cached) > CACHED_ROWS:
+            self._cached.popitem(last=False)
+        return cells
 
 
 def _cells(prediction: Prediction) -> Cells:
@@ -58,7 +54,7 @@ def _cells(prediction: Prediction) -> Cells:
     return (
         repr(prediction.probability), str(prediction.survived).lower(), *map(repr, confidence.interval),
         "|".join(confidence.prediction_set), repr(confidence.typicality),
-        "; ".join(f"{one.field}: {one.message}" for one in confidence.warnings),
+        "; ".join(f"{warning.field}: {warning.message}" for warning in confidence.warnings),
     )  # fmt: skip
 
 
@@ -74,9 +70,9 @@ def input_columns(header: Sequence[str]) -> dict[str, int]:
     return fields
 
 
-def read_passenger(cells: Mapping[str, str]) -> Passenger:
-    """Cells by field of `Passenger` → the passenger; raises Rejected."""
+def read_passenger(cells: Mapping[str, str]) -> Passenger | str:
+    """Cells by field of `Passenger` → the passenger, or the reason why it is none."""
     try:
         return parse_passenger(cells)
     except msgspec.ValidationError as error:
-        raise Rejected(str(error).replace(" - at `$.", ", in `")) from None
+        return str(error).replace(" - at `$.", ", in `")

@@ -1,102 +1,35 @@
-"""python -m service score: a CSV of any length → the same rows with their predictions, in constant memory."""
+"""A CSV of any length → the same rows with their predictions, in constant memory."""
 
-import argparse
 import csv
 import io
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-from models.bundle.bucket import bundle_folder
-from models.bundle.manifest import BundleError
-from models.bundle.precisions import FULL, PRECISIONS
-from models.engines.ray_cluster import ClusterError
 from models.files import AtomicFile
-from models.logit_cache import LogitCache
-from models.passenger import COLUMNS, Passenger
-from models.prediction import PredictionError
+from models.passenger import Passenger
 from models.predictor import Predictor
 from service.scoring.columns import (
     ADDED,
     CHUNK_ROWS,
-    Answers,
-    Rejected,
+    PredictionCells,
     ScoreError,
+    commit,
     input_columns,
-    keep_written,
     read_passenger,
 )
 
-REPORT_SECONDS = 10.0
-ENGINES = ("local", "ray")
 
-
-def main(arguments: Sequence[str]) -> int:
-    """Score a file, or a folder on a cluster; 0 every row, 1 failed or some rows rejected, 2 wrong use."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.engine == "local" and (options.address or options.workers):
-        parser.error("--address and --workers are for --engine ray")
-    try:
-        return _on_ray(options) if options.engine == "ray" else _here(options)
-    except (ScoreError, BundleError, PredictionError, ClusterError) as error:
-        print(f"score: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"score: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
-
-
-def _folder(options: argparse.Namespace) -> Path:
-    return bundle_folder(options.bundle, options.bundles, options.require_signature)
-
-
-def _here(options: argparse.Namespace) -> int:
-    if options.input.is_dir():
-        raise ScoreError(f"{options.input} is a folder; --engine ray scores the files of a folder")
-    rejects = rejected_path(options.output)
-    try:
-        predictor = Predictor.load(
-            _folder(options), LogitCache(options.cache_rows), options.target_prevalence, options.require_signature,
-            options.threads, options.precision,
-        )  # fmt: skip
-        progress = Progress(options.input.stat().st_size)
-        scored, rejected = score(options.input, options.output, rejects, predictor, progress.show)
-    except KeyboardInterrupt:
-        print("score: stopped; nothing was written", file=sys.stderr)
-        return 1
-    print(f"score: {scored} rows to {options.output}", file=sys.stderr)
-    if rejected:
-        print(f"score: {rejected} rows rejected; {rejects} says why", file=sys.stderr)
-    return 1 if rejected else 0
-
-
-def _on_ray(options: argparse.Namespace) -> int:
-    from service.scoring.ray import Job, score_files
-
-    job = Job(
-        source=options.input.absolute(), destination=options.output.absolute(), bundle=_folder(options).absolute(),
-        keys=options.require_signature and options.require_signature.absolute(), cache_rows=options.cache_rows,
-        target_prevalence=options.target_prevalence, threads=options.threads or 1, precision=options.precision,
-    )  # fmt: skip
-    try:
-        return score_files(job, options.address, options.workers, Progress)
-    except KeyboardInterrupt:
-        print("score: stopped; the same command goes on with the files that are not done", file=sys.stderr)
-        return 1
-
-
-def score(
+def score_csv(
     source: Path, destination: Path, rejects: Path, predictor: Predictor,
     show: Callable[[int, int], None] = lambda rows, done_bytes: None,
 ) -> tuple[int, int]:  # fmt: skip
     """Write ``source``'s rows and the columns `ADDED` to ``destination``; returns rows scored and rejected.
 
     A row that is no passenger goes to ``rejects`` with its line and the reason. Both files appear whole, at the end.
-    ``show`` is told of rows and bytes done. Raises ScoreError, OSError, and PredictionError when the model gives no
+    ``show`` is called with rows and bytes done. Raises ScoreError, OSError, and PredictionError when the model gives no
     number.
     """
     if destination.exists() and source.exists() and destination.samefile(source):
@@ -104,30 +37,30 @@ def score(
     with ExitStack() as stack:
         file = stack.enter_context(source.open("rb"))
         text = io.TextIOWrapper(file, newline="", encoding="utf-8-sig", errors="surrogateescape")
-        reader = _rows(stack.enter_context(text))
-        _, header = next(reader, (0, []))
+        rows = _rows(stack.enter_context(text))
+        _, header = next(rows, (0, []))
         fields = input_columns(header)
         output, faults = (stack.enter_context(AtomicFile(path)) for path in (destination, rejects))
         out, bad = csv.writer(output.file, lineterminator="\n"), csv.writer(faults.file, lineterminator="\n")
         out.writerow([*header, *ADDED])
         bad.writerow(["line", "reason"])
-        answers = Answers(predictor)
+        predictions = PredictionCells(predictor)
         scored = rejected = 0
-        for chunk in _chunks(reader, header, fields):
-            rows = [(row, key) for _, row, key, reason in chunk if reason is None]
-            for (row, _), cells in zip(rows, answers.of([key for _, key in rows]), strict=True):
-                out.writerow([*row, *cells])
-            refused = [(line, reason) for line, _, _, reason in chunk if reason is not None]
-            bad.writerows(refused)
-            scored, rejected = scored + len(rows), rejected + len(refused)
+        chunk = None
+        while chunk is None or len(chunk) == CHUNK_ROWS:
+            chunk = list(islice(rows, CHUNK_ROWS))
+            passengers = [_passenger(cells, len(header), fields) for _, cells in chunk]
+            added = iter(predictions.of([one for one in passengers if isinstance(one, Passenger)]))
+            for (line, cells), passenger in zip(chunk, passengers, strict=True):
+                if isinstance(passenger, Passenger):
+                    out.writerow([*cells, *next(added)])
+                    scored += 1
+                else:
+                    bad.writerow([line, passenger])
+                    rejected += 1
             show(scored + rejected, file.tell())
-        keep_written(output, faults, rejected)
+        commit(output, faults, rejected)
     return scored, rejected
-
-
-def rejected_path(destination: Path) -> Path:
-    """OUT.csv → OUT.rejected.csv."""
-    return destination.with_name(f"{destination.stem}.rejected{destination.suffix}")
 
 
 def _rows(file: TextIO) -> Iterator[tuple[int, list[str]]]:
@@ -144,121 +77,12 @@ def _rows(file: TextIO) -> Iterator[tuple[int, list[str]]]:
             yield reader.line_num, row
 
 
-Row = tuple[int, list[str], Any, str | None]
-
-
-def _chunks(rows: Iterator[tuple[int, list[str]]], header: list[str], fields: dict[str, int]) -> Iterator[list[Row]]:
-    """Line, cells, passenger, and the reason where there is no passenger."""
-    chunk: list[Row] = []
-    for line, cells in rows:
-        try:
-            chunk.append((line, cells, _passenger(cells, len(header), fields), None))
-        except Rejected as error:
-            chunk.append((line, cells, None, str(error)))
-        if len(chunk) == CHUNK_ROWS:
-            yield chunk
-            chunk = []
-    yield chunk
-
-
-def _passenger(cells: list[str], columns: int, fields: dict[str, int]) -> Passenger:
+def _passenger(cells: list[str], columns: int, fields: dict[str, int]) -> Passenger | str:
+    """The passenger of a row, or the reason why it is none."""
     if len(cells) != columns:
-        raise Rejected(f"has {len(cells)} cells, the header has {columns}")
+        return f"has {len(cells)} cells, the header has {columns}"
     try:
-        for cell in cells:
-            cell.encode()
+        "".join(cells).encode()
     except UnicodeEncodeError:
-        raise Rejected("is not UTF-8") from None
+        return "is not UTF-8"
     return read_passenger({field: cells[place] for field, place in fields.items()})
-
-
-class Progress:
-    """Rows done, rows/s and time left: one line on a terminal, a line every ten seconds when piped."""
-
-    def __init__(self, total_bytes: int):
-        self._total, self._start = max(total_bytes, 1), time.monotonic()
-        self._shown, self._terminal = self._start, sys.stderr.isatty()
-
-    def show(self, rows: int, done_bytes: int) -> None:
-        now = time.monotonic()
-        share = min(1.0, done_bytes / self._total)
-        if now - self._shown < (0.2 if self._terminal else REPORT_SECONDS) and share < 1:
-            return
-        self._shown, seconds = now, max(now - self._start, 1e-9)
-        left = seconds / max(share, 1e-9) * (1 - share)
-        line = f"score: {rows} rows, {rows / seconds:.0f} rows/s, {share:.0%}, {left:.0f} s left"
-        print(
-            f"\r{line}\x1b[K" if self._terminal else line,
-            end="" if self._terminal else "\n",
-            file=sys.stderr,
-            flush=True,
-        )
-        if self._terminal and share == 1:
-            print(file=sys.stderr)
-
-
-def _prevalence(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0 and below 1")
-    return value
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m service score",
-        description=f"Add to each passenger of a CSV file: {', '.join(ADDED)}. Memory does not grow with the file. "
-        "With --engine ray the CSV and Parquet files of a folder are scored side by side, on this machine or on a "
-        "cluster; a run that was stopped goes on where it was.",
-        epilog=f"Columns are found by name: {', '.join(COLUMNS.values())}; Pclass and Sex are required. Rows that are "
-        "no passengers go to OUT.rejected.csv with their line and the reason (with --engine ray to "
-        "OUT/_scored/FILE/rejected.csv); the exit code is then 1.",
-    )  # fmt: skip
-    parser.add_argument("input", type=Path, metavar="IN", help="a CSV file; with --engine ray, or a folder")
-    parser.add_argument("output", type=Path, metavar="OUT", help="a CSV file; with --engine ray a folder")
-    parser.add_argument(
-        "--bundle", default="artifacts/titanic", help="a folder, or s3://BUCKET/PREFIX (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--bundles", type=Path, default=Path("artifacts/bundles"), metavar="DIR",
-        help="where bundles from s3:// are kept (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--require-signature", type=Path, metavar="KEYS",
-        help="public keys, a PEM file or a folder of them; use only a bundle that one of them signed",
-    )  # fmt: skip
-    parser.add_argument(
-        "--precision", choices=PRECISIONS, default=FULL,
-        help="of the weights; other than float32 on a GPU only, where python -m training precision has measured it and "
-        "not refused",
-    )  # fmt: skip
-    parser.add_argument(
-        "--cache-rows",
-        type=int,
-        default=1 << 16,
-        help="distinct texts computed once; 0 for none (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--target-prevalence",
-        type=_prevalence,
-        metavar="P",
-        help="share of survivors among these passengers, if it is not the bundle's own",
-    )
-    parser.add_argument(
-        "--threads", type=_count, metavar="N",
-        help="cores to compute on (default: all); with --engine ray those of each worker (default: 1). Another number "
-        "changes the last digits",
-    )  # fmt: skip
-    parser.add_argument("--engine", choices=ENGINES, default="local", help="default: %(default)s")
-    parser.add_argument("--address", help="ray: a running cluster, HOST:PORT or auto (default: this machine alone)")
-    parser.add_argument("--workers", type=_count, metavar="N", help="ray: files at once (default: cores ÷ threads)")
-    return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)

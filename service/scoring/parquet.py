@@ -9,15 +9,7 @@ from typing import Any
 from models.files import AtomicFile
 from models.passenger import Passenger
 from models.predictor import Predictor
-from service.scoring.columns import (
-    CHUNK_ROWS,
-    Answers,
-    Rejected,
-    ScoreError,
-    input_columns,
-    keep_written,
-    read_passenger,
-)
+from service.scoring.columns import CHUNK_ROWS, PredictionCells, ScoreError, commit, input_columns, read_passenger
 
 ADDED_TYPES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "probability": ("double", float),
@@ -28,11 +20,11 @@ ADDED_TYPES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "typicality": ("double", float),
     "warnings": ("string", str),
 }
-"""Column of `rows.ADDED` → its type in Arrow, and how its cell is read."""
+"""Column of `columns.ADDED` → its type in Arrow, and how its cell is read."""
 
 
 def score_parquet(source: Path, destination: Path, rejects: Path, predictor: Predictor) -> tuple[int, int]:
-    """Write ``source``'s rows and the columns `rows.ADDED` to ``destination``; returns rows scored and rejected.
+    """Write ``source``'s rows and the columns `columns.ADDED` to ``destination``; returns rows scored and rejected.
 
     A row that is no passenger goes to ``rejects``, a CSV, with its number from 1 on and the reason. Both files appear
     whole, at the end. Raises ScoreError, OSError, PredictionError.
@@ -55,21 +47,21 @@ def _score(source: Path, destination: Path, rejects: Path, predictor: Predictor)
         faults = stack.enter_context(AtomicFile(rejects))
         bad = csv.writer(faults.file, lineterminator="\n")
         bad.writerow(["row", "reason"])
-        answers, scored, rejected = Answers(predictor), 0, 0
-        with parquet.ParquetWriter(output.file, _with_added(table.schema_arrow)) as out:
+        predictions, scored, rejected = PredictionCells(predictor), 0, 0
+        with parquet.ParquetWriter(output.file, _schema_with_added(table.schema_arrow)) as out:
             for batch in table.iter_batches(CHUNK_ROWS):
                 passengers = _passengers(batch, fields)
-                kept = [not isinstance(one, str) for one in passengers]
-                cells = answers.of([one for one in passengers if not isinstance(one, str)])
-                out.write_batch(_answered(batch, kept, cells, out.schema))
+                good = [isinstance(passenger, Passenger) for passenger in passengers]
+                cells = predictions.of([passenger for passenger in passengers if isinstance(passenger, Passenger)])
+                out.write_batch(_with_cells(batch, good, cells, out.schema))
                 first = scored + rejected + 1
-                bad.writerows((row, one) for row, one in enumerate(passengers, first) if isinstance(one, str))
+                bad.writerows((row, reason) for row, reason in enumerate(passengers, first) if isinstance(reason, str))
                 scored, rejected = scored + len(cells), rejected + len(passengers) - len(cells)
-        keep_written(output, faults, rejected)
+        commit(output, faults, rejected)
     return scored, rejected
 
 
-def _with_added(schema: Any) -> Any:
+def _schema_with_added(schema: Any) -> Any:
     import pyarrow
 
     for name, (kind, _) in ADDED_TYPES.items():
@@ -80,14 +72,7 @@ def _with_added(schema: Any) -> Any:
 def _passengers(batch: Any, fields: dict[str, int]) -> list[Passenger | str]:
     """Each row's passenger, or the reason why it is none."""
     columns = [batch.column(place).to_pylist() for place in fields.values()]
-    return [_passenger(dict(zip(fields, map(_cell, row), strict=True))) for row in zip(*columns, strict=True)]
-
-
-def _passenger(cells: dict[str, str]) -> Passenger | str:
-    try:
-        return read_passenger(cells)
-    except Rejected as error:
-        return str(error)
+    return [read_passenger(dict(zip(fields, map(_cell, row), strict=True))) for row in zip(*columns, strict=True)]
 
 
 def _cell(value: Any) -> str:
@@ -97,13 +82,13 @@ def _cell(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _answered(batch: Any, kept: list[bool], cells: list[tuple[str, ...]], schema: Any) -> Any:
+def _with_cells(batch: Any, good: list[bool], cells: list[tuple[str, ...]], schema: Any) -> Any:
     import pyarrow
 
-    held = batch.filter(pyarrow.array(kept, pyarrow.bool_()))
+    kept = batch.filter(pyarrow.array(good, pyarrow.bool_()))
     by_column = list(zip(*cells, strict=True)) or [()] * len(ADDED_TYPES)
     added = [
         pyarrow.array([read(cell) for cell in column], pyarrow.type_for_alias(kind))
         for column, (kind, read) in zip(by_column, ADDED_TYPES.values(), strict=True)
     ]
-    return pyarrow.record_batch([*held.columns, *added], schema=schema)
+    return pyarrow.record_batch([*kept.columns, *added], schema=schema)

@@ -23,7 +23,7 @@ FORMAT = 1
 """Of the record, and of the columns that are added: another number has everything scored again."""
 
 
-class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ScoringSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the predictions depend on besides the rows."""
 
     bundle: str
@@ -53,7 +53,7 @@ class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """That a file is done: its content, the settings, what was written of it, and how many rows that is."""
 
     source: Content
-    settings: Settings
+    settings: ScoringSettings
     output: Content
     rejects: Content | None
     scored: int
@@ -83,7 +83,7 @@ class Partition(Struct, frozen=True):
     def record(self) -> Path:
         return self.destination / ABOUT / self.name / "record.json"
 
-    def done(self, settings: Settings) -> Record | None:
+    def done(self, settings: ScoringSettings) -> Record | None:
         """Its record, if with these settings it was scored as it is now, and what was written is there as it was."""
         try:
             record = msgspec.json.decode(self.record.read_bytes(), type=Record)
@@ -91,10 +91,10 @@ class Partition(Struct, frozen=True):
             return None
         same = (record.settings, record.output.size) == (settings, _size(self.output))
         written = (record.source, record.output, record.rejects)
-        found = (Content.of(one) for one in (self.source, self.output, self.rejects))
-        return record if same and written == tuple(found) else None
+        there = (Content.of(path) for path in (self.source, self.output, self.rejects))
+        return record if same and written == tuple(there) else None
 
-    def score(self, settings: Settings, write: Callable[[Path, Path, Path], tuple[int, int]]) -> Record:
+    def score(self, settings: ScoringSettings, write: Callable[[Path, Path, Path], tuple[int, int]]) -> Record:
         """``write(source, output, rejects)``, which returns rows scored and rejected, and keep the record of it.
 
         Raises ScoreError when the source changed meanwhile, and what ``write`` raises.

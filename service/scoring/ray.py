@@ -24,18 +24,18 @@ from models.logit_cache import LogitCache
 from models.prediction import PredictionError
 from models.predictor import Predictor
 from service.scoring.columns import ScoreError
-from service.scoring.csv import score
+from service.scoring.csv import score_csv
 from service.scoring.parquet import score_parquet
-from service.scoring.partitions import ABOUT, Partition, Record, Settings, find_partitions
+from service.scoring.partitions import ABOUT, Partition, Record, ScoringSettings, find_partitions
 
-MOST_DEATHS = 3
+MAX_DEATHS = 3
 """Deaths of a worker that one file survives: with more, it is the file that kills them."""
-MOST_BLOCKS = 2000
+MAX_BLOCKS = 2000
 """Of Ray Data's bookkeeping; with more files than these, several go to a worker together."""
 SHOWN_ERRORS = 20
 
 
-class Job(Struct, frozen=True, kw_only=True):
+class ScoringRun(Struct, frozen=True, kw_only=True):
     """What was asked for. Every machine of the cluster must see the same files under these absolute paths."""
 
     source: Path
@@ -49,19 +49,23 @@ class Job(Struct, frozen=True, kw_only=True):
     """Cores of each worker."""
 
 
-class Shown(Protocol):
+class ProgressLike(Protocol):
     def show(self, rows: int, done_bytes: int) -> None: ...
 
 
-class Worker:
+StartProgress = Callable[[int], ProgressLike]
+"""Bytes in all → what shows how many are done."""
+
+
+class FileScorer:
     """Scores one file after the other. The bundle must be the one that the run began with."""
 
-    def __init__(self, job: Job, settings: Settings):
-        self._settings, self._cache = settings, LogitCache(job.cache_rows)
+    def __init__(self, run: ScoringRun, settings: ScoringSettings):
+        self._settings, self._cache = settings, LogitCache(run.cache_rows)
         # MLX is bound to threads, and Ray calls on any.
         self._thread = ThreadPoolExecutor(1)
         load = partial(
-            Predictor.load, job.bundle, self._cache, job.target_prevalence, job.keys, job.threads, job.precision
+            Predictor.load, run.bundle, self._cache, run.target_prevalence, run.keys, run.threads, run.precision
         )
         self._predictor = self._thread.submit(load).result()
         if self._predictor.bundle.version != settings.bundle:
@@ -70,55 +74,59 @@ class Worker:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """A `Partition`'s fields → its name, rows scored and rejected, whether it was done before, what went wrong."""
         partition = Partition(Path(row["source"]), Path(row["destination"]), row["name"])
-        told = {"name": row["name"], "scored": 0, "rejected": 0, "before": False, "error": ""}
+        result = {"name": row["name"], "scored": 0, "rejected": 0, "before": False, "error": ""}
         try:
             before = partition.done(self._settings)
-            if not before and partition.deaths() > MOST_DEATHS:
+            if not before and partition.deaths() > MAX_DEATHS:
                 raise ScoreError(f"its worker died {partition.deaths()} times; does it need more memory than there is?")
             record = before or self._score(partition)
         except (ScoreError, PredictionError) as error:
-            return told | {"error": str(error)}
+            return result | {"error": str(error)}
         except OSError as error:
-            return told | {"error": f"{error.filename}: {error.strerror}"}
-        return told | {"scored": record.scored, "rejected": record.rejected, "before": before is not None}
+            return result | {"error": f"{error.filename}: {error.strerror}"}
+        return result | {"scored": record.scored, "rejected": record.rejected, "before": before is not None}
 
     def _score(self, partition: Partition) -> Record:
         # A logit's last bits depend on the texts computed with it. So nothing is left over from the file before, and
         # what is written of a file does not depend on which others its worker had.
         self._cache.clear()
-        write: Callable[..., tuple[int, int]] = score_parquet if partition.is_parquet else score
+        write: Callable[..., tuple[int, int]] = score_parquet if partition.is_parquet else score_csv
         return self._thread.submit(partition.score, self._settings, partial(write, predictor=self._predictor)).result()
 
 
-def score_files(job: Job, address: str | None, workers: int | None, progress: Callable[[int], Shown]) -> int:
-    """Score the files of ``job``; 0 every row, 1 when a file failed or rows were rejected.
+def score_files(run: ScoringRun, address: str | None, workers: int | None, progress: StartProgress) -> int:
+    """Score the files of a run; 0 every row, 1 when a file failed or rows were rejected.
 
     Raises ScoreError, BundleError, ClusterError, OSError.
     """
-    partitions = find_partitions(job.source, job.destination)
-    settings = Settings(bundle=read_bundle(job.bundle, job.keys).version, target_prevalence=job.target_prevalence,
-                        precision=job.precision)  # fmt: skip
-    with _alone(job.destination, partitions), connected(address, ("service",)) as cores:
-        done = _score_all(job, settings, partitions, workers or max(1, cores // job.threads), progress)
-    return _tell(job, done, {one.name for one in partitions})
+    partitions = find_partitions(run.source, run.destination)
+    bundle = read_bundle(run.bundle, run.keys)
+    settings = ScoringSettings(
+        bundle=bundle.version, target_prevalence=run.target_prevalence, precision=run.precision
+    )  # fmt: skip
+    with _run_lock(run.destination, partitions), connected(address, ("service",)) as cores:
+        done = _score_all(run, settings, partitions, workers or max(1, cores // run.threads), progress)
+    return _report(run, done, {one.name for one in partitions})
 
 
 def _score_all(
-    job: Job, settings: Settings, partitions: list[Partition], workers: int, progress: Callable[[int], Shown]
+    run: ScoringRun, settings: ScoringSettings, partitions: list[Partition], workers: int, progress: StartProgress
 ) -> list[dict[str, Any]]:
-    """What `Worker` says of each partition; nothing of those that it could not even fail."""
-    sizes = {one.name: one.source.stat().st_size for one in partitions}
+    """What `FileScorer` says of each partition; nothing of those that it could not even fail."""
+    sizes = {partition.name: partition.source.stat().st_size for partition in partitions}
     # The largest first, so that none is begun when the others are done.
-    queue = sorted(partitions, key=lambda one: -sizes[one.name])
+    queue = sorted(partitions, key=lambda partition: -sizes[partition.name])
     shown, done, rows, size = progress(sum(sizes.values())), [], 0, 0
-    for answer in _answers(job, settings, queue, min(workers, len(queue))):
-        done.append(answer)
-        rows, size = rows + answer["scored"] + answer["rejected"], size + sizes[answer["name"]]
+    for result in _scored(run, settings, queue, min(workers, len(queue))):
+        done.append(result)
+        rows, size = rows + result["scored"] + result["rejected"], size + sizes[result["name"]]
         shown.show(rows, size)
     return done
 
 
-def _answers(job: Job, settings: Settings, queue: list[Partition], workers: int) -> Iterator[dict[str, Any]]:
+def _scored(
+    run: ScoringRun, settings: ScoringSettings, queue: list[Partition], workers: int
+) -> Iterator[dict[str, Any]]:
     from ray import data
     from ray.exceptions import RayError
 
@@ -127,18 +135,18 @@ def _answers(job: Job, settings: Settings, queue: list[Partition], workers: int)
     context.max_errored_blocks = -1
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     items = [{"source": str(one.source), "destination": str(one.destination), "name": one.name} for one in queue]
-    scored = data.from_items(items, override_num_blocks=min(len(items), MOST_BLOCKS)).map(
-        Worker, fn_constructor_args=(job, settings), num_cpus=job.threads,
+    dataset = data.from_items(items, override_num_blocks=min(len(items), MAX_BLOCKS)).map(
+        FileScorer, fn_constructor_args=(run, settings), num_cpus=run.threads,
         compute=data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
     )  # fmt: skip
     try:
-        yield from scored.iter_rows()
+        yield from dataset.iter_rows()
     except RayError as error:
         raise ClusterError(f"Ray gave up: {str(error).strip().splitlines()[-1]}") from error
 
 
 @contextmanager
-def _alone(destination: Path, partitions: list[Partition]) -> Iterator[None]:
+def _run_lock(destination: Path, partitions: list[Partition]) -> Iterator[None]:
     """Be the only run that writes to ``destination``, and leave nothing half-written; raises ScoreError."""
     about = destination / ABOUT
     about.mkdir(parents=True, exist_ok=True)
@@ -147,32 +155,29 @@ def _alone(destination: Path, partitions: list[Partition]) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ScoreError(f"another run is writing to {destination}") from None
-        _sweep(partitions)
         try:
+            for partition in partitions:
+                partition.sweep()
             yield
         finally:
-            _sweep(partitions)
+            for partition in partitions:
+                partition.sweep()
 
 
-def _sweep(partitions: list[Partition]) -> None:
-    for one in partitions:
-        one.sweep()
-
-
-def _tell(job: Job, done: list[dict[str, Any]], names: set[str]) -> int:
+def _report(run: ScoringRun, done: list[dict[str, Any]], names: set[str]) -> int:
     failed = {one["name"]: one["error"] for one in done if one["error"]}
     failed |= dict.fromkeys(names - {one["name"] for one in done}, "its worker failed")
     for name in sorted(failed)[:SHOWN_ERRORS]:
-        print(f"score: {job.source / name}: {failed[name]}", file=sys.stderr)
+        print(f"score: {run.source / name}: {failed[name]}", file=sys.stderr)
     scored, rejected = (sum(one[what] for one in done) for what in ("scored", "rejected"))
     before = sum(one["before"] for one in done)
     print(
-        f"score: {scored} rows of {len(names) - len(failed)} files to {job.destination}"
+        f"score: {scored} rows of {len(names) - len(failed)} files to {run.destination}"
         + (f"; {before} files were done before" if before else ""),
         file=sys.stderr,
     )
     if rejected:
-        print(f"score: {rejected} rows rejected; {job.destination / ABOUT}/…/rejected.csv say why", file=sys.stderr)
+        print(f"score: {rejected} rows rejected; {run.destination / ABOUT}/…/rejected.csv say why", file=sys.stderr)
     if failed:
         print(f"score: {len(failed)} files are not done; the same command tries them again", file=sys.stderr)
     return 1 if failed or rejected else 0

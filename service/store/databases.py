@@ -99,7 +99,7 @@ class SqliteFile(Database):
         self._identity = (0, 0)
 
     def open(self) -> None:
-        with self._told():
+        with self._translate_errors():
             self._make()
             self._connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
             self._identity = _identity(self._path)
@@ -121,7 +121,7 @@ class SqliteFile(Database):
 
     @contextmanager
     def transaction(self, durable: bool) -> Iterator[None]:
-        with self._told():
+        with self._translate_errors():
             if _identity(self._path) != self._identity:
                 raise StoreError(f"{self._path} was moved or removed")
             # In WAL mode FULL syncs the log at each commit, NORMAL only when it is copied into the file.
@@ -129,7 +129,7 @@ class SqliteFile(Database):
             self._open.execute("BEGIN IMMEDIATE")
         try:
             yield
-            with self._told():
+            with self._translate_errors():
                 self._open.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
@@ -137,11 +137,11 @@ class SqliteFile(Database):
             raise
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        with self._told():
+        with self._translate_errors():
             return self._open.execute(sql, parameters).fetchall()
 
     def change(self, sql: str, parameters: Sequence[Any] = ()) -> int:
-        with self._told():
+        with self._translate_errors():
             return self._open.execute(sql, parameters).rowcount
 
     @property
@@ -181,7 +181,7 @@ class SqliteFile(Database):
             self._open.execute(f"PRAGMA user_version = {FORMAT}")
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         """SQLite's and the system's errors as ours."""
         try:
             yield
@@ -226,7 +226,7 @@ class Postgres(Database):
             from psycopg.conninfo import conninfo_to_dict
         except ImportError:
             raise StoreError("a postgresql:// store needs psycopg: ./run setup postgres installs it") from None
-        with self._told():
+        with self._translate_errors():
             defaults: dict[str, Any] = {
                 "connect_timeout": CONNECT_SECONDS, "application_name": "evenkeel",
                 # An answer that never comes is noticed after this many milliseconds, not after hours.
@@ -245,7 +245,7 @@ class Postgres(Database):
 
     @contextmanager
     def transaction(self, durable: bool) -> Iterator[None]:
-        with self._told(), self._open.transaction():
+        with self._translate_errors(), self._open.transaction():
             self.query(
                 "SELECT set_config('synchronous_commit', ?, true), set_config('statement_timeout', ?, true)",
                 ("on" if durable else "off", f"{STATEMENT_SECONDS}s"),
@@ -253,11 +253,11 @@ class Postgres(Database):
             yield
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        with self._told():
+        with self._translate_errors():
             return self._open.execute(_percent(sql), parameters).fetchall()
 
     def change(self, sql: str, parameters: Sequence[Any] = ()) -> int:
-        with self._told():
+        with self._translate_errors():
             return self._open.execute(_percent(sql), parameters).rowcount
 
     @property
@@ -274,7 +274,7 @@ class Postgres(Database):
                 self.change(statement)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         """psycopg's errors as ours: their kind only, because their texts name hosts and users."""
         import psycopg
 

@@ -54,31 +54,31 @@ def export(
 
     The file appears when it is whole. Raises StoreError, OSError.
     """
-    held = database(store, create=False)
+    db = database(store, create=False)
     rows = labelled = bare = 0
     try:
-        held.open()
+        db.open()
         with AtomicFile(destination) as output:
             writer = csv.writer(output.file, lineterminator="\n")
             writer.writerow([*COLUMNS.values(), LABEL_COLUMN, *LOGGED])
-            for one in PredictionLog(held).read(since_ms, labelled_only, with_passengers):
-                writer.writerow(_cells(one))
+            for row in PredictionLog(db).read(since_ms, labelled_only, with_passengers):
+                writer.writerow(_cells(row))
                 rows += 1
-                labelled += one.survived is not None
-                bare += not holds_passenger(one.prediction)
+                labelled += row.survived is not None
+                bare += not holds_passenger(row.prediction)
             output.commit()
     finally:
-        held.close()
+        db.close()
     return rows, labelled, bare
 
 
-def _cells(one: LabelledPrediction) -> Iterator[Any]:
-    prediction = one.prediction
+def _cells(row: LabelledPrediction) -> Iterator[Any]:
+    prediction = row.prediction
     # Plain fields, not a Passenger: what an earlier version took must not stop the export.
     kept = prediction.passenger or ""
     passenger = msgspec.json.decode(kept) if holds_passenger(prediction) else {}
     yield from (passenger.get(field) for field in COLUMNS)
-    yield None if one.survived is None else int(one.survived)
+    yield None if row.survived is None else int(row.survived)
     time = datetime.fromtimestamp(prediction.time_ms / 1000, UTC).isoformat(timespec="milliseconds")
     yield from (prediction.id, time, prediction.version, prediction.probability, prediction.uncalibrated_probability)
     yield None if passenger else kept.removeprefix(HASHED)

@@ -9,17 +9,16 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from models.files import AtomicFile
+from models.files import AtomicFile, rejected_path
 from models.passenger import LABEL_COLUMN
-from service.scoring.csv import rejected_path
 from service.store.databases import StoreError, database
 from service.store.export import add_store
-from service.store.prediction_log import Fate, PredictionLog
+from service.store.prediction_log import OutcomeStatus, PredictionLog
 
 VALUES = {"0": False, "1": True, "false": False, "true": True}
 COMMIT_ROWS = 1024
 """Outcomes of one commit: the service's own wait no longer than for a request of that size."""
-REASONS: dict[Fate, str] = {
+REASONS: dict[OutcomeStatus, str] = {
     "unknown": "no prediction of this id is in the store",
     "conflicting": "the opposite outcome is in the store, and stays",
 }
@@ -42,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     """Import a file; 0 every outcome is in the store, 1 failed or some rejected, 2 wrong use."""
     options = _parser().parse_args(arguments)
     try:
-        found = import_outcomes(options.input, options.store)
+        counts = import_outcomes(options.input, options.store)
     except (OutcomesError, StoreError) as error:
         print(f"outcomes: {error}", file=sys.stderr)
         return 1
@@ -55,10 +54,10 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("outcomes: stopped; import the file again, what was taken counts once", file=sys.stderr)
         return 1
-    print(f"outcomes: {found['counted']} new, {found['repeated']} known before", file=sys.stderr)
-    if found["rejected"]:
-        print(f"outcomes: {found['rejected']} rejected; {rejected_path(options.input)} says why", file=sys.stderr)
-    return 1 if found["rejected"] else 0
+    print(f"outcomes: {counts['counted']} new, {counts['repeated']} known before", file=sys.stderr)
+    if counts["rejected"]:
+        print(f"outcomes: {counts['rejected']} rejected; {rejected_path(options.input)} says why", file=sys.stderr)
+    return 1 if counts["rejected"] else 0
 
 
 def import_outcomes(source: Path, store: str) -> Counter[str]:
@@ -66,37 +65,37 @@ def import_outcomes(source: Path, store: str) -> Counter[str]:
 
     Rejected lines go to `rejected_path` with the reason. Raises OutcomesError, StoreError, OSError.
     """
-    held = database(store, create=False)
-    found: Counter[str] = Counter()
+    db = database(store, create=False)
+    counts: Counter[str] = Counter()
     try:
-        held.open()
-        log = PredictionLog(held)
+        db.open()
+        log = PredictionLog(db)
         with source.open(newline="", encoding="utf-8-sig") as file, AtomicFile(rejected_path(source)) as faults:
             writer = csv.writer(faults.file, lineterminator="\n")
             writer.writerow(["line", "reason"])
             rows = _rows(file)
             while part := list(islice(rows, COMMIT_ROWS)):
-                for line, fate, reason in _take(log, part):
-                    found[fate] += 1
+                for line, status, reason in _label(log, part):
+                    counts[status] += 1
                     if reason is not None:
                         writer.writerow([line, reason])
-            if found["rejected"]:
+            if counts["rejected"]:
                 faults.commit()
             else:
                 rejected_path(source).unlink(missing_ok=True)
     finally:
-        held.close()
-    return found
+        db.close()
+    return counts
 
 
-def _take(log: PredictionLog, part: Sequence[Cell]) -> Iterator[tuple[int, str, str | None]]:
+def _label(log: PredictionLog, part: Sequence[Cell]) -> Iterator[tuple[int, str, str | None]]:
     """Line, counted, repeated or rejected, and the reason of the last."""
-    good = [one for one in part if one.reason is None]
-    fates, _ = log.label([(one.id, one.survived) for one in good])
-    told = dict(zip((one.line for one in good), fates, strict=True))
-    for one in part:
-        reason = one.reason or REASONS.get(told[one.line])
-        yield one.line, "rejected" if reason else told[one.line], reason
+    good = [cell for cell in part if cell.reason is None]
+    statuses, _ = log.label([(cell.id, cell.survived) for cell in good])
+    status_of_line = dict(zip((cell.line for cell in good), statuses, strict=True))
+    for cell in part:
+        reason = cell.reason or REASONS.get(status_of_line[cell.line])
+        yield cell.line, "rejected" if reason else status_of_line[cell.line], reason
 
 
 def _rows(file: TextIO) -> Iterator[Cell]:

@@ -20,7 +20,7 @@ LAST = "g"
 """Above every id."""
 
 T = TypeVar("T")
-Fate = Literal["counted", "repeated", "conflicting", "unknown"]
+OutcomeStatus = Literal["counted", "repeated", "conflicting", "unknown"]
 
 
 class LoggedPrediction(NamedTuple):
@@ -81,28 +81,28 @@ class PredictionLog:
                     [value for row in part for value in row],
                 )
 
-    def label(self, outcomes: Sequence[tuple[str, bool]]) -> tuple[list[Fate], list[CountedOutcome]]:
+    def label(self, outcomes: Sequence[tuple[str, bool]]) -> tuple[list[OutcomeStatus], list[CountedOutcome]]:
         """Keep (id, survived) durably; returns what became of each, in order, and those that are new.
 
         "repeated": the same was known. "conflicting": the opposite was known, and stays. "unknown": no such prediction.
         """
         with self._database.transaction(durable=True):
-            held = self._held({id for id, _ in outcomes if UUID.fullmatch(id)})
-            fates: list[Fate] = []
+            logged = self._lock({id for id, _ in outcomes if UUID.fullmatch(id)})
+            statuses: list[OutcomeStatus] = []
             new: dict[str, bool] = {}
             for id, survived in outcomes:
-                known = new.get(id, held[id][2]) if id in held else None
-                if id not in held:
-                    fates.append("unknown")
+                known = new.get(id, logged[id][2]) if id in logged else None
+                if id not in logged:
+                    statuses.append("unknown")
                 elif known is None:
                     new[id] = survived
-                    fates.append("counted")
+                    statuses.append("counted")
                 else:
-                    fates.append("repeated" if bool(known) == survived else "conflicting")
+                    statuses.append("repeated" if bool(known) == survived else "conflicting")
             self._set(new)
-        return fates, [CountedOutcome(held[id][0], held[id][1], survived) for id, survived in new.items()]
+        return statuses, [CountedOutcome(logged[id][0], logged[id][1], survived) for id, survived in new.items()]
 
-    def _held(self, ids: Iterable[str]) -> dict[str, tuple[str, float, int | None]]:
+    def _lock(self, ids: Iterable[str]) -> dict[str, tuple[str, float, int | None]]:
         """Version, probability and outcome of those of these ids that are there, locked until the transaction ends."""
         found: dict[str, tuple[str, float, int | None]] = {}
         # In order, so that two replicas never wait for each other's rows.

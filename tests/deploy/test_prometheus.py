@@ -13,7 +13,7 @@ from models.bundle.read import Bundle
 from models.passenger import INPUT_BINS
 from models.reference import PROBABILITY_BINS, bin_names
 from service.drift.label_free import stability_index
-from service.drift.monitor import Drift
+from service.drift.monitor import DriftMonitor
 from service.metrics import Metrics
 from service.settings import Settings
 from tests.conftest import ROOT
@@ -76,7 +76,7 @@ def exported(tiny_bundle: Bundle) -> dict[str, dict[str, set[str]]]:
     app = make_app(Settings(store="none", state=""), lambda _: Echo(tiny_bundle), registry=registry)
     metrics: Metrics = app.services.metrics
     metrics.model_loaded(tiny_bundle, Echo(tiny_bundle).backend)
-    metrics.drift_begun(Drift(tiny_bundle, 1e7, 0.05, np.random.default_rng(0)))
+    metrics.drift_begun(DriftMonitor(tiny_bundle, 1e7, 0.05, np.random.default_rng(0)))
     found: dict[str, dict[str, set[str]]] = {}
     for family in registry.collect():
         for sample in family.samples:

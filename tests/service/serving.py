@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from models.logit_cache import LogitCache
 from service.app import Application, create_app
 from service.assembly import make_services
-from service.inference.batcher import PredictorLike
+from service.inference.inference_thread import PredictorLike
 from service.settings import NO_STORE, Settings
 
 SHADOW = "shadow"

@@ -18,7 +18,7 @@ from models.bundle.read import Bundle
 from models.passenger import COLUMNS, INPUT_BINS, Passenger
 from models.prediction import EncodedText, Prediction, PredictionError, predictions_from_logits
 from models.reference import PROBABILITY_BINS, bin_names
-from service.inference.batcher import RESTARTS
+from service.inference.supervision import MAX_RESTARTS
 from service.settings import Settings
 from tests.service.inference.test_batcher import Echo, wait_until
 from tests.service.serving import make_app
@@ -357,11 +357,12 @@ def test_live_turns_red_when_inference_is_lost_for_good(tiny_bundle: Bundle) -> 
             raise SystemExit("the device is gone")
 
     with TestClient(make_app(Settings(), lambda _: Dying(tiny_bundle)), raise_server_exceptions=False) as client:
-        for turn in range(RESTARTS + 1):
+        for turn in range(MAX_RESTARTS + 1):
             wait_until(lambda: client.get("/health/ready").status_code == 200)
             assert client.get("/health/live").status_code == 200
             problem(client.post("/v1/predict", json=ALLISON), 503)
             assert samples(client)["evenkeel_inference_threads_lost_total", frozenset()] == turn + 1
         wait_until(lambda: client.get("/health/live").status_code == 503)
         assert client.get("/health/live").json() == {"status": "lost", "detail": "the device is gone"}
-        assert samples(client)["evenkeel_prediction_failures_total", frozenset({("reason", "lost")})] == RESTARTS + 1
+        counts = samples(client)
+        assert counts["evenkeel_prediction_failures_total", frozenset({("reason", "lost")})] == MAX_RESTARTS + 1

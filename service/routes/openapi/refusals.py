@@ -14,26 +14,23 @@ from service.http.errors import (
     BadHeader,
     BodyTooLarge,
     BodyTooSlow,
-    DeadlinePassed,
     InvalidBody,
     LengthRequired,
     MalformedBody,
     NotAcceptable,
-    NotReady,
-    PredictionFailed,
     Problem,
-    QueueFull,
-    ServiceError,
+    Refused,
     UnknownCoding,
     WrongMediaType,
     service_problem,
 )
 from service.http.negotiation import JSON, MESSAGEPACK
 from service.http.request_body import TIMEOUT_HEADER
+from service.inference.errors import DeadlinePassed, NotReady, PredictionFailed, QueueFull
 
 
 def refusals(
-    *reasons: tuple[str, ServiceError], beside: Mapping[int, ResponseSpec] | None = None
+    *reasons: tuple[str, Refused], beside: Mapping[int, ResponseSpec] | None = None
 ) -> dict[int, ResponseSpec]:
     """Responses by status from when they are given and an error that leads there, which is the example.
 
@@ -52,7 +49,7 @@ def refusals(
     return dict(sorted(specs.items()))
 
 
-def problem_of(error: ServiceError) -> dict[str, Any]:
+def problem_of(error: Refused) -> dict[str, Any]:
     """The body of the response to an error, as the service makes it."""
     request: Any = None  # It has no part in it.
     problem: dict[str, Any] = msgspec.json.decode(service_problem(request, error).content)

@@ -10,8 +10,8 @@ from service.drift.detectors import (
     FIXED,
     FIXED_BETS,
     FLOOR,
-    HIGHEST,
     LOGIT_STEPS,
+    MAX_SUM,
     MEMORIES,
     TILTS,
     WIDTHS,
@@ -122,7 +122,7 @@ def test_evidence_stays_finite_whatever_comes() -> None:
         evidence = detector.observe(np.full((1000, 2), 1))
         assert np.isfinite(evidence).all()
         assert (evidence >= 0).all()
-    assert detector.sums.max() <= HIGHEST
+    assert detector.sums.max() <= MAX_SUM
 
 
 def test_each_variable_begins_again_alone() -> None:
@@ -277,4 +277,4 @@ def test_evidence_of_outcomes_stays_finite_whatever_comes() -> None:
     detector = CalibrationDetector(0.0)
     for _ in range(3000):
         assert np.isfinite(detector.observe(1e-6, True))
-    assert detector.sums.max() == HIGHEST
+    assert detector.sums.max() == MAX_SUM

@@ -18,7 +18,7 @@ from models.passenger import Passenger
 from models.prediction import Prediction
 from models.reference import build_reference
 from service.drift import report as diagnosis
-from service.drift.monitor import BLOCK_ROWS, STREAMS, TRACE_POINTS, Drift
+from service.drift.monitor import BLOCK_ROWS, HISTORY_POINTS, STREAMS, DriftMonitor
 from service.drift.saved_state import StateError, StateFile
 from service.settings import Settings
 from tests.service.inference.test_batcher import wait_until
@@ -46,11 +46,11 @@ def bundle(tiny_bundle: Bundle, pool: Pool) -> Bundle:
     return msgspec.structs.replace(tiny_bundle, reference=reference)
 
 
-def make(bundle: Bundle, seed: int = 0, run_length: float = 1e7, dead_band: float = 0.05) -> Drift:
-    return Drift(bundle, run_length, dead_band, np.random.default_rng(seed))
+def make(bundle: Bundle, seed: int = 0, run_length: float = 1e7, dead_band: float = 0.05) -> DriftMonitor:
+    return DriftMonitor(bundle, run_length, dead_band, np.random.default_rng(seed))
 
 
-def feed(drift: Drift, rows: Pool, count: int, seed: int) -> None:
+def feed(drift: DriftMonitor, rows: Pool, count: int, seed: int) -> None:
     """``count`` rows drawn from ``rows`` with replacement."""
     chosen = np.random.default_rng(seed).integers(0, len(rows), count)
     drift.predicted([rows[one][1] for one in chosen])
@@ -249,9 +249,9 @@ def test_the_course_of_the_evidence_is_bounded_and_loses_no_peak(bundle: Bundle,
     drift = make(bundle)
     feed(drift, third_class_men(pool), 300, seed=13)
     feed(drift, pool, 20_000, seed=14)
-    trace = drift.traces["input"].points
+    trace = drift.histories["input"].points
     rows, values = zip(*trace, strict=True)
-    assert TRACE_POINTS // 2 <= len(trace) <= TRACE_POINTS
+    assert HISTORY_POINTS // 2 <= len(trace) <= HISTORY_POINTS
     assert list(rows) == sorted(rows)
     assert rows[-1] == 20_300
     assert values[-1] >= drift.evidence["input"]

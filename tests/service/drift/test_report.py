@@ -15,8 +15,8 @@ from models.passenger import INPUT_BINS
 from models.reference import PROBABILITY_BINS, bin_names, build_reference
 from service.drift import report as diagnosis
 from service.drift.label_free import expected_accuracy, expected_prevalence, shifted_prevalence, stability_index
-from service.drift.monitor import STREAMS, Drift
-from service.routes.schemas import DriftReport
+from service.drift.monitor import STREAMS, DriftMonitor
+from service.drift.report import DriftReport
 from tests.service.drift.test_monitor import Pool, base_rate, feed, make, probability, third_class_men
 from tests.service.predictions import prediction
 from training.data.table import Table
@@ -219,7 +219,7 @@ def test_a_mix_that_no_base_rate_explains_and_one_that_is_as_it_was(bundle: Bund
 
 
 def test_outcomes_that_agree_are_counted(bundle: Bundle) -> None:
-    drift: Drift = make(bundle, dead_band=0.1)
+    drift: DriftMonitor = make(bundle, dead_band=0.1)
     drift.outcomes([(0.05, False), (0.15, True), (0.15, False), (1 - 1e-12, True)])
     report = diagnosis.report(drift)
     assert evidence(report)["calibration"] == "4 outcomes do not contradict a calibration within ±0.1"

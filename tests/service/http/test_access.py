@@ -26,10 +26,11 @@ from models.bundle.read import Bundle
 from service.app import Application
 from service.http import access, keys, listener
 from service.http.access import Keyring, Rates
-from service.http.errors import QueueFull, RateLimited
+from service.http.errors import RateLimited
 from service.http.keys import SCOPES, Key, KeysError, new_key, read_keys, write_keys
 from service.http.logs import JsonFormatter
 from service.http.middleware import RequestContext, TraceContext
+from service.inference.errors import QueueFull
 from service.settings import Settings, SettingsError, read_settings
 from tests.service.inference.test_batcher import wait_until
 from tests.service.serving import ApplicationClient, make_app

@@ -21,10 +21,11 @@ from models.prediction import EncodedText, Prediction
 from service.app import Application
 from service.http.access import Access, Keyring
 from service.http.connections import ConnectionLimits, connection_protocol
-from service.http.errors import QueueFull, refusal_messages
+from service.http.errors import refusal_messages
 from service.http.keys import new_key, write_keys
 from service.http.load_shedding import LoadShedder
 from service.inference.batcher import Batcher
+from service.inference.errors import QueueFull
 from service.settings import Settings
 from tests.service.http.test_raw_bytes import GOOD, JSON, request
 from tests.service.inference.test_batcher import Echo, running
@@ -60,7 +61,7 @@ async def filled(app: Application, one: httpx.AsyncClient) -> list["asyncio.Task
     """Requests of one row each, of which one is computed, and as many wait as may."""
     batcher = app.services.batcher
     tasks = [asyncio.create_task(one.post("/v1/predict", json=ALLISON))]
-    while not batcher._worker.batch:
+    while not batcher._computing():
         await asyncio.sleep(0.01)
     tasks += [asyncio.create_task(one.post("/v1/predict", json=ALLISON)) for _ in range(QUEUE_ROWS + 8)]
     while batcher._queue.rows < QUEUE_ROWS:

@@ -11,8 +11,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from litestar.datastructures import Headers
 
-from service.http.errors import BodyTooLarge, ClientLeft, LengthRequired, MalformedBody, ServiceError, UnknownCoding
+from service.http.errors import BodyTooLarge, LengthRequired, MalformedBody, ServiceError, UnknownCoding
 from service.http.request_body import read_body
+from service.inference.errors import ClientDisconnected
 
 LIMIT = 10_000
 
@@ -98,5 +99,5 @@ def test_a_length_is_needed_and_one_too_great_is_refused_unread() -> None:
 
 def test_a_client_that_leaves_midway() -> None:
     part = {"type": "http.request", "body": b"{", "more_body": True}
-    with pytest.raises(ClientLeft):
+    with pytest.raises(ClientDisconnected):
         receive_all([part, {"type": "http.disconnect"}], {"content-length": "20"})

@@ -15,8 +15,10 @@ from models.bundle.read import Bundle
 from models.engines.backend import Backend
 from models.passenger import Passenger
 from models.prediction import EncodedText, Prediction
-from service.http.errors import ClientLeft, DeadlinePassed, NotReady, PredictionFailed, QueueFull
-from service.inference.batcher import NICENESS, RESTARTS, Batcher
+from service.inference.batcher import Batcher
+from service.inference.errors import ClientDisconnected, DeadlinePassed, NotReady, PredictionFailed, QueueFull
+from service.inference.inference_thread import NICENESS
+from service.inference.supervision import MAX_RESTARTS
 from tests.service.predictions import prediction
 
 
@@ -214,7 +216,7 @@ def test_a_dead_thread_has_a_successor_and_who_waits_for_its_batch_is_told() -> 
 
 def test_a_thread_that_dies_again_and_again_is_given_up() -> None:
     async def scenario(batcher: Batcher) -> None:
-        for _ in range(RESTARTS + 1):
+        for _ in range(MAX_RESTARTS + 1):
             wait_until(lambda: batcher.ready)
             with pytest.raises(PredictionFailed):
                 await batcher.predict([passenger(666)], 5)
@@ -367,7 +369,7 @@ def test_rows_of_a_client_that_left_leave_the_queue() -> None:
         cancelled = asyncio.create_task(batcher.predict([passenger(0.2)] * 50, 30))
         await asyncio.sleep(0.1)
         gone.set()
-        with pytest.raises(ClientLeft):
+        with pytest.raises(ClientDisconnected):
             await leaving
         cancelled.cancel()
         await asyncio.sleep(0.02)

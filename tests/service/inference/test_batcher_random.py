@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from models.passenger import Passenger
 from models.prediction import EncodedText, Prediction, PredictionError
-from service.http.errors import ClientLeft, DeadlinePassed, NotReady, PredictionFailed, QueueFull
 from service.inference.batcher import Batcher
+from service.inference.errors import ClientDisconnected, DeadlinePassed, NotReady, PredictionFailed, QueueFull
 from service.inference.fair_queue import Answer
 from tests.service.inference.test_batcher import Echo, passenger, wait_until
 from tests.service.predictions import prediction
 
 POISON, NOT_FINITE, DEADLY = 999.0, 998.0, 997.0
 MAX_QUEUE_ROWS = 60
-ENDS = (ClientLeft, DeadlinePassed, NotReady, PredictionFailed, QueueFull, asyncio.CancelledError)
+ENDS = (ClientDisconnected, DeadlinePassed, NotReady, PredictionFailed, QueueFull, asyncio.CancelledError)
 
 
 class Fragile(Echo):

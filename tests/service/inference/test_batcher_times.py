@@ -9,9 +9,10 @@ import pytest
 
 from models.passenger import Passenger
 from models.prediction import EncodedText, Prediction, PredictionError
-from service.http.errors import ClientLeft, DeadlinePassed, NotReady, PredictionFailed, QueueFull
-from service.inference.batcher import RESTARTS, Batcher
+from service.inference.batcher import Batcher
+from service.inference.errors import ClientDisconnected, DeadlinePassed, NotReady, PredictionFailed, QueueFull
 from service.inference.fair_queue import Answer
+from service.inference.supervision import MAX_RESTARTS
 from tests.service.inference.test_batcher import Echo, passenger, wait_until
 
 PATIENT = 1e5
@@ -41,12 +42,12 @@ class Priced(Echo):
     def __init__(self, clock: Clock, price: float = 10.3):
         super().__init__()
         self.clock, self.price = clock, price
-        self.texts: list[int | None] = []
+        self.encoded_rows: list[int | None] = []
 
     def predict_checked(
         self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
     ) -> list[Prediction]:
-        self.texts.append(None if encoded is None else len(encoded))
+        self.encoded_rows.append(None if encoded is None else len(encoded))
         found = super().predict_checked(passengers, encoded)
         fares = [one.fare for one in passengers]
         self.clock.computing += self.price * len(passengers)
@@ -102,9 +103,9 @@ def ask(batcher: Batcher, rows: int, client: str = "", seconds: float = PATIENT)
 async def held(batcher: Batcher, echo: Priced, rows: int = 1) -> "asyncio.Task[Answer]":
     """A request that is being computed until ``echo.hold`` is set."""
     echo.hold.clear()
-    calls = len(echo.texts)
+    calls = len(echo.encoded_rows)
     first = ask(batcher, rows)
-    while len(echo.texts) == calls:
+    while len(echo.encoded_rows) == calls:
         await asyncio.sleep(0.005)
     return first
 
@@ -167,7 +168,7 @@ def test_what_it_takes_to_hand_out_answers_is_part_of_the_wait(clock: Clock) -> 
             clock.computing += 100.0  # Nobody else's answer is handed out meanwhile.
 
         async def computing(batches: int) -> None:
-            while len(echo.texts) < batches:
+            while len(echo.encoded_rows) < batches:
                 await asyncio.sleep(0.005)
 
         await batcher.predict([passenger(0.5)] * 4, PATIENT)
@@ -203,7 +204,7 @@ def test_of_a_large_request_what_is_computed_counts_once(clock: Clock) -> None:
         turnstile = Turnstile(1)
         echo.hold = turnstile  # type: ignore[assignment]
         large = ask(batcher, 20, "a")
-        while echo.texts[1:] != [None, 8]:
+        while echo.encoded_rows[1:] != [None, 8]:
             await asyncio.sleep(0.005)
         # Rows 8 to 16 are computed, the last 4 wait, and its own 2: 144.2 s.
         with pytest.raises(QueueFull) as refused:
@@ -281,7 +282,7 @@ def test_an_answer_tells_its_times_and_the_observer_those_of_batches(clock: Cloc
         assert [rows for rows, _ in notes.batches] == [1, 8, 6]
         assert [seconds for _, seconds in notes.batches] == pytest.approx([10.3, 8 * 10.3, 6 * 10.3], abs=1e-6)
         assert notes.rows == [1, 0, 12, 14, 6, 0]
-        assert echo.texts[0] is None
+        assert echo.encoded_rows[0] is None
 
     play(scenario, clock)
 
@@ -339,7 +340,7 @@ def test_whoever_leaves_in_whatever_way_leaves_the_queue(clock: Clock) -> None:
             await batcher.predict([passenger(0.5)] * 2, 0.01)
         assert notes.rows[-1] == 7
         gone.set()
-        with pytest.raises(ClientLeft):
+        with pytest.raises(ClientDisconnected):
             await left
         assert notes.rows[-1] == 3
         cancelled.cancel()
@@ -438,7 +439,7 @@ class Mute(Echo):
 def test_a_thread_that_ends_without_a_word_is_told_by_the_kind_of_its_end() -> None:
     batcher = Batcher(Mute, Notes(), max_batch_rows=8, max_queue_rows=100)
     batcher.start()
-    for _ in range(RESTARTS + 1):
+    for _ in range(MAX_RESTARTS + 1):
         wait_until(lambda: batcher.ready)
         with pytest.raises(PredictionFailed):
             asyncio.run(batcher.predict([passenger(0.5)], PATIENT))
@@ -455,7 +456,7 @@ def test_one_who_left_a_batch_that_is_computed_keeps_nobody_else_from_an_answer(
         echo.hold.set()
         await first
         echo.hold.clear()
-        while len(echo.texts) < 2:
+        while len(echo.encoded_rows) < 2:
             await asyncio.sleep(0.005)
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)

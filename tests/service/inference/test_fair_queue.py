@@ -46,7 +46,7 @@ def test_every_row_is_taken_once_and_in_order(
             queue.remove(entries[step])
             assert entries[step] not in list(queue)
         # One with more rows than all others together waits for all of these.
-        assert queue.rows == sum(one.left for one in queue) == queue.rows_before("d", 1000)
+        assert queue.rows == sum(one.waiting for one in queue) == queue.rows_before("d", 1000)
         step += 1
     for place, one in enumerate(entries):
         assert taken[id(one)] == len(one.passengers) or place in leaving
@@ -78,7 +78,7 @@ def test_about_as_many_rows_come_first_as_were_foretold(
     queue.add(own)
     while True:
         others = sum(part.stop - part.start for part in queue.take(room) if part.entry is not own)
-        if not own.left:
+        if not own.waiting:
             break
         before += others
     assert before <= foretold
@@ -140,7 +140,7 @@ def test_a_stream_of_small_requests_does_not_hold_up_a_large_one_for_ever() -> N
     queue, large = FairQueue(), entry(100, "a")
     queue.add(large)
     served = 0
-    while large.left:
+    while large.waiting:
         # Half of what the client gets, which sharing would leave the large one the other half of.
         queue.add(entry(1, "a"))
         served += sum(part.stop - part.start for part in queue.take(2))
@@ -149,7 +149,7 @@ def test_a_stream_of_small_requests_does_not_hold_up_a_large_one_for_ever() -> N
 
 def test_only_those_that_can_still_be_in_time_stay_where_others_wait() -> None:
     queue, late, early = FairQueue(), entry(20, "a"), entry(1, "a")
-    late.until, early.until = 10.0, 10.0
+    late.deadline, early.deadline = 10.0, 10.0
     queue.add(late)
     # Alone it costs nobody anything.
     assert queue.drop_late(9.0, 64, 0.1) == []
@@ -165,8 +165,8 @@ def test_beginning_anew_forgets_what_was_computed() -> None:
     queue.add(one)
     (part,) = queue.take(12)
     assert (part.start, part.stop, part.current, queue.rows) == (0, 12, True, 8)
-    queue.begin_anew()
-    assert (one.left, queue.rows, part.current) == (20, 20, False)
+    queue.reset()
+    assert (one.waiting, queue.rows, part.current) == (20, 20, False)
     (again,) = queue.take(64)
     assert (again.start, again.stop, again.current, queue.rows) == (0, 20, True, 0)
     assert queue.clear() == []
@@ -180,8 +180,8 @@ def test_a_slice_is_current_for_one_beginning_alone() -> None:
         slices += queue.take(9)
         one.inference_seconds = 1.0
         queue.add(one)
-        queue.begin_anew()
-        assert (one.left, one.inference_seconds, one.predictions, one.texts) == (9, 0.0, [], [])
+        queue.reset()
+        assert (one.waiting, one.inference_seconds, one.predictions, one.encoded) == (9, 0.0, [], [])
         queue.remove(one)
         queue.add(one)
     assert [part.epoch for part in slices] == [0, 1, 2, 3]

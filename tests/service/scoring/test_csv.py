@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from models.files import rejected_path
 from service.scoring.columns import ADDED
-from service.scoring.csv import rejected_path
 from tests.conftest import ROOT, TITANIC
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from models.bundle.read import Bundle
 from service.scoring.columns import ADDED, ScoreError
-from service.scoring.partitions import Content, Partition, Settings, find_partitions
+from service.scoring.partitions import Content, Partition, ScoringSettings, find_partitions
 from tests import cluster
 from tests.conftest import ROOT
 from tests.service.scoring.test_csv import run as score_here
@@ -172,11 +172,11 @@ def test_a_file_that_kills_its_workers_is_given_up(tiny_bundle: Bundle, tmp_path
     code = f"""
 import json
 from pathlib import Path
-from service.scoring.partitions import Settings
-from service.scoring.ray import Job, Worker
+from service.scoring.partitions import ScoringSettings
+from service.scoring.ray import FileScorer, ScoringRun
 bundle, out = Path({str(tiny_bundle.folder)!r}), Path({str(out)!r})
-job = Job(source=Path({str(source.parent)!r}), destination=out, bundle=bundle)
-worker = Worker(job, Settings(bundle={tiny_bundle.version!r}, target_prevalence=None))
+run = ScoringRun(source=Path({str(source.parent)!r}), destination=out, bundle=bundle)
+worker = FileScorer(run, ScoringSettings(bundle={tiny_bundle.version!r}, target_prevalence=None))
 row = {{"source": {str(source)!r}, "destination": str(out), "name": "a.csv"}}
 for deaths in range(4):
     (out / f".a.csv.{{deaths + 1}}").touch()
@@ -239,7 +239,7 @@ def written(source: Path, output: Path, rejects: Path) -> tuple[int, int]:
 
 
 def test_a_file_is_done_while_it_and_what_was_written_of_it_are_as_they_were(tmp_path: Path) -> None:
-    settings = Settings(bundle="0" * 12, target_prevalence=None)
+    settings = ScoringSettings(bundle="0" * 12, target_prevalence=None)
     source = tmp_path / "in" / "a.csv"
     source.parent.mkdir()
     source.write_text("rows")
@@ -248,8 +248,8 @@ def test_a_file_is_done_while_it_and_what_was_written_of_it_are_as_they_were(tmp
     record = one.score(settings, written)
     assert (record.scored, record.rejected, record.source) == (2, 1, Content.of(source))
     assert one.done(settings) == record
-    assert one.done(Settings(bundle="1" * 12, target_prevalence=None)) is None
-    assert one.done(Settings(bundle="0" * 12, target_prevalence=0.2)) is None
+    assert one.done(ScoringSettings(bundle="1" * 12, target_prevalence=None)) is None
+    assert one.done(ScoringSettings(bundle="0" * 12, target_prevalence=0.2)) is None
     for path in (source, one.output, one.rejects, one.record):
         whole = path.read_bytes()
         path.write_bytes(whole[:-2])

@@ -19,10 +19,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from models.passenger import Passenger
-from service.http.errors import DeadlinePassed, NotReady, QueueFull, StoreUnavailable
+from service.inference.errors import DeadlinePassed, NotReady, QueueFull
 from service.metrics import Metrics
 from service.settings import Settings
 from service.store.databases import Database, SqliteFile, StoreError, database
+from service.store.errors import StoreUnavailable
 from service.store.prediction_log import CountedOutcome, LabelledPrediction, LoggedPrediction, PredictionLog, time_ms_of
 from service.store.store import WAITING_OUTCOMES, Store, make_store
 from service.uuid7 import uuid7

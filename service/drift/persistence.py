@@ -1,4 +1,4 @@
-"""Begins the drift tests with the bundle, and keeps their state in a file, off the request path."""
+"""The drift monitor of the bundle that serves, its state saved to a file, off the request's path."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from models.bundle.read import Bundle
-from service.drift.monitor import Drift
+from service.drift.monitor import DriftMonitor
 from service.drift.saved_state import StateError, StateFile
 from service.settings import Settings
 
@@ -17,30 +17,32 @@ SAVE_SECONDS = 5.0
 """A crash loses at most this much of what the tests have seen."""
 
 
-class DriftKeeper:
-    """``drift`` is None until the bundle is loaded."""
+class PersistedDrift:
+    """``monitor`` is that of the bundle that serves, None until one is loaded."""
 
     def __init__(self, settings: Settings):
         self._settings = settings
         self._file: StateFile | None = None
         self._saving: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
-        self.drift: Drift | None = None
+        self.monitor: DriftMonitor | None = None
 
-    def begin(self, bundle: Bundle) -> Drift:
-        """The tests of this bundle, going on from the saved state of the same version where there is one."""
+    def begin(self, bundle: Bundle) -> DriftMonitor:
+        """Monitor this bundle, going on from the saved state of the same version where there is one."""
         settings = self._settings
-        drift = Drift(bundle, settings.drift_run_length, settings.drift_dead_band, np.random.default_rng())
+        monitor = DriftMonitor(
+            bundle, settings.drift_run_length, settings.drift_dead_band, np.random.default_rng()
+        )  # fmt: skip
         if settings.state != "":
             folder = bundle.folder.parent / "state" if settings.state is None else Path(settings.state)
             file = StateFile(folder, bundle.version)
             if file.open():
                 self._file = file
-                _restore(drift, file)
-        self.drift = drift
-        return drift
+                _restore(monitor, file)
+        self.monitor = monitor
+        return monitor
 
-    async def renew(self, bundle: Bundle) -> Drift:
+    async def renew(self, bundle: Bundle) -> DriftMonitor:
         """Save and end the tests of the bundle before, and begin those of this one."""
         if self._file is not None:
             await self._save()
@@ -72,17 +74,17 @@ class DriftKeeper:
 
     async def _save(self) -> None:
         async with self._writing:
-            if self._file is not None and self.drift is not None and self.drift.changed:
-                await asyncio.to_thread(self._file.write, self.drift.snapshot())
+            if self._file is not None and self.monitor is not None and self.monitor.changed:
+                await asyncio.to_thread(self._file.write, self.monitor.snapshot())
 
 
-def _restore(drift: Drift, file: StateFile) -> None:
+def _restore(monitor: DriftMonitor, file: StateFile) -> None:
     content = file.read()
     if content is None:
         return
     try:
-        drift.restore(content)
+        monitor.restore(content)
     except StateError as error:
         file.set_aside(str(error))
     else:
-        LOGGER.info("drift tests go on after %d predictions", drift.seen["prediction"])
+        LOGGER.info("drift tests go on after %d predictions", monitor.seen["prediction"])

@@ -1,0 +1,41 @@
+"""Which requests are let in: those whose turn will probably come in time."""
+
+import math
+
+from service.inference.errors import QueueFull
+
+ADMISSION_SAFETY_FACTOR = 1.5
+"""Times the expected wait that a request must have, to be let in: those that come later and are smaller go first."""
+
+EWMA_ALPHA = 0.1
+"""Weight of the last batch in what batches take lately."""
+
+
+class Admission:
+    """What a row takes lately, and what is let in by it. Not locked."""
+
+    def __init__(self, max_queue_rows: int):
+        self._max_queue_rows = max_queue_rows
+        # Not known before the first batch: until then nobody is refused for a wait that was guessed.
+        self.seconds_per_row = 0.0
+        # From when a batch is computed until its last answer is out: the event loop has others to see to.
+        self._delivery_seconds = 0.0
+
+    def computed(self, rows: int, seconds: float) -> None:
+        """A batch took so long, with what passed between it and the one before."""
+        weight = EWMA_ALPHA if self.seconds_per_row else 1.0
+        self.seconds_per_row += weight * (seconds / rows - self.seconds_per_row)
+
+    def delivered(self, seconds: float) -> None:
+        """The answers of a batch were out after so long."""
+        self._delivery_seconds += EWMA_ALPHA * (seconds - self._delivery_seconds)
+
+    def refusal(self, rows: int, rows_ahead: int, queued_rows: int, timeout_seconds: float) -> QueueFull | None:
+        """Why ``rows`` more would not be let in, if they would not: ``rows_ahead`` are computed before their last."""
+        surplus = queued_rows + rows - self._max_queue_rows
+        if surplus > 0:
+            return QueueFull(max(1, math.ceil(surplus * self.seconds_per_row)))
+        wait = (rows_ahead + rows) * self.seconds_per_row + self._delivery_seconds
+        if rows_ahead and ADMISSION_SAFETY_FACTOR * wait > timeout_seconds:
+            return QueueFull(max(1, math.ceil(wait - timeout_seconds / ADMISSION_SAFETY_FACTOR)))
+        return None

@@ -1,0 +1,67 @@
+"""A model instance, and the thread that it is loaded and computed on: MLX is bound to threads."""
+
+import concurrent.futures
+import contextlib
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from models.bundle.read import Bundle
+from models.engines.backend import Backend
+from models.passenger import Passenger
+from models.prediction import EncodedText, Prediction
+from service.inference.fair_queue import Slice
+
+NICENESS = 3
+"""Of inference threads above the process's own, on Linux: to read requests and to refuse them comes first, and takes
+little. Otherwise the event loop waits for a core as long as it computes."""
+
+
+class PredictorLike(Protocol):
+    """What inference needs of `models.predictor.Predictor`."""
+
+    bundle: Bundle
+    backend: Backend
+
+    def encode(self, passengers: Sequence[Passenger]) -> list[EncodedText]: ...
+
+    def predict_checked(
+        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
+    ) -> list[Prediction]: ...
+
+    def warm_up(self) -> None: ...
+
+
+class ModelInstance:
+    """A predictor from its loading to its end, and the batch that it computes. A standby one may fail to load."""
+
+    def __init__(self, load: Callable[[], PredictorLike], standby: bool = False):
+        self.load, self.standby = load, standby
+        self.given_up = False
+        self.loaded: concurrent.futures.Future[Bundle] = concurrent.futures.Future()
+        self.ended = threading.Event()
+        self.predictor: PredictorLike | None = None
+        self.batch: list[Slice] = []
+        self.free_since = 0.0
+
+
+class InferenceThread:
+    """Outlives the model instances that run on it, one after the other: what MLX and malloc keep for a thread stays."""
+
+    def __init__(self) -> None:
+        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name="inference", daemon=True).start()
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run it after what was submitted before."""
+        self._work.put(work)
+
+    def _run(self) -> None:
+        if sys.platform == "linux":  # Where a thread has a priority of its own, which threads that it starts inherit.
+            with contextlib.suppress(OSError):  # Where a sandbox forbids it.
+                os.setpriority(os.PRIO_PROCESS, 0, min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS))
+        while True:
+            self._work.get()()

@@ -1,0 +1,120 @@
+"""The store's database, as its one thread uses it: predictions in, outcomes in, old rows out."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from models.passenger import Passenger
+from service.store.databases import Database, ValueRefused
+from service.store.prediction_log import CountedOutcome, LoggedPrediction, OutcomeStatus, PredictionLog, time_ms_of
+from service.store.retention import Retention
+
+LOGGER = logging.getLogger("evenkeel")
+
+
+class Observer(Protocol):
+    """Counts what becomes of the rows."""
+
+    def store_up(self, up: bool) -> None: ...
+
+    def store_rows(self, rows: int, queued: int) -> None: ...
+
+    def store_wrote(self, rows: int, seconds: float) -> None: ...
+
+    def store_dropped(self, reason: str, rows: int) -> None: ...
+
+    def versions_known(self, versions: Iterable[str]) -> None: ...
+
+
+class Queued(NamedTuple):
+    """One prediction that waits to be written; ``passenger`` is None when nothing of it is kept.
+
+    Numbers and strings, not the answer that they come from: what waits is small, and nothing for the collector.
+    """
+
+    id: str
+    version: str
+    passenger: Passenger | None
+    uncalibrated_probability: float
+    probability: float
+
+
+class Writer:
+    """Every method but `close` raises StoreError; after one, `close` and `open` again."""
+
+    def __init__(self, database: Database, observer: Observer, *, inputs: str, max_rows: int, max_days: float):
+        """``inputs``: passenger, hash or none, what is kept of a passenger."""
+        self._database, self._observer, self._inputs = database, observer, inputs
+        self._log = PredictionLog(database)
+        self._retention = Retention(self._log, max_rows, max_days)
+        self._versions: set[str] = set()
+        self._opened = False
+
+    @property
+    def rows(self) -> int:
+        """Predictions that are held, about."""
+        return self._retention.rows
+
+    def open(self) -> None:
+        """Connect, where it is not connected."""
+        if not self._opened:
+            self._database.open()
+            self._opened = True
+            self._retention.due_now()
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._database.close()
+        self._opened = False
+
+    def insert(self, queued: Sequence[Queued]) -> None:
+        """Write predictions."""
+        start = time.perf_counter()
+        rows = [self._row(one) for one in queued]
+        new = {row.version for row in rows} - self._versions
+        if new:
+            self._see(new)
+        try:
+            self._log.insert(rows)
+        except ValueRefused:
+            self._insert_singly(rows)
+        self._observer.store_wrote(len(rows), time.perf_counter() - start)
+        self._retention.rows += len(rows)
+
+    def label(self, outcomes: Sequence[tuple[str, bool]]) -> tuple[list[OutcomeStatus], list[CountedOutcome]]:
+        """`PredictionLog.label`."""
+        return self._log.label(outcomes)
+
+    def trim(self, seconds: float) -> None:
+        """Delete what is beyond the bounds, for no longer than so long."""
+        if self._retention.due():
+            self._see(self._versions)
+            self._retention.count()
+        self._retention.delete(seconds)
+
+    def _row(self, queued: Queued) -> LoggedPrediction:
+        id, version, passenger, *probabilities = queued
+        kept = None if passenger is None else self._kept(passenger)
+        return LoggedPrediction(id, time_ms_of(id), version, kept, *probabilities)
+
+    def _kept(self, passenger: Passenger) -> str:
+        content = msgspec.json.encode(passenger)
+        return content.decode() if self._inputs == "passenger" else f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+    def _insert_singly(self, rows: Sequence[LoggedPrediction]) -> None:
+        """A row that the database will never take must not hold up the others."""
+        for row in rows:
+            try:
+                self._log.insert([row])
+            except ValueRefused as error:
+                LOGGER.warning("a prediction was not logged: %s", error)
+                self._observer.store_dropped("refused", 1)
+
+    def _see(self, versions: Iterable[str]) -> None:
+        known = self._log.see_versions(versions, self._retention.oldest_ms())
+        self._versions |= set(versions)
+        self._observer.versions_known(known)
