@@ -112,21 +112,26 @@ def test_spiegelhalter_by_hand_and_on_overconfidence() -> None:
 def test_a_bent_model_is_outside_its_noise_floor(name: str) -> None:
     for seed in range(2):
         p, y = truth(900, seed)
-        bent: CalibrationError = getattr(score(sigmoid(0.4 * np.log(p / (1 - p))), y, np.random.default_rng(2)), name)
-        assert bent.p_value < 0.01
-        assert bent.value.value > bent.noise_95 > bent.noise_floor
+        distorted: CalibrationError = getattr(
+            score(sigmoid(0.4 * np.log(p / (1 - p))), y, np.random.default_rng(2)), name
+        )
+        assert distorted.p_value < 0.01
+        assert distorted.value.value > distorted.noise_95 > distorted.noise_floor
 
 
 def test_the_interval_of_the_calibration_error_holds_the_true_one() -> None:
-    """Over samples of a model bent in a known way, about as often as it says."""
+    """Over samples of a model distorted in a known way, about as often as it says."""
     rng = np.random.default_rng(5)
     eta = sigmoid(rng.normal(-0.5, 1.5, 200_000))
-    bent = sigmoid(0.4 * np.log(eta / (1 - eta)))
-    wanted = np.abs(bent - eta).mean()
+    distorted = sigmoid(0.4 * np.log(eta / (1 - eta)))
+    wanted = np.abs(distorted - eta).mean()
     held = 0
     for _ in range(100):
         rows = rng.choice(len(eta), 600, replace=False)
-        p, y = bent[rows][np.argsort(bent[rows])], (rng.random(600) < eta[rows]).astype(float)[np.argsort(bent[rows])]
+        p, y = (
+            distorted[rows][np.argsort(distorted[rows])],
+            (rng.random(600) < eta[rows]).astype(float)[np.argsort(distorted[rows])],
+        )
         estimate = float(murphy(p, y[None], np.ones((1, 600)))["ece"][0])
         interval = reflected(estimate, resampled(murphy, p, y, rng)["ece"], least=0.0)
         held += interval.low <= wanted <= interval.high
