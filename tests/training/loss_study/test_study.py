@@ -208,7 +208,8 @@ def test_what_is_wrong_is_said_before_anything_is_trained(tmp_path: Path, capsys
         assert message in capsys.readouterr().err
     assert page.read_text() == "no marks"
     assert not (tmp_path / "work").exists()
-    done = run("compare-losses", "--work", tmp_path / "work", "--resume")
+    few = ("--data", few_rows(tmp_path / "rows.csv"), "--seeds", 0, "--losses", "focal")
+    done = run("compare-losses", *few, "--work", tmp_path / "work", "--resume")
     assert done.returncode == 1
     assert "holds nothing of a run with these settings and data" in done.stderr
     assert "Traceback" not in done.stderr
