@@ -99,7 +99,7 @@ async def predict(request: AnyRequest) -> Response[bytes]:
 async def predict_batch(request: AnyRequest) -> Response[bytes]:
     """1 to 1024 passengers → as many predictions, in order.
 
-    Each is what ``/v1/predict`` would answer. If one passenger is faulty, all faults are told and none is predicted.
+    Each is what ``/v1/predict`` would answer. If one passenger is faulty, all faults are named and none is predicted.
     """
     batch = await parse_body(request, BatchRequest)
     answer, predictions = await predict_and_record(request, batch.passengers)

@@ -197,7 +197,7 @@ def test_each_fault_is_named(client: TestClient[Any], change: dict[str, Any], po
     assert re.search(message, fault["message"]), fault
 
 
-def test_all_faults_are_told_at_once(client: TestClient[Any]) -> None:
+def test_all_faults_are_named_at_once(client: TestClient[Any]) -> None:
     wrong = {"sex": "x", "age": "old", "fare": -1, "cabbin": "C85", "sibsp": 2.0}
     body = problem(client.post("/v1/predict", json=wrong), 422)
     pointers = {fault["pointer"] for fault in body["errors"]}

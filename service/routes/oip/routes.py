@@ -245,7 +245,7 @@ async def infer(request: AnyRequest, name: FromPath[str], version: FromPath[str 
     """1 to 1024 passengers, as one tensor per field or as JSON objects in one tensor → one tensor per output.
 
     By the extension ``binary_tensor_data`` tensors may be sent and asked for as bytes behind the JSON, whose length is
-    then told by the header ``Inference-Header-Content-Length``; such a body is not described here.
+    then given by the header ``Inference-Header-Content-Length``; such a body is not described here.
     """
     _served(request, name, version)
     _check_type(request)
