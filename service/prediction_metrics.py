@@ -1,0 +1,233 @@
+"""Prometheus series of what was predicted, by the bundle's version: outcomes, bins, reference, drift and shadow.
+
+No label carries what a client sent. All label values exist at 0 once the bundle is known, so that rates exist.
+"""
+
+import math
+from collections import Counter as Tally
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+from msgspec import Struct
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+from models.bundle.read import Bundle
+from models.engines.backend import Backend
+from models.passenger import COLUMNS, INPUT_BINS, LABELS
+from models.prediction import Prediction
+from models.reference import PROBABILITY_BINS, bin_names, probability_bin
+from service.drift.monitor import STREAMS, DriftMonitor
+from service.store.prediction_log import CountedOutcome
+
+MIN_PROBABILITY = 1e-12
+
+
+class Series:
+    """Makes series on a registry, their names with the prefix of all."""
+
+    def __init__(self, registry: CollectorRegistry):
+        self._registry = registry
+
+    def counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"evenkeel_{name}", text, labels, registry=self._registry)
+
+    def gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"evenkeel_{name}", text, labels, registry=self._registry)
+
+    def histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(f"evenkeel_{name}", text, labels, buckets=buckets, registry=self._registry)
+
+
+class VersionCounters(Struct):
+    """The counters of one bundle, looked up once: a label costs more than a count."""
+
+    outcomes: list[Counter]
+    probabilities: list[Counter]
+    expected_survivors: Counter
+    expected_correct: Counter
+    sets: list[Counter]
+    abstentions: Counter
+    warnings: dict[str, Counter]
+    inputs: list[list[Counter]]
+
+
+class OutcomeCounters(Struct):
+    """The counters of one version's outcomes: by probability's bin, then died and survived."""
+
+    outcomes: list[list[Counter]]
+    probabilities: list[Counter]
+    log_loss: Counter
+    brier: Counter
+
+
+def _count(counters: Sequence[Counter], numbers: Sequence[int]) -> None:
+    # Most requests are of one passenger, and a tally of one is the dearest part of counting it.
+    for number, count in Tally(numbers).items() if len(numbers) > 1 else ((numbers[0], 1),):
+        counters[number].inc(count)
+
+
+class PredictionMetrics:
+    """Called from the event loop and from the inference thread."""
+
+    def __init__(self, registry: CollectorRegistry):
+        self._counters: dict[str, VersionCounters] = {}
+        self._outcome_counters: dict[str, OutcomeCounters] = {}
+        series = Series(registry)
+        self._predictions = series.counter(
+            "predictions_total", "Predictions answered, by predicted outcome", "version", "outcome"
+        )
+        self._by_probability = series.counter(
+            "predictions_by_probability_total", "Predictions by tenth of probability", "version", "bin"
+        )
+        self._expected_survivors = series.counter(
+            "expected_survivors_total", "Sum of the probabilities of survival", "version"
+        )
+        self._expected_correct = series.counter("expected_correct_total", "Sum of max(p, 1 - p)", "version")
+        self._sets = series.counter(
+            "prediction_sets_total", "Conformal prediction sets by number of classes", "version", "size"
+        )
+        self._abstentions = series.counter(
+            "abstentions_total", "Predictions whose set is not a single class", "version"
+        )
+        self._warnings = series.counter("input_warnings_total", "Values outside the training rows", "version", "field")
+        self._inputs = series.counter("inputs_total", "Passengers by bin of each field", "version", "field", "bin")
+        self._reference_probability = series.gauge(
+            "reference_probability_proportion", "Share of held-out training predictions per bin", "version", "bin"
+        )
+        self._reference_rows = series.gauge("reference_rows", "Rows behind the reference proportions", "version")
+        self._reference_input = series.gauge(
+            "reference_input_proportion", "Share of training rows per bin of each field", "version", "field", "bin"
+        )
+        self._drift_evidence = series.gauge(
+            "drift_log_evidence", "Log evidence of a drift test, which alarms at the log of its run length",
+            "version", "stream",
+        )  # fmt: skip
+        self._drift_alarm = series.gauge(
+            "drift_alarm", "1 from a drift alarm until it is acknowledged", "version", "stream"
+        )
+        self._model_info = Info("evenkeel_model", "The bundle served and what computes it", registry=registry)
+        self._outcomes = series.counter(
+            "outcomes_total", "Outcomes by the bin of what was predicted", "version", "bin", "survived"
+        )
+        self._outcome_probabilities = series.counter(
+            "outcome_probability_sum_total", "Sum over outcomes of what was predicted, by its bin", "version", "bin"
+        )
+        self._outcome_log_loss = series.counter(
+            "outcome_log_loss_sum_total", "Sum over outcomes of the log loss, in nats", "version"
+        )
+        self._outcome_brier = series.counter(
+            "outcome_brier_sum_total", "Sum over outcomes of the squared error", "version"
+        )
+        self._shadow_by_probability = series.counter(
+            "shadow_predictions_by_probability_total", "The shadow's predictions by tenth of probability",
+            "version", "bin",
+        )  # fmt: skip
+        self._shadow_agreements = series.counter(
+            "shadow_agreements_total", "The shadow's predictions, by whether the served outcome is the same",
+            "version", "agrees",
+        )  # fmt: skip
+        self._shadow_difference = series.counter(
+            "shadow_absolute_difference_sum_total", "Sum of |shadow's − served probability|", "version"
+        )
+        self._shadow_dropped = series.counter(
+            "shadow_dropped_total", "Predictions that the shadow did not see", "version"
+        )
+
+    def model_loaded(self, bundle: Bundle, backend: Backend) -> None:
+        """Create every series of this bundle at 0 and publish its reference."""
+        version, reference = bundle.version, bundle.reference
+        self._model_info.info(
+            {"name": bundle.name, "version": version, "loss": bundle.manifest.origin.loss.name,
+             "device": backend.device, "blas": backend.blas, "threads": str(backend.threads),
+             "compiler": backend.compiler, "precision": backend.precision}
+        )  # fmt: skip
+        self._counters[version] = VersionCounters(
+            outcomes=[self._predictions.labels(version, outcome) for outcome in LABELS],
+            probabilities=[self._by_probability.labels(version, name) for name in PROBABILITY_BINS],
+            expected_survivors=self._expected_survivors.labels(version),
+            expected_correct=self._expected_correct.labels(version),
+            sets=[self._sets.labels(version, str(size)) for size in range(len(LABELS) + 1)],
+            abstentions=self._abstentions.labels(version),
+            warnings={field: self._warnings.labels(version, field) for field in COLUMNS},
+            inputs=[
+                [self._inputs.labels(version, bins.field, name) for name in bin_names(bins)] for bins in INPUT_BINS
+            ],
+        )
+        self.versions_known([version])
+        for name, count in zip(PROBABILITY_BINS, reference.probability_counts, strict=True):
+            self._reference_probability.labels(version, name).set(count / reference.rows)
+        self._reference_rows.labels(version).set(reference.rows)
+        for field_reference in reference.inputs:
+            for name, count in field_reference.counts.items():
+                self._reference_input.labels(version, field_reference.bins.field, name).set(count / reference.rows)
+
+    def drift_begun(self, drift: DriftMonitor) -> None:
+        """Publish the drift tests of a bundle; they are read when scraped, so predictions pay nothing."""
+        for stream in STREAMS:
+            self._drift_evidence.labels(drift.version, stream).set_function(partial(drift.log_evidence, stream))
+            self._drift_alarm.labels(drift.version, stream).set_function(partial(drift.alarmed, stream))
+
+    def predicted(self, version: str, predictions: Sequence[Prediction]) -> None:
+        """Count answered predictions."""
+        counters = self._counters[version]
+        probabilities = [prediction.probability for prediction in predictions]
+        _count(counters.outcomes, [prediction.survived for prediction in predictions])
+        _count(counters.probabilities, [prediction.probability_bin for prediction in predictions])
+        counters.expected_survivors.inc(sum(probabilities))
+        counters.expected_correct.inc(sum(max(p, 1 - p) for p in probabilities))
+        confidences = [prediction.confidence for prediction in predictions]
+        _count(counters.sets, [len(confidence.prediction_set) for confidence in confidences])
+        counters.abstentions.inc(sum(confidence.abstain for confidence in confidences))
+        for confidence in confidences:
+            for warning in confidence.warnings:
+                counters.warnings[warning.field].inc()
+        columns = zip(*(prediction.input_bins for prediction in predictions), strict=True)
+        for bins, numbers in zip(counters.inputs, columns, strict=True):
+            _count(bins, numbers)
+
+    def versions_known(self, versions: Iterable[str]) -> None:
+        """Create the outcome series of these versions at 0, where they are not there yet."""
+        for version in versions:
+            if version not in self._outcome_counters:
+                self._outcome_counters[version] = OutcomeCounters(
+                    outcomes=[
+                        [self._outcomes.labels(version, name, survived) for survived in ("false", "true")]
+                        for name in PROBABILITY_BINS
+                    ],
+                    probabilities=[self._outcome_probabilities.labels(version, name) for name in PROBABILITY_BINS],
+                    log_loss=self._outcome_log_loss.labels(version),
+                    brier=self._outcome_brier.labels(version),
+                )
+
+    def outcomes_counted(self, outcomes: Sequence[CountedOutcome]) -> None:
+        """Count outcomes that became durable, against what had been predicted."""
+        self.versions_known({one.version for one in outcomes})
+        for version, p, survived in outcomes:
+            counters = self._outcome_counters[version]
+            place = probability_bin(p)
+            counters.outcomes[place][survived].inc()
+            counters.probabilities[place].inc(p)
+            # A map may reach 0 or 1 exactly, and one such row must not make the sum infinite.
+            counters.log_loss.inc(-math.log(max(p if survived else 1 - p, MIN_PROBABILITY)))
+            counters.brier.inc((p - survived) ** 2)
+
+    def shadow_loaded(self, version: str) -> None:
+        """Create the series of a shadow bundle at 0."""
+        for name in PROBABILITY_BINS:
+            self._shadow_by_probability.labels(version, name)
+        for agrees in ("false", "true"):
+            self._shadow_agreements.labels(version, agrees)
+        self._shadow_difference.labels(version)
+        self._shadow_dropped.labels(version)
+
+    def shadowed(self, version: str, served: Sequence[Prediction], own: Sequence[Prediction]) -> None:
+        """Count a shadow's predictions against those that were served for the same passengers."""
+        for theirs, ours in zip(served, own, strict=True):
+            self._shadow_by_probability.labels(version, PROBABILITY_BINS[ours.probability_bin]).inc()
+            self._shadow_agreements.labels(version, str(theirs.survived == ours.survived).lower()).inc()
+        difference = math.fsum(abs(a.probability - b.probability) for a, b in zip(served, own, strict=True))
+        self._shadow_difference.labels(version).inc(difference)
+
+    def shadow_dropped(self, version: str, rows: int) -> None:
+        """Count predictions that a shadow did not keep up with, or failed at."""
+        self._shadow_dropped.labels(version).inc(rows)
