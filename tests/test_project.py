@@ -95,8 +95,7 @@ def test_what_is_declared_is_imported() -> None:
 
 def test_core_is_what_the_product_imports() -> None:
     product = {owner for name in ("models", "training", "service") for i in imported(name) for owner in distribution(i)}
-    # The manifest names the version of safetensors, which reads what is written.
-    assert declared() - product <= NOT_IMPORTED | {"safetensors"}
+    assert declared() - product <= NOT_IMPORTED
 
 
 def test_the_version_is_said_once() -> None:
