@@ -60,8 +60,8 @@ async function main() {
       { id: predictions[0].id, survived: true },
       { id: predictions[1].id, survived: false },
     ];
-    const told = await ask("/v1/outcomes", { outcomes });
-    console.log(`outcomes: ${told.counted} counted, ${told.repeated} repeated, ${told.unknown.length} unknown`);
+    const result = await ask("/v1/outcomes", { outcomes });
+    console.log(`outcomes: ${result.counted} counted, ${result.repeated} repeated, ${result.unknown.length} unknown`);
   } catch (error) {
     if (error.problem?.status !== 404) throw error;
     console.log("outcomes:", error.message);

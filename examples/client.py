@@ -60,8 +60,8 @@ def main() -> None:
 
     try:
         outcomes = [{"id": answers[0]["id"], "survived": True}, {"id": answers[1]["id"], "survived": False}]
-        told = ask("/v1/outcomes", {"outcomes": outcomes})
-        print(f"outcomes: {told['counted']} counted, {told['repeated']} repeated, {len(told['unknown'])} unknown")
+        result = ask("/v1/outcomes", {"outcomes": outcomes})
+        print(f"outcomes: {result['counted']} counted, {result['repeated']} repeated, {len(result['unknown'])} unknown")
     except Refused as error:
         if error.problem["status"] != 404:
             raise

@@ -19,9 +19,9 @@ const FEWEST_ROWS = 100;
 const say = speaker(by("drift-spoken"));
 let following = null, wanted = false, cards = null, drawShares, drawOutcomes, onAlarm = () => {};
 
-// `told`: called with whether any test alarms, whenever a report comes.
-export function startDrift(told) {
-  onAlarm = told;
+// `alarmChanged`: called with whether any test alarms, whenever a report comes.
+export function startDrift(alarmChanged) {
+  onAlarm = alarmChanged;
   drawShares = drawn(by("distribution"), shares);
   drawOutcomes = drawn(by("outcome-plot"), reliability);
   cards = Object.fromEntries(Object.entries(STREAMS).map(([stream, words]) => [stream, makeCard(stream, words)]));
@@ -41,8 +41,8 @@ function follow() {
   if (following) return;
   following = new AbortController();
   followEvents("v1/drift/events", following.signal, {
-    told(name, data) { if (name === "drift") { link(true, "live"); show(JSON.parse(data)); } },
-    lost() { link(false, "reconnecting …"); },
+    onEvent(name, data) { if (name === "drift") { link(true, "live"); show(JSON.parse(data)); } },
+    onLost() { link(false, "reconnecting …"); },
   });
 }
 
@@ -76,9 +76,9 @@ const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 function makeCard(stream, [title, question, noun]) {
   const state = html("span", { class: "state" }), plot = html("div", { class: "plot" }), price = html("p", { class: "fine price" });
-  const mended = html("button", { type: "button", class: "button small" }, stream === "calibration" ? "Acknowledge" : "Corrected: compare with training again");
+  const corrected = html("button", { type: "button", class: "button small" }, stream === "calibration" ? "Acknowledge" : "Corrected: compare with training again");
   const normal = html("button", { type: "button", class: "button small quiet" }, "This is normal now");
-  const actions = html("div", { class: "actions", hidden: "" }, mended, stream === "calibration" ? null : normal);
+  const actions = html("div", { class: "actions", hidden: "" }, corrected, stream === "calibration" ? null : normal);
   const element = html("section", { class: "card", "aria-label": title, tabindex: -1 },
     html("header", {}, html("h4", {}, title), state), html("p", { class: "fine" }, question), plot, price, actions);
   const draw = drawn(plot, evidence);
@@ -89,21 +89,21 @@ function makeCard(stream, [title, question, noun]) {
       element.focus();
     } catch (error) { price.textContent = `Not acknowledged: ${error.message}.`; }
   };
-  mended.addEventListener("click", () => acknowledge("reference"));
+  corrected.addEventListener("click", () => acknowledge("reference"));
   normal.addEventListener("click", () => acknowledge("recent"));
   return {
     element,
     show(report) {
       element.classList.toggle("alarmed", report.alarm);
       state.textContent = report.alarm ? "Alarm" : report.seen ? "No alarm" : "Nothing yet";
-      price.textContent = told(report, noun);
+      price.textContent = evidenceText(report, noun);
       actions.hidden = !report.alarm;
       draw({ ...report, noun });
     },
   };
 }
 
-function told(report, noun) {
+function evidenceText(report, noun) {
   const by_ = report.field ? `, mostly in ${FIELDS[report.field]?.name ?? report.field}` : "";
   if (report.alarm) return `Since ${noun.slice(0, -1)} ${count(report.at)}, ${new Date(report.since).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })}${by_}.`;
   if (!report.seen) return `No ${noun} yet.`;

@@ -43,7 +43,7 @@ export function drawn(container, draw) {
 // Tell whoever listens which version of the model has answered: a service may go on to another.
 export const answeredBy = (version) => document.dispatchEvent(new CustomEvent("answered", { detail: version }));
 
-// Tell a screen reader, once what is told has been the same for a while.
+// Tell a screen reader, once the text has been the same for a while.
 export function speaker(element, quietMilliseconds = 1200) {
   let timer = 0;
   return (text) => {

@@ -5,29 +5,29 @@ import { fetchWithKey } from "./key.js";
 
 const TYPE = "text/event-stream", LONGEST_WAIT_SECONDS = 30;
 
-// Follow a stream until `signal` says so. `told(name, data)`: an event; `lost()`: it broke off or was refused, and is
+// Follow a stream until `signal` says so. `onEvent(name, data)`: an event; `onLost()`: it broke off or was refused, and is
 // asked for again: after the time that the stream named, or, where it is refused over and over, ever later.
-export async function followEvents(path, signal, { told, lost }) {
+export async function followEvents(path, signal, { onEvent, onLost }) {
   const reader = new EventReader();
   for (let refusals = 0; !signal.aborted;) {
     const stream = await open(path, reader.lastId, signal).catch(() => null);
     refusals = stream ? 0 : refusals + 1;
-    if (stream) await follow(stream, reader, signal, told);
+    if (stream) await follow(stream, reader, signal, onEvent);
     if (signal.aborted) return;
-    lost();
+    onLost();
     const seconds = refusals ? Math.min(2 ** (refusals - 1), LONGEST_WAIT_SECONDS) : reader.retrySeconds;
     await pause(seconds, signal).catch(() => {});
   }
 }
 
-async function follow(stream, reader, signal, told) {
+async function follow(stream, reader, signal, onEvent) {
   reader.begin();
   for (;;) {
     const { value, done } = await stream.read().catch(() => ({ done: true }));
     if (done) return;
     for (const { name, data } of reader.read(value)) {
       if (signal.aborted) return;
-      try { told(name, data); } catch (error) { reportError(error); }
+      try { onEvent(name, data); } catch (error) { reportError(error); }
     }
   }
 }

@@ -57,7 +57,7 @@ class Run {
   }
 
   // Read, score and keep all of it; throws AbortError, or an Error that says what is wrong.
-  async whole(signal, told) {
+  async whole(signal, onProgress) {
     const reader = new CsvReader(), text = this.file.stream().pipeThrough(new TextDecoderStream()).getReader();
     let waiting = [], read = 0;
     try {
@@ -69,7 +69,7 @@ class Run {
         while (waiting.length >= BATCH_ROWS || (done && waiting.length)) {
           const batch = waiting.splice(0, BATCH_ROWS), behind = done ? 0 : waiting.length / (this.done + batch.length + waiting.length);
           await this.#score(batch, signal);
-          told(Math.min(1, (read / Math.max(1, this.file.size)) * (1 - behind)));
+          onProgress(Math.min(1, (read / Math.max(1, this.file.size)) * (1 - behind)));
         }
         if (done) break;
       }
@@ -101,7 +101,7 @@ class Run {
     return found;
   }
 
-  // Rows that the service refuses are told apart by its faults and left out; the others are asked for again.
+  // Rows that the service refuses are separated apart by its faults and left out; the others are asked for again.
   async #score(rows, signal) {
     const errors = rows.map((row) => (row.length === this.width ? null : `${row.length} cells instead of ${this.width}`));
     const answers = rows.map(() => null);

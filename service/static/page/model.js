@@ -17,7 +17,7 @@ export function showModel(model) {
   by("model-body").replaceChildren(
     html("div", { class: "model-columns" }, ...(evaluation.calibrated ? [diagram(evaluation), scores(evaluation)] : [])),
     html("div", { class: "model-columns" }, evaluation.subgroups ? groups(evaluation) : null,
-      html("div", {}, evaluation.sets_at ? sets(evaluation.sets_at) : null, evaluation.peers ? peers(evaluation.peers) : null)),
+      html("div", {}, evaluation.sets_at ? sets(evaluation.sets_at) : null, evaluation.peers ? baselines(evaluation.peers) : null)),
     html("div", { class: "model-columns" }, origins(model, origin, evaluation), versions(model, origin, files)));
   by("model-body").hidden = false;
 }
@@ -71,7 +71,7 @@ function sets(found) {
       found.map((one) => [`${percent(one.nominal)} %`, plusMinus(one.overall), `${percent(one.abstained)} %`, plusMinus(one.error_answered)])));
 }
 
-function peers(found) {
+function baselines(found) {
   return section("Other models", html("p", { class: "fine" }, "On the same folds. Below 0, this model has the smaller log loss."),
     table("Baselines", ["model", "log loss", "this one minus it"],
       Object.entries(found).map(([name, one]) => [plain(name), plusMinus(one.log_loss), `${signed(one.log_loss_difference.value, 3)} ± ${one.log_loss_difference.standard_error.toFixed(3)}`])));

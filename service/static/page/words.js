@@ -16,7 +16,7 @@ export const plusMinus = (one, digits = 3) =>
 export const minus = (value, digits = 3) => value.toFixed(digits).replace("-", "−");
 export const plain = (name) => name.replaceAll("_", " ");
 
-// "about 83 of 100", with the ends told apart from never and always.
+// "about 83 of 100", with the ends distinct from never and always.
 export function ofHundred(probability) {
   const found = percent(probability);
   return found === "<1" || found === "0" ? "fewer than 1" : found === ">99" || found === "100" ? "more than 99" : `about ${found}`;

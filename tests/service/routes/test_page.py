@@ -218,7 +218,7 @@ def test_a_wrong_value_shows_its_fault_where_it_stands(visit: Open) -> None:
         expect(page.get_by_role("alert")).to_contain_text("age, siblings, spouses, fare")
         for field, right in {"age": "100", "fare": "20", "sibsp": "1"}.items():
             page.locator(f"#{field}").fill(right)
-        # Not in the training rows: told where it stands too, and answered all the same.
+        # Not in the training rows: noted at the field too, and answered all the same.
         expect(page.locator("#age-note")).to_contain_text("outside the training range")
         expect(page.locator("#age")).not_to_have_attribute("aria-invalid", "true")
         expect(page.locator("#fare-note")).to_be_empty()
@@ -260,10 +260,10 @@ def test_what_the_fields_add_is_what_the_service_explains(visit: Open, service: 
         page.get_by_role("radio", name="Female", exact=True).check(force=True)
         for field in ("sibsp", "parch"):
             page.locator(f"#{field}").fill("0")
-        told = httpx.post(f"{service}/v1/explain", json=passenger, timeout=30).json()
-        expect(page.locator("#contributions-text")).to_contain_text(told["text"])
+        explanation = httpx.post(f"{service}/v1/explain", json=passenger, timeout=30).json()
+        expect(page.locator("#contributions-text")).to_contain_text(explanation["text"])
         shown = page.get_by_role("listitem").filter(has=page.locator("svg"))
-        sex = next(one["contribution"] for one in told["fields"] if one["field"] == "sex")
+        sex = next(one["contribution"] for one in explanation["fields"] if one["field"] == "sex")
         row = shown.filter(has_text="sex").first
         expect(row).to_contain_text(f"{abs(sex):.2f}")
 
@@ -432,14 +432,14 @@ def test_a_file_comes_back_scored(visit: Open, service: str) -> None:
     assert all(0 < float(row["probability"]) < 1 for row in rows[5:])
 
 
-def test_a_file_that_is_none_is_told(visit: Open) -> None:
+def test_a_file_that_is_no_table_is_refused(visit: Open) -> None:
     with visit("file") as page:
-        for content, told in (
+        for content, message in (
             (b"", "empty"), (b"Name,Age\nx,3\n", "Pclass and Sex are missing"), (b"Pclass;Sex\n", "no rows"),
             (b"Pclass,Sex\n3,\"male\n" + b"x" * 200_000, "quotation mark"),
         ):  # fmt: skip
             page.set_input_files("#file", {"name": "in.csv", "mimeType": "text/csv", "buffer": content})
-            expect(page.locator("#file-problem")).to_contain_text(told)
+            expect(page.locator("#file-problem")).to_contain_text(message)
         good = b"sex;Pclass;Age\nmale;3;22,5\nfemale;1;\n"
         page.set_input_files("#file", {"name": "in.csv", "mimeType": "text/csv", "buffer": good})
         expect(page.locator("#file-state")).to_have_text("2 rows scored.")

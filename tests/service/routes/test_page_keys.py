@@ -93,9 +93,9 @@ def test_a_key_is_asked_for_and_opens_everything(visit: Visit, locked: Locked) -
         field = page.get_by_label("Key", exact=False)
         expect(field).to_be_focused()
         expect(page.locator("#answer")).to_be_hidden()
-        for wrong, told in {"ek_0123abcd_none": "does not accept", "two words": "without spaces", "": "ek_"}.items():
+        for wrong, note in {"ek_0123abcd_none": "does not accept", "two words": "without spaces", "": "ek_"}.items():
             enter(page, wrong)
-            expect(page.get_by_role("alert")).to_contain_text(told)
+            expect(page.get_by_role("alert")).to_contain_text(note)
             expect(field).to_have_attribute("aria-invalid", "true")
         enter(page, locked.keys["all"])
         expect(page.locator("#answer")).to_be_visible()
@@ -120,7 +120,7 @@ def test_a_key_is_asked_for_and_opens_everything(visit: Visit, locked: Locked) -
     assert to_api[-1].headers["authorization"] == f"Bearer {locked.keys['all']}"
 
 
-def test_the_tab_keeps_the_key_until_it_is_told_to_forget_it(visit: Visit, locked: Locked) -> None:
+def test_the_tab_keeps_the_key_until_it_forgets_it(visit: Visit, locked: Locked) -> None:
     with visit(key="all") as page:
         page.reload()
         expect(page.locator("#answer")).to_be_visible()
@@ -137,7 +137,7 @@ def test_the_tab_keeps_the_key_until_it_is_told_to_forget_it(visit: Visit, locke
         expect(page.locator("#key-form")).to_be_visible()
 
 
-def test_a_key_that_may_not_predict_is_told_and_another_may(visit: Visit, locked: Locked) -> None:
+def test_a_key_that_may_not_predict_is_refused_and_another_may(visit: Visit, locked: Locked) -> None:
     with visit(key="metrics") as page:
         expect(page.get_by_role("alert").filter(has_text="scope")).to_contain_text("does not have the scope predict")
         page.get_by_role("tab", name="Drift").click()
@@ -240,8 +240,8 @@ def test_a_stream_that_ends_is_asked_for_again_after_its_own_time_and_from_its_l
             """async () => {
                 const { followEvents } = await import("/page/events.js"), end = new AbortController(), seen = [];
                 await followEvents("v1/drift/events", end.signal, {
-                    told(name, data) { seen.push([name, data]); if (data === "4") end.abort(); },
-                    lost() { seen.push("lost"); if (seen.length > 20) end.abort(); },
+                    onEvent(name, data) { seen.push([name, data]); if (data === "4") end.abort(); },
+                    onLost() { seen.push("lost"); if (seen.length > 20) end.abort(); },
                 });
                 return seen;
             }"""
