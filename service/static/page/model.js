@@ -67,7 +67,7 @@ function groups({ subgroups }) {
 
 function sets(found) {
   return section("Prediction sets", html("p", { class: "fine" }, "How often a set held the true outcome, beside its nominal coverage, and how many passengers got no single answer."),
-    table("Prediction sets", ["nominal", "held the outcome", "no single answer", "wrong, if answered"],
+    table("Prediction sets", ["nominal", "held it", "no answer", "wrong, if answered"],
       found.map((one) => [`${percent(one.nominal)} %`, plusMinus(one.overall), `${percent(one.abstained)} %`, plusMinus(one.error_answered)])));
 }
 
