@@ -71,7 +71,7 @@ def test_logits_equal_transformers(
     assert not report["unexpected_keys"]
     peer.eval()
     texts = texts_of_many_lengths(table)
-    for chosen in ([0], [1, 2], list(range(len(texts))), [9, 10], list(range(11, 51))):
+    for chosen in ([0], [1, 2], list(range(11)), [9, 10], list(range(11, 51))):
         ids, mask = tokenizer([texts[row] for row in chosen])
         with torch.no_grad():
             inputs = {"input_ids": torch.tensor(ids).long(), "attention_mask": torch.tensor(mask).long()}
