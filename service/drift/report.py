@@ -49,7 +49,7 @@ class StreamReport(Struct, frozen=True, kw_only=True):
 
 
 class CauseReport(Struct, frozen=True):
-    """Whether this is what changed, null where it cannot be told, and why."""
+    """Whether this is what changed, null where it is not known, and why."""
 
     cause: Literal["mix", "base_rate", "calibration"]
     found: bool | None
