@@ -9,19 +9,24 @@ from typing import Any
 import pytest
 
 from models.bundle.read import read_bundle
-from tests.conftest import ROOT, TITANIC
+from tests.conftest import ROOT
 from tests.deploy.programs import free_port
 from tests.training.bases import write_base
-from tests.training.commands import run
+from tests.training.commands import few_rows, run
 from training.fit.epoch_diagnostics import LOG, read_log
 from training.fit.finetune import Recipe, TrainingError, finetune
 from training.losses.registry import make_loss
 
-# With 89 rows a batch the last one of all rows has a single row, and so has none for one of the two processes.
+# Of 120 rows, 17 a batch, the last batch has a single row, and so has none for one of the two processes.
 RECIPE = (
-    "fit", "--data", TITANIC, "--folds", "2", "--epochs", "2", "--batch-rows", "89", "--learning-rate", "5e-3",
-    "--head-learning-rate", "5e-3",
+    "--folds", "2", "--epochs", "2", "--batch-rows", "17", "--learning-rate", "5e-3", "--head-learning-rate", "5e-3",
 )  # fmt: skip
+
+
+def options(folder: Path) -> tuple[object, ...]:
+    """Of ``python -m training``."""
+    rows, base = few_rows(folder / "rows.csv"), write_base(folder / "base")
+    return ("fit", "--data", rows, "--base", base, *RECIPE)
 
 
 def launch(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -42,10 +47,10 @@ def launch(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_two_processes_follow_the_loss_curve_of_one(tmp_path: Path) -> None:
-    options = (*RECIPE, "--base", write_base(tmp_path / "base"))
-    alone = run(*options, "--out", tmp_path / "alone")
+    command = options(tmp_path)
+    alone = run(*command, "--out", tmp_path / "alone")
     assert alone.returncode == 0, alone.stderr
-    together = launch(*options, "--out", tmp_path / "together")
+    together = launch(*command, "--out", tmp_path / "together")
     assert together.returncode == 0, together.stderr
     assert together.stdout.count("log loss") == 1
 
@@ -63,13 +68,13 @@ def test_two_processes_follow_the_loss_curve_of_one(tmp_path: Path) -> None:
     assert scores[0] == pytest.approx(scores[1], abs=1e-4)
     # The other process wrote nothing.
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "alone", "alone.training", "base", "together", "together.training",
+        "alone", "alone.training", "base", "rows.csv", "together", "together.training",
     ]  # fmt: skip
 
 
 @pytest.mark.slow
 def test_what_fails_in_one_process_ends_both(tmp_path: Path) -> None:
-    done = launch(*RECIPE, "--base", write_base(tmp_path / "base"), "--loss", "dice", "--out", tmp_path / "b")
+    done = launch(*options(tmp_path), "--loss", "dice", "--out", tmp_path / "b")
     assert "dice is a loss of a whole batch, which cannot be divided among processes" in done.stderr
     assert not (tmp_path / "b").exists()
     done = launch("compare-losses", "--work", tmp_path / "w")
