@@ -21,6 +21,10 @@ EXTRAS = ("test", "load", "bench", "cluster", "docs", "postgres", "bucket", "mut
 STANDALONE = ("infinity", "moto")
 """Environments of their own requirements, locks/NAME.in: a server measured beside ours, a server for tests."""
 
+COMPILED = ("cluster",)
+"""Environments whose Python is compiled when they are made. Ray gives a node 30 s to start, and without it each of its
+many processes compiles what it imports: on a busy machine the first start would fail."""
+
 NAMES = ("core", *EXTRAS, *STANDALONE)
 TORCH = "torch==2.13.0"
 CUDA = "mlx[cuda12]==0.32.4"
@@ -73,7 +77,7 @@ class Environment:
         """Make it, whatever is there: that may be half-made, moved, or of a Python that is gone."""
         print(f"run: setting up {self.folder.name}", file=sys.stderr)
         self._stamp.unlink(missing_ok=True)
-        install(self.folder, self._lock)
+        install(self.folder, self._lock, compiled=self._lock.stem in COMPILED)
         self._stamp.write_text(_identity(self._lock))
 
     def add(self, package: str) -> None:
@@ -89,13 +93,14 @@ class Environment:
         return _read(self._stamp).split()
 
 
-def install(folder: Path, lock: Path) -> None:
+def install(folder: Path, lock: Path, compiled: bool = False) -> None:
     """A new environment of exactly the packages of a lock, each with its hash."""
     uv = tools()
     if folder.exists():
         shutil.rmtree(folder)
     quiet([uv, "venv", "--quiet", "--python", sys.executable, folder])
-    quiet([uv, "pip", "sync", "--quiet", "--python", folder / "bin" / "python", "--require-hashes", lock])
+    compiling = ["--compile-bytecode"] if compiled else []
+    quiet([uv, "pip", "sync", "--quiet", "--python", folder / "bin" / "python", "--require-hashes", *compiling, lock])
 
 
 def tools() -> Path:
@@ -158,7 +163,7 @@ def _explain(error: OSError) -> str:
         return _DISK_FULL
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return f"{error.filename or ROOT} cannot be written; copy the project to a folder of yours"
-    return f"{error.strerror} ({error.filename or ROOT})"
+    return f"{error.strerror or error} ({error.filename or ROOT})"
 
 
 def _last_line(output: str) -> str:
