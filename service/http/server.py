@@ -1,11 +1,14 @@
 """The HTTP server of one process: uvicorn, bounded and drained."""
 
 import asyncio
+import contextlib
 import logging
 import math
+import os
 import signal
 import socket
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Protocol
 
@@ -52,11 +55,30 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # To close a listening socket resets the connections that wait in it, perhaps with a request sent: the event
-        # loop accepts them first.
+        # To close a listening socket resets the connections that wait in it, perhaps with a request sent.
         for _ in range(ACCEPT_ROUNDS):
             await asyncio.sleep(ACCEPT_SECONDS)
+        accepted = [asyncio.create_task(self._serve_last(connection)) for connection in self._accept_waiting()]
         await super().shutdown(sockets)
+        for task in accepted:
+            task.cancel()
+
+    def _accept_waiting(self) -> Iterator[socket.socket]:
+        """What waits at the listening sockets in this moment; the event loop would look only after they are closed."""
+        for listening in (listening for server in self.servers for listening in server.sockets):
+            with socket.socket(fileno=os.dup(listening.fileno())) as own, contextlib.suppress(OSError):
+                own.setblocking(False)
+                while True:
+                    yield own.accept()[0]
+
+    async def _serve_last(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        make: Any = self.config.http_protocol_class
+        _, protocol = await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state),
+            connection, ssl=self.config.ssl,
+        )  # fmt: skip
+        protocol.shutdown()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._state.draining or sig == signal.SIGINT:

@@ -79,3 +79,6 @@ def test_a_server_knows_its_sockets_and_its_state() -> None:
     server = uvicorn.Server(uvicorn.Config(application))
     assert (server.should_exit, server.started) == (False, False)
     assert server.server_state.connections == set()
+    server.config.load()
+    assert {"http_protocol_class", "ssl"} <= set(vars(server.config))
+    assert server.config.lifespan_class(server.config).state == {}
