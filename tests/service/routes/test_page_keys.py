@@ -25,19 +25,14 @@ class Locked:
     """A running service, and the keys that open it."""
 
     def __init__(self, url: str, file: Path):
-        self.url, self.file = url, file
+        self.url = url
         made = {
             "all": new_key("all", ["predict", "admin", "outcomes", "metrics"]),
             "metrics": new_key("metrics", ["metrics"]),
             "brief": new_key("brief", ["predict"]),
         }
         self.keys = {name: key for name, (key, _) in made.items()}
-        self.entries = {name: entry for name, (_, entry) in made.items()}
-        self.admit("all", "metrics")
-
-    def admit(self, *names: str) -> None:
-        """These keys and no others, from a second on."""
-        write_keys(self.file, [self.entries[name] for name in names])
+        write_keys(file, [entry for _, entry in made.values()])
 
     def bearer(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.keys['all']}"}
@@ -46,10 +41,11 @@ class Locked:
 @pytest.fixture(scope="module")
 def locked(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
     port, folder = free_port(), tmp_path_factory.mktemp("locked")
-    found = Locked(f"http://127.0.0.1:{port}", folder / "keys.json")
+    keys = folder / "keys.json"
+    found = Locked(f"http://127.0.0.1:{port}", keys)
     process = start(
         "--bundle", bundle_folder, "--port", port, "--grace-seconds", 0, "--state", folder / "state",
-        "--store", folder / "log.sqlite", "--drift-run-length", 100, "--log-level", "warning", "--keys", found.file,
+        "--store", folder / "log.sqlite", "--drift-run-length", 100, "--log-level", "warning", "--keys", keys,
     )  # fmt: skip
     wait_ready(found.url, process)
     yield found
@@ -150,7 +146,6 @@ def test_a_key_that_may_not_predict_is_refused_and_another_may(visit: Visit, loc
 
 
 def test_a_revoked_key_is_noticed_and_work_goes_on_with_another(visit: Visit, locked: Locked) -> None:
-    locked.admit("all", "metrics", "brief")
     lines = [f"{one % 3 + 1},male,{one % 80}" for one in range(600)]
     content = "\n".join(["Pclass,Sex,Age", *lines]).encode()
     batches: list[str] = []
@@ -174,7 +169,6 @@ def test_a_revoked_key_is_noticed_and_work_goes_on_with_another(visit: Visit, lo
         expect(page.locator("#file-state")).to_have_text("600 rows scored.")
     brief, whole = (f"Bearer {locked.keys[name]}" for name in ("brief", "all"))
     assert batches == [brief, brief, whole, whole]
-    locked.admit("all", "metrics")
 
 
 # Events
