@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from models.calibration.confidence import CalibrationRecord, CalibrationStep, Confidence, entropy_bits
 from models.passenger import LABELS, Passenger
-from models.reference import Reference, input_bins, probability_bins
+from models.reference import Reference, bin_numbers, bins_array, probability_bin
 
 
 class PredictionError(Exception):
@@ -47,17 +47,18 @@ def predictions_from_logits(
 ) -> list[Prediction]:  # fmt: skip
     """Logits (B,), the passengers and the texts that they are of → a prediction each, in order."""
     trace = record.map.trace(logits)
-    p, unshifted = trace[-1][1], _unshifted(record, trace)
-    bins = input_bins(passengers)
+    p, unshifted = trace[-1][1].tolist(), _unshifted(record, trace).tolist()
+    bins = [bin_numbers(passenger) for passenger in passengers]
+    # For one row, as most requests are, a NumPy call costs more than the loop.
     columns = (
-        p.tolist(), unshifted.tolist(), probability_bins(p).tolist(), probability_bins(unshifted).tolist(),
-        logits.tolist(), bins.tolist(), texts, _confidences(record, reference, logits, trace, passengers, bins),
+        p, unshifted, map(probability_bin, p), map(probability_bin, unshifted),
+        logits.tolist(), bins, texts, _confidences(record, reference, logits, trace, passengers, bins_array(bins)),
     )  # fmt: skip
     return [
         Prediction(
             survived=probability >= 0.5, probability=probability, confidence=confidence, text=text, logit=logit,
             unshifted_probability=before, probability_bin=tenth, unshifted_bin=tenth_before,
-            input_bins=tuple(field_bins),
+            input_bins=field_bins,
         )
         for probability, before, tenth, tenth_before, logit, field_bins, text, confidence in zip(*columns, strict=True)
     ]  # fmt: skip

@@ -121,8 +121,17 @@ def bin_names(bins: InputBins) -> tuple[str, ...]:
 
 def input_bins(passengers: Sequence[Passenger]) -> np.ndarray:
     """Bin numbers (B, F) of passengers, in the order of `INPUT_BINS`."""
-    numbers = [[bin_number(bins, getattr(passenger, bins.field)) for bins in INPUT_BINS] for passenger in passengers]
+    return bins_array([bin_numbers(passenger) for passenger in passengers])
+
+
+def bins_array(numbers: Sequence[tuple[int, ...]]) -> np.ndarray:
+    """The `bin_numbers` of passengers as an array (B, F)."""
     return np.array(numbers, np.int64).reshape(-1, len(INPUT_BINS))
+
+
+def bin_numbers(passenger: Passenger) -> tuple[int, ...]:
+    """The number of each field's bin, in the order of `INPUT_BINS`."""
+    return tuple([bin_number(bins, getattr(passenger, bins.field)) for bins in INPUT_BINS])
 
 
 def bin_number(bins: InputBins, value: Any) -> int:
