@@ -1,6 +1,11 @@
 """Shared by the tests: the real table, and a real bundle trained once, quickly, for the whole run."""
 
 import os
+
+# The threads of NumPy's and SciPy's OpenBLAS wait for the next product by spinning, for 26 ms by default: several
+# processes at once take the cores from each other, a fit of two parameters up to sixteen times as long.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "14")
+
 import signal
 import subprocess
 import sys

@@ -41,7 +41,7 @@ def test_sets_cover_each_class_on_fresh_rows(coverage: float) -> None:
 @pytest.mark.parametrize("rows", [40, 300])
 def test_venn_abers_is_calibrated_by_the_end_that_the_label_picks(rows: int) -> None:
     """P(y = 1 | p_y) = p_y at any number of rows, here in fifths of p_y, for a score that is far from calibrated."""
-    rng, repeats = np.random.default_rng(3), 400 if rows == 40 else 150
+    rng, repeats = np.random.default_rng(3), 1200 if rows == 40 else 250
     sums, low = np.zeros((repeats, 5)), np.zeros(repeats)
     for repeat in range(repeats):
         z = rng.normal(-0.5, 1.5, rows + 60)

@@ -118,7 +118,7 @@ def truth(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return z, (rng.random(rows) < sigmoid(z)).astype(int)
 
 
-@pytest.mark.parametrize("decimals", [1, 6])
+@pytest.mark.parametrize("decimals", [0, 1, 6])
 def test_venn_abers_equals_refitting_isotonic_regression(decimals: int) -> None:
     z, y = truth(120, 3)
     z = z.round(decimals)

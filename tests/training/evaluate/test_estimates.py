@@ -40,12 +40,12 @@ def test_reflection_takes_out_the_bias_that_resampling_adds() -> None:
     """|mean| of normals, an estimate with an error's bias: the interval holds the truth as often as it says."""
     assert reflected(2.0, np.array([2.0, 3.0, 4.0] * 100)).high == pytest.approx(2.0)
     assert reflected(2.0, np.array([2.0, 3.0, 4.0] * 100)).low == pytest.approx(0.0)
-    assert reflected(2.0, np.array([2.0, 3.0, 4.0] * 100), least=1.0).low == 1.0
+    assert reflected(2.0, np.array([2.0, 3.0, 4.0] * 100), bounds=(1.0, np.inf)).low == 1.0
     rng = np.random.default_rng(1)
     held = 0
     for _ in range(400):
         x = rng.normal(0.5, 1, 60)
         again = np.abs(x[rng.integers(0, 60, (400, 60))].mean(axis=1))
-        interval = reflected(abs(x.mean()), again, least=0.0)
+        interval = reflected(abs(x.mean()), again, bounds=(0.0, np.inf))
         held += interval.low <= 0.5 <= interval.high
     assert 0.91 <= held / 400 <= 0.98

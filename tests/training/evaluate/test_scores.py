@@ -133,6 +133,6 @@ def test_the_interval_of_the_calibration_error_holds_the_true_one() -> None:
             (rng.random(600) < eta[rows]).astype(float)[np.argsort(distorted[rows])],
         )
         estimate = float(murphy(p, y[None], np.ones((1, 600)))["ece"][0])
-        interval = reflected(estimate, resampled(murphy, p, y, rng)["ece"], least=0.0)
+        interval = reflected(estimate, resampled(murphy, p, y, rng)["ece"], bounds=(0.0, np.inf))
         held += interval.low <= wanted <= interval.high
     assert held >= 86
