@@ -93,29 +93,33 @@ def fit_venn_abers(logits: np.ndarray, labels: np.ndarray) -> VennAbers:
     # Between two scores is a place without rows.
     rows, survived = np.zeros((2, 2 * len(scores) + 1), np.int64)
     rows[1::2], survived[1::2] = np.bincount(index), np.bincount(index[labels == 1], minlength=len(scores))
-    died_last = _values_if_survived(rows[::-1].tolist(), (rows - survived)[::-1].tolist())
-    return VennAbers.checked(scores, 1 - died_last[::-1], _values_if_survived(rows.tolist(), survived.tolist()))
+    ones, of = _pools_of_survivor(rows.tolist(), survived.tolist())
+    # Labelled 0 it is a survivor where those who died are counted, from above. Each quotient is rounded once, so that
+    # one of five is 0.2 by either label.
+    zeros, of_zeros = _pools_of_survivor(rows[::-1].tolist(), (rows - survived)[::-1].tolist())[:, ::-1]
+    return VennAbers.checked(scores, (of_zeros - zeros) / of_zeros, ones / of)
 
 
-def _values_if_survived(rows: list[int], survived: list[int]) -> np.ndarray:
-    """Value (m,) of a new survivor at each of m places in turn, in O(m): Vovk, Petej & Fedorova (2015), algorithms 1, 2.
+def _pools_of_survivor(rows: list[int], survived: list[int]) -> np.ndarray:
+    """Survivors and rows (2, m) that isotonic regression pools a new survivor with, at each of m places, in O(m).
 
-    It is the slope, over the new row, of the greatest convex minorant of the cumulative sums (rows, survived). The sums
-    left of the new row are one lower in both, so that they lie on one line with it: of each place only its end moves.
+    Their ratio is the slope, over the new row, of the greatest convex minorant of the cumulative sums. The sums left of
+    the new row are one lower in both, so that they lie on one line with it: from place to place only its end moves.
+    Vovk, Petej & Fedorova (2015, algorithms 1 and 2).
     """
     sums = list(zip(accumulate(rows, initial=0), accumulate(survived, initial=0), strict=True))
     corners: list[tuple[int, int]] = []
     for point in (*reversed(sums[1:]), (-1, -1)):
         _add_corner(corners, point)
-    values = np.empty(len(rows))
+    pools = np.empty((2, len(rows)))
     for place, (x, y) in enumerate(sums[1:]):
         (left, low), (right, high) = corners[-1], corners[-2]
-        values[place] = (high - low) / (right - left)
+        pools[:, place] = high - low, right - left
         moved = (x - 1, y - 1)
         if _turn(moved, corners[-1], corners[-2]) < 0:
             corners.pop()
             _add_corner(corners, moved)
-    return values
+    return pools
 
 
 def _add_corner(corners: list[tuple[int, int]], point: tuple[int, int]) -> None:
