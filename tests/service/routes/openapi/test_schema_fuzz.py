@@ -62,7 +62,7 @@ def test_no_request_is_answered_otherwise_than_the_document_says(bundle_folder: 
     done = subprocess.run(
         [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/schema/openapi.json", *flags, *seed, *where],
         cwd=tmp_path, capture_output=True, text=True, timeout=300 + cases, env={
-            **os.environ, "SCHEMATHESIS_HOOKS": "tests.service.schema_fuzz", "PYTHONPATH": str(ROOT),
+            **os.environ, "SCHEMATHESIS_HOOKS": "tests.service.routes.openapi.schema_fuzz", "PYTHONPATH": str(ROOT),
             "EVENKEEL_TEST_MODEL": f"{served['name']} {served['version']}",
         },
     )  # fmt: skip
