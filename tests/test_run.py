@@ -148,7 +148,7 @@ def test_what_is_beside_the_locks_is_added_once_and_kept(tmp_path: Path, monkeyp
     shutil.copytree(ROOT / "locks", tmp_path / "locks")
     folder = tmp_path / ".venv" / "bin"
 
-    def install(*_: object) -> None:
+    def install(*_: object, compiled: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "python").touch()
         done.append("made")

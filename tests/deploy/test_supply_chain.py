@@ -19,8 +19,8 @@ from tests.conftest import ROOT
 LOCKS = sorted(path for path in (ROOT / "locks").glob("*.txt") if path.stem != "excludes")
 SERVICE_LOADS = {
     "anyio", "click", "httptools", "litestar", "mlx", "msgspec", "multidict", "multipart", "numpy",
-    "prometheus-client", "pyyaml", "scipy-openblas32", "sniffio", "tokenizers", "typing-extensions", "uvicorn",
-    "uvloop", "zstandard",
+    "prometheus-client", "pyyaml", "safetensors", "scipy-openblas32", "sniffio", "tokenizers", "typing-extensions",
+    "uvicorn", "uvloop", "zstandard",
 }  # fmt: skip
 """All that a running service has loaded. One more needs a reason, and its own line in what can go wrong."""
 

@@ -19,7 +19,7 @@ from models.bundle.precisions import PRECISIONS
 from models.bundle.read import Bundle, read_bundle
 from models.engines.backend import prepare
 from models.predictor import Predictor
-from service.scoring.csv import main as score
+from service.scoring.command import main as score
 from tests.conftest import TITANIC
 from tests.service.test_real import start
 from tests.training.commands import few_rows, run
