@@ -12,7 +12,7 @@ from models.bundle.read import read_bundle
 from tests.conftest import ROOT
 from tests.deploy.programs import free_port
 from tests.training.bases import write_base
-from tests.training.commands import few_rows, run
+from tests.training.commands import few_rows, run_here
 from training.fit.epoch_diagnostics import LOG, read_log
 from training.fit.finetune import Recipe, TrainingError, finetune
 from training.losses.registry import make_loss
@@ -48,7 +48,7 @@ def launch(*arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_two_processes_follow_the_loss_curve_of_one(tmp_path: Path) -> None:
     command = options(tmp_path)
-    alone = run(*command, "--out", tmp_path / "alone")
+    alone = run_here(*command, "--out", tmp_path / "alone")
     assert alone.returncode == 0, alone.stderr
     together = launch(*command, "--out", tmp_path / "together")
     assert together.returncode == 0, together.stderr

@@ -13,17 +13,25 @@ import pytest
 from models.bundle.read import read_bundle
 from models.text import render
 from tests.conftest import ROOT
-from tests.training.commands import few_rows, interrupted, run
+from tests.training.bases import write_base
+from tests.training.commands import few_rows, interrupted, run, run_here
 from training.data.table import Table
 from training.evaluate.baselines import BASELINES
 from training.fit.epoch_diagnostics import EpochDiagnostics
 
 FAST = ("--folds", "2", "--epochs", "1")
+RATES = ("--learning-rate", "5e-3", "--head-learning-rate", "5e-3")
+"""At which the small base learns."""
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return few_rows(tmp_path_factory.mktemp("rows") / "rows.csv")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_base(tmp_path_factory.mktemp("small") / "base")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +107,7 @@ def test_one_seed_gives_the_same_bundle_and_resuming_too(trained: Path, rows: Pa
     assert "--resume" in stderr.splitlines()[-1]
     assert not out.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.training"]
-    assert run(*options[:-1], tmp_path / "c", "--resume").returncode == 1
+    assert run_here(*options[:-1], tmp_path / "c", "--resume").returncode == 1
     kept = np.load(first_fold, allow_pickle=False)
     assert run(*options, "--resume").returncode == 0
     assert len(kept) == 60
@@ -124,12 +132,10 @@ def test_one_seed_gives_the_same_bundle_and_resuming_too(trained: Path, rows: Pa
     ],
 )
 def test_what_fails_is_one_sentence_and_no_bundle(
-    rows: Path, tmp_path: Path, options: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
+    rows: Path, base: Path, tmp_path: Path, options: tuple[str, ...], message: str
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     out = tmp_path / "b"
-    data = () if "--data" in options else ("--data", rows)
-    done = run("fit", *data, *(FAST if "--epochs" not in options else FAST[:2]), "--quiet", "--out", out, *options)
+    done = run_here("fit", "--data", rows, "--base", base, *FAST, "--quiet", "--out", out, *options)
     assert done.returncode == 1
     assert re.search(message, done.stderr), done.stderr
     assert "Traceback" not in done.stderr
@@ -137,9 +143,11 @@ def test_what_fails_is_one_sentence_and_no_bundle(
 
 
 @pytest.mark.slow
-def test_a_target_prevalence_and_the_rule_are_kept_in_the_bundle(rows: Path, trained: Path, tmp_path: Path) -> None:
-    options = ("--target-prevalence", "0.2", "--map-rule", "one_standard_error")
-    done = run("fit", "--data", rows, *FAST, "--seed", "7", *options, "--quiet", "--out", tmp_path / "b")
+def test_a_target_prevalence_and_the_rule_are_kept_in_the_bundle(
+    rows: Path, base: Path, trained: Path, tmp_path: Path
+) -> None:
+    options = ("--base", base, *FAST, *RATES, "--target-prevalence", "0.2", "--map-rule", "one_standard_error")
+    done = run_here("fit", "--data", rows, *options, "--quiet", "--out", tmp_path / "b")
     assert done.returncode == 0, done.stderr
     bundle, plain = read_bundle(tmp_path / "b"), read_bundle(trained)
     data, shift = bundle.manifest.origin.data, bundle.record.map.prior_shift
@@ -154,15 +162,15 @@ def test_a_target_prevalence_and_the_rule_are_kept_in_the_bundle(rows: Path, tra
 
 
 def test_wrong_use_is_exit_2() -> None:
-    assert run("fit", "--out", "x", "--map-rule", "most").returncode == 2
-    assert run("fit").returncode == 2
-    assert run("fit", "--out", "x", "--loss", "focul").returncode == 2
+    assert run_here("fit", "--out", "x", "--map-rule", "most").returncode == 2
+    assert run_here("fit").returncode == 2
+    assert run_here("fit", "--out", "x", "--loss", "focul").returncode == 2
     assert run().returncode == 2
 
 
 def test_evaluate_scores_a_bundle(trained: Path, rows: Path, tmp_path: Path) -> None:
-    wanted = {"--json": tmp_path / "e.json", "--plots": tmp_path / "plots", "--report": tmp_path / "report.html"}
-    done = run("evaluate", "--bundle", trained, "--data", rows, *(word for pair in wanted.items() for word in pair))
+    wanted = ("--json", tmp_path / "e.json", "--plots", tmp_path / "plots", "--report", tmp_path / "report.html")
+    done = run_here("evaluate", "--bundle", trained, "--data", rows, *wanted)
     assert done.returncode == 0, done.stderr
     assert "WHICH ARE ITS TRAINING ROWS" in " ".join(done.stdout.split())
     evaluation = json.loads((tmp_path / "e.json").read_bytes())
@@ -171,14 +179,15 @@ def test_evaluate_scores_a_bundle(trained: Path, rows: Path, tmp_path: Path) -> 
         assert words in done.stdout, words
     assert f"{evaluation['calibrated']['log_loss']['value']:.4f}" in (tmp_path / "report.html").read_text()
     assert {"reliability_calibrated.svg", "training_loss.svg"} <= {one.name for one in (tmp_path / "plots").iterdir()}
-    done = run("evaluate", "--bundle", trained, "--data", rows, "--report", tmp_path / "no" / "report.html")
+    done = run_here("evaluate", "--bundle", trained, "--data", rows, "--report", tmp_path / "no" / "report.html")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["dice", "tversky", "adaptive", "focal_smooth_note", "weighted_ce"])
-def test_every_kind_of_loss_trains_a_bundle(rows: Path, tmp_path: Path, loss: str) -> None:
-    done = run("fit", "--data", rows, *FAST, "--loss", loss, "--quiet", "--out", tmp_path / "b")
+def test_every_kind_of_loss_trains_a_bundle(rows: Path, base: Path, tmp_path: Path, loss: str) -> None:
+    options = ("--base", base, *FAST, *RATES, "--loss", loss, "--quiet")
+    done = run_here("fit", "--data", rows, *options, "--out", tmp_path / "b")
     assert done.returncode == 0, done.stderr
     assert read_bundle(tmp_path / "b").manifest.origin.loss.name == loss

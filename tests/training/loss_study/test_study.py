@@ -16,7 +16,7 @@ from models.calibration.logit import logit, sigmoid
 from models.features.titanic import Companions
 from models.files import write_atomic
 from tests.conftest import ROOT
-from tests.training.commands import few_rows, interrupted, run
+from tests.training.commands import few_rows, interrupted, run_here
 from training.__main__ import main
 from training.data.table import Table
 from training.evaluate.evaluation import nested_evaluation
@@ -209,7 +209,7 @@ def test_what_is_wrong_is_said_before_anything_is_trained(tmp_path: Path, capsys
     assert page.read_text() == "no marks"
     assert not (tmp_path / "work").exists()
     few = ("--data", few_rows(tmp_path / "rows.csv"), "--seeds", 0, "--losses", "focal")
-    done = run("compare-losses", *few, "--work", tmp_path / "work", "--resume")
+    done = run_here("compare-losses", *few, "--work", tmp_path / "work", "--resume")
     assert done.returncode == 1
     assert "holds nothing of a run with these settings and data" in done.stderr
     assert "Traceback" not in done.stderr
@@ -245,7 +245,7 @@ def test_an_interrupted_comparison_goes_on_and_loses_nothing(tmp_path: Path) -> 
     assert not (tmp_path / "c.json").exists()
     kept = list(work.glob(pattern))
     before = kept[0].stat().st_mtime_ns
-    done = run(*options, "--resume")
+    done = run_here(*options, "--resume")
     assert done.returncode == 0, done.stderr
     assert kept[0].stat().st_mtime_ns == before
     assert "final model" not in done.stderr
@@ -265,7 +265,7 @@ def test_a_run_is_what_fit_evaluates_with_the_same_loss_and_seed(
 ) -> None:
     recipe = ("--data", small_csv, "--folds", 3, "--epochs", 2, "--quiet")
     wanted = ("--seeds", 0, "--losses", "focal_smooth", "--work", tmp_path / "work", "--json", tmp_path / "c.json")
-    done = run("compare-losses", *recipe, *wanted)
+    done = run_here("compare-losses", *recipe, *wanted)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     evaluation = read_bundle(bundle_folder).evaluation

@@ -1,8 +1,6 @@
 """The gate: what is rounded too far is refused with figures, what is good enough is served, float32 stays as it is."""
 
-import contextlib
 import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,8 +20,7 @@ from models.predictor import Predictor
 from service.scoring.command import main as score
 from tests.conftest import TITANIC
 from tests.service.test_real import start
-from tests.training.commands import few_rows, run
-from training.__main__ import main
+from tests.training.commands import few_rows, run, run_here
 from training.data.table import Table
 from training.promote.precision import measure, record
 
@@ -53,10 +50,10 @@ def gpu() -> Iterator[None]:
 def measured(bundle_folder: Path, gpu: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle with the command's measurement on a few rows: all accepted."""
     folder = tmp_path_factory.mktemp("measured")
-    printed, arguments = io.StringIO(), ["--bundle", bundle_folder, "--data", few_rows(folder / "few.csv")]
-    with contextlib.redirect_stdout(printed):
-        assert main(["precision", *map(str, arguments), "--out", str(folder / "titanic"), *MARGINS]) == 0
-    assert printed.getvalue().count(": accepted\n") == len(LOWER)
+    arguments = ("--bundle", bundle_folder, "--data", few_rows(folder / "few.csv"), *MARGINS)
+    done = run_here("precision", *arguments, "--out", folder / "titanic")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(": accepted\n") == len(LOWER)
     return folder / "titanic"
 
 
@@ -122,12 +119,12 @@ def test_two_bits_are_refused_with_figures(
 
 
 def test_wrong_use_is_explained(bundle_folder: Path, tmp_path: Path) -> None:
-    done = run("precision", "--bundle", bundle_folder, "--only", "int4")
+    done = run_here("precision", "--bundle", bundle_folder, "--only", "int4")
     assert done.returncode == 2
     assert "must be of float16, bfloat16, int8" in done.stderr
     few = few_rows(tmp_path / "few.csv")
     few.write_text("".join(few.read_text().splitlines(keepends=True)[:81]))
-    done = run("precision", "--bundle", bundle_folder, "--data", few, "--out", tmp_path / "out")
+    done = run_here("precision", "--bundle", bundle_folder, "--data", few, "--out", tmp_path / "out")
     assert (done.returncode, (tmp_path / "out").exists()) == (1, False)
     assert "80 rows are too few" in done.stderr
 

@@ -13,7 +13,7 @@ from models.bundle.write import write_bundle
 from models.calibration.logit import sigmoid
 from tests.conftest import TITANIC
 from tests.tiny import ORIGIN, Contents
-from tests.training.commands import run
+from tests.training.commands import run_here
 from training.data.table import DataError, Table
 from training.promote.promotion import (
     Criterion,
@@ -141,7 +141,7 @@ def pair(tiny_contents: Contents, tmp_path_factory: pytest.TempPathFactory) -> t
 
 def promote(pair: tuple[Path, Path, Path], *flags: object) -> subprocess.CompletedProcess[str]:
     lenient = ("--calibration", 0.49, "--slower", 99, "--rounds", 8)
-    return run("promote", pair[0], "--over", pair[1], "--data", pair[2], *lenient, *flags)
+    return run_here("promote", pair[0], "--over", pair[1], "--data", pair[2], *lenient, *flags)
 
 
 def test_the_command_decides_and_writes_it_beside_the_candidate(pair: tuple[Path, Path, Path]) -> None:
