@@ -34,7 +34,7 @@ ROUNDS = 15
 SLOW, SLOW_BATCHES, SLOW_ROUNDS = "mlx_wheel", (1, 8, 32), 3
 """The plain wheel is an order of magnitude slower: one batch a turn, in few rounds."""
 PARITY_ROWS = {SLOW: 32}
-LEAST_FOR_P99 = 100
+MIN_FOR_P99 = 100
 
 REPORT = """\
 Rows per second by batch size: median over rounds [quartiles]; {rounds}. {texts} distinct texts of {flop[shortest]} to
@@ -193,7 +193,7 @@ def _latency_table(result: Result) -> str:
         if not rounds or name == "products":
             continue
         pooled = np.concatenate(rounds)
-        p99 = number(float(np.quantile(pooled, 0.99))) if len(pooled) >= LEAST_FOR_P99 else "–"
+        p99 = number(float(np.quantile(pooled, 0.99))) if len(pooled) >= MIN_FOR_P99 else "–"
         lines.append([NAMES[name], spread([float(np.median(took)) for took in rounds]), p99, len(pooled)])
     return table(["one row, ms", "median", "p99", "calls"], lines)
 

@@ -190,7 +190,12 @@ def _accepted(form: Any, error: msgspec.ValidationError) -> str:
 
 def shown(value: Any) -> str:
     """A value as JSON, shortened."""
-    return shortened(msgspec.json.encode(value, enc_hook=str).decode("utf-8", "replace"))
+    return shortened(msgspec.json.encode(value, enc_hook=_without_json).decode("utf-8", "replace"))
+
+
+def _without_json(value: Any) -> str:
+    """What JSON has no form for, without the address that str() would give away."""
+    return f"extension {value.code}" if isinstance(value, msgspec.msgpack.Ext) else type(value).__name__
 
 
 @cache

@@ -105,9 +105,11 @@ def make_server(
     )  # fmt: skip
     trusted = config.get("forwarded_allow_ips") if config.get("proxy_headers") else None
     reject_early = behind_proxies(trusted, app.reject_early) if trusted else app.reject_early
+    # Without a log configuration of its own, uvicorn's lines take the form of ours.
     made = uvicorn.Config(
-        app, host=settings.host, port=settings.port, log_level="error", access_log=False, server_header=False,
-        http=connection_protocol(limits, reject_early), timeout_keep_alive=math.ceil(settings.idle_seconds),
+        app, host=settings.host, port=settings.port, log_config=None, log_level="error", access_log=False,
+        server_header=False, http=connection_protocol(limits, reject_early),
+        timeout_keep_alive=math.ceil(settings.idle_seconds),
         timeout_graceful_shutdown=int(settings.timeout_seconds) + 1, **config,
     )  # fmt: skip
     return kind(made, state, limits, settings.grace_seconds)

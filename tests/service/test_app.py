@@ -153,6 +153,12 @@ def test_bodies_byte_by_byte(client: TestClient[Any], body: bytes, content_type:
     assert client.post("/v1/predict", json=ALLISON).status_code == 200
 
 
+def test_a_value_without_a_json_form_is_named_without_its_address(client: TestClient[Any]) -> None:
+    body = msgspec.msgpack.encode({"pclass": 3, "sex": "male", "x": [msgspec.msgpack.Ext(5, b"abc")]})
+    errors = problem(post(client, body, "application/msgpack"), 422)["errors"]
+    assert [(error["pointer"], error["value"]) for error in errors] == [("/x", '["extension 5"]')]
+
+
 def problem(response: Any, status: int) -> dict[str, Any]:
     assert response.status_code == status
     assert response.headers["Content-Type"].startswith("application/problem+json")

@@ -164,6 +164,7 @@ def test_a_taken_port_and_a_bad_flag_end_the_process(service: str, bundle_folder
     _, stderr = taken.communicate(timeout=60)
     assert taken.returncode == 1
     assert "address already in use" in stderr
+    assert all(msgspec.json.decode(line)["level"] for line in stderr.splitlines()), "a line that is not of our form"
     bad = start("--port", "x")
     _, stderr = bad.communicate(timeout=60)
     assert bad.returncode == 2

@@ -1,6 +1,6 @@
 // CSV (RFC 4180) in and out. A file comes in pieces, so that one of any length is read in little memory.
 
-const LARGEST_CELL = 100_000;
+const MAX_CELL = 100_000;
 
 // Rows of cells from pieces of text. Quotes, doubled quotes, line breaks in quotes, CRLF, LF and CR; empty lines are left out.
 export class CsvReader {
@@ -66,7 +66,7 @@ export class CsvReader {
   }
 
   #bounded(length, rows) {
-    if (length > LARGEST_CELL) throw new Error("a cell has more than 100,000 characters: is a quotation mark missing, or is this no CSV file?");
+    if (length > MAX_CELL) throw new Error("a cell has more than 100,000 characters: is a quotation mark missing, or is this no CSV file?");
     return rows;
   }
 }

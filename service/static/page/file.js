@@ -6,7 +6,7 @@ import { by, html, speaker, table } from "./elements.js";
 import { FIELDS, value } from "./passenger.js";
 import { count, percent, plain } from "./words.js";
 
-const BATCH_ROWS = 256, SHOWN_ROWS = 8, MOST_TRIES = 20;
+const BATCH_ROWS = 256, SHOWN_ROWS = 8, MAX_TRIES = 20;
 const REQUIRED = ["pclass", "sex"];
 const ADDED = ["probability", "survived", "interval_low", "interval_high", "prediction_set", "typicality", "warnings", "error"];
 
@@ -156,7 +156,7 @@ async function patient(body, signal) {
     try {
       return await ask("v1/predict/batch", body, signal);
     } catch (error) {
-      if (!(error instanceof Refusal) || !error.passing || tries >= MOST_TRIES) throw error;
+      if (!(error instanceof Refusal) || !error.passing || tries >= MAX_TRIES) throw error;
       by("file-state").textContent = `Waiting: ${error.message}.`;
       await pause(error.retryAfterSeconds ?? Math.min(tries, 10), signal);
     }
