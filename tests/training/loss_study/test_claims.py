@@ -84,8 +84,12 @@ def verdicts(comparison: Comparison) -> dict[str, Verdict]:
     return {number: claim.verdict for number, claim in evaluated(comparison).items()}
 
 
-def test_where_theory_holds_the_notes_claims_do_not() -> None:
-    claims = evaluated(world())
+@pytest.fixture(scope="module")
+def claims() -> dict[str, Claim]:
+    return evaluated(world())
+
+
+def test_where_theory_holds_the_notes_claims_do_not(claims: dict[str, Claim]) -> None:
     found = {number: claim.verdict for number, claim in claims.items()}
     assert found == {
         "1": "false", "2": "false", "3a": "false", "3b": "not supported", "3c": "not supported", "4": "false"
@@ -101,8 +105,8 @@ def test_where_theory_holds_the_notes_claims_do_not() -> None:
         assert abs(other.value) < 0.01
 
 
-def test_the_shift_of_each_alpha_is_the_expected_one() -> None:
-    shifts = [one for one in evaluated(world())["4"].evidence if one.expected is not None]
+def test_the_shift_of_each_alpha_is_the_expected_one(claims: dict[str, Claim]) -> None:
+    shifts = [one for one in claims["4"].evidence if one.expected is not None]
     assert len(shifts) == 3
     assert shifts[0].expected == pytest.approx(math.log(0.39 / 0.61))
     for shift in shifts:
@@ -110,8 +114,8 @@ def test_the_shift_of_each_alpha_is_the_expected_one() -> None:
         assert shift.found.value == pytest.approx(shift.expected, abs=3 * shift.found.standard_error)
 
 
-def test_scales_are_compared_on_one_set_of_predictions() -> None:
-    claim = evaluated(world())["1"]
+def test_scales_are_compared_on_one_set_of_predictions(claims: dict[str, Claim]) -> None:
+    claim = claims["1"]
     own = {one.what.split(",")[0]: one.found for one in claim.evidence if "own scale" in one.what}
     assert own["focal_smooth"] is not None
     assert own["cross_entropy"] is not None

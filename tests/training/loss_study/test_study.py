@@ -16,6 +16,7 @@ from models.calibration.logit import logit, sigmoid
 from models.features.titanic import Companions
 from models.files import write_atomic
 from tests.conftest import ROOT
+from tests.training.bases import write_base
 from tests.training.commands import few_rows, interrupted, run_here
 from training.__main__ import main
 from training.data.table import Table
@@ -260,15 +261,16 @@ def test_an_interrupted_comparison_goes_on_and_loses_nothing(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_run_is_what_fit_evaluates_with_the_same_loss_and_seed(
-    bundle_folder: Path, small_csv: Path, tmp_path: Path
-) -> None:
-    recipe = ("--data", small_csv, "--folds", 3, "--epochs", 2, "--quiet")
+def test_a_run_is_what_fit_evaluates_with_the_same_loss_and_seed(tmp_path: Path) -> None:
+    rows, base = few_rows(tmp_path / "rows.csv"), write_base(tmp_path / "base")
+    rates = ("--learning-rate", "5e-3", "--head-learning-rate", "5e-3")
+    recipe = ("--data", rows, "--base", base, "--folds", 2, "--epochs", 2, "--batch-rows", 17, *rates, "--quiet")
+    assert run_here("fit", *recipe, "--out", tmp_path / "bundle").returncode == 0
     wanted = ("--seeds", 0, "--losses", "focal_smooth", "--work", tmp_path / "work", "--json", tmp_path / "c.json")
     done = run_here("compare-losses", *recipe, *wanted)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
-    evaluation = read_bundle(bundle_folder).evaluation
+    evaluation = read_bundle(tmp_path / "bundle").evaluation
     measured = json.loads((tmp_path / "c.json").read_bytes())["losses"]["focal_smooth"]["measured"]
     for side in ("raw", "calibrated"):
         assert measured[side]["figures"]["log_loss"]["over_rows"] == pytest.approx(evaluation[side]["log_loss"])
