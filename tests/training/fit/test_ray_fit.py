@@ -12,7 +12,7 @@ from models.bundle.read import read_bundle
 from tests import cluster
 from tests.conftest import ROOT
 from tests.training.bases import write_base
-from tests.training.commands import few_rows, run
+from tests.training.commands import few_rows, run, run_here
 from training.fit.epoch_diagnostics import LOG, read_log
 
 RECIPE = (
@@ -63,12 +63,12 @@ def test_a_killed_worker_and_a_killed_fine_tuning_leave_the_bundle_of_one_machin
 
 
 def test_without_ray_it_says_how_to_get_it(tmp_path: Path) -> None:
-    done = run("fit", "--engine", "ray", "--out", tmp_path / "b", "--quiet")
+    done = run_here("fit", "--engine", "ray", "--out", tmp_path / "b", "--quiet")
     assert done.returncode == 1
     assert "Ray is not installed" in done.stderr
     assert "./run setup cluster" in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    done = run("fit", "--address", "auto", "--out", tmp_path / "b", "--quiet")
+    done = run_here("fit", "--address", "auto", "--out", tmp_path / "b", "--quiet")
     assert done.returncode == 1
     assert "--address is for --engine ray" in done.stderr
     assert not list(tmp_path.iterdir())
