@@ -38,9 +38,9 @@ def add_training(parser: argparse.ArgumentParser, folds: str, companions: str) -
 
 
 def recipe(options: argparse.Namespace) -> Recipe:
-    """The default recipe with the parts that were given."""
+    """The default recipe with the parts that were given; ValueError where one is out of bounds."""
     given = {name: value for name in Recipe.__struct_fields__ if (value := getattr(options, name)) is not None}
-    return msgspec.structs.replace(Recipe(), **given)
+    return msgspec.convert(given, Recipe)
 
 
 def threads() -> int:

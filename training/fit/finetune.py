@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
 from mlx.utils import tree_map
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from models.bert.classifier import BertClassifier, from_pretrained
 from models.bert.tokenizer import Tokenizer
@@ -41,16 +41,16 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     order of rows and in dropout, are averaged. The learning rate falls linearly to ``final_rate`` of its peak.
     """
 
-    epochs: int = 8
-    batch_rows: int = 32
+    epochs: Annotated[int, Meta(ge=1)] = 8
+    batch_rows: Annotated[int, Meta(ge=1)] = 32
     trained_layers: int = 2
     learning_rate: float = 5e-4
     head_learning_rate: float = 1e-3
     warmup: float = 0.1
     final_rate: float = 0.0
     weight_decay: float = 0.01
-    runs: int = 1
-    averaged_epochs: int = 1
+    runs: Annotated[int, Meta(ge=1)] = 1
+    averaged_epochs: Annotated[int, Meta(ge=1)] = 1
 
     def steps(self, rows: int) -> int:
         """Optimisation steps over ``rows`` training rows, all runs together."""

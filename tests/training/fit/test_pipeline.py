@@ -126,6 +126,7 @@ def test_one_seed_gives_the_same_bundle_and_resuming_too(trained: Path, rows: Pa
         (("--target-prevalence", "1.5"), "--target-prevalence: the target prevalence is 1.5; it must be above 0"),
         (("--target-prevalence", "nan"), "--target-prevalence: the target prevalence is nan"),
         (("--folds", "1"), "folds is 1; it must be at least 2"),
+        (("--epochs", "0"), "epochs"),
         (("--base", "no/such/folder"), "is no folder here"),
         (("--data", "no.csv"), "there is no file no.csv"),
         (("--resume",), "holds no interrupted run"),
