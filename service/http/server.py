@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import socket
-import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Protocol
@@ -42,6 +42,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, state: Drainable, limits: ConnectionLimits, grace_seconds: float):
         super().__init__(config)
         self._state, self._limits, self._grace_seconds = state, limits, grace_seconds
+        self._stop_at, self._drain_begins = math.inf, False
 
     @property
     def port(self) -> int:
@@ -52,7 +53,10 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if counter % REAP_TICKS == 0:
             reap_expired(self.server_state.connections)
-        return await super().on_tick(counter)
+        if self._drain_begins:
+            self._drain_begins = False
+            LOGGER.info("draining for %g s", self._grace_seconds)
+        return await super().on_tick(counter) or time.monotonic() >= self._stop_at
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # To close a listening socket resets the connections that wait in it, perhaps with a request sent.
@@ -81,18 +85,11 @@ class Server(uvicorn.Server):
         protocol.shutdown()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._state.draining or sig == signal.SIGINT:
-            self._stop()
-            return
+        """Called between any two steps of the main thread, which may hold a lock: of a log's queue, or of threads that
+        start. So it takes none; `on_tick` does the rest."""
+        self._drain_begins = not self._state.draining and sig != signal.SIGINT
+        self._stop_at = time.monotonic() + (self._grace_seconds if self._drain_begins else 0)
         self._state.draining = self._limits.draining = True
-        LOGGER.info("draining for %g s", self._grace_seconds)
-        timer = threading.Timer(self._grace_seconds, self._stop)
-        timer.daemon = True
-        timer.start()
-
-    def _stop(self) -> None:
-        self._state.draining = True
-        self.should_exit = True
 
 
 def make_server(
