@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -57,6 +58,16 @@ def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
+
+
+def free_ports(count: int) -> int:
+    """The first of so many consecutive ports, of those that the system gives nobody by itself (Linux: below 32768)."""
+    for first in random.SystemRandom().sample(range(20_000, 30_000), 100):
+        with contextlib.ExitStack() as held, contextlib.suppress(OSError):
+            for port in range(first, first + count):
+                held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+    raise AssertionError(f"no {count} consecutive ports are free")
 
 
 def wait(what: Callable[[], Any], seconds: float, step: float = 0.1) -> Any:

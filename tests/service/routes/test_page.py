@@ -15,7 +15,7 @@ import httpx
 import msgspec
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, Response, Route, expect
 
 from models.passenger import COLUMNS, Passenger
 from service.routes.page import FOLDER
@@ -65,9 +65,17 @@ def visit(service: str, browser: Browser) -> Callable[..., AbstractContextManage
     return opened
 
 
-def answer_of(page: Page, act: Callable[[], Any]) -> dict[str, Any]:
-    """What the service answered to the form after ``act``."""
-    with page.expect_response(re.compile("/v1/predict\\?")) as waited:
+def answer_of(page: Page, act: Callable[[], Any], **sent: Any) -> dict[str, Any]:
+    """What the service answered to the form after ``act``: to the first request with the values ``sent``, as one with
+    those before may still be under way."""
+
+    def wanted(response: Response) -> bool:
+        if "/v1/predict?" not in response.url:
+            return False
+        row = response.request.post_data_json
+        return all(row[field] == value for field, value in sent.items())
+
+    with page.expect_response(wanted) as waited:
         act()
     found: dict[str, Any] = waited.value.json()
     return found
@@ -158,7 +166,7 @@ def test_what_is_typed_is_answered_as_the_api_answers(visit: Open, service: str)
         for field in ("name", "age", "sibsp", "parch", "ticket", "cabin"):
             page.locator(f"#{field}").fill("" if passenger[field] is None else str(passenger[field]))
         page.locator("#embarked").select_option("S")
-        found = answer_of(page, lambda: page.locator("#fare").fill("7,25"))
+        found = answer_of(page, lambda: page.locator("#fare").fill("7,25"), fare=7.25)
         assert {**found, "id": ""} == {**expected, "id": ""}
         p = expected["probability"]
         expect(page.locator("#percent")).to_have_text(str(round(100 * p)))

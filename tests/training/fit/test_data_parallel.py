@@ -10,7 +10,7 @@ import pytest
 
 from models.bundle.read import read_bundle
 from tests.conftest import ROOT
-from tests.deploy.programs import free_port
+from tests.deploy.programs import free_ports
 from tests.training.bases import write_base
 from tests.training.commands import few_rows, run_here
 from training.fit.epoch_diagnostics import LOG, read_log
@@ -32,7 +32,7 @@ def options(folder: Path) -> tuple[object, ...]:
 def launch(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Two processes of ``python -m training``, as a user starts them on one machine."""
     launcher = Path(sys.executable).with_name("mlx.launch")
-    command = [launcher, "-n", 2, "--backend", "ring", "--starting-port", free_port(), "--", sys.executable]
+    command = [launcher, "-n", 2, "--backend", "ring", "--starting-port", free_ports(2), "--", sys.executable]
     # What it broadcasts to the processes must stay open.
     reading, writing = os.pipe()
     try:
