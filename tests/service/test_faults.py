@@ -75,6 +75,11 @@ class Clients:
                     connection.connect()
             except ConnectionRefusedError:
                 return
+            except ConnectionResetError as error:
+                # The process ended between the two halves of the handshake.
+                with self._lock:
+                    self.lost.append(repr(error))
+                return
             with self._lock:
                 self.sent += 1
             try:
