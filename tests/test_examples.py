@@ -15,7 +15,8 @@ import pytest
 from models.frames import read_frame
 from models.predictor import Predictor
 from tests.conftest import ROOT
-from tests.service.test_real import free_port, start, wait_ready
+from tests.deploy.programs import free_port
+from tests.service.test_real import start, wait_ready
 
 EXAMPLES = ROOT / "examples"
 COMMANDS = {

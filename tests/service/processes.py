@@ -14,7 +14,7 @@ from typing import Any, Self
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import ROOT
-from tests.service.test_real import free_port
+from tests.deploy.programs import free_port
 
 JSON = {"Content-Type": "application/json"}
 

@@ -26,9 +26,10 @@ from models.bundle.write import write_bundle
 from models.passenger import Passenger
 from models.predictor import WARM_UP
 from models.text import render
+from tests.deploy.programs import free_port
 from tests.service.processes import JSON, Service
 from tests.service.store.test_store import rows
-from tests.service.test_real import free_port, start, wait_ready
+from tests.service.test_real import start, wait_ready
 from tests.tiny import ORIGIN, Contents
 
 STOPS = int(os.environ.get("EVENKEEL_TEST_STOPS", "3"))

@@ -17,6 +17,7 @@ import pytest
 
 from models.bundle.read import read_bundle
 from tests.conftest import ROOT
+from tests.deploy.programs import free_port
 from training.data.table import Table
 
 
@@ -25,12 +26,6 @@ def start(*flags: object) -> subprocess.Popen[str]:
     # Nobody reads the pipe before the end, and a line for each request would fill it.
     environment = {"EVENKEEL_LOG_REQUESTS": "none", **os.environ}
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def wait_ready(url: str, process: subprocess.Popen[str]) -> None:

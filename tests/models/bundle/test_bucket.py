@@ -19,7 +19,8 @@ from models.bundle.read import Bundle, read_bundle
 from models.bundle.signature import make_keys, sign
 from models.bundle.write import write_bundle
 from tests.bucket import BucketServer, environment
-from tests.service.test_real import free_port, start, wait_ready
+from tests.deploy.programs import free_port
+from tests.service.test_real import start, wait_ready
 from tests.tiny import ORIGIN, Contents
 from tests.training.commands import run
 

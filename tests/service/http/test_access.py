@@ -32,10 +32,11 @@ from service.http.logs import JsonFormatter
 from service.http.middleware import RequestContext, TraceContext
 from service.inference.errors import QueueFull
 from service.settings import Settings, SettingsError, read_settings
+from tests.deploy.programs import free_port
 from tests.service.inference.test_batcher import wait_until
 from tests.service.serving import ApplicationClient, make_app
 from tests.service.test_app import ALLISON, Deterministic, problem, samples
-from tests.service.test_real import free_port, start
+from tests.service.test_real import start
 
 OUTCOME = {"outcomes": [{"id": "0199c1f2-0000-7000-8000-000000000000", "survived": True}]}
 PAST = datetime.now(UTC) - timedelta(seconds=1)

@@ -15,7 +15,8 @@ import msgspec
 import pytest
 import zstandard
 
-from tests.service.test_real import free_port, start, wait_ready
+from tests.deploy.programs import free_port
+from tests.service.test_real import start, wait_ready
 
 PASSENGER = {"pclass": 3, "sex": "male", "name": "Braund, Mr. Owen Harris", "age": 22.0, "sibsp": 1, "fare": 7.25}
 GOOD = json.dumps(PASSENGER).encode()

@@ -21,8 +21,9 @@ from models.bundle.write import write_bundle
 from models.passenger import Passenger
 from models.predictor import Predictor
 from service.http.keys import SCOPES, new_key, write_keys
+from tests.deploy.programs import free_port
 from tests.service.inference.test_batcher import wait_until
-from tests.service.test_real import free_port, start, wait_ready
+from tests.service.test_real import start, wait_ready
 from tests.tiny import ORIGIN, Contents
 from training.data.table import Table
 

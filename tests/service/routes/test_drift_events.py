@@ -14,8 +14,9 @@ import httpx
 import pytest
 
 from service.drift.events import MAX_SUBSCRIBERS
+from tests.deploy.programs import free_port
 from tests.service.test_app import problem
-from tests.service.test_real import free_port, start, wait_ready
+from tests.service.test_real import start, wait_ready
 
 WOMAN = {"pclass": 1, "sex": "female"}
 

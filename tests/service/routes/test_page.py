@@ -20,9 +20,10 @@ from playwright.sync_api import Browser, Page, Response, Route, expect
 from models.passenger import COLUMNS, Passenger
 from service.routes.page import FOLDER
 from tests.conftest import TITANIC
+from tests.deploy.programs import free_port
 from tests.service.browser import chromium, watched
 from tests.service.test_app import problem
-from tests.service.test_real import free_port, start, wait_ready
+from tests.service.test_real import start, wait_ready
 from training.data.table import Table
 
 TABS = ("predict", "drift", "model", "file")

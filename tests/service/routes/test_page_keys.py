@@ -14,8 +14,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from service.http.keys import new_key, write_keys
+from tests.deploy.programs import free_port
 from tests.service.browser import chromium, watched
-from tests.service.test_real import free_port, start, wait_ready
+from tests.service.test_real import start, wait_ready
 
 Visit = Callable[..., AbstractContextManager[Page]]
 THIRD_CLASS_MEN = {"passengers": [{"pclass": 3, "sex": "male", "age": 22}] * 100}

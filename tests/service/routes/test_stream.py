@@ -30,10 +30,11 @@ from service.inference.futures import WATCHED_AFTER_SECONDS
 from service.routes.lines import MAX_LINE_BYTES, Line, Lines
 from service.routes.stream import MAX_CHUNKS, NDJSON
 from service.settings import Settings
+from tests.deploy.programs import free_port
 from tests.service.inference.test_batcher import wait_until
 from tests.service.serving import Served, Talk, make_app, serving
 from tests.service.test_app import ALLISON, Deterministic, samples
-from tests.service.test_real import free_port, start, wait_ready
+from tests.service.test_real import start, wait_ready
 
 ROWS = 8
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from models.bundle.read import Bundle
+from tests.deploy.programs import free_port
 from tests.service.store.outcome_server import serve
 from tests.service.store.test_store import rows, where
 from tests.service.test_app import ALLISON
-from tests.service.test_real import free_port
 
 __all__ = ["where"]
 CLIENTS = 3

@@ -23,10 +23,11 @@ from service.store.databases import database
 from service.store.prediction_log import LoggedPrediction, PredictionLog, time_ms_of
 from service.uuid7 import uuid7
 from tests.conftest import ROOT
+from tests.deploy.programs import free_port
 from tests.service.serving import make_app
 from tests.service.store.test_store import rows, wait_until, where
 from tests.service.test_app import ALLISON, Deterministic, problem, samples
-from tests.service.test_real import free_port, start, wait_ready
+from tests.service.test_real import start, wait_ready
 from training.data.table import Table, read_table
 
 __all__ = ["where"]

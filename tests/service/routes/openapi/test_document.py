@@ -34,10 +34,11 @@ from service.settings import Settings
 from service.store.store import Store
 from tests.browser import chromium_page
 from tests.conftest import ROOT
+from tests.deploy.programs import free_port
 from tests.service.inference.test_batcher import wait_until
 from tests.service.serving import ApplicationClient, make_app
 from tests.service.test_app import Deterministic
-from tests.service.test_real import free_port, start, wait_ready
+from tests.service.test_real import start, wait_ready
 
 BINARY = "application/octet-stream"
 JSON, MESSAGEPACK, PROBLEM = "application/json", "application/msgpack", "application/problem+json"

@@ -17,7 +17,8 @@ import pytest
 
 from service.http.keys import SCOPES, new_key, write_keys
 from tests.conftest import ROOT
-from tests.service.test_real import free_port, start, wait_ready
+from tests.deploy.programs import free_port
+from tests.service.test_real import start, wait_ready
 
 WANTED = os.environ.get("EVENKEEL_TEST_CASES")
 ENDLESS = "/v1/drift/events"
