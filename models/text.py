@@ -1,60 +1,125 @@
-"""A passenger as a text: the words that the model reads."""
+"""A row as a text: the words that the model reads."""
 
-from models.features.titanic import NO_COMPANIONS, TITLES, Companions, party_outcomes, person, title
-from models.passenger import Passenger
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
 
-CLASSES = {1: "first class", 2: "second class", 3: "third class"}
-DECKS = "ABCDEFG"
-PORTS = {"S": "Southampton", "C": "Cherbourg", "Q": "Queenstown"}
-AGES = (
-    (1, "baby"), (6, "small child"), (13, "child"), (18, "teenager"), (25, "young"), (35, "adult"),
-    (50, "middle aged"), (65, "old"), (121, "very old"),
-)  # fmt: skip
-FARES = ((8, "very cheap fare"), (14, "cheap fare"), (31, "moderate fare"), (80, "high fare"), (1001, "luxury fare"))
+from models.features.registry import Feature, find_feature
+from models.rows import Row
+from models.schema import FALSE, TRUE, Field, Schema, SchemaError, parts_of
 
-UNKNOWN_READS = "sibsp and parch count as 0, cabin as no cabin; of name, age, fare, ticket and embarked nothing is said"
-"""What `render` makes of unknown fields."""
+Say = Callable[[Any], str | None]
+"""A field's value → its words; None for nothing to say."""
 
 
-def render(passenger: Passenger, companions: Companions = NO_COMPANIONS) -> str:
-    """The passenger as a short text of words, the model's only input; what is unknown is left out.
+class Renderer:
+    """Puts the rows of one table into words, phrase by phrase; what is unknown is left out.
 
-    Words carry what a text encoder can use: the title stands for the name, and age, family and fare are ranges. What
-    became of those on the same ticket comes first: women and children of a party lived or died together, and so, less
-    closely, did its men.
+    ``known`` is what the schema's feature learned from labelled rows, None without a feature. Raises SchemaError for a
+    template that names no field.
     """
-    words = [
-        *party_outcomes(passenger, companions),
-        f"{CLASSES[passenger.pclass]} {person(passenger)}",
-        title(passenger.name),
-        _range(passenger.age, AGES),
-        _family(passenger),
-        _range(passenger.fare, FARES),
-        _cabin(passenger.cabin),
-        PORTS[passenger.embarked] if passenger.embarked else None,
+
+    def __init__(self, schema: Schema):
+        self.schema = schema
+        self.feature: Feature | None = find_feature(schema)
+        self._say = {field.name: _words_of(field) for field in schema.fields}
+        derived = self.feature.derived if self.feature else {}
+        self._phrases = [_phrase(at, template, self._say, derived) for at, template in enumerate(schema.text)]
+
+    def __call__(self, row: Row, known: Any = None) -> str:
+        """The row as a short text, the model's only input."""
+        derived = self.feature.derive(row, known) if self.feature else {}
+        phrases = []
+        for parts in self._phrases:
+            words = ""
+            for literal, name, say in parts:
+                word = derived.get(name) if say is None else say(getattr(row, name))
+                if not word and name:
+                    break
+                words += literal + (word or "")
+            else:
+                phrases.append(words)
+        return ", ".join(phrases)
+
+    def every_word(self) -> list[str]:
+        """Texts that together hold every word of the templates and of the fields with words; eight phrases a text."""
+        derived = self.feature.derived if self.feature else {}
+        phrases: list[str] = []
+        for parts in self._phrases:
+            choices = [_all_words(self.schema.by_name.get(name), derived.get(name, ())) for _, name, _ in parts if name]
+            longest = max(map(len, choices), default=1)
+            for number in range(longest):
+                words = iter(choice[min(number, len(choice) - 1)] for choice in choices)
+                phrases.append("".join(literal + (next(words) if name else "") for literal, name, _ in parts))
+        phrases = list(dict.fromkeys(phrases))
+        return [", ".join(phrases[first : first + 8]) for first in range(0, len(phrases), 8)]
+
+
+Phrase = list[tuple[str, str, Say | None]]
+"""Literal text, the field or derived word after it ("" for none), and how the field is said; None where it is derived."""
+
+
+def _phrase(at: int, template: str, say: Mapping[str, Say], derived: Mapping[str, Sequence[str]]) -> Phrase:
+    try:
+        parts = parts_of(template)
+    except ValueError as error:
+        raise SchemaError(f"text[{at}]", str(error)) from None
+    for _, name in parts:
+        if name is not None and name not in say and name not in derived:
+            names = ", ".join((*say, *derived))
+            raise SchemaError(f"text[{at}]", f"{{{name}}} is no field; there are: {names:.300}")
+    return [
+        (literal, name or "", say.get(name or "", _literal_only if name is None else None)) for literal, name in parts
     ]
-    return ", ".join(word for word in words if word)
 
 
-def every_word() -> list[str]:
-    """Texts that together hold every word of `render`."""
-    words = [f"{who} {end}" for who in ("women and children", "men") for end in ("survived", "divided", "died")]
-    words += [*CLASSES.values(), *TITLES.values(), *PORTS.values(), *(word for _, word in (*AGES, *FARES))]
-    words += ["man", "boy", "woman", "girl", "alone", "small family", "large family", "no cabin", "cabin"]
-    words += [f"deck {deck}" for deck in DECKS]
-    words = list(dict.fromkeys(words))
-    return [", ".join(words[first : first + 8]) for first in range(0, len(words), 8)]
+def _literal_only(value: Any) -> str | None:
+    return None
 
 
-def _range(value: float | None, ranges: tuple[tuple[int, str], ...]) -> str | None:
-    return next((word for below, word in ranges if value < below), None) if value is not None else None
+def _words_of(field: Field) -> Say:
+    words = field.words
+    if field.type == "text":
+        return lambda value: _clean(value) if value else None
+    if field.type == "boolean":
+        spelled = {False: FALSE, True: TRUE} | {key == TRUE: word for key, word in dict(words).items()}  # type: ignore[call-overload]
+        return spelled.get
+    if field.type == "category":
+        said = {
+            level: words.get(str(level), str(level)) if isinstance(words, dict) else str(level)
+            for level in field.levels
+        }
+        return said.get
+    ranges = words if isinstance(words, tuple) else ()
+    ends = [(float("inf") if each.below is None else each.below, each.word) for each in ranges]
+    if not ends:
+        return lambda value: None if value is None else digits(value)
+    return lambda value: None if value is None else next((word for below, word in ends if value < below), None)
 
 
-def _family(passenger: Passenger) -> str:
-    size = 1 + (passenger.sibsp or 0) + (passenger.parch or 0)
-    return "alone" if size == 1 else "small family" if size <= 4 else "large family"
+def digits(value: float) -> str:
+    """A number as it is said: whole ones whole, others to four significant digits."""
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e6 else f"{value:.4g}"
 
 
-def _cabin(cabin: str | None) -> str:
-    deck = next((letter for letter in (cabin or "").strip().upper()[:1] if letter in DECKS), None)
-    return f"deck {deck}" if deck else "no cabin" if not cabin else "cabin"
+def _clean(text: str) -> str:
+    """One line in composed characters, which is how vocabularies spell accents."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def _all_words(field: Field | None, derived: Iterable[str]) -> list[str]:
+    if field is None:
+        return list(derived) or [""]
+    say = _words_of(field)
+    if field.type == "category":
+        values: Iterable[Any] = field.levels
+    elif field.type == "boolean":
+        values = (False, True)
+    elif field.type == "text":
+        values = ("text",)
+    elif isinstance(field.words, tuple) and field.words:
+        return [each.word for each in field.words]
+    else:
+        values = field.bins
+    return [word for value in values if (word := say(value))] or [""]

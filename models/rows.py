@@ -1,0 +1,133 @@
+"""The type of a table's rows, made from its schema, and how rows come in: cells of a table, or Python's values."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from models.cells import CellError, accepts, parse_cell, parse_value, shorten
+from models.schema import Field, Schema
+
+Row = Any
+"""A Struct of the type `Rows.struct`, made from a schema at run time; its attributes are the schema's fields."""
+
+
+class RowError(ValueError):
+    """A table or row that does not fit the schema; the message names the column, or row, field and what is accepted."""
+
+
+class Rows:
+    """The rows of one table. ``struct`` is their type: frozen, keyword-only, with the schema's fields and bounds."""
+
+    def __init__(self, schema: Schema):
+        self.schema = schema
+        self.struct = make_struct(schema)
+
+    def find_columns(self, header: Sequence[object]) -> dict[str, int]:
+        """Field → position of its column, by the field's or the column's name in any case.
+
+        Raises RowError when a required column is missing, or one is there twice.
+        """
+        names = [str(name).strip().casefold() for name in header]
+        positions: dict[str, int] = {}
+        for field in self.schema.fields:
+            matches = [at for at, name in enumerate(names) if name in (field.name, field.in_table.casefold())]
+            if len(matches) > 1:
+                raise RowError(f"the column {field.in_table} is there {len(matches)} times")
+            if matches:
+                positions[field.name] = matches[0]
+        missing = [field.in_table for field in self.schema.fields if field.required and field.name not in positions]
+        if missing:
+            there = ", ".join(map(str, header)) or "none"
+            verb = "column {} is" if len(missing) == 1 else "columns {} are"
+            raise RowError(f"the {verb.format(' and '.join(missing))} missing; there are: {there:.500}")
+        return positions
+
+    def parse(self, cells: Mapping[str, str]) -> Row:
+        """Cells by field, as text → the row. A field that is not among them has its default. Raises CellError."""
+        return self._row({name: parse_cell(self.schema.by_name[name], cell) for name, cell in cells.items()})
+
+    def convert(self, values: Mapping[str, Any]) -> Row:
+        """`parse` of values that have a type, as data frames and tensors have them. Raises CellError."""
+        return self._row({name: parse_value(self.schema.by_name[name], value) for name, value in values.items()})
+
+    def check(self, rows: Iterable[Row | Mapping[str, Any]]) -> list[Row]:
+        """Rows, or mappings of the same fields, → rows within their bounds.
+
+        Strict as on the wire: "3" and 3.0 are not 3, NaN is no number, an unknown field is refused; ``None`` is
+        unknown. Raises RowError.
+        """
+        return [self._checked(number, row) for number, row in enumerate(rows)]
+
+    def typical(self) -> Row:
+        """A row that is made up: the first example's, or of each field a value from the middle."""
+        if self.schema.examples:
+            return msgspec.convert(self.schema.examples[0].row, self.struct)
+        return self.struct(**{field.name: _middle(field) for field in self.schema.fields})
+
+    def _row(self, values: dict[str, Any]) -> Row:
+        for name in self.struct.__struct_fields__:
+            field = self.schema.by_name[name]
+            if field.required and name not in values:
+                raise CellError(field, None, "it is required")
+            if values.get(name) is None and field.default is not None:
+                # A table has no way to leave a single cell out but to leave it empty.
+                values[name] = field.default
+        return self.struct(**values)
+
+    def _checked(self, number: int, row: Row | Mapping[str, Any]) -> Row:
+        # A Struct is not checked when it is made in Python, only when it is decoded or converted.
+        if isinstance(row, self.struct):
+            values = msgspec.structs.asdict(row)
+        elif isinstance(row, Mapping):
+            values = dict(row)
+        else:
+            raise RowError(
+                f"row {number} is a {type(row).__name__}; it must be a {self.struct.__name__} or a mapping of its fields"
+            )
+        try:
+            return msgspec.convert(values, self.struct)
+        except msgspec.ValidationError as error:
+            raise RowError(f"row {number}: {self.reason(str(error), values)}") from None
+
+    def reason(self, error: str, values: Mapping[str, Any]) -> str:
+        """msgspec's message about these values, with the value and what is accepted where it is a field's."""
+        reason, _, name = error.partition(" - at `$.")
+        name = name.rstrip("`")
+        if name not in values or name not in self.schema.by_name:
+            return reason
+        return f"{name} is {shorten(repr(values[name]))}; it must be {accepts(self.schema.by_name[name])}"
+
+
+def make_struct(schema: Schema) -> type[Struct]:
+    """The type of a schema's rows."""
+    fields: list[Any] = []
+    for field in schema.fields:
+        form = _annotation(field)
+        fields.append((field.name, form) if field.required else (field.name, form | None, field.default))
+    name = "".join(part.capitalize() for part in schema.row.split("_")) or "Row"
+    return msgspec.defstruct(name, fields, frozen=True, kw_only=True, forbid_unknown_fields=True)
+
+
+def _annotation(field: Field) -> Any:
+    if field.type == "boolean":
+        return bool
+    if field.type == "category":
+        return Literal[field.levels]
+    if field.type == "text":
+        return Annotated[str, Meta(max_length=field.max_length)] if field.max_length else str
+    kind = float if field.type == "number" else int
+    low, high = (None if bound is None else kind(bound) for bound in (field.minimum, field.maximum))
+    return Annotated[kind, Meta(ge=low, le=high)] if low is not None or high is not None else kind
+
+
+def _middle(field: Field) -> Any:
+    if field.type == "category":
+        return field.levels[0]
+    if field.type == "boolean":
+        return False
+    if field.type == "text":
+        return "text" if field.required else None
+    value = field.bins[len(field.bins) // 2]
+    return parse_value(field, value if field.type == "number" else round(value))

@@ -1,0 +1,281 @@
+"""What a table is: its label, its fields, and the words that a row is put into.
+
+Users write it as TOML, or have it written; a bundle carries it, complete, as ``schema.json``.
+"""
+
+import keyword
+import re
+from collections.abc import Iterable
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from string import Formatter
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+MAX_FIELDS, MAX_CLASSES, MAX_LEVELS, MAX_TEXT = 200, 100, 1000, 10_000
+MAX_NAMED_LEVELS = 50
+"""Levels of a field that metrics name, the first ones; the rest counts as `OTHER`."""
+FALSE, TRUE, OTHER, UNKNOWN, KNOWN = "false", "true", "other", "unknown", "known"
+TITANIC = Path(__file__).parent / "tables" / "titanic.toml"
+
+FieldType = Literal["number", "integer", "boolean", "category", "text"]
+Identifier = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
+Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Sentence = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Level = int | Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Value = bool | int | float | str
+
+
+class SchemaError(ValueError):
+    """A description that cannot be used; ``path`` names the place in it, as in ``fields[2].bins``."""
+
+    def __init__(self, path: str, reason: str):
+        super().__init__(f"{path}: {reason}" if path else reason)
+        self.path, self.reason = path, reason
+
+
+class ClassName(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A class: as the label's column spells it, and as answers, metrics and outcomes name it."""
+
+    value: Name
+    name: Name
+
+
+class Label(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The column to predict. ``classes`` are in the order of the logits; with two, the last is the positive one."""
+
+    column: Name
+    classes: Annotated[tuple[ClassName, ...], Meta(min_length=2, max_length=MAX_CLASSES)]
+
+
+class RangeWord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The word for numbers below ``below`` and not below the range before it; the last range needs no end."""
+
+    word: Sentence
+    below: float | None = None
+
+
+class InputBins(Struct, frozen=True, kw_only=True):
+    """How one field is cut into bins for the drift counters and the typicality.
+
+    ``edges`` cuts a number into [e0, e1), …, the last bin also holding its upper edge, and the outer ones all that lies
+    beyond; ``levels`` lists a category's values, with ``other`` where the field has more; neither: only known or
+    unknown. Every field has the further bin ``unknown``.
+    """
+
+    field: str
+    edges: tuple[float, ...] = ()
+    levels: tuple[str, ...] = ()
+    other: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All bins of the field, ``unknown`` last."""
+        spans = tuple(f"{low:g}-{high:g}" for low, high in pairwise(self.edges))
+        return (*(spans or self.levels or (KNOWN,)), *([OTHER] if self.other else []), UNKNOWN)
+
+
+class Field(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One column that the model reads.
+
+    ``levels`` are a category's values, whole numbers where the table has such, or a boolean's two spellings in the
+    table, false first. ``words`` says the value: of a number by ranges, of a category by level, of a boolean by
+    ``false`` and ``true``; a value without a word is said as it stands. ``default`` is the value of a row that
+    leaves the field out; null is unknown all the same. ``title`` is its label in a form, if not the name.
+    """
+
+    name: Identifier
+    type: FieldType
+    column: Name | None = None
+    required: bool = False
+    default: Value | None = None
+    title: Sentence = ""
+    meaning: Sentence = ""
+    unit: Sentence = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    levels: Annotated[tuple[Level, ...], Meta(max_length=MAX_LEVELS)] = ()
+    max_length: Annotated[int, Meta(ge=1, le=MAX_TEXT)] | None = None
+    words: Annotated[dict[str, Sentence], Meta(max_length=MAX_LEVELS)] | tuple[RangeWord, ...] = ()
+    bins: Annotated[tuple[float, ...], Meta(max_length=51)] = ()
+
+    @property
+    def in_table(self) -> str:
+        """The name of its column."""
+        return self.column or self.name
+
+    @property
+    def whole(self) -> bool:
+        """Whether its levels are whole numbers, on the wire too."""
+        return bool(self.levels) and not any(isinstance(level, str) for level in self.levels)
+
+    @property
+    def input_bins(self) -> InputBins:
+        """How the drift counters cut it."""
+        if self.type in ("number", "integer"):
+            return InputBins(field=self.name, edges=self.bins)
+        if self.type == "boolean":
+            return InputBins(field=self.name, levels=(FALSE, TRUE))
+        named = tuple(map(str, self.levels[:MAX_NAMED_LEVELS]))
+        return InputBins(field=self.name, levels=named, other=len(self.levels) > len(named))
+
+
+class Example(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A row to try on the page. ``outcome`` is what became of it, ``story`` a sentence about that, ``seen`` whether the
+    model was trained on it."""
+
+    label: Sentence
+    row: dict[str, Value | None]
+    outcome: Name | None = None
+    story: Sentence = ""
+    seen: bool = False
+
+
+class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, dict=True):
+    """A table's description, complete: nothing is guessed from it any more.
+
+    ``name`` is the bundle's, and the model's on the wire; ``row`` what one row is called. ``text`` lists the phrases
+    that a row is put into, each a template over the fields' words, as in "{pclass} {person}"; a phrase is left out
+    where a part of it is unknown. Rows with one value in the column ``group`` never sit in two folds. ``feature``
+    names code of `models.features` that derives further words from a row. Raises SchemaError.
+    """
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    label: Label
+    fields: Annotated[tuple[Field, ...], Meta(min_length=1, max_length=MAX_FIELDS)]
+    text: Annotated[tuple[Sentence, ...], Meta(min_length=1, max_length=2 * MAX_FIELDS)]
+    row: Identifier = "row"
+    rows: Identifier | None = None
+    question: Sentence = ""
+    group: Name | None = None
+    feature: Identifier | None = None
+    examples: Annotated[tuple[Example, ...], Meta(max_length=20)] = ()
+
+    def __post_init__(self) -> None:
+        _check_label(self.label, self.fields)
+        for number, field in enumerate(self.fields):
+            _check_field(f"fields[{number}]", field)
+        _unique("fields", (field.name for field in self.fields), "name")
+        _check_examples(self.examples, self.classes)
+        _unique("fields", (field.in_table.casefold() for field in self.fields), "column")
+
+    @property
+    def plural(self) -> str:
+        """What several rows are called."""
+        return self.rows or self.row + "s"
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the logits."""
+        return tuple(each.name for each in self.label.classes)
+
+    @property
+    def positive(self) -> str:
+        """The class that ``probability`` is of, where there are two."""
+        return self.classes[-1]
+
+    @cached_property
+    def by_name(self) -> dict[str, Field]:
+        """Field's name → field."""
+        return {field.name: field for field in self.fields}
+
+    @cached_property
+    def input_bins(self) -> tuple[InputBins, ...]:
+        """How each field is cut into bins, in order."""
+        return tuple(field.input_bins for field in self.fields)
+
+
+def parts_of(template: str) -> list[tuple[str, str | None]]:
+    """The template's literal texts, each with the field after it. Raises ValueError for anything but plain {names}."""
+    parts = []
+    for literal, name, form, conversion in Formatter().parse(template):
+        if name is not None and (form or conversion or not re.fullmatch(r"[a-z][a-z0-9_]*", name)):
+            raise ValueError(f"{template!r:.80} must hold plain names in braces, as in {{age}}")
+        parts.append((literal, name))
+    return parts
+
+
+def schema_of(document: Any) -> Schema:
+    """A complete description, as TOML or JSON gives it → the schema. Raises SchemaError."""
+    try:
+        return msgspec.convert(document, Schema)
+    except SchemaError:
+        raise
+    except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, SchemaError):
+            raise error.__cause__ from None
+        reason, _, path = str(error).partition(" - at `$.")
+        raise SchemaError(path.rstrip("`"), reason) from None
+
+
+def _check_label(label: Label, fields: Iterable[Field]) -> None:
+    _unique("label.classes", (each.value for each in label.classes), "value")
+    _unique("label.classes", (each.name for each in label.classes), "name")
+    for number, field in enumerate(fields):
+        if field.in_table.casefold() == label.column.casefold():
+            raise SchemaError(f"fields[{number}].column", f"{field.in_table} is the label's column")
+
+
+def _check_examples(examples: Iterable[Example], classes: tuple[str, ...]) -> None:
+    for number, example in enumerate(examples):
+        if example.outcome is not None and example.outcome not in classes:
+            raise SchemaError(f"examples[{number}].outcome", f"it must be one of {', '.join(classes)}")
+
+
+def _unique(path: str, values: Iterable[str], what: str) -> None:
+    seen: set[str] = set()
+    for number, value in enumerate(values):
+        if value in seen:
+            raise SchemaError(f"{path}[{number}].{what}", f"{value!r:.60} is there twice")
+        seen.add(value)
+
+
+def _check_field(path: str, field: Field) -> None:
+    if keyword.iskeyword(field.name):
+        raise SchemaError(f"{path}.name", f"{field.name} is a word of Python; take another, as {field.name}_")
+    numeric = field.type in ("number", "integer")
+    for name, belongs in {
+        "minimum": numeric, "maximum": numeric, "unit": numeric, "bins": numeric,
+        "levels": field.type in ("category", "boolean"), "max_length": field.type == "text",
+    }.items():  # fmt: skip
+        if not belongs and getattr(field, name) not in (None, (), ""):
+            raise SchemaError(f"{path}.{name}", f"a field of the type {field.type} has none")
+    if field.required and field.default is not None:
+        raise SchemaError(f"{path}.default", "a required field has none")
+    _check_values(path, field)
+    _check_words(path, field)
+
+
+def _check_values(path: str, field: Field) -> None:
+    if field.type in ("number", "integer"):
+        if field.minimum is not None and field.maximum is not None and not field.minimum < field.maximum:
+            raise SchemaError(f"{path}.maximum", f"it is {field.maximum:g}, and the minimum {field.minimum:g}")
+        if len(field.bins) < 2 or any(low >= high for low, high in pairwise(field.bins)):
+            raise SchemaError(f"{path}.bins", "they must be at least two numbers, each above the one before")
+    if field.type == "category" and not field.levels:
+        raise SchemaError(f"{path}.levels", "a category lists its values")
+    if field.type == "boolean" and field.levels and len(field.levels) != 2:
+        raise SchemaError(f"{path}.levels", "a boolean has two spellings, false first")
+    if len({isinstance(level, str) for level in field.levels}) > 1:
+        raise SchemaError(f"{path}.levels", "they must be all texts, or all whole numbers")
+    _unique(f"{path}.levels", map(str, field.levels), "value")
+
+
+def _check_words(path: str, field: Field) -> None:
+    words = field.words
+    if field.type == "text" and words:
+        raise SchemaError(f"{path}.words", "a text is its own words")
+    if isinstance(words, dict):
+        known = (FALSE, TRUE) if field.type == "boolean" else tuple(map(str, field.levels))
+        for level in words:
+            if level not in known:
+                raise SchemaError(f"{path}.words", f"{level!r:.60} is no value of the field: {', '.join(known)[:200]}")
+    elif words:
+        if field.type not in ("number", "integer"):
+            raise SchemaError(f"{path}.words", f"a {field.type} has a word for each value, as in {{ {TRUE} = … }}")
+        ends = [each.below for each in words]
+        if None in ends[:-1] or any(low >= high for low, high in pairwise(e for e in ends if e is not None)):
+            raise SchemaError(f"{path}.words", "below must rise from range to range, and only the last may lack it")
