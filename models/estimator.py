@@ -11,13 +11,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from models.frames import read_frame
 from models.logit_cache import LogitCache
-from models.passenger import Passenger, check_passengers
 from models.predictor import Predictor
+from models.rows import Row
 
 CACHE_ROWS = 1 << 16
 """Distinct texts whose logit is kept, about 200 bytes each: scikit-learn asks for the same rows again and again."""
 
-Rows = pd.DataFrame | Sequence[Passenger | Mapping[str, Any]]
+X = pd.DataFrame | Sequence[Row | Mapping[str, Any]]
 
 
 class TitanicClassifier(ClassifierMixin, BaseEstimator):

@@ -1,21 +1,24 @@
-"""An exact cache: the model is deterministic and texts are short, so many passengers share one text and one logit."""
+"""An exact cache: the model is deterministic and texts are short, so many rows share one text and its logits."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+Logits = tuple[float, ...]
+"""One text's logits, in the order of the classes."""
 
 
 class LogitCache:
-    """Text → logit of one bundle, at most ``rows`` of them; the least recently used goes first. For one thread."""
+    """Text → logits of one bundle, at most ``rows`` of them; the least recently used goes first. For one thread."""
 
     def __init__(self, rows: int, on_lookups: Callable[[int, int], None] = lambda hits, misses: None):
         """``rows`` 0 keeps nothing; ``on_lookups`` is called with hits and misses."""
         self._rows, self._on_lookups = rows, on_lookups
-        self._held: OrderedDict[str, float] = OrderedDict()
+        self._held: OrderedDict[str, Logits] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def get(self, texts: list[str]) -> dict[str, float]:
+    def get(self, texts: list[str]) -> dict[str, Logits]:
         """The logits of those texts that are in the cache."""
         if not self._rows:
             return {}
@@ -29,7 +32,7 @@ class LogitCache:
         """Empty the cache."""
         self._held.clear()
 
-    def add(self, logits: dict[str, float]) -> None:
+    def add(self, logits: Mapping[str, Logits]) -> None:
         """Add these logits."""
         if not self._rows:
             return

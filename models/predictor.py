@@ -15,26 +15,29 @@ from models.bundle.read import Bundle, open_bundle
 from models.engines.backend import Backend, prepare
 from models.engines.streams import StreamParallel
 from models.logit_cache import LogitCache
-from models.passenger import Passenger, check_passengers
-from models.prediction import EncodedText, Prediction, PredictionError, predictions_from_logits
-from models.text import every_word, render
+from models.prediction import Diagnosis, EncodedText, Prediction, PredictionError
+from models.rows import Row, Rows
+from models.text import Renderer
 
-WARM_UP = Passenger(pclass=3, sex="male", name="Braund, Mr. Owen Harris", age=22, sibsp=1, fare=7.25, embarked="S")
 WARM_UP_TOKENS = (16, 24)
-"""About the shortest and the longest texts of passengers."""
+"""Lengths of short texts."""
 
 
 class Predictor:
     """A loaded bundle. MLX is bound to threads: load it and call it on one and the same thread.
 
     predictor = Predictor.load("artifacts/titanic")
-    predictor.predict([Passenger(pclass=1, sex="female", age=38)])[0].probability
+    predictor.predict([{"pclass": 1, "sex": "female", "age": 38}])[0].probability
+
+    ``rows`` makes and checks the rows of its table, ``renderer`` puts them into words.
     """
 
     def __init__(
         self, bundle: Bundle, model: BertClassifier, tokenizer: Tokenizer, backend: Backend, cache: LogitCache
     ):  # fmt: skip
         self.bundle, self.backend = bundle, backend
+        self.rows, self.renderer = Rows(bundle.schema), Renderer(bundle.schema)
+        self._diagnosis = Diagnosis(bundle.record, bundle.reference, bundle.schema)
         self._model, self._tokenizer, self._cache = model, tokenizer, cache
         self._streams = StreamParallel(backend)
 
@@ -45,7 +48,7 @@ class Predictor:
     ) -> Self:  # fmt: skip
         """Verify and load a bundle; raises BundleError naming the file and the fault. Without ``cache``, none.
 
-        ``target_prevalence``: the share of survivors where it serves, if not the bundle's own; see `Bundle.shifted`.
+        ``target_prevalence``: the positive class's share where it serves, if not the bundle's own; see `Bundle.shifted`.
         ``keys``: public keys of which one must have signed it; see `open_bundle`. ``threads``: the cores
         to compute on, by default all.
         ``precision``: of the weights; other than float32 only one that was measured and not refused
@@ -66,42 +69,40 @@ class Predictor:
     def _try(self) -> None:
         """Finite weights may still overflow: no word may give a logit that is not finite."""
         try:
-            self._compute(self._tokenizer.token_ids(every_word()))
+            self._compute(self._tokenizer.token_ids(self.renderer.every_word()))
         except PredictionError as error:
             raise BundleError(f"{WEIGHTS}: {error}") from error
 
-    def render(self, passengers: Sequence[Passenger]) -> list[str]:
-        """Each passenger's text, with the bundle's companions."""
-        return [render(passenger, self.bundle.companions) for passenger in passengers]
+    def render(self, rows: Sequence[Row]) -> list[str]:
+        """Each row's text, with what the bundle's feature knows."""
+        return [self.renderer(row, self.bundle.known) for row in rows]
 
-    def encode(self, passengers: Sequence[Passenger]) -> list[EncodedText]:
-        """Each passenger's text and token ids; may be called on any thread, ahead of `predict_checked`."""
-        texts = self.render(passengers)
+    def encode(self, rows: Sequence[Row]) -> list[EncodedText]:
+        """Each row's text and token ids; may be called on any thread, ahead of `predict_checked`."""
+        texts = self.render(rows)
         return list(map(EncodedText, texts, self._tokenizer.token_ids(texts)))
 
-    def predict(self, rows: Sequence[Passenger | Mapping[str, Any]]) -> list[Prediction]:
-        """Predictions in the order of ``rows``: `Passenger` objects, or mappings of the same fields.
+    def predict(self, rows: Sequence[Row | Mapping[str, Any]]) -> list[Prediction]:
+        """Predictions in the order of ``rows``: of the type ``self.rows.struct``, or mappings of the same fields.
 
-        Raises PassengerError (`check_passengers`), PredictionError. Memory grows with the rows, by about 6 KB each.
+        Raises RowError (`Rows.check`), PredictionError. Memory grows with the rows, by about 6 KB each.
         """
-        return self.predict_checked(check_passengers(rows))
+        return self.predict_checked(self.rows.check(rows))
 
-    def predict_checked(
-        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
-    ) -> list[Prediction]:  # fmt: skip
+    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
         """`predict` of rows that were checked where they came in; ``encoded`` where `encode` was called ahead."""
-        if not passengers:
+        if not rows:
             return []
         if encoded is None:
-            texts = self.render(passengers)
+            texts = self.render(rows)
             logits = self.logits(texts)
         else:
             texts, token_ids = [row.text for row in encoded], dict(encoded)
             logits = self._logits(texts, lambda new: [token_ids[text] for text in new])
-        return predictions_from_logits(self.bundle.record, self.bundle.reference, logits, passengers, texts)
+        return self._diagnosis.predictions(logits, rows, texts)
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """z = logit_survived − logit_died of each text, (B,) float64; identical texts are computed once.
+        """The model's logits (B, K) float64 of each text; identical texts are computed once.
 
         Raises PredictionError when a logit is not finite.
         """
@@ -111,29 +112,28 @@ class Predictor:
         distinct = sorted(set(texts))
         known = self._cache.get(distinct)
         new = [text for text in distinct if text not in known]
-        computed = dict(zip(new, self._compute(tokenize(new)).tolist(), strict=True))
+        computed = dict(zip(new, map(tuple, self._compute(tokenize(new)).tolist()), strict=True))
         self._cache.add(computed)
         known |= computed
-        return np.array([known[text] for text in texts])
+        return np.array([known[text] for text in texts]).reshape(len(texts), -1)
 
     def _compute(self, token_ids: Sequence[list[int]]) -> np.ndarray:
-        """The model's logits (B,)."""
-        logits = np.empty(len(token_ids))
+        """The model's logits (B, K)."""
+        logits = np.empty((len(token_ids), len(self.bundle.schema.classes)))
         # Neighbours in length share a forward pass, so that little of it is padding.
         by_length = sorted(range(len(token_ids)), key=lambda row: len(token_ids[row]))
         for first in range(0, len(by_length), self._streams.rows):
             rows = by_length[first : first + self._streams.rows]
-            pair = self._streams(self._model, *self._tokenizer.pad([token_ids[row] for row in rows]))
-            logits[rows] = pair[:, 1] - pair[:, 0]
+            logits[rows] = self._streams(self._model, *self._tokenizer.pad([token_ids[row] for row in rows]))
         if not np.isfinite(logits).all():
             raise PredictionError("the model's logits are not finite")
         return logits
 
     def warm_up(self) -> None:
-        """Run the shapes that short texts have, so that the first request is as fast as the next."""
-        longest = int(self.bundle.config["max_position_embeddings"])
-        for tokens in WARM_UP_TOKENS:
+        """Run the shapes that this table's texts have, so that the first request is as fast as the next."""
+        row = self.rows.typical()
+        (encoded,) = self.encode([row])
+        for tokens in sorted({len(encoded.token_ids), *WARM_UP_TOKENS}):
             for rows in (1, self._streams.rows):
-                self._compute([[0] * min(tokens, longest)] * rows)
-        logits = self._compute([row.token_ids for row in self.encode([WARM_UP])])
-        predictions_from_logits(self.bundle.record, self.bundle.reference, logits, [WARM_UP], [""])
+                self._compute([[0] * min(tokens, self.bundle.config["max_position_embeddings"])] * rows)
+        self._diagnosis.predictions(self._compute([encoded.token_ids]), [row], [encoded.text])

@@ -2,20 +2,20 @@
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from msgspec import Struct
 
-from models.passenger import INPUT_BINS, InputBins, Passenger
+from models.rows import Row
+from models.schema import OTHER, Field, InputBins, Schema
 
 EDGES = tuple(round(i / 10, 1) for i in range(11))
 PROBABILITY_BINS = tuple(f"{low:.1f}-{high:.1f}" for low, high in pairwise(EDGES))
 MAX_ROWS = 10**9
-UNKNOWN, KNOWN = "unknown", "known"
 
 
 class InputWarning(Struct, frozen=True):
@@ -34,8 +34,8 @@ class InputReference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     maximum: float | None = None
 
     def __post_init__(self) -> None:
-        if tuple(self.counts) != bin_names(self.bins) or min(self.counts.values()) < 0:
-            raise ValueError(f"counts of {self.bins.field} must be non-negative and name {bin_names(self.bins)}")
+        if tuple(self.counts) != self.bins.names or min(self.counts.values()) < 0:
+            raise ValueError(f"counts of {self.bins.field} must be non-negative and name {self.bins.names}")
 
     @property
     def range(self) -> tuple[float, float] | None:
@@ -59,9 +59,9 @@ class Reference(Struct, frozen=True, kw_only=True, dict=True, forbid_unknown_fie
             if not 1 <= self.rows <= MAX_ROWS or sum(counts) != self.rows:
                 raise ValueError(f"counts must sum to rows, {self.rows}, from 1 to {MAX_ROWS}")
 
-    def warnings(self, passenger: Passenger) -> tuple[InputWarning, ...]:
-        """What of this passenger lies outside the training rows."""
-        warnings = (_warning(field, getattr(passenger, field.bins.field)) for field in self._limits)
+    def warnings(self, row: Row) -> tuple[InputWarning, ...]:
+        """What of this row lies outside the training rows."""
+        warnings = (_warning(field, getattr(row, field.bins.field)) for field in self._limits)
         return tuple(warning for warning in warnings if warning is not None)
 
     @cached_property
@@ -76,28 +76,35 @@ def _warning(field: InputReference, value: Any) -> InputWarning | None:
     if value is None:
         return None
     if field.range is None:
-        message = None if field.counts[str(value)] else f"{value} does not occur in the training rows"
+        seen = field.counts.get(level_name(value), field.counts.get(OTHER, 0))
+        message = None if seen else f"{level_name(value)} does not occur in the training rows"
     else:
         low, high = field.range
         message = None if low <= value <= high else f"{value:g} is outside the training range {low:g}–{high:g}"
     return InputWarning(field.bins.field, message) if message else None
 
 
-def build_reference(probabilities: np.ndarray, passengers: Sequence[Passenger]) -> Reference:
-    """The reference of held-out calibrated probabilities (n,) and their passengers."""
+def level_name(value: bool | int | str) -> str:
+    """A level as bins, metrics and words name it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def build_reference(probabilities: np.ndarray, rows: Sequence[Row], schema: Schema) -> Reference:
+    """The reference of held-out calibrated probabilities (n,) of the positive class and their rows."""
     counts = np.bincount(probability_bins(probabilities), minlength=len(PROBABILITY_BINS))
     return Reference(
-        rows=len(passengers), probability_counts=tuple(counts.tolist()),
-        inputs=tuple(_input_reference(bins, passengers) for bins in INPUT_BINS),
+        rows=len(rows), probability_counts=tuple(counts.tolist()),
+        inputs=tuple(_input_reference(field, rows) for field in schema.fields),
     )  # fmt: skip
 
 
-def _input_reference(bins: InputBins, passengers: Sequence[Passenger]) -> InputReference:
-    values = [getattr(passenger, bins.field) for passenger in passengers]
-    counts = Counter(bin_number(bins, value) for value in values)
+def _input_reference(field: Field, rows: Sequence[Row]) -> InputReference:
+    values = [getattr(row, field.name) for row in rows]
+    bins, number_of = field.input_bins, _bin_number(field)
+    counts = Counter(map(number_of, values))
     known = [value for value in values if value is not None] if bins.edges else []
     return InputReference(
-        bins=bins, counts={name: counts[number] for number, name in enumerate(bin_names(bins))},
+        bins=bins, counts={name: counts[number] for number, name in enumerate(bins.names)},
         minimum=float(min(known)) if known else None, maximum=float(max(known)) if known else None,
     )  # fmt: skip
 
@@ -112,32 +119,28 @@ def probability_bin(probability: float) -> int:
     return bisect_right(EDGES, probability, 1, len(EDGES) - 1) - 1
 
 
-@lru_cache(64)
-def bin_names(bins: InputBins) -> tuple[str, ...]:
-    """All bins of a field, ``unknown`` last."""
-    spans = tuple(f"{low:g}-{high:g}" for low, high in pairwise(bins.edges))
-    return (*(spans or bins.levels or (KNOWN,)), UNKNOWN)
+class InputBinner:
+    """Row → the number of each field's bin among its ``names``, in the order of the schema's fields."""
+
+    def __init__(self, schema: Schema):
+        self._number_of = [(field.name, _bin_number(field)) for field in schema.fields]
+
+    def __call__(self, row: Row) -> tuple[int, ...]:
+        return tuple([number_of(getattr(row, name)) for name, number_of in self._number_of])
+
+    def array(self, rows: Sequence[Row]) -> np.ndarray:
+        """Bin numbers (B, F) int64 of rows."""
+        return np.array(list(map(self, rows)), np.int64).reshape(-1, len(self._number_of))
 
 
-def input_bins(passengers: Sequence[Passenger]) -> np.ndarray:
-    """Bin numbers (B, F) of passengers, in the order of `INPUT_BINS`."""
-    return bins_array([bin_numbers(passenger) for passenger in passengers])
-
-
-def bins_array(numbers: Sequence[tuple[int, ...]]) -> np.ndarray:
-    """The `bin_numbers` of passengers as an array (B, F)."""
-    return np.array(numbers, np.int64).reshape(-1, len(INPUT_BINS))
-
-
-def bin_numbers(passenger: Passenger) -> tuple[int, ...]:
-    """The number of each field's bin, in the order of `INPUT_BINS`."""
-    return tuple([bin_number(bins, getattr(passenger, bins.field)) for bins in INPUT_BINS])
-
-
-def bin_number(bins: InputBins, value: Any) -> int:
-    """The number of a value's bin among the field's `bin_names`."""
-    if value is None or value == "":
-        return len(bins.edges) - 1 if bins.edges else len(bins.levels or (KNOWN,))
-    if bins.levels:
-        return bins.levels.index(str(value))
-    return min(len(bins.edges) - 2, bisect_right(bins.edges, value) - 1) if bins.edges else 0
+def _bin_number(field: Field) -> Callable[[Any], int]:
+    bins = field.input_bins
+    unknown = len(bins.names) - 1
+    if bins.edges:
+        edges = bins.edges
+        return lambda value: unknown if value is None else bisect_right(edges, value, 1, unknown) - 1
+    if field.type == "text":
+        return lambda value: unknown if not value else 0
+    levels: tuple[Any, ...] = (False, True) if field.type == "boolean" else field.levels
+    numbers = {level: min(number, unknown - 1) for number, level in enumerate(levels)} | {None: unknown}
+    return numbers.__getitem__

@@ -18,6 +18,7 @@ import pytest
 from models.bundle.read import Bundle
 from models.bundle.write import write_bundle
 from tests.postgres import PostgresServer, binaries
+from tests.titanic import SCHEMA
 from tests.tiny import ORIGIN, Contents, make_contents
 from tests.workers import machine, make_once
 from training.data.table import Table, read_table
@@ -82,7 +83,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def table() -> Table:
-    return read_table(TITANIC)
+    return read_table(TITANIC, SCHEMA)
 
 
 @pytest.fixture(scope="session")

@@ -11,24 +11,25 @@ from safetensors.numpy import save_file
 from models.bert.tokenizer import Tokenizer
 from models.bundle.manifest import BaseModel, DataRecord, LossRecord, Origin
 from models.bundle.precisions import Change, Measurement, Precisions
-from models.bundle.verify import REQUIRED_CONFIG
+from models.bundle.verify import REQUIRED_CONFIG, labels_config
 from models.bundle.weights import expected_tensors
 from models.calibration.logit import sigmoid
 from models.features.titanic import Companions
 from models.reference import build_reference
-from models.text import every_word
+from models.text import Renderer
+from tests.titanic import SCHEMA
 from training.calibrate.record import fit_record
 from training.data.table import Table
 from training.fit.pretrained import find_base
 
 Contents = dict[str, bytes | Path]
 CONFIG: dict[str, Any] = {
-    **REQUIRED_CONFIG, "vocab_size": 30522, "hidden_size": 4, "num_hidden_layers": 2, "num_attention_heads": 2,
+    **REQUIRED_CONFIG, **labels_config(SCHEMA), "vocab_size": 30522, "hidden_size": 4, "num_hidden_layers": 2, "num_attention_heads": 2,
     "intermediate_size": 8, "max_position_embeddings": 16, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
 }  # fmt: skip
 ORIGIN = Origin(
-    name="tiny", created="2026-01-01T00:00:00+00:00", seed=0, base=BaseModel("tiny", "0" * 64),
-    loss=LossRecord("cross_entropy", {}), recipe={}, data=DataRecord("0" * 64, 60, 30), packages={},
+    created="2026-01-01T00:00:00+00:00", seed=0, base=BaseModel("tiny", "0" * 64),
+    loss=LossRecord("cross_entropy", {}), recipe={}, data=DataRecord("0" * 64, 60, {"died": 30, "survived": 30}), packages={},
 )  # fmt: skip
 GOOD = Change(value=0.001, standard_error=0.001, high=0.003, margin=0.005)
 MEASURED = Measurement(
@@ -40,7 +41,7 @@ MEASURED = Measurement(
 def few_words() -> bytes:
     """The base model's tokenizer with the words of passengers' texts alone, under their own ids: read in no time."""
     whole = Tokenizer.load(find_base(None)[1])
-    used = {token for tokens in whole.token_ids(every_word()) for token in tokens}
+    used = {token for tokens in whole.token_ids(Renderer(SCHEMA).every_word()) for token in tokens}
     content = json.loads(whole.to_json())
     vocabulary: dict[str, int] = content["model"]["vocab"]
     used |= {token for word, token in vocabulary.items() if len(word.removeprefix("##")) == 1 or word[0] == "["}
@@ -54,16 +55,20 @@ def make_contents(table: Table, folder: Path) -> Contents:
     rng = np.random.default_rng(0)
     tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in expected_tensors(CONFIG).items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    passengers, labels = table.passengers[:60], table.labels[:60]
+    rows, labels = table.rows[:60], table.labels[:60]
     z = rng.normal(size=60) + labels
+    logits = np.stack([np.zeros(60), z], axis=1)
     return {
         "config.json": json.dumps(CONFIG).encode(),
         "model.safetensors": folder / "model.safetensors",
         "tokenizer.json": few_words(),
         "tokenizer_config.json": b"{}",
-        "calibration.json": msgspec.json.encode(fit_record(z, labels, passengers, inverse=None, coverage=0.9, seed=0)),
-        "companions.json": msgspec.json.encode(Companions.of(passengers, labels.tolist())),
-        "reference.json": msgspec.json.encode(build_reference(sigmoid(z), passengers)),
+        "schema.json": msgspec.json.encode(msgspec.structs.replace(SCHEMA, name="tiny")),
+        "calibration.json": msgspec.json.encode(
+            fit_record(logits, labels, rows, SCHEMA, inverse=None, coverage=0.9, seed=0)
+        ),
+        "feature.json": msgspec.json.encode(Companions.of(rows, labels.tolist())),
+        "reference.json": msgspec.json.encode(build_reference(sigmoid(z), rows, SCHEMA)),
         "evaluation.json": b'{"rows": 60}',
         "README.md": b"# tiny\n",
         "precisions.json": msgspec.json.encode(Precisions((MEASURED,))),

@@ -26,6 +26,7 @@ class BertConfig:
     type_vocab_size: int = 2
     layer_norm_eps: float = 1e-12
     hidden_dropout_prob: float = 0.1
+    num_labels: int = 2
 
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> Self:

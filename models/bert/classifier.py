@@ -13,20 +13,20 @@ from models.bert.quantization import HALVES, quantize
 
 
 class BertClassifier(nn.Module):
-    """``BertForSequenceClassification`` with two labels; parameter names are equal to its checkpoint's keys."""
+    """``BertForSequenceClassification``; parameter names are equal to its checkpoint's keys."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
         self.bert = BertModel(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.classifier = Linear(config.hidden_size, 2)
+        self.classifier = Linear(config.hidden_size, config.num_labels)
 
     def __call__(self, ids: mx.array, mask: mx.array | None) -> mx.array:
-        """ids, mask (B, L), mask None without padding → logits (B, 2) float32, in the order died, survived."""
+        """ids, mask (B, L), mask None without padding → logits (B, K) float32, in the order of the classes."""
         return self.classifier(self.dropout(self.bert(ids, mask)))
 
     def forward_from(self, x: mx.array, mask: mx.array | None, start: int) -> mx.array:
-        """Hidden states (B, L, D) before layer ``start`` → logits (B, 2)."""
+        """Hidden states (B, L, D) before layer ``start`` → logits (B, K)."""
         return self.classifier(self.dropout(self.bert.pooled(x, mask, start)))
 
 

@@ -8,17 +8,17 @@ from msgspec import Meta, Struct
 
 from models.bundle.signature import MAX_SIGNATURE_BYTES, SIGNATURE
 
-FORMAT_VERSION = 1
-MANIFEST, WEIGHTS, PRECISIONS_FILE = "manifest.json", "model.safetensors", "precisions.json"
+FORMAT_VERSION = 2
+MANIFEST, WEIGHTS, PRECISIONS_FILE, FEATURE = "manifest.json", "model.safetensors", "precisions.json", "feature.json"
 MAX_BYTES = {
     "config.json": 1 << 16, WEIGHTS: 2 << 30, "tokenizer.json": 8 << 20, "tokenizer_config.json": 1 << 16,
-    "calibration.json": 16 << 20, "companions.json": 16 << 20, "reference.json": 1 << 16, "evaluation.json": 2 << 20,
+    "schema.json": 1 << 20, "calibration.json": 16 << 20, FEATURE: 16 << 20, "reference.json": 1 << 20, "evaluation.json": 2 << 20,
     "README.md": 1 << 20, PRECISIONS_FILE: 1 << 16,
 }  # fmt: skip
 """The files of a bundle that its manifest names, and the largest accepted size of each."""
 FOLDER_MAX_BYTES = {**MAX_BYTES, MANIFEST: 1 << 18, SIGNATURE: MAX_SIGNATURE_BYTES}
 """The same with the manifest and its signature."""
-OPTIONAL = {"companions.json", PRECISIONS_FILE, SIGNATURE}
+OPTIONAL = {FEATURE, PRECISIONS_FILE, SIGNATURE}
 
 
 class BundleError(Exception):
@@ -54,17 +54,16 @@ class LossRecord(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DataRecord(Struct, frozen=True, forbid_unknown_fields=True):
-    """The training table: sha256 of the file, its rows, and how many of them survived."""
+    """The training table: sha256 of the file, its rows, and how many of them are of each class."""
 
     sha256: str
     rows: Count
-    survived: Count
+    classes: dict[str, Count]
 
 
 class Origin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a bundle came to be: everything in the manifest but the files."""
 
-    name: Name
     created: str
     seed: int
     base: BaseModel
@@ -72,6 +71,12 @@ class Origin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     recipe: dict[str, Any]
     data: DataRecord
     packages: dict[str, str]
+
+
+class Format(Struct, frozen=True):
+    """Of a manifest of any version, its version."""
+
+    format_version: int
 
 
 class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

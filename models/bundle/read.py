@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from models.bert.tokenizer import Tokenizer
 from models.bundle.manifest import (
+    FEATURE,
     FOLDER_MAX_BYTES,
     FORMAT_VERSION,
     MANIFEST,
@@ -18,6 +19,7 @@ from models.bundle.manifest import (
     PRECISIONS_FILE,
     WEIGHTS,
     BundleError,
+    Format,
     Manifest,
 )
 from models.bundle.precisions import Precisions
@@ -27,44 +29,52 @@ from models.bundle.verify import (
     check_config,
     check_digest,
     check_encodable,
+    check_record,
     check_reference,
     decode,
+    load_schema,
     load_tokenizer,
     load_weights,
 )
 from models.calibration.confidence import CalibrationRecord
 from models.calibration.prior_shift import PriorShift
-from models.features.titanic import Companions
+from models.features.registry import find_feature
 from models.reference import Reference
+from models.schema import Schema
 
 
 class Bundle(Struct, frozen=True, kw_only=True):
-    """A verified bundle. ``version`` is the first 12 hex digits of the manifest's sha256."""
+    """A verified bundle. ``version`` is the first 12 hex digits of the manifest's sha256.
+
+    ``known`` is what the schema's feature learned of the training rows, None without a feature.
+    """
 
     folder: Path
     version: str
     manifest: Manifest
     config: dict[str, Any]
     record: CalibrationRecord
-    companions: Companions
+    schema: Schema
+    known: Any
     reference: Reference
     evaluation: dict[str, Any]
     precisions: Precisions = Precisions()
 
     @property
     def name(self) -> str:
-        return self.manifest.origin.name
+        return self.schema.name
 
     def shifted(self, target_prevalence: float) -> Self:
-        """This bundle for a population with another share of survivors, in place of a shift that it may have.
+        """This bundle for a population with another share of the positive class, in place of a shift that it may have.
 
         Raises ValueError for a share that is not inside (0, 1), BundleError when the training rows have none.
         """
-        data = self.manifest.origin.data
-        if not 0 < data.survived < data.rows:
-            raise BundleError(f"{MANIFEST}: {data.survived} of {data.rows} training rows survived; a prevalence "
-                              "cannot be shifted from there")  # fmt: skip
-        shift = PriorShift(training=data.survived / data.rows, target=target_prevalence)
+        data, positive = self.manifest.origin.data, self.schema.positive
+        count = data.classes.get(positive, 0)
+        if not 0 < count < data.rows:
+            raise BundleError(f"{MANIFEST}: {count} of {data.rows} training rows are of the class {positive}; a "
+                              "prevalence cannot be shifted from there")  # fmt: skip
+        shift = PriorShift(training=count / data.rows, target=target_prevalence)
         record = msgspec.structs.replace(self.record, map=self.record.map.shifted(shift))
         return msgspec.structs.replace(self, record=record)
 
@@ -103,9 +113,12 @@ def open_bundle(path: Path, keys: Path | None = None) -> Opened:
 
 def _manifest(content: bytes, names: set[str]) -> Manifest:
     """The manifest, if it names exactly the files that are there."""
+    # Before the rest: another version's manifest may have another form.
+    version = decode(MANIFEST, content, Format).format_version
+    if version != FORMAT_VERSION:
+        raise BundleError(f"{MANIFEST}: format version {version}; this program reads {FORMAT_VERSION}: make the bundle "
+                          "anew with ./run train fit")  # fmt: skip
     manifest: Manifest = check_encodable(MANIFEST, decode(MANIFEST, content, Manifest))
-    if manifest.format_version != FORMAT_VERSION:
-        raise BundleError(f"{MANIFEST}: format version {manifest.format_version}; this program reads {FORMAT_VERSION}")
     for name in sorted(set(manifest.files) ^ names):
         if name in names:
             raise BundleError(f"{MANIFEST}: files does not name {name}")
@@ -123,7 +136,11 @@ def _open(folder: Folder, manifest: Manifest, version: str) -> Opened:
     def optional(name: str, form: Any) -> Any:
         return parsed(name, form) if name in folder.names else form()
 
-    config = check_config(parsed("config.json", dict[str, Any]))
+    schema = load_schema(verified("schema.json"))
+    feature = find_feature(schema)
+    if feature is not None and FEATURE not in folder.names:
+        raise BundleError(f"{FEATURE} is missing, and schema.json names the feature {schema.feature}")
+    config = check_config(parsed("config.json", dict[str, Any]), schema)
     with ThreadPoolExecutor(1) as pool:
         # The weights are nearly all of a bundle, and hashing them leaves Python's lock to the rest.
         weights = pool.submit(load_weights, folder, config, manifest.files[WEIGHTS].sha256)
@@ -132,8 +149,9 @@ def _open(folder: Folder, manifest: Manifest, version: str) -> Opened:
             verified(name)
         bundle = Bundle(
             folder=folder.path, version=version, manifest=manifest, config=config,
-            record=parsed("calibration.json", CalibrationRecord), companions=optional("companions.json", Companions),
-            reference=check_reference(parsed("reference.json", Reference)),
+            schema=schema, known=None if feature is None else parsed(FEATURE, feature.known_type),
+            record=check_record(parsed("calibration.json", CalibrationRecord), schema),
+            reference=check_reference(parsed("reference.json", Reference), schema),
             evaluation=check_encodable("evaluation.json", parsed("evaluation.json", dict[str, Any])),
             precisions=optional(PRECISIONS_FILE, Precisions),
         )  # fmt: skip

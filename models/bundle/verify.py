@@ -10,8 +10,10 @@ from models.bert.tokenizer import Tokenizer
 from models.bundle.manifest import WEIGHTS, BundleError, FileRecord
 from models.bundle.untrusted_folder import Folder
 from models.bundle.weights import WeightsError, expected_tensors, read_weights
-from models.passenger import INPUT_BINS, LABELS
+from models.calibration.confidence import CalibrationRecord
 from models.reference import Reference
+from models.schema import Schema, SchemaError, schema_of
+from models.text import Renderer
 
 MAX_VALUES = 300_000
 """Of a JSON file: a value of two bytes there takes up to a hundred in memory."""
@@ -20,7 +22,6 @@ REQUIRED_CONFIG = {
     "architectures": ["BertForSequenceClassification"],
     "model_type": "bert",
     "hidden_act": "gelu",
-    "id2label": {str(index): name for index, name in enumerate(LABELS)},
 }
 
 
@@ -59,9 +60,25 @@ def _nested(value: Any, levels: int) -> bool:
     return levels > 0 and all(_nested(item, levels - 1) for item in inner)
 
 
-def check_config(config: dict[str, Any]) -> dict[str, Any]:
-    """The config, if it is of a BERT classifier of these labels and of bounded size."""
-    for field, value in REQUIRED_CONFIG.items():
+def labels_config(schema: Schema) -> dict[str, Any]:
+    """What ``config.json`` says of the classes."""
+    names = schema.classes
+    return {"id2label": {str(index): name for index, name in enumerate(names)}, "num_labels": len(names)}
+
+
+def load_schema(content: bytes) -> Schema:
+    """The schema of a ``schema.json``, whose texts and feature are there."""
+    try:
+        schema = schema_of(decode("schema.json", content, Any))
+        Renderer(schema)
+    except SchemaError as error:
+        raise BundleError(f"schema.json: {error}") from error
+    return schema
+
+
+def check_config(config: dict[str, Any], schema: Schema) -> dict[str, Any]:
+    """The config, if it is of a BERT classifier of the schema's classes and of bounded size."""
+    for field, value in (REQUIRED_CONFIG | labels_config(schema)).items():
         if config.get(field) != value:
             raise BundleError(f"config.json: {field} is {str(config.get(field))[:80]}, it must be {value}")
     for field, (default, lowest) in {"layer_norm_eps": (1e-12, 1e-15), "hidden_dropout_prob": (0.1, 0.0)}.items():
@@ -88,11 +105,20 @@ def load_tokenizer(content: bytes, config: dict[str, Any]) -> Tokenizer:
     return tokenizer
 
 
-def check_reference(reference: Reference) -> Reference:
-    """The reference, if it has today's bins."""
-    if tuple(field.bins for field in reference.inputs) != INPUT_BINS:
-        raise BundleError("reference.json was made with other bins of the inputs: train the bundle again")
+def check_reference(reference: Reference, schema: Schema) -> Reference:
+    """The reference, if it has the schema's bins."""
+    if tuple(field.bins for field in reference.inputs) != schema.input_bins:
+        raise BundleError("reference.json has other bins of the inputs than schema.json")
     return reference
+
+
+def check_record(record: CalibrationRecord, schema: Schema) -> CalibrationRecord:
+    """The calibration, if it has the schema's classes and bins."""
+    if len(record.conformal.thresholds) != len(schema.classes):
+        raise BundleError(f"calibration.json: thresholds must be {len(schema.classes)}, one for each class")
+    if record.typicality.sizes != tuple(len(bins.names) for bins in schema.input_bins):
+        raise BundleError("calibration.json: the typicality has other bins of the inputs than schema.json")
+    return record
 
 
 def load_weights(folder: Folder, config: dict[str, Any], sha256: str) -> dict[str, np.ndarray]:

@@ -27,7 +27,7 @@ class WeightsError(ValueError):
 
 
 def expected_tensors(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Name → shape of every float32 tensor of a two-label ``BertForSequenceClassification``; raises WeightsError."""
+    """Name → shape of every float32 tensor of a ``BertForSequenceClassification``; raises WeightsError."""
     for field, highest in BOUNDS.items():
         value = config.get(field)
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= highest:
@@ -55,7 +55,7 @@ def expected_tensors(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         tensors |= linear(f"{layer}.attention.output.dense", H, H) | norm(f"{layer}.attention.output.LayerNorm")
         tensors |= linear(f"{layer}.intermediate.dense", M, H)
         tensors |= linear(f"{layer}.output.dense", H, M) | norm(f"{layer}.output.LayerNorm")
-    return tensors | linear("bert.pooler.dense", H, H) | linear("classifier", 2, H)
+    return tensors | linear("bert.pooler.dense", H, H) | linear("classifier", len(config["id2label"]), H)
 
 
 def read_weights(file: BufferedReader, expected: dict[str, tuple[int, ...]], sha256: str) -> dict[str, np.ndarray]:

@@ -28,7 +28,7 @@ class CalibrationRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class CalibrationStep(Struct, frozen=True):
-    """The probability of survival after one step of the calibration map."""
+    """The probability of the positive class after one step of the calibration map."""
 
     step: str
     probability: Share
@@ -37,17 +37,17 @@ class CalibrationStep(Struct, frozen=True):
 class Confidence(Struct, frozen=True, kw_only=True):
     """How far one prediction can be trusted.
 
-    All guarantees assume that the passenger is exchangeable with the calibration rows; the assumption fails where the
+    All guarantees assume that the row is exchangeable with the calibration rows; the assumption fails where the
     population has drifted.
 
     - ``interval``: the smallest that holds Venn–Abers' p0 and p1 and the served probability p. One of p0, p1 is
       calibrated (`VennAbers`). After a prior shift both ends are shifted as p is: exact for a calibrated probability
-      that depends on the passenger alone, and for the pair as far as p0 and p1 agree.
-    - ``prediction_set``, ``coverage``: holds the true class of either class's passengers with that probability
+      that depends on the row alone, and for the pair as far as p0 and p1 agree.
+    - ``prediction_set``, ``coverage``: holds the true class of each class's rows with that probability
       (`ConformalSets`).
-    - ``abstain``: the set is not a single class. Of either class at most a share 1 − coverage is answered wrongly.
+    - ``abstain``: the set is not a single class. Of each class at most a share 1 − coverage is answered wrongly.
     - ``margin`` |2p − 1|, ``entropy_bits`` the binary entropy of p: nothing beyond p.
-    - ``typicality``: at most t for at most a share t of passengers like the training rows (`Typicality`).
+    - ``typicality``: at most t for at most a share t of rows like the training rows (`Typicality`).
     """
 
     interval: tuple[Share, Share]

@@ -22,32 +22,32 @@ class FocalInverse(
     """The inverse link of a focal, weighted or smoothed loss: logit of its minimiser → logit of the true probability.
 
     With h(v) = v/φ(v), φ(v) = (1−v)^γ − γ (1−v)^(γ−1) v ln v and q = h(p)/(h(p) + h(1−p)) (Charoenphakdee et al.,
-    2021, theorem 11), then r = (q − ε/2)/(1 − ε) and η = r/α_survived against (1−r)/α_died. Where r passes
+    2021, theorem 11), then r = (q − ε/2)/(1 − ε) and η = r/α₁ against (1−r)/α₀. Where r passes
     `SATURATED`, or its mirror, the smoothed loss has no true probability to give back; the map goes on there with
-    slope 1 in z, so that the order of passengers is kept.
+    slope 1 in z, so that the order of rows is kept.
     """
 
     gamma: float
     smoothing: float
-    alpha_died: float
-    alpha_survived: float
+    alpha_negative: float
+    alpha_positive: float
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma <= 3:
             raise ValueError(f"gamma is {self.gamma}; the inverse is monotone from 0 to 3 only")
         if not 0 <= self.smoothing <= 0.99:
             raise ValueError(f"smoothing is {self.smoothing}; it must be from 0 to 0.99")
-        for alpha in (self.alpha_died, self.alpha_survived):
+        for alpha in (self.alpha_negative, self.alpha_positive):
             if not 1 / MAX_VALUE <= alpha <= MAX_VALUE:
                 raise ValueError(f"alpha is {alpha}; both must be from {1 / MAX_VALUE:g} to {MAX_VALUE:g}")
 
     @property
     def improper(self) -> bool:
         """Whether the minimiser is not the true probability; cross entropy is proper, and its inverse the identity."""
-        return self.gamma > 0 or self.smoothing > 0 or self.alpha_died != self.alpha_survived
+        return self.gamma > 0 or self.smoothing > 0 or self.alpha_negative != self.alpha_positive
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
-        shift = np.log(self.alpha_died) - np.log(self.alpha_survived)
+        shift = np.log(self.alpha_negative) - np.log(self.alpha_positive)
         if self.smoothing == 0:
             return self._unfocused(logits) + shift
         edge = self._edge

@@ -1,6 +1,6 @@
 """Maps from the model's logit to a probability that holds: each a frozen Struct that evaluates in NumPy.
 
-A map is a chain of steps on the logit z = logit_survived − logit_died, float64, of any shape. Training fits the steps
+A map is a chain of steps on the logit z = logit₁ − logit₀ of two classes, float64, of any shape. Training fits the steps
 (training/calibrate/maps.py); here they are only evaluated, so that the service needs nothing but NumPy.
 """
 
@@ -37,7 +37,7 @@ class Temperature(Struct, frozen=True, tag_field="step", tag="temperature", forb
 
 
 class Platt(Struct, frozen=True, kw_only=True, tag_field="step", tag="platt", forbid_unknown_fields=True):
-    """slope · z + offset, slope ≥ 0 so that the order of passengers is kept (Platt, 1999, section 2.1)."""
+    """slope · z + offset, slope ≥ 0 so that the order of rows is kept (Platt, 1999, section 2.1)."""
 
     slope: float
     offset: float
@@ -78,7 +78,7 @@ class Isotonic(Struct, frozen=True, dict=True, tag_field="step", tag="isotonic",
     """Isotonic regression of the label on z, kept inside (0, 1) (Zadrozny & Elkan, 2002).
 
     ``logits`` (k,) rise strictly, ``probabilities`` (k,) never fall; between two knots the probability is on the
-    straight line, beyond the outer ones it stays. Ties: passengers whose logits fall into one pooled block, or beyond
+    straight line, beyond the outer ones it stays. Ties: rows whose logits fall into one pooled block, or beyond
     the outer knots, get one and the same probability, so their order is lost; that of all others is kept.
     """
 

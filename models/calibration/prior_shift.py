@@ -1,4 +1,4 @@
-"""From the training rows' share of survivors to that of another population."""
+"""From the training rows' share of the positive class to that of another population."""
 
 import numpy as np
 from msgspec import Struct
@@ -7,10 +7,10 @@ from models.calibration.logit import logit
 
 
 class PriorShift(Struct, frozen=True, kw_only=True, tag_field="step", tag="prior_shift", forbid_unknown_fields=True):
-    """z + logit(target) − logit(training): from the training rows' share of survivors to a new population's.
+    """z + logit(target) − logit(training): from the training rows' share of the positive class to a new population's.
 
-    Bayes' rule for a population in which the share of survivors differs and nothing else does: passengers of either
-    fate look as they did, p(x | y) unchanged ("label shift"; Saerens, Latinne & Decaestecker, 2002). Then a
+    Bayes' rule for a population in which the share of the positive class differs and nothing else does: rows of either
+    class look as they did, p(x | y) unchanged ("label shift"; Saerens, Latinne & Decaestecker, 2002). Then a
     probability that was calibrated stays so. Where p(x | y) changed too, this correction is not enough.
     """
 

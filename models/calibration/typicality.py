@@ -5,27 +5,31 @@ from functools import cached_property
 import numpy as np
 from msgspec import Struct
 
-from models.passenger import INPUT_BINS
-from models.reference import MAX_ROWS, bin_names
+from models.reference import MAX_ROWS
 
+MAX_BINS = 100
 BLOCK = 1 << 24
 """Comparisons of bins made at once, a byte each."""
 
 
 class Typicality(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
-    """Full conformal p-value of a passenger's inputs (Vovk et al., 2005, section 2.2).
+    """Full conformal p-value of a row's inputs (Vovk et al., 2005, section 2.2).
 
     The score of a row is Σ over fields of −ln(share of its bin) in the bag of training rows *and* the new one; the
     p-value is the share of the bag whose score is at least the new row's. While rows are exchangeable,
     P(typicality ≤ t) ≤ t: 0.01 is as odd as one training row in a hundred. ``patterns`` are the distinct rows of bin
-    numbers in the order of `INPUT_BINS`, ``weights`` how often each occurs.
+    numbers in the order of the schema's fields, ``weights`` how often each occurs, ``sizes`` the number of each field's
+    bins.
     """
 
+    sizes: tuple[int, ...]
     patterns: tuple[tuple[int, ...], ...]
     weights: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        sizes = [len(bin_names(bins)) for bins in INPUT_BINS]
+        sizes = self.sizes
+        if not sizes or not 1 <= min(sizes) <= max(sizes) <= MAX_BINS:
+            raise ValueError(f"sizes must be numbers of bins, from 1 to {MAX_BINS}")
         if not self.patterns or len(self.patterns) != len(self.weights):
             raise ValueError("patterns and weights must be of equal length, and at least one")
         if not 1 <= min(self.weights) <= max(self.weights) <= MAX_ROWS:
@@ -39,7 +43,7 @@ class Typicality(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
     def _bag(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Patterns (k, F), weights (k,), counts (F, most bins), and Σ ln count per pattern (k,)."""
         patterns, weights = np.array(self.patterns), np.array(self.weights)
-        counts = np.zeros((patterns.shape[1], max(len(bin_names(bins)) for bins in INPUT_BINS)))
+        counts = np.zeros((patterns.shape[1], max(self.sizes)))
         for field in range(patterns.shape[1]):
             np.add.at(counts[field], patterns[:, field], weights)
         log_counts = np.log(np.maximum(counts, 1))

@@ -1,9 +1,11 @@
 """Predictions made up for tests that are not about the model."""
 
+from typing import Any
+
 from models.calibration.confidence import Confidence
-from models.passenger import Passenger
 from models.prediction import Prediction
-from models.reference import input_bins, probability_bin
+from models.reference import InputBinner, probability_bin
+from tests.titanic import LABELS, SCHEMA, Passenger
 
 CONFIDENCE = Confidence(
     interval=(0, 1), prediction_set=(), coverage=0.9, margin=0, entropy_bits=0, typicality=1, abstain=True,
@@ -12,11 +14,14 @@ CONFIDENCE = Confidence(
 OWEN = Passenger(pclass=3, sex="male", name="Braund, Mr. Owen Harris", age=22, fare=7.25)
 
 
-def prediction(probability: float, passenger: Passenger = OWEN, unshifted: float | None = None) -> Prediction:
+BINS = InputBinner(SCHEMA)
+
+
+def prediction(probability: float, row: Any = OWEN, unshifted: float | None = None) -> Prediction:
     """The prediction that a model with this ``probability`` would make; ``unshifted`` is that before a prior shift."""
     before = probability if unshifted is None else unshifted
     return Prediction(
-        survived=probability >= 0.5, probability=probability, confidence=CONFIDENCE, text="", logit=0.0,
+        outcome=LABELS[probability >= 0.5], probability=probability, probabilities=(1 - probability, probability), confidence=CONFIDENCE, text="", logit=0.0,
         unshifted_probability=before, probability_bin=probability_bin(probability),
-        unshifted_bin=probability_bin(before), input_bins=tuple(input_bins([passenger])[0].tolist()),
+        unshifted_bin=probability_bin(before), input_bins=BINS(row),
     )  # fmt: skip

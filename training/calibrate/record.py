@@ -8,37 +8,55 @@ import numpy as np
 from models.calibration.confidence import CalibrationRecord
 from models.calibration.conformal import ConformalSets
 from models.calibration.typicality import Typicality
-from models.passenger import Passenger
-from models.reference import input_bins
+from models.prediction import class_probabilities, positive_logits
+from models.reference import InputBinner
+from models.rows import Row
+from models.schema import Schema
 from training.calibrate.choice import Inverse, MapRule, fit_map
 from training.calibrate.maps import fit_venn_abers
 
+MAX_BAG_VALUES = 60_000
+"""Rows times fields of the typicality's bag: a request compares itself with all of them."""
+
 
 def fit_record(
-    logits: np.ndarray, labels: np.ndarray, passengers: Sequence[Passenger], *, inverse: Inverse | None,
+    logits: np.ndarray, labels: np.ndarray, rows: Sequence[Row], schema: Schema, *, inverse: Inverse | None,
     coverage: float, seed: int, map_rule: MapRule = "least",
 ) -> CalibrationRecord:  # fmt: skip
-    """Everything that a bundle needs to turn logits (n,) into trusted probabilities."""
-    chosen, candidates = fit_map(logits, labels, inverse, seed, map_rule)
+    """Everything that a bundle needs to turn logits (n, K) into trusted probabilities."""
+    z = positive_logits(logits)
+    chosen, candidates = fit_map(z, labels, inverse, seed, map_rule)
     return CalibrationRecord(
-        rows=len(labels), map=chosen, candidates=candidates, venn_abers=fit_venn_abers(logits, labels),
-        conformal=fit_sets(chosen.probabilities(logits), labels, coverage), typicality=fit_typicality(passengers),
-        map_rule=map_rule,
+        rows=len(labels), map=chosen, candidates=candidates, venn_abers=fit_venn_abers(z, labels),
+        conformal=fit_sets(class_probabilities(chosen.probabilities(z)), labels, coverage),
+        typicality=fit_typicality(rows, schema, np.random.default_rng(seed)), map_rule=map_rule,
     )  # fmt: skip
 
 
 def fit_sets(probabilities: np.ndarray, labels: np.ndarray, coverage: float) -> ConformalSets:
-    """Thresholds: the ⌈(n_class + 1) coverage⌉-th smallest 1 − p_class of the class's rows, 1 if they are too few."""
+    """Probabilities (n, K) → thresholds: the ⌈(n_class + 1) coverage⌉-th smallest 1 − p_class of each class's rows, 1 if
+    they are too few."""
 
     def threshold(non_conformity: np.ndarray) -> float:
         rank = math.ceil((len(non_conformity) + 1) * coverage)
         return float(np.sort(non_conformity)[rank - 1]) if rank <= len(non_conformity) else 1.0
 
-    died, survived = probabilities[labels == 0], 1 - probabilities[labels == 1]
-    return ConformalSets(coverage=coverage, died=threshold(died), survived=threshold(survived))
+    scores = 1 - probabilities
+    return ConformalSets(
+        coverage=coverage,
+        thresholds=tuple(threshold(scores[labels == k, k]) for k in range(probabilities.shape[1])),
+    )  # fmt: skip
 
 
-def fit_typicality(passengers: Sequence[Passenger]) -> Typicality:
-    """The bag of the calibration rows' bin numbers."""
-    patterns, weights = np.unique(input_bins(passengers), axis=0, return_counts=True)
-    return Typicality(tuple(tuple(row) for row in patterns.tolist()), tuple(weights.tolist()))
+def fit_typicality(rows: Sequence[Row], schema: Schema, rng: np.random.Generator) -> Typicality:
+    """The bag of the calibration rows' bin numbers, or of a random sample of them where they are many.
+
+    A p-value is as valid with a sample, which is exchangeable with a new row too.
+    """
+    size = max(100, MAX_BAG_VALUES // len(schema.fields))
+    chosen = rows if len(rows) <= size else [rows[at] for at in rng.choice(len(rows), size, replace=False)]
+    patterns, weights = np.unique(InputBinner(schema).array(chosen), axis=0, return_counts=True)
+    return Typicality(
+        tuple(len(bins.names) for bins in schema.input_bins), tuple(map(tuple, patterns.tolist())),
+        tuple(weights.tolist()),
+    )  # fmt: skip

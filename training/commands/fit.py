@@ -79,8 +79,8 @@ def _fit_options(options: argparse.Namespace) -> "FitOptions":
     from training.fit.pipeline import FitOptions
 
     parameters: dict[str, Any] = {name: getattr(options, name) for name in ("gamma", "smoothing")}
-    if options.alpha_survived is not None:
-        parameters["alpha"] = {"died": 1 - options.alpha_survived, "survived": options.alpha_survived}
+    if options.alpha_positive is not None:
+        parameters["alpha"] = {"died": 1 - options.alpha_positive, "survived": options.alpha_positive}
     parameters = {name: value for name, value in parameters.items() if value is not None}
     given = {name: getattr(options, name) for name in FitOptions.__struct_fields__ if name not in ("loss", "recipe")}
     loss = LossChoice(name=options.loss, preset=options.preset, parameters=parameters)

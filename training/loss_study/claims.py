@@ -167,7 +167,7 @@ def _majority(comparison: Comparison) -> Claim:
     for name in (AS_NOTED, DEFAULT, REFERENCE):
         inverse = comparison.losses[name].inverse(comparison.steps) if name in comparison.losses else None
         if isinstance(inverse, FocalInverse):
-            but_alpha = structs.replace(inverse, alpha_died=1.0, alpha_survived=1.0)
+            but_alpha = structs.replace(inverse, alpha_negative=1.0, alpha_positive=1.0)
             what = f"shift of the raw logit when all but α is undone, {name}"
             shift = _over_rows(comparison.average(name, logit_shift(but_alpha)))
             shifts.append(Evidence(what, shift, alpha_shift(inverse)))

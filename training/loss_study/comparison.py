@@ -169,7 +169,7 @@ def _measured(comparison: Comparison, name: str) -> Measured:
 
 def alpha_shift(inverse: FocalInverse) -> float:
     """ln(α_survived/α_died): what class weights add to the logit that minimises the loss."""
-    return float(np.log(inverse.alpha_survived) - np.log(inverse.alpha_died))
+    return float(np.log(inverse.alpha_positive) - np.log(inverse.alpha_negative))
 
 
 def _side(comparison: Comparison, name: str, side: Side) -> SideReport:

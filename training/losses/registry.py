@@ -97,7 +97,7 @@ class Loss(Struct, frozen=True):
             alpha = {name: 0.5 + (value - 0.5) * progress for name, value in alpha.items()}
         return FocalInverse(
             gamma=gamma, smoothing=self.parameters.get("smoothing", 0.0),
-            alpha_died=alpha["died"], alpha_survived=alpha["survived"],
+            alpha_negative=alpha["died"], alpha_positive=alpha["survived"],
         )  # fmt: skip
 
 

@@ -258,7 +258,7 @@ def _steps(rng: random.Random, content: Content) -> tuple[str, Content]:
         "platt": lambda: {"slope": number(), "offset": number()},
         "beta": lambda: {"a": number(), "b": number(), "c": number()},
         "focal_inverse": lambda: {
-            "gamma": number(), "smoothing": number(), "alpha_died": number(), "alpha_survived": number()
+            "gamma": number(), "smoothing": number(), "alpha_negative": number(), "alpha_positive": number()
         },
         "isotonic": lambda: {"logits": sorted({number() for _ in range(4)}), "probabilities": [0.5] * 4},
         "loss_inverse": lambda: {k: sorted({number() for _ in range(3)}) for k in ("logits", "values")},

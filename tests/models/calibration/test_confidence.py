@@ -240,7 +240,7 @@ def test_a_calibration_file_of_the_first_version_is_read(record: CalibrationReco
     content = {
         "rows": 3,
         "map": {"steps": [
-            {"step": "focal_inverse", "gamma": 2.0, "smoothing": 0.1, "alpha_died": 0.38, "alpha_survived": 0.62},
+            {"step": "focal_inverse", "gamma": 2.0, "smoothing": 0.1, "alpha_negative": 0.38, "alpha_positive": 0.62},
             {"step": "temperature", "temperature": 1.2},
         ]},
         "candidates": [{"name": "focal_inverse+temperature", "parameters": 1, "log_loss": 0.42, "worse_by": 0.0,

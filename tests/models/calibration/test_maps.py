@@ -39,7 +39,7 @@ def expected_loss(p: float, eta: float, gamma: float, smoothing: float, died: fl
 def test_the_inverse_recovers_the_truth_from_the_loss_minimiser(
     gamma: float, smoothing: float, alphas: tuple[float, float]
 ) -> None:
-    inverse = FocalInverse(gamma=gamma, smoothing=smoothing, alpha_died=alphas[0], alpha_survived=alphas[1])
+    inverse = FocalInverse(gamma=gamma, smoothing=smoothing, alpha_negative=alphas[0], alpha_positive=alphas[1])
     for eta in (0.06, 0.2, 0.384, 0.5, 0.75, 0.94):
         found = minimize_scalar(
             lambda z, eta=eta: expected_loss(1 / (1 + np.exp(-z)), eta, gamma, smoothing, *alphas),
@@ -49,13 +49,13 @@ def test_the_inverse_recovers_the_truth_from_the_loss_minimiser(
 
 
 def test_without_focus_smoothing_or_weights_it_is_the_identity() -> None:
-    inverse = FocalInverse(gamma=0, smoothing=0, alpha_died=0.3, alpha_survived=0.3)
+    inverse = FocalInverse(gamma=0, smoothing=0, alpha_negative=0.3, alpha_positive=0.3)
     z = np.linspace(-700, 700, 4001)
     assert np.allclose(inverse(z), z, rtol=1e-12, atol=1e-9)
 
 
 def test_the_reversed_alpha_shifts_the_logit_as_known() -> None:
-    reversed_alpha = FocalInverse(gamma=0, smoothing=0, alpha_died=0.61, alpha_survived=0.39)
+    reversed_alpha = FocalInverse(gamma=0, smoothing=0, alpha_negative=0.61, alpha_positive=0.39)
     assert -reversed_alpha(np.array(0.0)) == pytest.approx(np.log(0.39 / 0.61), abs=1e-12)
     read = logit(np.array(0.3838)) + np.log(0.39 / 0.61)
     assert sigmoid(read) == pytest.approx(0.285, abs=1e-3)
@@ -68,7 +68,7 @@ def test_the_reversed_alpha_shifts_the_logit_as_known() -> None:
 def test_the_inverse_is_finite_and_keeps_the_order(
     gamma: float, smoothing: float, alphas: tuple[float, float], logits: list[float]
 ) -> None:
-    inverse = FocalInverse(gamma=gamma, smoothing=smoothing, alpha_died=alphas[0], alpha_survived=alphas[1])
+    inverse = FocalInverse(gamma=gamma, smoothing=smoothing, alpha_negative=alphas[0], alpha_positive=alphas[1])
     z = np.sort(np.array(logits))
     found = inverse(z)
     assert np.isfinite(found).all()
@@ -80,7 +80,7 @@ def test_the_inverse_is_finite_and_keeps_the_order(
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 3.0])
 def test_without_smoothing_the_formula_holds_to_the_ends(gamma: float) -> None:
     """h(v) = v/φ(v) of the paper, written out; where that can no longer be computed, the order of logits is kept."""
-    inverse = FocalInverse(gamma=gamma, smoothing=0, alpha_died=1, alpha_survived=1)
+    inverse = FocalInverse(gamma=gamma, smoothing=0, alpha_negative=1, alpha_positive=1)
 
     def h(v: np.ndarray) -> np.ndarray:
         return v / ((1 - v) ** gamma - gamma * (1 - v) ** (gamma - 1) * v * np.log(v))
@@ -94,7 +94,7 @@ def test_without_smoothing_the_formula_holds_to_the_ends(gamma: float) -> None:
 
 
 def test_beyond_saturation_it_goes_on_with_slope_one() -> None:
-    inverse = FocalInverse(gamma=2, smoothing=0.1, alpha_died=1, alpha_survived=1)
+    inverse = FocalInverse(gamma=2, smoothing=0.1, alpha_negative=1, alpha_positive=1)
     far = inverse(np.array([5.0, 6.0]))
     assert far[1] - far[0] == pytest.approx(1.0)
     edge = minimize_scalar(
@@ -105,11 +105,11 @@ def test_beyond_saturation_it_goes_on_with_slope_one() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"gamma": 3.5}, {"gamma": -1}, {"smoothing": 1.0}, {"alpha_died": 0.0}, {"alpha_survived": float("inf")}],
+    [{"gamma": 3.5}, {"gamma": -1}, {"smoothing": 1.0}, {"alpha_negative": 0.0}, {"alpha_positive": float("inf")}],
 )
 def test_parameters_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong)).split("_")[0]):
-        FocalInverse(**{"gamma": 2.0, "smoothing": 0.1, "alpha_died": 0.4, "alpha_survived": 0.6, **wrong})
+        FocalInverse(**{"gamma": 2.0, "smoothing": 0.1, "alpha_negative": 0.4, "alpha_positive": 0.6, **wrong})
 
 
 def truth(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +133,7 @@ def test_venn_abers_equals_refitting_isotonic_regression(decimals: int) -> None:
 
 
 STEPS: tuple[Step, ...] = (
-    Identity(), FocalInverse(gamma=2, smoothing=0.1, alpha_died=0.4, alpha_survived=0.6),
+    Identity(), FocalInverse(gamma=2, smoothing=0.1, alpha_negative=0.4, alpha_positive=0.6),
     LossInverse((-1.0, 0.0, 2.0), (-3.0, 0.5, 4.0)), Temperature(1.5), Platt(slope=0.7, offset=-0.2),
     Beta(a=0.5, b=1.5, c=0.1), Isotonic((-1.0, 0.0, 1.0), (0.1, 0.1, 0.8)),
     MergedVennAbers(VennAbers((0.0, 1.0), (0.0, 0.1, 0.1, 0.4, 0.5), (0.3, 0.4, 0.6, 0.6, 1.0))),
@@ -236,8 +236,8 @@ def venn_abers(
         lambda: Temperature(MOST), lambda: Temperature(1 / MOST), lambda: Platt(slope=0, offset=MOST),
         lambda: Platt(slope=MOST, offset=-MOST), lambda: Beta(a=0, b=0, c=MOST), lambda: Beta(a=MOST, b=MOST, c=-MOST),
         lambda: Isotonic(WIDE, (1e-300, 1 - 1e-16)), lambda: Isotonic((0.0,), (0.5,)), lambda: LossInverse(WIDE, WIDE),
-        lambda: FocalInverse(gamma=0, smoothing=0.99, alpha_died=1 / MOST, alpha_survived=MOST),
-        lambda: FocalInverse(gamma=3, smoothing=0, alpha_died=MOST, alpha_survived=1 / MOST),
+        lambda: FocalInverse(gamma=0, smoothing=0.99, alpha_negative=1 / MOST, alpha_positive=MOST),
+        lambda: FocalInverse(gamma=3, smoothing=0, alpha_negative=MOST, alpha_positive=1 / MOST),
         lambda: MergedVennAbers(venn_abers(WIDE, (0, 0, 0, 0, 0.9), (1e-9, 1, 1, 1, 1)), 1e-9),
         lambda: venn_abers(p0=(0, 0, 1), p1=(0, 1, 1)), lambda: venn_abers(p0=(1e-9, 0.1, 0.2), p1=(0, 0.4, 1)),
         lambda: venn_abers(p0=(0.5, 0.5, 0.5 + 9e-10), p1=(0.5, 0.5, 0.5)),
@@ -248,7 +248,7 @@ def test_a_bound_itself_is_accepted(make: Callable[[], object]) -> None:
 
 
 BEYOND = MOST * (1 + 1e-9)
-FOCAL = {"gamma": 2.0, "smoothing": 0.1, "alpha_died": 0.4, "alpha_survived": 0.6}
+FOCAL = {"gamma": 2.0, "smoothing": 0.1, "alpha_negative": 0.4, "alpha_positive": 0.6}
 PLATT, BETA = "slope must be at least 0, both at most 1e+06", "a and b must be at least 0, all at most 1e+06"
 KNOTS = "logits must be within ±1e+06 and rising, as many as probabilities, at least one"
 INSIDE = "probabilities must be inside (0, 1) and must not fall"
@@ -288,8 +288,8 @@ SCORES = "scores must be within ±1e+06 and rising, and at least one"
         (lambda: FocalInverse(**{**FOCAL, "gamma": -0.001}), f"gamma is -0.001; {MONOTONE}"),
         (lambda: FocalInverse(**{**FOCAL, "smoothing": -0.001}), "smoothing is -0.001; it must be from 0 to 0.99"),
         (lambda: FocalInverse(**{**FOCAL, "smoothing": 0.991}), "smoothing is 0.991; it must be from 0 to 0.99"),
-        (lambda: FocalInverse(**{**FOCAL, "alpha_died": 9e-7}), f"alpha is 9e-07; {BOTH}"),
-        (lambda: FocalInverse(**{**FOCAL, "alpha_survived": 2e6}), f"alpha is 2000000.0; {BOTH}"),
+        (lambda: FocalInverse(**{**FOCAL, "alpha_negative": 9e-7}), f"alpha is 9e-07; {BOTH}"),
+        (lambda: FocalInverse(**{**FOCAL, "alpha_positive": 2e6}), f"alpha is 2000000.0; {BOTH}"),
         (lambda: CalibrationMap((SHIFT, Identity())), "prior_shift must be the last step"),
         (lambda: PriorShift(training=0.4, target=0.0), f"the target prevalence is 0.0; {SHARE}"),
         (lambda: PriorShift(training=1.0, target=0.5), f"the training prevalence is 1.0; {SHARE}"),
@@ -323,8 +323,8 @@ INVERSES = st.builds(
     FocalInverse,
     gamma=st.floats(0, 3),
     smoothing=st.just(0.0) | st.floats(0, 0.9),
-    alpha_died=SCALES,
-    alpha_survived=SCALES,
+    alpha_negative=SCALES,
+    alpha_positive=SCALES,
 )
 VENN_ABERS = st.lists(st.tuples(LOGITS, st.booleans()), min_size=2, max_size=25).map(
     lambda rows: fit_venn_abers(np.array([z for z, _ in rows]), np.array([int(y) for _, y in rows]))
@@ -401,7 +401,7 @@ def test_a_table_read_backwards_undoes_itself(table: LossInverse, logits: list[f
 @given(INVERSES, st.floats(-8, 8))
 def test_the_inverse_is_where_the_expected_loss_is_stationary(inverse: FocalInverse, z: float) -> None:
     eta = float(sigmoid(inverse(np.array(z))))
-    alphas = (inverse.alpha_died, inverse.alpha_survived)
+    alphas = (inverse.alpha_negative, inverse.alpha_positive)
     unweighted = float(sigmoid(inverse(np.array(z)) + np.log(alphas[1] / alphas[0])))
     if not 1 - SATURATED < unweighted < SATURATED:
         return
@@ -423,8 +423,8 @@ def test_the_inverse_knows_no_difference_between_the_classes(inverse: FocalInver
     mirrored = FocalInverse(
         gamma=inverse.gamma,
         smoothing=inverse.smoothing,
-        alpha_died=inverse.alpha_survived,
-        alpha_survived=inverse.alpha_died,
+        alpha_negative=inverse.alpha_positive,
+        alpha_positive=inverse.alpha_negative,
     )
     assert mirrored(np.array(-z)) == pytest.approx(-inverse(np.array(z)), abs=1e-6)
     assert inverse.improper or inverse(np.array(z)) == pytest.approx(z)

@@ -33,7 +33,7 @@ from training.calibrate.maps import (
     platt_targets,
 )
 
-INVERSE = FocalInverse(gamma=2, smoothing=0.1, alpha_died=0.4, alpha_survived=0.6)
+INVERSE = FocalInverse(gamma=2, smoothing=0.1, alpha_negative=0.4, alpha_positive=0.6)
 
 
 def truth(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -169,7 +169,7 @@ def test_all_candidates_are_kept_with_their_distance(rule: MapRule, rows: int) -
 
 def test_an_inverse_that_changes_nothing_is_no_candidate() -> None:
     z, y = truth(200, 1)
-    straight = FocalInverse(gamma=0, smoothing=0, alpha_died=0.5, alpha_survived=0.5)
+    straight = FocalInverse(gamma=0, smoothing=0, alpha_negative=0.5, alpha_positive=0.5)
     assert straight(z) == pytest.approx(z, abs=1e-12)
     assert fit_map(z, y, straight, 0) == fit_map(z, y, None, 0)
 

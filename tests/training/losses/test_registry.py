@@ -197,4 +197,4 @@ def test_batch_losses_have_neither_rows_nor_inverse(name: str) -> None:
 def test_the_inverse_carries_the_losss_own_parameters() -> None:
     inverse = make_loss("focal_smooth", preset="note").inverse()
     assert isinstance(inverse, FocalInverse)
-    assert (inverse.gamma, inverse.smoothing, inverse.alpha_died, inverse.alpha_survived) == (2.0, 0.1, 0.61, 0.39)
+    assert (inverse.gamma, inverse.smoothing, inverse.alpha_negative, inverse.alpha_positive) == (2.0, 0.1, 0.61, 0.39)
