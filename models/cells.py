@@ -31,11 +31,15 @@ def shorten(text: str) -> str:
 
 def accepts(field: Field) -> str:
     """What a field accepts, in words: "a number from 0 to 120, or unknown"."""
-    kinds = {
-        "category": _levels, "boolean": lambda f: f"{_spelling(f, False)} or {_spelling(f, True)}", "number": _number,
-        "integer": _number, "text": lambda f: f"a text of at most {f.max_length or 'any number of'} characters",
-    }  # fmt: skip
-    return kinds[field.type](field) + ("" if field.required else ", or unknown")
+    if field.type == "category":
+        said = _levels(field)
+    elif field.type == "boolean":
+        said = f"{_spelling(field, False)} or {_spelling(field, True)}"
+    elif field.type == "text":
+        said = f"a text of at most {field.max_length} characters" if field.max_length else "a text"
+    else:
+        said = _number(field)
+    return said + ("" if field.required else ", or unknown")
 
 
 def parse_cell(field: Field, cell: str) -> Any:

@@ -1,8 +1,9 @@
 """A bundle as a scikit-learn classifier."""
 
-import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
 
 import numpy as np
@@ -11,67 +12,72 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from models.frames import read_frame
 from models.logit_cache import LogitCache
+from models.prediction import class_probabilities, positive_logits
 from models.predictor import Predictor
 from models.rows import Row
+from models.schema import Schema
 
 CACHE_ROWS = 1 << 16
-"""Distinct texts whose logit is kept, about 200 bytes each: scikit-learn asks for the same rows again and again."""
+"""Distinct texts whose logits are kept, about 250 bytes each: scikit-learn asks for the same rows again and again."""
 
-X = pd.DataFrame | Sequence[Row | Mapping[str, Any]]
+Table = pd.DataFrame | Sequence[Row | Mapping[str, Any]]
 
 
-class TitanicClassifier(ClassifierMixin, BaseEstimator):
+class BundleClassifier(ClassifierMixin, BaseEstimator):
     """The calibrated probabilities of a bundle, for scikit-learn's tools.
 
     It is fitted already: `fit` checks and learns nothing, so `cross_val_score` scores one and the same model on each
     fold, and rows that the bundle was trained on are no test of it (its held-out scores are in its evaluation).
 
-    X is a data frame (`read_frame`) or a sequence of passengers or mappings; y is 1 for survived and 0 for died. The
-    bundle is loaded on first use, once per thread, since MLX is bound to threads; a clone loads it again, and
-    `sklearn.frozen.FrozenEstimator` around this keeps what is loaded.
-    Raises BundleError, PassengerError, PredictionError.
+    X is a data frame (`read_frame`) or a sequence of rows or mappings; y holds the values of the label's column, as
+    the training table spells them. Any thread may call it: one thread of its own loads the bundle, on first use, and
+    computes. A clone loads it again; `sklearn.frozen.FrozenEstimator` around this keeps what is loaded.
+    Raises BundleError, RowError, PredictionError.
     """
-
-    classes_ = np.array([0, 1])
 
     def __init__(self, bundle: str | Path = "artifacts/titanic", target_prevalence: float | None = None):
         self.bundle = bundle
         self.target_prevalence = target_prevalence
 
-    def fit(self, X: Rows, y: Any) -> Self:
-        """Check the rows and their labels; nothing is learnt. Raises ValueError for labels other than 0 and 1."""
-        rows, labels = _read(X), np.asarray(y)
+    @property
+    def classes_(self) -> np.ndarray:
+        """The label's values (K,) in the order of the probabilities: whole numbers where all of them are."""
+        return label_values(self._loaded().schema)
+
+    def fit(self, X: Table, y: Any) -> Self:
+        """Check the rows and their labels; nothing is learnt. Raises ValueError for labels that are no class."""
+        loaded = self._loaded()
+        rows, labels = loaded.read(X), np.asarray(y)
         if labels.shape != (len(rows),):
             raise ValueError(f"y has the shape {labels.shape}; X has {len(rows)} rows")
-        strange = [label for label in labels.tolist() if label not in (0, 1)]
+        values = label_values(loaded.schema).tolist()
+        strange = [label for label in labels.tolist() if label not in values]
         if strange:
-            raise ValueError(f"y holds {strange[0]!r:.60}; it must be 1 for survived or 0 for died")
+            raise ValueError(f"y holds {strange[0]!r:.60}; it must be one of {', '.join(map(repr, values))}")
         return self
 
-    def predict_proba(self, X: Rows) -> np.ndarray:
-        """Calibrated probabilities (n, 2) float64 of died and survived."""
-        predictor = self._predictor()
-        logits = predictor.logits(predictor.render(_read(X)))
-        survived = predictor.bundle.record.map.probabilities(logits)
-        return np.stack([1 - survived, survived], axis=1)
+    def predict_proba(self, X: Table) -> np.ndarray:
+        """Calibrated probabilities (n, K) float64 of ``classes_``."""
+        return self._loaded().probabilities(X)
 
-    def predict(self, X: Rows) -> np.ndarray:
-        """1 where the probability of survival is at least ½, else 0, (n,)."""
-        return np.take(self.classes_, self.predict_proba(X)[:, 1] >= 0.5)
+    def predict(self, X: Table) -> np.ndarray:
+        """The class of the greatest probability (n,), the later one of equals."""
+        last = self.predict_proba(X)[:, ::-1].argmax(axis=1)
+        return np.take(self.classes_[::-1], last)
 
-    def _predictor(self) -> Predictor:
-        """This thread's predictor of the parameters as they are now."""
-        own = self.__dict__.setdefault("_held", threading.local())
-        wanted = (str(self.bundle), self.target_prevalence)
-        if getattr(own, "loaded", None) != wanted:
-            own.predictor = Predictor.load(self.bundle, LogitCache(CACHE_ROWS), self.target_prevalence)
-            own.loaded = wanted
-        predictor: Predictor = own.predictor
-        return predictor
+    def _loaded(self) -> "_Loaded":
+        """What is loaded of the parameters as they are now."""
+        with self.__dict__.setdefault("_lock", Lock()):
+            wanted = (str(self.bundle), self.target_prevalence)
+            if self.__dict__.get("_held_for") != wanted:
+                self._held = _Loaded(self.bundle, self.target_prevalence)
+                self._held_for = wanted
+            return self._held
 
     def __getstate__(self) -> dict[str, Any]:
         """The parameters alone: another process loads the bundle itself."""
-        return {name: value for name, value in super().__getstate__().items() if name != "_held"}
+        held = ("_held", "_held_for", "_lock")
+        return {name: value for name, value in super().__getstate__().items() if name not in held}
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
@@ -79,17 +85,40 @@ class TitanicClassifier(ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
-        tags.classifier_tags.multi_class = False
         tags.input_tags.string = tags.input_tags.allow_nan = True
         tags.input_tags.two_d_array = False
         return tags
 
 
-def _read(rows: Rows) -> list[Passenger]:
-    if isinstance(rows, pd.DataFrame):
-        return read_frame(rows)
-    if isinstance(rows, np.ndarray):
-        raise TypeError(
-            "an array has no names of fields; X must be a data frame, or a sequence of passengers or mappings"
-        )
-    return check_passengers(rows)
+def label_values(schema: Schema) -> np.ndarray:
+    """The values (K,) of the label's column: int64 where all are whole numbers, else texts."""
+    values = [each.value for each in schema.label.classes]
+    whole = all(value.lstrip("+-").isdecimal() for value in values)
+    return np.array([int(value) for value in values] if whole else values)
+
+
+class _Loaded:
+    """A predictor with the one thread that made it: MLX is bound to threads."""
+
+    def __init__(self, bundle: str | Path, target_prevalence: float | None):
+        self._thread = ThreadPoolExecutor(1, "bundle-classifier")
+        load = self._thread.submit(Predictor.load, bundle, LogitCache(CACHE_ROWS), target_prevalence)
+        self._predictor = load.result()
+        self.schema = self._predictor.bundle.schema
+
+    def read(self, table: Table) -> list[Row]:
+        if isinstance(table, pd.DataFrame):
+            return read_frame(table, self._predictor.rows)
+        if isinstance(table, np.ndarray):
+            raise TypeError(
+                "an array has no names of fields; X must be a data frame, or a sequence of rows or mappings"
+            )
+        return self._predictor.rows.check(table)
+
+    def probabilities(self, table: Table) -> np.ndarray:
+        return self._thread.submit(self._probabilities, self.read(table)).result()
+
+    def _probabilities(self, rows: list[Row]) -> np.ndarray:
+        logits = self._predictor.logits(self._predictor.render(rows))
+        z = positive_logits(logits) if len(rows) else np.empty(0)
+        return class_probabilities(self._predictor.bundle.record.map.probabilities(z))

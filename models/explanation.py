@@ -1,26 +1,28 @@
-"""What each field adds to a prediction, in calibrated log-odds of survival.
+"""What each field adds to a prediction, in calibrated log-odds of the positive class.
 
-The value of knowing the fields S of a passenger is
+The value of knowing the fields S of a row is
 
-    v(S) = Σ_u w(u) · ln(p / (1 − p)),   p the calibrated probability of the passenger with S alone
+    v(S) = Σ_u w(u) · ln(p / (1 − p)),   p the calibrated probability of the row with S alone
 
-where a field outside S is unknown as the model knows it: ``None``, which leaves its words out. The fields that every
-text names, class and sex, have no such words. Outside S they run over all their levels u, each weighted by its share
-among the training rows and independently of all else: the interventional value function (Janzing, Minorics &
-Blöbaum, 2020). Log-odds are averaged, not probabilities: a prior shift then moves all v(S) alike and no contribution,
-and the contributions of a required field, averaged over its levels by the same shares, are 0.
+where a field outside S is unknown as the model knows it: ``None``, which leaves its words out. A required field is
+never unknown to the model. Outside S it runs over all its levels u, or over its bins where it is a number, each
+weighted by its share among the training rows and independently of all else: the interventional value function (Janzing,
+Minorics & Blöbaum, 2020). Log-odds are averaged, not probabilities: a prior shift then moves all v(S) alike and no
+contribution, and the contributions of a required field, averaged over its levels by the same shares, are 0.
 
 - ``unknown``: v(all) − v(all but the field), for each field that is known.
-- ``shapley``: the field's gain averaged over all orders in which the known fields can join (Shapley, 1953). Exact, over
-  all coalitions. The contributions sum to v(all) − v(none).
+- ``shapley``: the field's gain averaged over all orders in which the known fields can join (Shapley, 1953). The
+  contributions sum to v(all) − v(none). Exact, over all coalitions, of up to `MAX_EXACT_FIELDS` known fields whose
+  required ones have few levels; otherwise over random orders, each followed by its reverse, and with random levels:
+  unbiased, with a standard error (Mitchell et al., 2022, on antithetic permutations).
 
-Fields act through words alone, so one that changes no word adds exactly 0; two that only act together, as name and
-ticket do on what became of the companions, share by ``shapley`` what each gets in full by ``unknown``. Both say what
-the model does with the words, also with words that no passenger had; neither says what caused an outcome.
+Fields act through words alone, so one that changes no word adds exactly 0; two that only act together share by
+``shapley`` what each gets in full by ``unknown``. Both say what the model does with the words, also with words that no
+row had; neither says what caused an outcome.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from itertools import pairwise, product
 from math import factorial, prod
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -30,25 +32,34 @@ from msgspec import Struct
 
 from models.bundle.read import Bundle
 from models.calibration.logit import logit
-from models.passenger import INPUT_BINS, Passenger, check_passengers
 from models.predictor import Predictor
-from models.reference import Reference
-from models.text import UNKNOWN_READS, render
+from models.reference import Reference, level_name
+from models.rows import Row
+from models.schema import Field, Schema
+from models.text import Renderer
 
 Method = Literal["unknown", "shapley"]
 METHODS: tuple[Method, ...] = get_args(Method)
-FIELDS = {field.name: field for field in msgspec.structs.fields(Passenger)}
-REQUIRED = tuple(name for name, field in FIELDS.items() if field.required)
+MAX_EXACT_FIELDS, MAX_COMBINATIONS = 10, 12
+"""Of known fields, and of levels of required ones: up to these `shapley` is exact."""
+DRAWS, MAX_TEXTS = 32, 512
+"""Draws of combinations of levels where there are more, and about as many texts as random orders may need."""
 
 Coalition = frozenset[str]
+Value = list[tuple[float, int]]
+"""v of a coalition, as shares of rows."""
 
 
 class Contribution(Struct, frozen=True):
-    """What knowing one field adds to the log-odds of survival; above 0 it speaks for survival."""
+    """What knowing one field adds to the log-odds of the positive class; above 0 it speaks for that class.
+
+    ``standard_error`` is that of a contribution which was sampled; None where it is exact.
+    """
 
     field: str
-    value: int | float | str
+    value: bool | int | float | str
     contribution: float
+    standard_error: float | None = None
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
@@ -68,94 +79,136 @@ class Explanation(Struct, frozen=True, kw_only=True):
 class Level(NamedTuple):
     """A value of a required field, and its share among the training rows."""
 
-    value: int | str
+    value: bool | int | float | str
     share: float
 
 
 class CoalitionGame:
-    """The coalitions of one passenger's known fields, and ``passengers``: one of each distinct text that they need.
+    """The coalitions of one row's known fields, and ``rows``: one of each distinct text that they need.
 
-    The passenger itself is the first. There are at most 17 of them by ``unknown``, and 864 by ``shapley``.
+    The row itself is the first. For the Titanic there are at most 17 of them by ``unknown``, and 864 by ``shapley``.
     """
 
-    def __init__(self, passenger: Passenger, bundle: Bundle, method: Method = "unknown"):
-        self.passenger, self.method = passenger, method
-        self.known = known_fields(passenger)
-        self._levels = {field: levels(bundle.reference, field) for field in REQUIRED}
-        self._companions = bundle.companions
-        self._row_of_words: dict[str, int] = {}
-        self._row_of_passenger: dict[Passenger, int] = {}
-        self.passengers: list[Passenger] = []
-        self._values = [self._value(coalition) for coalition in self._coalitions()]
-        self.text = next(iter(self._row_of_words))
+    def __init__(self, row: Row, bundle: Bundle, method: Method = "unknown"):
+        self.row, self.method = row, method
+        self.known = known_fields(row)
+        self._levels = averaged_fields(bundle.schema, bundle.reference)
+        self._renderer, self._known = Renderer(bundle.schema), bundle.known
+        self._rng = np.random.default_rng(0)
+        self._row_of_text: dict[str, int] = {}
+        self._row_of_row: dict[Row, int] = {}
+        self.rows: list[Row] = []
+        combinations = prod(len(self._levels[name]) for name in self.known if name in self._levels)
+        exact = len(self.known) <= MAX_EXACT_FIELDS and combinations <= MAX_COMBINATIONS
+        self._paths: list[list[tuple[str, int]]] = []
+        self._values = [self._value(coalition) for coalition in self._coalitions(exact)]
+        if method == "shapley" and not exact:
+            self._paths = list(self._random_paths())
+        self.text = next(iter(self._row_of_text))
 
     def explain(self, probabilities: Sequence[float]) -> Explanation:
-        """The explanation, from the calibrated probabilities of ``passengers``, each inside (0, 1)."""
-        log_odds = logit(np.array(probabilities)).tolist()
-        v = np.array([sum(share * log_odds[row] for share, row in value) for value in self._values])
-        if self.method == "unknown":
-            whole, baseline, gains = v[0], v[1], v[0] - v[2:]
+        """The explanation, from the calibrated probabilities of ``rows``, each inside (0, 1)."""
+        log_odds = logit(np.array(probabilities))
+        v = np.array([sum(share * log_odds[at] for share, at in value) for value in self._values])
+        errors: list[float | None] = [None] * len(self.known)
+        whole = v[0]
+        if self._paths:
+            baseline, gains, errors = self._sampled(log_odds)
+        elif self.method == "unknown":
+            baseline, gains = v[1], v[0] - v[2:]
         else:
-            whole, baseline, gains = v[0], v[-1], shapley_values(v[::-1].reshape((2,) * len(self.known)))
+            baseline, gains = v[-1], shapley_values(v[::-1].reshape((2,) * len(self.known)))
         contributions = [
-            Contribution(field, getattr(self.passenger, field), gain)
-            for field, gain in zip(self.known, gains.tolist(), strict=True)
+            Contribution(field, getattr(self.row, field), gain, error)
+            for field, gain, error in zip(self.known, gains.tolist(), errors, strict=True)
         ]
         return Explanation(
             method=self.method, log_odds=float(whole), baseline_log_odds=float(baseline), text=self.text,
             contributions=tuple(sorted(contributions, key=lambda each: -abs(each.contribution))),
         )  # fmt: skip
 
-    def _coalitions(self) -> Iterator[Coalition]:
-        """All fields first; by ``shapley`` in the order of binary numbers, falling, and so none last."""
+    def _coalitions(self, exact: bool) -> Iterator[Coalition]:
+        """All fields first; by exact ``shapley`` in the order of binary numbers, falling, and so none last."""
         everything = frozenset(self.known)
         if self.method == "unknown":
             return iter((everything, frozenset(), *(everything - {field} for field in self.known)))
+        if not exact:
+            return iter((everything,))
         return (
             frozenset(field for field, member in zip(self.known, pattern, strict=True) if member)
             for pattern in product((True, False), repeat=len(self.known))
         )
 
-    def _value(self, coalition: Coalition) -> list[tuple[float, int]]:
-        """v of a coalition as shares of rows of ``passengers``."""
-        masked = {field: None for field in self.known if field not in coalition and field not in REQUIRED}
-        averaged = [field for field in REQUIRED if field not in coalition]
+    def _value(self, coalition: Coalition) -> Value:
+        """v of a coalition: over all combinations of the levels of the required fields outside it, or random ones."""
+        averaged = [field for field in self._levels if field in self.known and field not in coalition]
+        if len(averaged) > 1 and prod(len(self._levels[field]) for field in averaged) > MAX_COMBINATIONS:
+            return [(1 / DRAWS, self._masked(coalition, self._draw(averaged))) for _ in range(DRAWS)]
         return [
             (
                 prod(level.share for level in chosen),
-                self._row(
-                    msgspec.structs.replace(
-                        self.passenger,
-                        **masked,
-                        **{field: level.value for field, level in zip(averaged, chosen, strict=True)},
-                    )
-                ),
+                self._masked(coalition, {f: level.value for f, level in zip(averaged, chosen, strict=True)}),
             )
             for chosen in product(*(self._levels[field] for field in averaged))
         ]
 
-    def _row(self, passenger: Passenger) -> int:
-        """The row of ``passengers`` that has this one's text."""
-        if passenger not in self._row_of_passenger:
-            words = render(passenger, self._companions)
-            row = self._row_of_words.setdefault(words, len(self.passengers))
-            if row == len(self.passengers):
-                self.passengers.append(passenger)
-            self._row_of_passenger[passenger] = row
-        return self._row_of_passenger[passenger]
+    def _draw(self, fields: Sequence[str]) -> dict[str, Any]:
+        """A random level of each field, by its share."""
+        return {
+            field: levels[self._rng.choice(len(levels), p=[level.share for level in levels])].value
+            for field, levels in ((field, self._levels[field]) for field in fields)
+        }
+
+    def _random_paths(self) -> Iterator[list[tuple[str, int]]]:
+        """Random orders, each followed by its reverse: the fields as they join, with the row after each; "" first."""
+        pairs = max(4, MAX_TEXTS // (2 * (len(self.known) + 1)))
+        required = [field for field in self._levels if field in self.known]
+        for _ in range(pairs):
+            order, drawn = self._rng.permutation(np.array(self.known, dtype=object)).tolist(), self._draw(required)
+            for fields in (order, order[::-1]):
+                joined: list[str] = []
+                path = [("", self._masked(frozenset(), drawn))]
+                for field in fields:
+                    joined.append(field)
+                    path.append((field, self._masked(frozenset(joined), drawn)))
+                yield path
+
+    def _sampled(self, log_odds: np.ndarray) -> tuple[float, np.ndarray, list[float | None]]:
+        """v(none), the mean gain of each known field, and its standard error over pairs of orders."""
+        gains = np.zeros((len(self._paths), len(self.known)))
+        for number, path in enumerate(self._paths):
+            for (_, before), (field, after) in pairwise(path):
+                gains[number, self.known.index(field)] = log_odds[after] - log_odds[before]
+        of_pairs = gains.reshape(-1, 2, len(self.known)).mean(axis=1)
+        errors = of_pairs.std(axis=0, ddof=1) / np.sqrt(len(of_pairs))
+        baseline = float(np.mean([log_odds[path[0][1]] for path in self._paths]))
+        return baseline, of_pairs.mean(axis=0), [float(error) for error in errors]
+
+    def _masked(self, coalition: Coalition, levels: Mapping[str, Any]) -> int:
+        """The number of the row of which the fields outside the coalition have these levels, or are unknown."""
+        outside = {field: levels.get(field) for field in self.known if field not in coalition}
+        return self._number(msgspec.structs.replace(self.row, **outside))
+
+    def _number(self, row: Row) -> int:
+        """The number of the row in ``rows`` that has this one's text."""
+        if row not in self._row_of_row:
+            text = self._renderer(row, self._known)
+            number = self._row_of_text.setdefault(text, len(self.rows))
+            if number == len(self.rows):
+                self.rows.append(row)
+            self._row_of_row[row] = number
+        return self._row_of_row[row]
 
 
-def explain(
-    predictor: Predictor, passenger: Passenger | Mapping[str, Any], method: Method = "unknown"
-) -> Explanation:  # fmt: skip
-    """What each known field of ``passenger`` adds; on the predictor's thread.
+def explain(predictor: Predictor, row: Row | Mapping[str, Any], method: Method = "unknown") -> Explanation:
+    """What each known field of ``row`` adds; on the predictor's thread.
 
-    Raises ValueError for another method, PassengerError, PredictionError.
+    Raises ValueError for another method, RowError, PredictionError.
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; it must be {' or '.join(METHODS)}")
-    game = CoalitionGame(check_passengers([passenger])[0], predictor.bundle, method)
-    return game.explain([prediction.probability for prediction in predictor.predict_checked(game.passengers)])
+    game = CoalitionGame(predictor.rows.check([row])[0], predictor.bundle, method)
+    return game.explain([prediction.probability for prediction in predictor.predict_checked(game.rows)])
 
 
 def shapley_values(values: np.ndarray) -> np.ndarray:
@@ -170,31 +223,46 @@ def shapley_values(values: np.ndarray) -> np.ndarray:
     return np.array([(weights * (values.take(1, axis=i) - values.take(0, axis=i))).sum() for i in range(n)])
 
 
-def known_fields(passenger: Passenger) -> tuple[str, ...]:
-    """The fields with a value, in the order of `Passenger`. Counts of relatives are known as 0 unless they are None."""
-    return tuple(field for field in FIELDS if getattr(passenger, field) not in (None, ""))
+def known_fields(row: Row) -> tuple[str, ...]:
+    """The fields with a value, in the schema's order. A field with a default is known unless it is None."""
+    return tuple(field for field in row.__struct_fields__ if getattr(row, field) not in (None, ""))
 
 
-def levels(reference: Reference, field: str) -> list[Level]:
-    """The levels of a required field with their shares among the training rows; equal shares without rows."""
-    counts = next((each.counts for each in reference.inputs if each.bins.field == field), {})
-    names = next(bins.levels for bins in INPUT_BINS if bins.field == field)
-    weights = [counts.get(name, 0) for name in names]
+def averaged_fields(schema: Schema, reference: Reference) -> dict[str, list[Level]]:
+    """The required fields, but for texts, with the levels that stand for them where they are not known."""
+    inputs = {each.bins.field: each for each in reference.inputs}
+    return {
+        field.name: _levels(field, inputs[field.name].counts)
+        for field in schema.fields
+        if field.required and field.type != "text"
+    }
+
+
+def _levels(field: Field, counts: Mapping[str, int]) -> list[Level]:
+    """Levels, or the middles of bins, with their shares among the training rows; equal shares without rows."""
+    values: tuple[Any, ...] = field.levels
+    if field.type == "boolean":
+        values = (False, True)
+    elif field.bins:
+        middles = [(low + high) / 2 for low, high in pairwise(field.bins)]
+        values = tuple(map(round, middles)) if field.type == "integer" else tuple(middles)
+    names = field.input_bins.names if field.bins else tuple(map(level_name, values))
+    weights = [counts.get(name, 0) for name, _ in zip(names, values, strict=False)]
     weights = weights if any(weights) else [1] * len(weights)
     return [
-        Level(msgspec.convert(name, FIELDS[field].type, strict=False), count / sum(weights))
-        for name, count in zip(names, weights, strict=True)
-        if count
-    ]
+        Level(value, weight / sum(weights)) for value, weight in zip(values, weights, strict=True) if weight
+    ]  # fmt: skip
 
 
-def describe_baseline(reference: Reference) -> str:
+def describe_baseline(schema: Schema, reference: Reference) -> str:
     """What v(none) is of, in words."""
     averaged = "; ".join(
-        f"{field} " + ", ".join(f"{level.value} {level.share:.3f}" for level in levels(reference, field))
-        for field in REQUIRED
+        f"{field} " + ", ".join(f"{_shown(level.value)} {level.share:.3f}" for level in levels)
+        for field, levels in averaged_fields(schema, reference).items()
     )
-    return (
-        "no field known: log-odds averaged over the levels of the required fields by their shares among the training "
-        f"rows ({averaged}), all else unknown ({UNKNOWN_READS})"
-    )
+    required = f"log-odds averaged over the required fields by their shares among the training rows ({averaged}), "
+    return "no field known: " + (f"{required}all else unknown" if averaged else "all unknown")
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else level_name(value)

@@ -48,7 +48,7 @@ class Predictor:
     ) -> Self:  # fmt: skip
         """Verify and load a bundle; raises BundleError naming the file and the fault. Without ``cache``, none.
 
-        ``target_prevalence``: the positive class's share where it serves, if not the bundle's own; see `Bundle.shifted`.
+        ``target_prevalence``: the positive class's share where it serves, if not the bundle's; see `Bundle.shifted`.
         ``keys``: public keys of which one must have signed it; see `open_bundle`. ``threads``: the cores
         to compute on, by default all.
         ``precision``: of the weights; other than float32 only one that was measured and not refused

@@ -83,9 +83,8 @@ class Rows:
         elif isinstance(row, Mapping):
             values = dict(row)
         else:
-            raise RowError(
-                f"row {number} is a {type(row).__name__}; it must be a {self.struct.__name__} or a mapping of its fields"
-            )
+            kind, name = type(row).__name__, self.struct.__name__
+            raise RowError(f"row {number} is a {kind}; it must be a {name} or a mapping of its fields")
         try:
             return msgspec.convert(values, self.struct)
         except msgspec.ValidationError as error:

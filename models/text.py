@@ -2,7 +2,6 @@
 
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import zip_longest
 from typing import Any
 
 from models.features.registry import Feature, find_feature
@@ -34,8 +33,8 @@ class Renderer:
         for parts in self._phrases:
             words = ""
             for literal, name, say in parts:
-                word = derived.get(name) if say is None else say(getattr(row, name))
-                if not word and name:
+                word = "" if not name else derived.get(name) if say is None else say(getattr(row, name))
+                if name and not word:
                     break
                 words += literal + (word or "")
             else:
@@ -57,7 +56,7 @@ class Renderer:
 
 
 Phrase = list[tuple[str, str, Say | None]]
-"""Literal text, the field or derived word after it ("" for none), and how the field is said; None where it is derived."""
+"""Literal text, the field or derived word after it ("" for none), and how the field is said; None for a derived one."""
 
 
 def _phrase(at: int, template: str, say: Mapping[str, Say], derived: Mapping[str, Sequence[str]]) -> Phrase:
@@ -69,13 +68,7 @@ def _phrase(at: int, template: str, say: Mapping[str, Say], derived: Mapping[str
         if name is not None and name not in say and name not in derived:
             names = ", ".join((*say, *derived))
             raise SchemaError(f"text[{at}]", f"{{{name}}} is no field; there are: {names:.300}")
-    return [
-        (literal, name or "", say.get(name or "", _literal_only if name is None else None)) for literal, name in parts
-    ]
-
-
-def _literal_only(value: Any) -> str | None:
-    return None
+    return [(literal, name or "", say.get(name or "")) for literal, name in parts]
 
 
 def _words_of(field: Field) -> Say:
@@ -83,14 +76,12 @@ def _words_of(field: Field) -> Say:
     if field.type == "text":
         return lambda value: _clean(value) if value else None
     if field.type == "boolean":
-        spelled = {False: FALSE, True: TRUE} | {key == TRUE: word for key, word in dict(words).items()}  # type: ignore[call-overload]
-        return spelled.get
+        said = dict(words) if isinstance(words, dict) else {}
+        return {False: said.get(FALSE, FALSE), True: said.get(TRUE, TRUE)}.get
     if field.type == "category":
-        said = {
-            level: words.get(str(level), str(level)) if isinstance(words, dict) else str(level)
-            for level in field.levels
-        }
-        return said.get
+        by_level = words if isinstance(words, dict) else {}
+        said_levels: dict[int | str, str] = {level: by_level.get(str(level), str(level)) for level in field.levels}
+        return said_levels.get
     ranges = words if isinstance(words, tuple) else ()
     ends = [(float("inf") if each.below is None else each.below, each.word) for each in ranges]
     if not ends:

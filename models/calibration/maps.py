@@ -1,7 +1,7 @@
 """Maps from the model's logit to a probability that holds: each a frozen Struct that evaluates in NumPy.
 
-A map is a chain of steps on the logit z = logit₁ − logit₀ of two classes, float64, of any shape. Training fits the steps
-(training/calibrate/maps.py); here they are only evaluated, so that the service needs nothing but NumPy.
+A map is a chain of steps on the logit z = logit₁ − logit₀ of two classes, float64, of any shape. Training fits the
+steps (training/calibrate/maps.py); here they are only evaluated, so that the service needs nothing but NumPy.
 """
 
 from functools import cached_property

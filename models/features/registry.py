@@ -12,13 +12,16 @@ from models.schema import Schema, SchemaError
 class Feature(Protocol):
     """Derives words from a row, and from what it learned of labelled rows.
 
-    ``fields`` are those that it reads; ``derived`` the names of its words, each with all that it may say; ``known_type``
-    the type of what it learns, which a bundle keeps as ``feature.json``.
+    ``fields`` are those that it reads; ``derived`` the names of its words, each with all that it may say;
+    ``known_type`` the type of what it learns, which a bundle keeps as ``feature.json``.
     """
 
-    fields: tuple[str, ...]
-    derived: Mapping[str, tuple[str, ...]]
-    known_type: type[Any]
+    @property
+    def fields(self) -> tuple[str, ...]: ...
+    @property
+    def derived(self) -> Mapping[str, tuple[str, ...]]: ...
+    @property
+    def known_type(self) -> type[Any]: ...
 
     def learn(self, rows: Sequence[Any], labels: np.ndarray) -> Any:
         """What is to be known of labelled rows, their labels (n,) being numbers of classes; none for no rows."""

@@ -1,8 +1,8 @@
 """What a passenger's name and ticket say: title, person, and what became of those on the same ticket."""
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from msgspec import Struct
@@ -69,7 +69,7 @@ class TitanicFeature:
     """`models.features.registry.Feature` of the passengers."""
 
     fields = ("pclass", "sex", "name", "age", "sibsp", "parch", "ticket", "cabin")
-    derived = {
+    derived: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "women_and_children": tuple(f"{WOMEN_AND_CHILDREN} {outcome}" for outcome in OUTCOMES),
         "men": tuple(f"{MEN} {outcome}" for outcome in OUTCOMES),
         "person": PERSONS,
