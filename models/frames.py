@@ -1,5 +1,7 @@
 """Data frames of a table's rows."""
 
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -32,5 +34,11 @@ def _row(rows: Rows, number: int, values: dict[str, Any]) -> Row:
 
 def _cells(column: "pd.Series[Any]") -> list[Any]:
     known = column.notna().tolist()
-    values = [value.item() if isinstance(value, np.generic) else value for value in column.tolist()]
+    values = [_plain(value) for value in column.tolist()]
     return [value if is_known else None for value, is_known in zip(values, known, strict=True)]
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy scalar as Python's; a date as its ISO text, which text columns take."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return value.isoformat() if isinstance(value, date) else float(value) if isinstance(value, Decimal) else value

@@ -1,69 +1,105 @@
-"""Read and check a CSV of passengers with their outcome; who is known to whom when it is split."""
+"""Read and check a table's labelled rows; what the schema's feature may know of them when they are split."""
 
-import hashlib
 from collections.abc import Sequence
-from typing import Any
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from models.cells import CellError
-from models.rows import Row, Rows
+from models.rows import Row, RowError, Rows
 from models.schema import Schema
 from models.text import Renderer
+from training.data.labels import LabelReader, check_classes
+from training.data.source import DataError, Faults, Source, open_source, sha256_of_data
 
-MAX_FAULTS = 10
-"""Faults listed before the rest is only counted: enough to see the pattern."""
-
-
-class DataError(ValueError):
-    """A file that cannot be used; the message names the file, the line, the column and what is accepted."""
+LEAST_PER_CLASS = 2
+"""Rows of each class without which nothing can be learned and checked: one to learn from, one to check on."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Checked rows: ``labels`` (n,) int64, the numbers of their classes; ``sha256`` of the file's bytes."""
+    """Checked rows.
+
+    ``labels`` (n,) int64 are the numbers of their classes; ``groups`` (n,) int64 has one number for the rows of one
+    group, None without groups; ``sha256`` is of the file's bytes.
+    """
 
     schema: Schema
     rows: tuple[Row, ...]
     labels: np.ndarray
     sha256: str
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
-def read_table(path: Path, schema: Schema) -> Table:
-    """Read labelled passengers from a CSV with the columns of the Titanic files, in any order.
+def read_table(path: Path, schema: Schema, separator: str | None = None, *, fitting: bool = True) -> Table:
+    """Read labelled rows, a CSV's or a Parquet file's, with columns in any order.
 
-    An empty cell is unknown. Raises DataError listing the first faults: missing columns, values out of
-    their bounds, labels other than 0 and 1, fewer than two classes.
+    For ``fitting``, each field has its column and each class two rows; otherwise optional columns and classes may be
+    absent, but for two classes. Raises DataError listing the first faults by line.
     """
+    sha256 = sha256_of_data(path)
+    rows, labels, groups = list[Row](), list[int](), list[str]()
+    with open_source(path, separator) as source:
+        made, label_of, faults = Rows(schema), LabelReader(schema.label), Faults(path, source.unit)
+        columns = _find_fields(path, source, made, fitting)
+        label_at = find_column(path, source, schema.label.column)
+        group_at = None if schema.group is None else find_column(path, source, schema.group)
+        for number, cells, fault in source:
+            if fault:
+                faults.add(number, fault)
+                continue
+            if (label := label_of(cells[label_at])) is None:
+                faults.add(number, label_of.fault(cells[label_at]))
+            try:
+                rows.append(made.parse({field: cells[at] for field, at in columns}))
+            except CellError as error:
+                faults.add(number, error)
+            labels.append(-1 if label is None else label)
+            if group_at is not None:
+                groups.append(cells[group_at].strip())
+    faults.check()
+    counted = np.array(labels, dtype=np.int64)
+    check_classes(path, counted, schema.classes, LEAST_PER_CLASS if fitting else 0)
+    return Table(schema, tuple(rows), counted, sha256, _number_groups(groups) if groups else None)
+
+
+def _find_fields(path: Path, source: Source, rows: Rows, every: bool) -> list[tuple[str, int]]:
     try:
-        content = path.read_bytes()
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}") from error
-    rows, faults = [], []
-    records: list[dict[str, str]] = frame.to_dict("records")  # type: ignore[assignment]
-    made, classes = Rows(schema), {each.value: number for number, each in enumerate(schema.label.classes)}
-    columns = {name: frame.columns[at] for name, at in made.find_columns(list(frame.columns)).items()}
-    for line, cells in enumerate(records, start=2):
-        try:
-            rows.append(made.parse({field: cells[column] for field, column in columns.items()}))
-        except CellError as error:
-            faults.append(f"line {line}: {error}")
-        if cells[schema.label.column].strip() not in classes:
-            faults.append(f"line {line}: {schema.label.column} is {cells[schema.label.column]!r}")
-    if faults:
-        more = f"\n  and {len(faults) - MAX_FAULTS} more" if len(faults) > MAX_FAULTS else ""
-        raise DataError(f"{path} has faults:\n  " + "\n  ".join(faults[:MAX_FAULTS]) + more)
-    labels = np.array([classes[cells[schema.label.column].strip()] for cells in records])
-    return Table(schema, tuple(rows), labels, hashlib.sha256(content).hexdigest())
+        columns = rows.find_columns(source.header)
+    except RowError as error:
+        raise DataError(f"{path}: {error}{separator_hint(source)}") from None
+    missing = [field.in_table for field in rows.schema.fields if field.name not in columns] if every else []
+    if missing:
+        there = ", ".join(source.header)
+        raise DataError(f"{path} lacks the columns {', '.join(missing)}; it has {there:.500}{separator_hint(source)}")
+    return list(columns.items())
+
+
+def find_column(path: Path, source: Source, name: str) -> int:
+    """The position of a column, by its name in any case. Raises DataError."""
+    wanted = [at for at, each in enumerate(source.header) if each.casefold() == name.strip().casefold()]
+    if not wanted:
+        there = ", ".join(source.header)
+        raise DataError(f"{path} has no column {name}; it has {there:.500}{separator_hint(source)}")
+    return wanted[0]
+
+
+def separator_hint(source: Source) -> str:
+    """What else to try where a header seems to be one name."""
+    return "" if len(source.header) > 1 or source.separator is None else " (--separator names what separates cells)"
+
+
+def _number_groups(groups: Sequence[str]) -> np.ndarray:
+    """Groups as numbers (n,) int64, from 0 on in the order they come; rows whose group is unknown are one each."""
+    numbers: dict[str, int] = {}
+    return np.array(
+        [numbers.setdefault(group or f"\0{at}", len(numbers)) for at, group in enumerate(groups)], dtype=np.int64
+    )
 
 
 def fold_known(
@@ -75,10 +111,15 @@ def fold_known(
         return (None,) * (int(folds.max()) + 1)
     return tuple(
         feature.learn([rows[at] for at in outside], labels[outside])
-        for outside in (np.flatnonzero(folds != fold) for fold in range(int(folds.max()) + 1))
+        for outside in (np.flatnonzero(folds != fold).tolist() for fold in range(int(folds.max()) + 1))
     )
 
 
 def render_texts(renderer: Renderer, rows: Sequence[Row], known: Sequence[Any]) -> list[list[str]]:
-    """The texts of all rows, once for each model: ``known`` is what the feature may know for each."""
+    """The texts of all rows, once for each model: ``known`` is what the feature may know for each.
+
+    Without a feature all models read the same texts, which are one list.
+    """
+    if renderer.feature is None:
+        return [[renderer(row) for row in rows]] * len(known)
     return [[renderer(row, each) for row in rows] for each in known]

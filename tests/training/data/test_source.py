@@ -1,0 +1,47 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from training.data.source import MAX_FAULTS, DataError, Faults, open_source, plain_cell, sha256_of_data
+
+
+def test_a_csv_is_read_by_line_and_its_separator_known(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("a;b\n\n1;2\n")
+    with open_source(path) as source:
+        assert (source.header, source.unit, source.separator) == (["a", "b"], "line", ";")
+        assert [(number, cells) for number, cells, _ in source] == [(3, ["1", "2"])]
+    with open_source(path, ",") as source:
+        assert source.header == ["a;b"]
+
+
+def test_parquet_is_known_by_its_first_bytes_and_needs_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"PAR1 and more")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DataError, match="is Parquet, which needs pyarrow"), open_source(path):
+        pass
+
+
+def test_what_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no file"), open_source(tmp_path / "none.csv"):
+        pass
+    with pytest.raises(DataError, match="is a folder"), open_source(tmp_path):
+        pass
+    with pytest.raises(DataError, match="is no regular file"):
+        sha256_of_data(Path("/dev/null"))
+
+
+def test_a_typed_value_is_what_a_csv_would_have() -> None:
+    values = [None, float("nan"), 3.0, 2.5, 7, True, "x"]
+    assert [plain_cell(value) for value in values] == ["", "", "3", "2.5", "7", "True", "x"]
+
+
+def test_faults_are_listed_up_to_a_number_and_the_rest_is_counted() -> None:
+    faults = Faults(Path("rows.csv"), "line")
+    faults.check()
+    for number in range(MAX_FAULTS + 5):
+        faults.add(number, "has 2 cells" if number else "x is 'y'")
+    with pytest.raises(DataError, match=r"line 0: x is 'y'\n  line 1 has 2 cells(\n  line \d has 2 cells){8}\n  and 5 m"):
+        faults.check()
