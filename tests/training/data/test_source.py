@@ -43,5 +43,7 @@ def test_faults_are_listed_up_to_a_number_and_the_rest_is_counted() -> None:
     faults.check()
     for number in range(MAX_FAULTS + 5):
         faults.add(number, "has 2 cells" if number else "x is 'y'")
-    with pytest.raises(DataError, match=r"line 0: x is 'y'\n  line 1 has 2 cells(\n  line \d has 2 cells){8}\n  and 5 m"):
+    with pytest.raises(
+        DataError, match=r"line 0: x is 'y'\n  line 1 has 2 cells(\n  line \d has 2 cells){8}\n  and 5 m"
+    ):
         faults.check()
