@@ -232,7 +232,7 @@ def averaged_fields(schema: Schema, reference: Reference) -> dict[str, list[Leve
     """The required fields, but for texts, with the levels that stand for them where they are not known."""
     inputs = {each.bins.field: each for each in reference.inputs}
     return {
-        field.name: _levels(field, inputs[field.name].counts)
+        field.name: _levels(field, inputs[field.name].counts if field.name in inputs else {})
         for field in schema.fields
         if field.required and field.type != "text"
     }

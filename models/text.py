@@ -4,6 +4,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from models.features.registry import Feature, find_feature
 from models.rows import Row
 from models.schema import FALSE, TRUE, Field, Schema, SchemaError, parts_of
@@ -91,7 +93,9 @@ def _words_of(field: Field) -> Say:
 
 def digits(value: float) -> str:
     """A number as it is said: whole ones whole, others to four significant digits."""
-    return str(int(value)) if float(value).is_integer() and abs(value) < 1e6 else f"{value:.4g}"
+    if float(value).is_integer() and abs(value) < 1e6:
+        return str(int(value))
+    return np.format_float_positional(float(f"{value:.4g}"), trim="-")
 
 
 def _clean(text: str) -> str:

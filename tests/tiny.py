@@ -24,12 +24,14 @@ from training.fit.pretrained import find_base
 
 Contents = dict[str, bytes | Path]
 CONFIG: dict[str, Any] = {
-    **REQUIRED_CONFIG, **labels_config(SCHEMA), "vocab_size": 30522, "hidden_size": 4, "num_hidden_layers": 2, "num_attention_heads": 2,
+    **REQUIRED_CONFIG, **labels_config(SCHEMA),
+    "vocab_size": 30522, "hidden_size": 4, "num_hidden_layers": 2, "num_attention_heads": 2,
     "intermediate_size": 8, "max_position_embeddings": 16, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
 }  # fmt: skip
 ORIGIN = Origin(
     created="2026-01-01T00:00:00+00:00", seed=0, base=BaseModel("tiny", "0" * 64),
-    loss=LossRecord("cross_entropy", {}), recipe={}, data=DataRecord("0" * 64, 60, {"died": 30, "survived": 30}), packages={},
+    loss=LossRecord("cross_entropy", {}), recipe={}, data=DataRecord("0" * 64, 60, {"died": 30, "survived": 30}),
+    packages={},
 )  # fmt: skip
 GOOD = Change(value=0.001, standard_error=0.001, high=0.003, margin=0.005)
 MEASURED = Measurement(

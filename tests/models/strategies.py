@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from models.passenger import Passenger
+from tests.titanic import Passenger
 
 TEXT = st.none() | st.text(max_size=50)
 PASSENGERS = st.builds(

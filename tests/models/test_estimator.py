@@ -19,9 +19,9 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from models.bundle.manifest import BundleError
-from models.estimator import TitanicClassifier
-from models.passenger import PassengerError
+from models.estimator import BundleClassifier
 from models.predictor import Predictor
+from models.rows import RowError
 from tests.conftest import TITANIC
 from training.data.table import Table
 
@@ -31,13 +31,13 @@ X, Y = FRAME.drop(columns="Survived"), FRAME["Survived"]
 
 @pytest.fixture(scope="module")
 def frozen(bundle_folder: Path) -> Any:
-    return FrozenEstimator(TitanicClassifier(bundle_folder))
+    return FrozenEstimator(BundleClassifier(bundle_folder))
 
 
 @pytest.fixture(scope="module")
 def probabilities(bundle_folder: Path, table: Table) -> np.ndarray:
     """Of the same rows, by the predictor."""
-    return np.array([one.probability for one in Predictor.load(bundle_folder).predict(table.passengers[240:480])])
+    return np.array([one.probability for one in Predictor.load(bundle_folder).predict(table.rows[240:480])])
 
 
 def test_probabilities_are_the_predictors(frozen: Any, probabilities: np.ndarray, table: Table) -> None:
@@ -47,7 +47,7 @@ def test_probabilities_are_the_predictors(frozen: Any, probabilities: np.ndarray
     assert found[:, 1] == pytest.approx(probabilities, abs=1e-5)
     assert frozen.predict(X).tolist() == (found[:, 1] >= 0.5).astype(int).tolist()
     assert frozen.classes_.tolist() == [0, 1]
-    rows = table.passengers[240:480]
+    rows = table.rows[240:480]
     assert frozen.predict_proba(rows).tolist() == found.tolist()
     assert frozen.predict_proba([msgspec.structs.asdict(one) for one in rows]).tolist() == found.tolist()
     assert frozen.predict_proba(X.iloc[:0]).shape == (0, 2)
@@ -61,7 +61,7 @@ def test_in_cross_validation_every_fold_scores_the_same_model(frozen: Any, bundl
     )
     assert 0.3 < -scores.mean() < 0.69
     cloned = cross_val_score(
-        TitanicClassifier(bundle_folder), X, Y, cv=folds, scoring="neg_log_loss", error_score="raise"
+        BundleClassifier(bundle_folder), X, Y, cv=folds, scoring="neg_log_loss", error_score="raise"
     )
     assert cloned == pytest.approx(scores, abs=1e-5)
     together = cross_val_predict(frozen, X, Y, cv=folds, method="predict_proba")
@@ -80,7 +80,7 @@ def test_in_a_calibration_display(frozen: Any) -> None:
 
 
 def test_it_keeps_to_scikit_learns_contract(bundle_folder: Path) -> None:
-    one = TitanicClassifier(bundle_folder, target_prevalence=0.2)
+    one = BundleClassifier(bundle_folder, target_prevalence=0.2)
     assert one.get_params() == {"bundle": bundle_folder, "target_prevalence": 0.2}
     assert clone(one).get_params() == one.get_params()
     assert is_classifier(one)
@@ -93,7 +93,7 @@ def test_it_keeps_to_scikit_learns_contract(bundle_folder: Path) -> None:
     copied = copy.deepcopy(one)
     assert copied.get_params() == one.get_params()
     assert copied.predict_proba(X) == pytest.approx(one.predict_proba(X), abs=1e-5)
-    assert "TitanicClassifier" in repr(one)
+    assert "BundleClassifier" in repr(one)
 
 
 def test_any_thread_may_use_it(frozen: Any) -> None:
@@ -107,7 +107,7 @@ def test_any_thread_may_use_it(frozen: Any) -> None:
 @pytest.mark.parametrize(
     ("y", "told"),
     [
-        (Y.map({0: "no", 1: "yes"}), "y holds 'no'; it must be 1 for survived or 0 for died"),
+        (Y.map({0: "no", 1: "yes"}), "y holds 'no'; it must be one of 0, 1"),
         (Y + 1, "y holds 2"),
         (Y.astype(float).where(Y == 1), "y holds nan"),
         (Y.iloc[1:], r"y has the shape \(239,\); X has 240 rows"),
@@ -122,7 +122,7 @@ def test_rows_that_are_no_passengers_are_refused(frozen: Any, tmp_path: Path) ->
     assert frozen.estimator.fit(X, Y == 1) is frozen.estimator
     with pytest.raises(TypeError, match="an array has no names of fields"):
         frozen.predict_proba(X.to_numpy())
-    with pytest.raises(PassengerError, match="row 0: age is 999"):
+    with pytest.raises(RowError, match="row 0: Age is 999"):
         frozen.predict(X.assign(Age=999))
     with pytest.raises(BundleError, match="is not a readable folder"):
-        TitanicClassifier(tmp_path / "none").predict(X)
+        BundleClassifier(tmp_path / "none").predict(X)

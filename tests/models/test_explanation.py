@@ -20,18 +20,22 @@ from models.calibration.logit import logit
 from models.explanation import (
     CoalitionGame,
     Explanation,
+    averaged_fields,
     describe_baseline,
     explain,
     known_fields,
-    levels,
     shapley_values,
 )
 from models.features.titanic import TITLES, Companions
 from models.logit_cache import LogitCache
-from models.passenger import Passenger, PassengerError
+from models.prediction import positive_logits
 from models.predictor import Predictor
 from models.reference import Reference
-from models.text import render
+from models.rows import RowError
+from models.text import Renderer
+from tests.titanic import SCHEMA, Passenger
+
+render = Renderer(SCHEMA)
 
 ALLISON = Passenger(
     pclass=1, sex="female", name="Allison, Miss. Helen Loraine", age=2, sibsp=1, parch=2, fare=151.55, ticket="113781",
@@ -95,14 +99,12 @@ def of_words(words: str) -> float:
     return (crc32(words.encode()) + 1) / (2**32 + 1)
 
 
-def explained(passenger: Passenger, bundle: Bundle, method: Any) -> Explanation:
+def explained(passenger: Any, bundle: Bundle, method: Any) -> Explanation:
     game = CoalitionGame(passenger, bundle, method)
-    return game.explain([of_words(render(one, bundle.companions)) for one in game.passengers])
+    return game.explain([of_words(render(one, bundle.known)) for one in game.rows])
 
 
-def by_definition(
-    passenger: Passenger, bundle: Bundle, probability: Callable[[Passenger], float]
-) -> Callable[..., float]:
+def by_definition(passenger: Any, bundle: Bundle, probability: Callable[[Any], float]) -> Callable[..., float]:
     """v of a coalition, written out: class and sex run over the reference's shares."""
     shares = {
         one.bins.field: {level: one.counts[level] / bundle.reference.rows for level in one.bins.levels}
@@ -133,7 +135,7 @@ SOME = msgspec.structs.replace(ALLISON, sibsp=None, parch=3, fare=None, cabin=No
 
 def test_a_passengers_shapley_values_are_those_of_the_definition(tiny_bundle: Bundle) -> None:
     found = explained(SOME, tiny_bundle, "shapley")
-    v = by_definition(SOME, tiny_bundle, lambda one: of_words(render(one, tiny_bundle.companions)))
+    v = by_definition(SOME, tiny_bundle, lambda one: of_words(render(one, tiny_bundle.known)))
     players = known_fields(SOME)
     assert players == ("pclass", "sex", "name", "age", "parch", "ticket", "embarked")
     wanted = dict(zip(players, by_permutations(v, players), strict=True))
@@ -146,13 +148,13 @@ def test_a_passengers_shapley_values_are_those_of_the_definition(tiny_bundle: Bu
 
 def test_by_unknown_each_field_is_left_out_of_the_whole(tiny_bundle: Bundle) -> None:
     found = explained(ALLISON, tiny_bundle, "unknown")
-    v = by_definition(ALLISON, tiny_bundle, lambda one: of_words(render(one, tiny_bundle.companions)))
+    v = by_definition(ALLISON, tiny_bundle, lambda one: of_words(render(one, tiny_bundle.known)))
     everything = frozenset(known_fields(ALLISON))
     wanted = {field: v(everything) - v(everything - {field}) for field in everything}
     assert {one.field: one.contribution for one in found.contributions} == pytest.approx(wanted, abs=1e-9)
     assert {one.field: one.value for one in found.contributions} == msgspec.structs.asdict(ALLISON)
     assert found.baseline_log_odds == pytest.approx(v(frozenset()), abs=1e-12)
-    assert found.text == render(ALLISON, tiny_bundle.companions)
+    assert found.text == render(ALLISON, tiny_bundle.known)
 
 
 NAMES = ("", "x", *(f"Doe, {title}. X" for title in TITLES))
@@ -171,10 +173,10 @@ PARTY = [
 
 @given(passengers)
 @settings(max_examples=30, deadline=None)
-def test_contributions_of_any_passenger(tiny_bundle: Bundle, passenger: Passenger) -> None:
-    bundle = msgspec.structs.replace(tiny_bundle, companions=Companions.of(PARTY, [1, 0]))
+def test_contributions_of_any_passenger(tiny_bundle: Bundle, passenger: Any) -> None:
+    bundle = msgspec.structs.replace(tiny_bundle, known=Companions.of(PARTY, [1, 0]))
     for method, most in (("unknown", 17), ("shapley", 864)):
-        assert len(CoalitionGame(passenger, bundle, method).passengers) <= most  # type: ignore[arg-type]
+        assert len(CoalitionGame(passenger, bundle, method).rows) <= most  # type: ignore[arg-type]
     found = explained(passenger, bundle, "shapley")
     total = math.fsum(one.contribution for one in found.contributions)
     assert total == pytest.approx(found.log_odds - found.baseline_log_odds, abs=1e-9)
@@ -187,17 +189,17 @@ def test_contributions_of_any_passenger(tiny_bundle: Bundle, passenger: Passenge
 
 
 def test_the_most_texts_that_there_can_be(tiny_bundle: Bundle) -> None:
-    bundle = msgspec.structs.replace(tiny_bundle, companions=Companions.of(PARTY, [1, 0]))
+    bundle = msgspec.structs.replace(tiny_bundle, known=Companions.of(PARTY, [1, 0]))
     most = msgspec.structs.replace(ALLISON, sibsp=2, parch=2, ticket="T 1")
-    assert len(CoalitionGame(most, bundle, "unknown").passengers) == 17
-    assert len(CoalitionGame(most, bundle, "shapley").passengers) == 864
+    assert len(CoalitionGame(most, bundle, "unknown").rows) == 17
+    assert len(CoalitionGame(most, bundle, "shapley").rows) == 864
 
 
 @pytest.mark.parametrize("method", ["unknown", "shapley"])
 def test_a_required_field_adds_nothing_on_average_over_its_levels(tiny_bundle: Bundle, method: str) -> None:
     for field in ("pclass", "sex"):
         total = 0.0
-        for level in levels(tiny_bundle.reference, field):
+        for level in averaged_fields(SCHEMA, tiny_bundle.reference)[field]:
             one = explained(msgspec.structs.replace(SOME, **{field: level.value}), tiny_bundle, method)
             total += level.share * {each.field: each.contribution for each in one.contributions}[field]
         assert total == pytest.approx(0, abs=1e-9)
@@ -205,14 +207,14 @@ def test_a_required_field_adds_nothing_on_average_over_its_levels(tiny_bundle: B
 
 def test_a_reference_that_tells_nothing_of_a_field_gives_equal_shares(tiny_bundle: Bundle) -> None:
     silent = Reference(rows=60, probability_counts=tiny_bundle.reference.probability_counts, inputs=())
-    assert [tuple(level) for level in levels(silent, "pclass")] == [(1, 1 / 3), (2, 1 / 3), (3, 1 / 3)]
-    assert "male 0.500, female 0.500" in describe_baseline(silent)
+    assert [tuple(level) for level in averaged_fields(SCHEMA, silent)["pclass"]] == [(1, 1 / 3), (2, 1 / 3), (3, 1 / 3)]
+    assert "male 0.500, female 0.500" in describe_baseline(SCHEMA, silent)
 
 
 def test_log_odds_stay_finite_however_sure_the_model_is(tiny_bundle: Bundle) -> None:
     game = CoalitionGame(ALLISON, tiny_bundle, "shapley")
     shifted = tiny_bundle.shifted(0.001).record.map
-    extremes = np.array([(-1e12, 1e12)[row % 2] for row in range(len(game.passengers))])
+    extremes = np.array([(-1e12, 1e12)[row % 2] for row in range(len(game.rows))])
     found = game.explain(shifted.probabilities(extremes).tolist())
     assert all(math.isfinite(one.contribution) for one in found.contributions)
 
@@ -246,9 +248,9 @@ def test_the_real_models_single_differences_are_exact(predictor: Predictor) -> N
 
 def test_a_prior_shift_moves_the_whole_and_the_baseline_alike(predictor: Predictor) -> None:
     game = CoalitionGame(ALLISON, predictor.bundle, "shapley")
-    logits = predictor.logits(predictor.render(game.passengers))
+    logits = predictor.logits(predictor.render(game.rows))
     plain, shifted = (
-        game.explain(bundle.record.map.probabilities(logits).tolist())
+        game.explain(bundle.record.map.probabilities(positive_logits(logits)).tolist())
         for bundle in (predictor.bundle, predictor.bundle.shifted(0.1))
     )
     moved = shifted.log_odds - plain.log_odds
@@ -261,5 +263,5 @@ def test_a_prior_shift_moves_the_whole_and_the_baseline_alike(predictor: Predict
 def test_what_cannot_be_explained_is_named(predictor: Predictor) -> None:
     with pytest.raises(ValueError, match="method is 'lime'; it must be unknown or shapley"):
         explain(predictor, ALLISON, "lime")  # type: ignore[arg-type]
-    with pytest.raises(PassengerError, match="row 0: pclass is 4: Invalid enum value"):
+    with pytest.raises(RowError, match="row 0: pclass is 4; it must be one of 1, 2, 3"):
         explain(predictor, {"pclass": 4, "sex": "male"})

@@ -12,9 +12,9 @@ def test_what_is_found_is_what_was_kept_last(batches: list[list[str]], rows: int
     cache, order = LogitCache(rows, lambda *counts: lookups.append(counts)), []
     for batch in batches:
         found = cache.get(batch)
-        assert found == {text: ord(text) for text in batch if text in order}
+        assert found == {text: (float(ord(text)), 0.0) for text in batch if text in order}
         new = [text for text in batch if text not in found]
-        cache.add({text: float(ord(text)) for text in new})
+        cache.add({text: (float(ord(text)), 0.0) for text in new})
         used = [text for text in batch if text in found]
         order = ([text for text in order if text not in used] + used + new)[-rows:] if rows else []
         assert len(cache) == len(order) <= rows

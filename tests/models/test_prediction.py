@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,26 +15,35 @@ from models.calibration.confidence import CalibrationRecord, Confidence
 from models.calibration.logit import logit, sigmoid
 from models.calibration.maps import CalibrationMap, Temperature
 from models.calibration.prior_shift import PriorShift
-from models.passenger import Passenger
-from models.prediction import predictions_from_logits
-from models.reference import Reference, build_reference, input_bins, probability_bins
+from models.prediction import Diagnosis, Prediction, class_probabilities
+from models.reference import InputBinner, Reference, build_reference, probability_bins
 from tests.models.calibration.test_confidence import drawn
+from tests.models.conftest import pairs
+from tests.titanic import SCHEMA
 from training.calibrate.maps import fit_venn_abers
 from training.calibrate.record import fit_sets, fit_typicality
 from training.data.table import Table
 
+BINS = InputBinner(SCHEMA)
+
+
+def predictions_from_logits(
+    record: CalibrationRecord, reference: Reference, z: np.ndarray, rows: Sequence[Any], texts: Sequence[str]
+) -> list[Prediction]:
+    return Diagnosis(record, reference, SCHEMA).predictions(pairs(z), rows, texts)
+
 
 def diagnose(
-    record: CalibrationRecord, reference: Reference, logits: np.ndarray, passengers: Sequence[Passenger]
+    record: CalibrationRecord, reference: Reference, logits: np.ndarray, rows: Sequence[Any]
 ) -> tuple[np.ndarray, list[Confidence]]:  # fmt: skip
-    found = predictions_from_logits(record, reference, logits, passengers, [""] * len(passengers))
+    found = predictions_from_logits(record, reference, logits, rows, [""] * len(rows))
     return np.array([one.probability for one in found]), [one.confidence for one in found]
 
 
 def test_a_prediction_carries_what_it_was_made_of(record: CalibrationRecord, table: Table) -> None:
-    z, passengers = np.linspace(-6, 6, 60), table.passengers[:60]
+    z, passengers = np.linspace(-6, 6, 60), table.rows[:60]
     texts = [f"text {row}" for row in range(60)]
-    reference = build_reference(sigmoid(z), passengers)
+    reference = build_reference(sigmoid(z), passengers, SCHEMA)
     shift = PriorShift(training=0.384, target=0.1)
     shifted = msgspec.structs.replace(record, map=record.map.shifted(shift))
     plain = predictions_from_logits(record, reference, z, passengers, texts)
@@ -43,17 +53,18 @@ def test_a_prediction_carries_what_it_was_made_of(record: CalibrationRecord, tab
         p = np.array([one.probability for one in found])
         assert [one.logit for one in found] == z.tolist()
         assert [one.text for one in found] == texts
-        assert [one.survived for one in found] == (p >= 0.5).tolist()
+        assert [one.outcome for one in found] == np.take(SCHEMA.classes, p >= 0.5).tolist()
+        assert [one.probabilities for one in found] == [(1 - q, q) for q in p.tolist()]
         assert [one.probability_bin for one in found] == probability_bins(p).tolist()
         assert [one.unshifted_bin for one in found] == [one.probability_bin for one in before]
-        assert [list(one.input_bins) for one in found] == input_bins(passengers).tolist()
+        assert [list(one.input_bins) for one in found] == BINS.array(passengers).tolist()
     assert predictions_from_logits(record, reference, np.empty(0), [], []) == []
 
 
 def test_diagnostics_are_consistent(record: CalibrationRecord, table: Table) -> None:
     z = np.linspace(-6, 6, 50)
-    passengers = table.passengers[:50]
-    reference = build_reference(sigmoid(z), passengers)
+    passengers = table.rows[:50]
+    reference = build_reference(sigmoid(z), passengers, SCHEMA)
     probabilities, confidences = diagnose(record, reference, z, passengers)
     for row, (p, one) in enumerate(zip(probabilities, confidences, strict=True)):
         assert one.interval[0] <= p <= one.interval[1]
@@ -66,8 +77,8 @@ def test_diagnostics_are_consistent(record: CalibrationRecord, table: Table) -> 
         assert one.coverage == 0.9
         (p0,), (p1,) = record.venn_abers.interval(z[row : row + 1])
         assert one.interval == (min(p0, p), max(p1, p))
-        assert one.typicality == record.typicality.p_values(input_bins(passengers[row : row + 1]))[0]
-        held = record.conformal.sets(probabilities[row : row + 1])[0]
+        assert one.typicality == record.typicality.p_values(BINS.array(passengers[row : row + 1]))[0]
+        held = record.conformal.sets(class_probabilities(probabilities[row : row + 1]))[0]
         assert one.prediction_set == tuple(
             name for name, inside in zip(("died", "survived"), held, strict=True) if inside
         )
@@ -80,9 +91,9 @@ def test_diagnostics_are_consistent(record: CalibrationRecord, table: Table) -> 
 def test_any_logits_have_diagnostics_that_agree(
     record: CalibrationRecord, table: Table, logits: list[float], target: float, rng: random.Random
 ) -> None:
-    passengers = rng.sample(table.passengers, len(logits))
+    passengers = rng.sample(table.rows, len(logits))
     shifted = msgspec.structs.replace(record, map=record.map.shifted(PriorShift(training=0.384, target=target)))
-    reference = build_reference(np.full(60, 0.5), table.passengers[:60])
+    reference = build_reference(np.full(60, 0.5), table.rows[:60], SCHEMA)
     for one in (record, shifted):
         p, told = diagnose(one, reference, np.array(logits), passengers)
         assert ((p > 0) & (p < 1)).all()
@@ -102,19 +113,19 @@ def test_any_logits_have_diagnostics_that_agree(
 @pytest.mark.parametrize("target", [0.1, 0.8])
 def test_sets_cover_each_class_and_intervals_hold_the_rate_at_another_prevalence(table: Table, target: float) -> None:
     rng = np.random.default_rng(6)
-    passengers = table.passengers[:300]
+    passengers = table.rows[:300]
     held: list[list[bool]] = [[], []]
     gaps = []
     for _ in range(60):
         z, y = drawn(rng, 300, 0.4)
-        sets = fit_sets(sigmoid(z), y, 0.9)
+        sets = fit_sets(class_probabilities(sigmoid(z)), y, 0.9)
         map_ = CalibrationMap((Temperature(1.0), PriorShift(training=0.4, target=target)))
         record = CalibrationRecord(
             rows=300, map=map_, candidates=(), venn_abers=fit_venn_abers(z, y), conformal=sets,
-            typicality=fit_typicality(passengers),
+            typicality=fit_typicality(passengers, SCHEMA, rng),
         )  # fmt: skip
         new, labels = drawn(rng, 300, target)
-        p, found = diagnose(record, build_reference(sigmoid(new), passengers), new, passengers)
+        p, found = diagnose(record, build_reference(sigmoid(new), passengers, SCHEMA), new, passengers)
         for label, name in enumerate(("died", "survived")):
             held[label] += [name in one.prediction_set for one, y in zip(found, labels, strict=True) if y == label]
         low, high = np.array([one.interval for one in found]).T
@@ -129,8 +140,8 @@ def test_sets_cover_each_class_and_intervals_hold_the_rate_at_another_prevalence
 def test_a_shift_moves_probability_and_interval_but_not_sets_or_typicality(
     record: CalibrationRecord, table: Table
 ) -> None:
-    z, passengers = np.linspace(-6, 6, 80), table.passengers[:80]
-    reference = build_reference(sigmoid(z), passengers)
+    z, passengers = np.linspace(-6, 6, 80), table.rows[:80]
+    reference = build_reference(sigmoid(z), passengers, SCHEMA)
     shift = PriorShift(training=0.384, target=0.1)
     shifted = msgspec.structs.replace(record, map=record.map.shifted(shift))
     (p, plain), (q, moved) = diagnose(record, reference, z, passengers), diagnose(shifted, reference, z, passengers)

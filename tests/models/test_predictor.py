@@ -3,6 +3,7 @@
 import math
 import random
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,10 +14,10 @@ from hypothesis import strategies as st
 from models.bundle.read import Bundle
 from models.calibration.confidence import entropy_bits
 from models.logit_cache import LogitCache
-from models.passenger import LABELS, Passenger
 from models.prediction import Prediction
 from models.predictor import Predictor
 from tests.models.strategies import PASSENGERS
+from tests.titanic import LABELS, Passenger
 from training.data.table import Table
 
 
@@ -30,7 +31,7 @@ def predictor(bundle_folder: Path) -> Predictor:
 @pytest.fixture(scope="module")
 def alone(predictor: Predictor, table: Table) -> dict[str, float]:
     """The probability of each distinct text of 120 passengers, computed by itself."""
-    passengers = table.passengers[:120]
+    passengers = table.rows[:120]
     alone = [predictor.predict([one])[0].probability for one in passengers]
     return dict(zip(predictor.render(passengers), alone, strict=True))
 
@@ -41,13 +42,13 @@ def test_a_probability_does_not_depend_on_its_company(
     rng = np.random.default_rng(0)
     for _ in range(40):
         rows = rng.integers(0, 120, rng.choice((2, 3, 5, 11, 12, 17, 33, 64, 90)))
-        batch = [table.passengers[row] for row in rows]
+        batch = [table.rows[row] for row in rows]
         for words, prediction in zip(predictor.render(batch), predictor.predict(batch), strict=True):
             assert prediction.probability == pytest.approx(alone[words], abs=1e-5)
 
 
 def test_reading_ahead_changes_nothing(predictor: Predictor, table: Table) -> None:
-    batch = [*table.passengers[:30], *table.passengers[10:20]]
+    batch = [*table.rows[:30], *table.rows[10:20]]
     assert predictor.predict_checked(batch, predictor.encode(batch)) == predictor.predict(batch)
     assert predictor.predict_checked([], []) == []
 
@@ -55,7 +56,7 @@ def test_reading_ahead_changes_nothing(predictor: Predictor, table: Table) -> No
 def test_a_remembered_answer_is_the_same(bundle_folder: Path, table: Table) -> None:
     lookups: list[tuple[int, int]] = []
     predictor = Predictor.load(bundle_folder, LogitCache(100, lambda *counts: lookups.append(counts)))
-    batch = [table.passengers[0], table.passengers[1], table.passengers[0]]
+    batch = [table.rows[0], table.rows[1], table.rows[0]]
     first = predictor.predict(batch)
     assert predictor.predict_checked(batch, predictor.encode(batch)) == first
     assert predictor.predict(batch) == first
@@ -75,12 +76,12 @@ def tiny(tiny_bundle: Bundle) -> Predictor:
     return Predictor.load(tiny_bundle.folder)
 
 
-def check(passenger: Passenger, prediction: Prediction) -> None:
+def check(passenger: Any, prediction: Prediction) -> None:
     """What holds of one prediction whoever the passenger is."""
     p, told = prediction.probability, prediction.confidence
     assert math.isfinite(p)
     assert 0 < p < 1
-    assert prediction.survived == (p >= 0.5)
+    assert prediction.outcome == LABELS[p >= 0.5]
     low, high = told.interval
     assert 0 <= low <= p <= high <= 1
     assert set(told.prediction_set) <= set(LABELS)
@@ -108,7 +109,7 @@ def alike(one: Prediction, other: Prediction) -> bool:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(PASSENGERS, min_size=1, max_size=12), st.randoms(use_true_random=False))
 def test_any_passengers_have_answers_that_are_theirs_in_any_order_and_batch(
-    tiny: Predictor, passengers: list[Passenger], rng: random.Random
+    tiny: Predictor, passengers: list[Any], rng: random.Random
 ) -> None:
     together = tiny.predict(passengers)
     assert len(together) == len(passengers)

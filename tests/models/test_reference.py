@@ -2,19 +2,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.passenger import INPUT_BINS, Passenger
-from models.reference import (
-    PROBABILITY_BINS,
-    Reference,
-    bin_names,
-    bin_number,
-    build_reference,
-    input_bins,
-    probability_bins,
-)
+from models.reference import PROBABILITY_BINS, InputBinner, Reference, build_reference, probability_bins
+from models.rows import Rows
+from models.schema import schema_of
+from tests.titanic import SCHEMA, Passenger
 from training.data.table import Table
 
-BINS = {bins.field: bins for bins in INPUT_BINS}
+BINS = {bins.field: bins for bins in SCHEMA.input_bins}
 
 
 @pytest.mark.parametrize(
@@ -34,14 +28,39 @@ def test_a_bin_holds_its_lower_edge_and_the_last_both(p: float, name: str) -> No
      ("fare", 1000.0, "60-1000")],
 )  # fmt: skip
 def test_input_bins(field: str, value: object, name: str) -> None:
-    assert bin_names(BINS[field])[bin_number(BINS[field], value)] == name
     passenger = msgspec.structs.replace(Passenger(pclass=1, sex="male"), **{field: value})
-    (row,) = input_bins([passenger]).tolist()
-    assert row[list(BINS).index(field)] == bin_number(BINS[field], value)
+    (row,) = InputBinner(SCHEMA).array([passenger]).tolist()
+    assert BINS[field].names[row[list(BINS).index(field)]] == name
+    assert InputBinner(SCHEMA).array([]).shape == (0, len(BINS))
+
+
+def test_booleans_many_levels_and_numbers_beyond_their_bins() -> None:
+    levels = [f"town {number}" for number in range(60)]
+    schema = schema_of({
+        "name": "any", "text": ["{town}"], "label": {"column": "y", "classes": [{"value": v, "name": v} for v in "ab"]},
+        "fields": [{"name": "senior", "type": "boolean"}, {"name": "town", "type": "category", "levels": levels},
+                   {"name": "whole", "type": "category", "levels": [0, 1]},
+                   {"name": "tenure", "type": "integer", "bins": [1, 5, 9]}],
+    })  # fmt: skip
+    senior, town, _, tenure = schema.input_bins
+    assert (senior.names, tenure.names) == (("false", "true", "unknown"), ("1-5", "5-9", "unknown"))
+    assert town.names == (*levels[:50], "other", "unknown")
+    rows = Rows(schema).check([
+        {"senior": True, "town": "town 49", "whole": 1, "tenure": -7}, {"senior": False, "town": "town 50", "whole": 0},
+        {"tenure": 9}, {"tenure": 5}, {"tenure": 99},
+    ])  # fmt: skip
+    assert InputBinner(schema).array(rows).tolist() == [
+        [1, 49, 1, 0], [0, 50, 0, 2], [2, 51, 2, 1], [2, 51, 2, 1], [2, 51, 2, 1],
+    ]  # fmt: skip
+    reference = build_reference(np.full(5, 0.5), rows, schema)
+    assert [field.counts["unknown"] for field in reference.inputs] == [3, 3, 3, 1]
+    assert reference.warnings(Rows(schema).check([{"town": "town 59", "tenure": 100}])[0])[0].message == (
+        "100 is outside the training range -7–99"
+    )
 
 
 def test_counts_and_ranges_come_from_the_rows(table: Table) -> None:
-    reference = build_reference(np.linspace(0.001, 0.999, len(table)), table.passengers)
+    reference = build_reference(np.linspace(0.001, 0.999, len(table)), table.rows, SCHEMA)
     assert sum(reference.probability_counts) == reference.rows == 891
     sex = next(field for field in reference.inputs if field.bins.field == "sex")
     assert sex.counts == {"male": 577, "female": 314, "unknown": 0}
@@ -51,26 +70,26 @@ def test_counts_and_ranges_come_from_the_rows(table: Table) -> None:
 
 
 def test_values_outside_the_training_rows_are_told(table: Table) -> None:
-    reference = build_reference(np.full(len(table), 0.5), table.passengers)
+    reference = build_reference(np.full(len(table), 0.5), table.rows, SCHEMA)
     odd = Passenger(pclass=1, sex="male", age=97, fare=900.5, sibsp=9, parch=None)
     assert {warning.field: warning.message for warning in reference.warnings(odd)} == {
         "age": "97 is outside the training range 0.42–80",
         "fare": "900.5 is outside the training range 0–512.329",
         "sibsp": "9 is outside the training range 0–8",
     }
-    assert reference.warnings(table.passengers[0]) == ()
+    assert reference.warnings(table.rows[0]) == ()
 
 
 def test_a_level_never_seen_is_told(table: Table) -> None:
-    men = [passenger for passenger in table.passengers if passenger.sex == "male"]
-    reference = build_reference(np.full(len(men), 0.5), men)
+    men = [passenger for passenger in table.rows if passenger.sex == "male"]
+    reference = build_reference(np.full(len(men), 0.5), men, SCHEMA)
     assert (
         reference.warnings(Passenger(pclass=1, sex="female"))[0].message == "female does not occur in the training rows"
     )
 
 
 def test_counts_that_do_not_add_up_are_refused(table: Table) -> None:
-    reference = msgspec.to_builtins(build_reference(np.full(len(table), 0.5), table.passengers))
+    reference = msgspec.to_builtins(build_reference(np.full(len(table), 0.5), table.rows, SCHEMA))
     reference["rows"] = 890
     with pytest.raises(msgspec.ValidationError, match="sum to rows"):
         msgspec.convert(reference, Reference)

@@ -12,7 +12,8 @@ from safetensors.numpy import load_file
 from models.bert.classifier import BertClassifier, from_pretrained, load_classifier, save_weights
 from models.bert.tokenizer import Tokenizer
 from models.engines.backend import prepare
-from models.text import render
+from models.text import Renderer
+from tests.titanic import SCHEMA
 from training.data.table import Table
 from training.fit.pretrained import find_base
 
@@ -55,7 +56,7 @@ def compute(model: BertClassifier, ids: np.ndarray, mask: np.ndarray) -> np.ndar
 def texts_of_many_lengths(table: Table) -> list[str]:
     rng = np.random.default_rng(0)
     random = [" ".join(rng.choice(WORDS, size)) for size in (0, 1, 2, 5, 11, 17, 40, 90, 200, 505, 600)]
-    return random + [render(passenger) for passenger in table.passengers[:40]]
+    return random + list(map(Renderer(SCHEMA), table.rows[:40]))
 
 
 def test_logits_equal_transformers(

@@ -13,8 +13,8 @@ from models.bundle.manifest import FOLDER_MAX_BYTES, MANIFEST, sha256_of
 from models.bundle.verify import MAX_VALUES
 
 JSON_FILES = (
-    "config.json", "calibration.json", "companions.json", "reference.json", "evaluation.json", "precisions.json",
-    MANIFEST,
+    "config.json", "schema.json", "calibration.json", "feature.json", "reference.json", "evaluation.json",
+    "precisions.json", MANIFEST,
 )  # fmt: skip
 OTHER_FILES = ("tokenizer.json", "tokenizer_config.json", "README.md", "model.safetensors")
 FILES = JSON_FILES + OTHER_FILES
@@ -59,7 +59,7 @@ def damage(number: int, clean: Path, folder: Path) -> str:
 def fill_all(rng: random.Random, clean: Path, folder: Path) -> str:
     """Every JSON file as large as it may be, so that what each may take adds up."""
     changes = []
-    for name in ("tokenizer.json", "companions.json", "calibration.json", "evaluation.json"):
+    for name in ("tokenizer.json", "feature.json", "calibration.json", "evaluation.json"):
         how, content = _fill(rng, name, json.loads((clean / name).read_bytes()), fits=True)
         if (folder / name).is_file() and not (folder / name).is_symlink():
             (folder / name).unlink()
@@ -214,7 +214,7 @@ def _fill(rng: random.Random, name: str, value: dict[str, Any], fits: bool = Fal
     size = FOLDER_MAX_BYTES[name] - 200_000
     if not fits:
         most, size = int(most * rng.choice((0.5, 1, 1.2))), int(size * rng.choice((0.5, 1, 1.2)))
-    if name == "companions.json" and (fits or rng.random() < 0.7):
+    if name == "feature.json" and (fits or rng.random() < 0.7):
         count, width = most // 5, min(40, size // (most // 5) - 28)
         entries = b",".join(b'"%x":[["%s",true,true]]' % (number, b"a" * width) for number in range(count))
         return f"{count} tickets", b'{"by_ticket":{' + entries + b"}}"
@@ -227,7 +227,7 @@ def _fill(rng: random.Random, name: str, value: dict[str, Any], fits: bool = Fal
         if rng.random() < 0.5:
             kinds = most // 12
             patterns = [[rng.randrange(2) for _ in range(10)] for _ in range(kinds)]
-            value["typicality"] = {"patterns": patterns, "weights": [1] * kinds}
+            value["typicality"] |= {"patterns": patterns, "weights": [1] * kinds}
             return f"{kinds} patterns", json.dumps(value, separators=(",", ":")).encode()
         count = most // 5
         one = {"scores": list(range(count)), "p0": [0.25] * (2 * count + 1), "p1": [0.5] * (2 * count + 1)}
@@ -235,7 +235,7 @@ def _fill(rng: random.Random, name: str, value: dict[str, Any], fits: bool = Fal
         return f"{count} scores", json.dumps(value, separators=(",", ":")).encode()
     unit = rng.choice((b"[],", b"{},", b"0.5,", b'"a",', b'[["a",true,true]],', b"[0,0,0,0,0,0,0,0,0,0],"))
     places: dict[str, tuple[str, ...]] = {
-        "calibration.json": ("rows", "candidates", "map"), "companions.json": ("by_ticket",),
+        "calibration.json": ("rows", "candidates", "map"), "feature.json": ("by_ticket",),
         "tokenizer.json": ("model",),
     }  # fmt: skip
     count = min(size // len(unit), most // (unit.count(b",") + unit.count(b"[") + unit.count(b"{")))

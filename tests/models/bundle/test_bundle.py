@@ -22,9 +22,10 @@ from models.bundle.read import Bundle, read_bundle
 from models.bundle.weights import MAX_HEADER_BYTES
 from models.bundle.write import write_bundle
 from models.calibration.prior_shift import PriorShift
-from models.features.titanic import Companions
 from models.predictor import Predictor
+from models.schema import ClassName, Label
 from tests.tiny import CONFIG, ORIGIN, Contents
+from tests.titanic import SCHEMA
 
 
 @pytest.fixture
@@ -48,14 +49,49 @@ def test_what_was_written_is_read(tiny_bundle: Bundle, tiny_contents: Contents) 
     assert tiny_bundle.manifest.origin == ORIGIN
 
 
-def test_a_bundle_may_know_nobodys_companions(tiny_contents: Contents, tiny_bundle: Bundle, tmp_path: Path) -> None:
-    contents = {name: content for name, content in tiny_contents.items() if name != "companions.json"}
-    alone = write_bundle(tmp_path / "alone", contents, ORIGIN)
-    assert alone.companions == Companions()
-    assert len(tiny_bundle.companions.by_ticket) > 50
-    shutil.copy(tiny_bundle.folder / "companions.json", alone.folder)
-    with pytest.raises(BundleError, match=r"manifest.json: files does not name companions.json"):
+def test_a_bundle_holds_what_its_feature_knows(tiny_contents: Contents, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    assert len(tiny_bundle.known.by_ticket) > 50
+    without = {name: content for name, content in tiny_contents.items() if name != "feature.json"}
+    with pytest.raises(BundleError, match=r"feature.json is missing, and schema.json names the feature titanic"):
+        write_bundle(tmp_path / "without", without, ORIGIN)
+    plain = msgspec.structs.replace(SCHEMA, feature=None, text=("{pclass}", "{sex}", "{age}"))
+    alone = write_bundle(tmp_path / "alone", {**without, "schema.json": msgspec.json.encode(plain)}, ORIGIN)
+    assert (alone.known, alone.name) == (None, "titanic")
+    shutil.copy(tiny_bundle.folder / "feature.json", alone.folder)
+    with pytest.raises(BundleError, match=r"manifest.json: files does not name feature.json"):
         read_bundle(alone.folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"text": ("{pclass}", "{nothing}")}, r"schema.json: text\[1\]: {nothing} is no field"),
+        ({"feature": "magic"}, "schema.json: feature: there is no feature magic"),
+        ({"fields": SCHEMA.fields[:3], "text": ("{pclass}",)}, "schema.json: feature: titanic reads the fields sibsp"),
+        ({"fields": SCHEMA.fields[::-1]}, "reference.json has other bins of the inputs|typicality has other bins"),
+        ({"label": Label(column="y", classes=tuple(ClassName(value=v, name=v) for v in "ab"))}, "id2label is"),
+        ({"label": Label(column="y", classes=tuple(ClassName(value=v, name=v) for v in "abc"))}, "id2label is"),
+    ],
+)
+def test_a_schema_that_the_rest_does_not_fit_is_refused(
+    tiny_contents: Contents, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    document = msgspec.to_builtins(SCHEMA) | msgspec.to_builtins(change)
+    if "label" in change or "fields" in change:
+        document["examples"] = []
+    with pytest.raises(BundleError, match=message):
+        write_bundle(tmp_path / "other", {**tiny_contents, "schema.json": msgspec.json.encode(document)}, ORIGIN)
+
+
+def test_a_bundle_of_the_format_before_is_refused_with_the_command(copy: Path) -> None:
+    manifest = json.loads((copy / MANIFEST).read_bytes())
+    manifest["origin"]["data"] = {"sha256": "0" * 64, "rows": 60, "survived": 30}
+    (copy / MANIFEST).write_text(json.dumps({**manifest, "format_version": 1}))
+    with pytest.raises(BundleError, match=r"format version 1; this program reads 2: make the bundle anew with ./run"):
+        read_bundle(copy)
+
+
+def test_a_bundle_holds_exactly_its_files(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="holds exactly"):
         write_bundle(tmp_path / "none", {}, ORIGIN)
 
@@ -69,11 +105,10 @@ def test_a_bundle_is_shifted_from_its_training_rows_prevalence(tiny_bundle: Bund
         with pytest.raises(ValueError, match="target prevalence"):
             tiny_bundle.shifted(wrong)
     for survived, rows in ((0, 60), (60, 60), (0, 0)):
-        origin = msgspec.structs.replace(
-            ORIGIN, data=msgspec.structs.replace(ORIGIN.data, survived=survived, rows=rows)
-        )
+        classes = {"died": rows - survived, "survived": survived}
+        origin = msgspec.structs.replace(ORIGIN, data=msgspec.structs.replace(ORIGIN.data, classes=classes, rows=rows))
         manifest = msgspec.structs.replace(tiny_bundle.manifest, origin=origin)
-        with pytest.raises(BundleError, match=f"{survived} of {rows} training rows survived"):
+        with pytest.raises(BundleError, match=f"{survived} of {rows} training rows are of the class survived"):
             msgspec.structs.replace(tiny_bundle, manifest=manifest).shifted(0.1)
 
 
@@ -249,7 +284,9 @@ def test_a_config_that_does_not_fit_is_refused(copy: Path, field: str, value: ob
         read_bundle(copy)
 
 
-@pytest.mark.parametrize("name", ["calibration.json", "reference.json", "evaluation.json", "config.json"])
+@pytest.mark.parametrize(
+    "name", ["schema.json", "calibration.json", "reference.json", "evaluation.json", "config.json"]
+)
 @pytest.mark.parametrize("content", [b"", b"[", b"{}x", b"\xff", b"[" * 100_000, b'{"unknown": 1}'])
 def test_files_of_another_form_are_named(copy: Path, name: str, content: bytes) -> None:
     if (name, content) == ("evaluation.json", b'{"unknown": 1}'):

@@ -32,7 +32,7 @@ def pairs(model: BertClassifier, folder: Path, table: Table, rows: int) -> np.nd
     """Logits (rows, 2) of a padded batch."""
     opened = open_bundle(folder)
     loaded = Predictor(opened.bundle, model, opened.tokenizer, prepare(), None)  # type: ignore[arg-type]
-    tokens = [text.token_ids for text in loaded.encode(table.passengers[:rows])]
+    tokens = [text.token_ids for text in loaded.encode(table.rows[:rows])]
     ids, mask = opened.tokenizer.pad(tokens)
     assert not mask.all()
     found = model(mx.array(ids), mx.array(mask))

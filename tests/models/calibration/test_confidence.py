@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,13 +17,20 @@ from models.calibration.logit import logit, sigmoid
 from models.calibration.maps import CalibrationMap
 from models.calibration.prior_shift import PriorShift
 from models.calibration.typicality import BLOCK, Typicality  # fmt: skip
-from models.passenger import INPUT_BINS, Passenger
-from models.reference import MAX_ROWS, bin_names, input_bins
+from models.prediction import class_probabilities
+from models.reference import MAX_ROWS, InputBinner
+from tests.titanic import SCHEMA, Passenger
 from training.calibrate.maps import fit_temperature, fit_venn_abers, log_losses
 from training.calibrate.record import fit_sets, fit_typicality
 from training.data.table import Table
 
-SMALL_ROW = st.tuples(*(st.integers(0, min(1, len(bin_names(bins)) - 1)) for bins in INPUT_BINS))
+SIZES = tuple(len(bins.names) for bins in SCHEMA.input_bins)
+SMALL_ROW = st.tuples(*(st.integers(0, min(1, size - 1)) for size in SIZES))
+input_bins = InputBinner(SCHEMA).array
+
+
+def typicality_of(rows: Sequence[Any]) -> Typicality:
+    return fit_typicality(rows, SCHEMA, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
@@ -30,7 +39,7 @@ def test_sets_cover_each_class_on_fresh_rows(coverage: float) -> None:
     held: list[list[float]] = [[], []]
     for _ in range(300):
         z = rng.normal(-0.5, 1.5, 700)
-        p, y = sigmoid(1.7 * z), (rng.random(700) < sigmoid(z)).astype(int)
+        p, y = class_probabilities(sigmoid(1.7 * z)), (rng.random(700) < sigmoid(z)).astype(int)
         sets = fit_sets(p[:500], y[:500], coverage).sets(p[500:])
         for label in (0, 1):
             held[label] += sets[y[500:] == label, label].tolist()
@@ -58,14 +67,14 @@ def test_venn_abers_is_calibrated_by_the_end_that_the_label_picks(rows: int) -> 
 
 
 def test_too_few_rows_of_a_class_give_a_set_that_always_holds_it() -> None:
-    sets = fit_sets(np.array([0.1, 0.2, 0.9]), np.array([0, 0, 1]), 0.9)
-    assert sets.sets(np.array([0.001, 0.999]))[:, 1].all()
+    sets = fit_sets(class_probabilities(np.array([0.1, 0.2, 0.9])), np.array([0, 0, 1]), 0.9)
+    assert sets.sets(class_probabilities(np.array([0.001, 0.999])))[:, 1].all()
 
 
 def test_typicality_equals_brute_force(table: Table) -> None:
-    bag = input_bins(table.passengers[:80])
-    typicality = fit_typicality(table.passengers[:80])
-    fresh = input_bins(table.passengers[80:120])
+    bag = input_bins(table.rows[:80])
+    typicality = typicality_of(table.rows[:80])
+    fresh = input_bins(table.rows[80:120])
     for row, found in zip(fresh, typicality.p_values(fresh), strict=True):
         whole = np.vstack([bag, row])
         scores = np.zeros(len(whole))
@@ -79,7 +88,7 @@ def test_typicality_equals_brute_force_where_bins_are_shared_by_one_or_none(
     bag: list[tuple[int, ...]], row: tuple[int, ...]
 ) -> None:
     patterns = sorted(set(bag))
-    found = Typicality(tuple(patterns), tuple(bag.count(one) for one in patterns)).p_values(np.array([row]))[0]
+    found = Typicality(SIZES, tuple(patterns), tuple(bag.count(one) for one in patterns)).p_values(np.array([row]))[0]
     whole = [*bag, row]
     scores = [
         -sum(math.log(sum(other[field] == value for other in whole)) for field, value in enumerate(one))
@@ -89,12 +98,12 @@ def test_typicality_equals_brute_force_where_bins_are_shared_by_one_or_none(
 
 
 def test_typicality_of_fresh_rows_is_a_p_value(table: Table) -> None:
-    rows = input_bins(table.passengers)
+    rows = input_bins(table.rows)
     rng, found = np.random.default_rng(2), []
     for _ in range(40):
         order = rng.permutation(len(rows))
         patterns, weights = np.unique(rows[order[:700]], axis=0, return_counts=True)
-        bag = Typicality(tuple(map(tuple, patterns.tolist())), tuple(weights.tolist()))
+        bag = Typicality(SIZES, tuple(map(tuple, patterns.tolist())), tuple(weights.tolist()))
         found.append(bag.p_values(rows[order[700:]]))
     p = np.concatenate(found)
     for level in (0.05, 0.1, 0.3, 0.6):
@@ -104,18 +113,18 @@ def test_typicality_of_fresh_rows_is_a_p_value(table: Table) -> None:
 
 def test_typicality_of_each_row_among_the_others_is_super_uniform_without_any_tolerance(table: Table) -> None:
     """The p-value of a row is its rank in the bag of all, so the guarantee holds for a whole table exactly."""
-    rows = input_bins(table.passengers[:200])
+    rows = input_bins(table.rows[:200])
     p = np.empty(len(rows))
     for row in range(len(rows)):
         patterns, weights = np.unique(np.delete(rows, row, axis=0), axis=0, return_counts=True)
-        bag = Typicality(tuple(map(tuple, patterns.tolist())), tuple(weights.tolist()))
+        bag = Typicality(SIZES, tuple(map(tuple, patterns.tolist())), tuple(weights.tolist()))
         p[row] = bag.p_values(rows[row : row + 1])[0]
     for level in np.unique(p):
         assert (p <= level).sum() <= level * len(rows) + 1e-9
     assert (p <= 0.1).mean() > 0.05, "and it is not so by always saying 1"
 
 
-def test_an_odd_passenger_is_untypical(record: CalibrationRecord, table: Table) -> None:
+def test_an_odd_row_is_untypical(record: CalibrationRecord, table: Table) -> None:
     odd = Passenger(pclass=1, sex="male", age=1, sibsp=8, parch=9, fare=900, embarked="Q")
     common = Passenger(pclass=3, sex="male", name="A, Mr. B", age=28, fare=7.5, ticket="1", embarked="S")
     low, high = record.typicality.p_values(input_bins([odd, common]))
@@ -132,7 +141,6 @@ def test_the_record_survives_json(record: CalibrationRecord) -> None:
     assert msgspec.json.decode(msgspec.json.encode(record), type=CalibrationRecord) == record
 
 
-SIZES = [len(bin_names(bins)) for bins in INPUT_BINS]
 FIRST, LAST = (0,) * len(SIZES), tuple(size - 1 for size in SIZES)
 LENGTHS = "patterns and weights must be of equal length, and at least one"
 WEIGHTS = f"weights must be from 1 to {MAX_ROWS}"
@@ -152,30 +160,35 @@ OUTSIDE = "a bin number is outside its field's bins"
 def test_a_bag_that_is_none_is_refused(
     patterns: tuple[tuple[int, ...], ...], weights: tuple[int, ...], message: str
 ) -> None:
-    assert Typicality((FIRST, LAST), (1, MAX_ROWS)).weights == (1, MAX_ROWS)
+    assert Typicality(SIZES, (FIRST, LAST), (1, MAX_ROWS)).weights == (1, MAX_ROWS)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        Typicality(patterns, weights)
+        Typicality(SIZES, patterns, weights)
 
 
 @pytest.mark.parametrize(
-    ("coverage", "died", "survived"),
-    [(0.0, 0.5, 0.5), (1.0, 0.5, 0.5), (0.9, -0.1, 0.5), (0.9, 1.1, 0.5), (0.9, 0.5, -0.1), (0.9, 0.5, 1.1)],
-)
-def test_thresholds_that_are_none_are_refused(coverage: float, died: float, survived: float) -> None:
-    assert ConformalSets(coverage=0.9, died=0, survived=1).sets(np.array([0.5])).tolist() == [[False, True]]
-    assert ConformalSets(coverage=0.9, died=1, survived=0).sets(np.array([0.5])).tolist() == [[True, False]]
-    with pytest.raises(ValueError, match=r"^coverage must be inside \(0, 1\) and thresholds in \[0, 1\]$"):
-        ConformalSets(coverage=coverage, died=died, survived=survived)
+    ("coverage", "thresholds"),
+    [(0.0, (0.5, 0.5)), (1.0, (0.5, 0.5)), (0.9, (-0.1, 0.5)), (0.9, (1.1, 0.5)), (0.9, (0.5, -0.1)), (0.9, (0.5, 1.1)),
+     (0.9, ()), (0.9, (0.5,))],
+)  # fmt: skip
+def test_thresholds_that_are_none_are_refused(coverage: float, thresholds: tuple[float, ...]) -> None:
+    half = np.array([[0.5, 0.5]])
+    assert ConformalSets(coverage=0.9, thresholds=(0, 1)).sets(half).tolist() == [[False, True]]
+    assert ConformalSets(coverage=0.9, thresholds=(1, 0)).sets(half).tolist() == [[True, False]]
+    assert ConformalSets(coverage=0.9, thresholds=(0.5, 1, 0)).sets(np.array([[0.5, 0.2, 0.3]])).tolist() == [
+        [True, True, False]
+    ]
+    with pytest.raises(ValueError, match=r"^coverage must be inside \(0, 1\), and thresholds one in \[0, 1\] for each"):
+        ConformalSets(coverage=coverage, thresholds=thresholds)
 
 
 def test_a_class_whose_score_is_at_its_threshold_is_in_the_set() -> None:
-    sets = ConformalSets(coverage=0.9, died=0.25, survived=0.5)
-    found = sets.sets(np.array([0.25, 0.2500001, 0.4999999, 0.5, 0.75])).tolist()
+    sets = ConformalSets(coverage=0.9, thresholds=(0.25, 0.5))
+    found = sets.sets(class_probabilities(np.array([0.25, 0.2500001, 0.4999999, 0.5, 0.75]))).tolist()
     assert found == [[True, False], [False, False], [False, False], [False, True], [False, True]]
 
 
 def test_rows_of_several_blocks_are_those_of_one_by_one(table: Table) -> None:
-    typicality, rows = fit_typicality(table.passengers[:400]), input_bins(table.passengers[:150])
+    typicality, rows = typicality_of(table.rows[:400]), input_bins(table.rows[:150])
     few = typicality.p_values(rows)
     assert len(np.unique(few)) > 50
     times = BLOCK // (len(typicality.patterns) * rows.shape[1]) // len(rows) + 2
@@ -191,8 +204,8 @@ BAGS = st.lists(st.tuples(*(st.integers(0, size - 1) for size in SIZES)), min_si
 def test_a_row_in_the_bag_twice_is_two_rows(
     bag: list[tuple[int, ...]], fresh: list[tuple[int, ...]], times: int
 ) -> None:
-    ones = Typicality(tuple(bag) * times, (1,) * len(bag) * times)
-    many = Typicality(tuple(bag), (times,) * len(bag))
+    ones = Typicality(SIZES, tuple(bag) * times, (1,) * len(bag) * times)
+    many = Typicality(SIZES, tuple(bag), (times,) * len(bag))
     found = many.p_values(np.array(fresh))
     assert found.tolist() == ones.p_values(np.array(fresh)).tolist()
     rows = len(bag) * times
@@ -202,7 +215,7 @@ def test_a_row_in_the_bag_twice_is_two_rows(
 
 
 def drawn(rng: np.random.Generator, rows: int, prevalence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and labels of a population: whoever survived, or died, looks the same at any prevalence."""
+    """Scores and labels of a population: the rows of either class look the same at any prevalence."""
     y = (rng.random(rows) < prevalence).astype(int)
     return np.where(y == 1, rng.normal(1.0, 1.5, rows), rng.normal(-1.0, 1.5, rows)), y
 
@@ -236,7 +249,7 @@ def test_the_shift_is_right_on_rows_resampled_to_another_prevalence(target: floa
         assert log_losses(wrong, labels).mean() > log_losses(p, labels).mean() + 0.02
 
 
-def test_a_calibration_file_of_the_first_version_is_read(record: CalibrationRecord) -> None:
+def test_a_calibration_file_without_its_later_fields_is_read(record: CalibrationRecord) -> None:
     content = {
         "rows": 3,
         "map": {"steps": [
@@ -246,7 +259,7 @@ def test_a_calibration_file_of_the_first_version_is_read(record: CalibrationReco
         "candidates": [{"name": "focal_inverse+temperature", "parameters": 1, "log_loss": 0.42, "worse_by": 0.0,
                         "standard_error": 0.0, "chosen": True}],
         "venn_abers": {"scores": [0.5], "p0": [0.0, 0.1, 0.2], "p1": [0.5, 0.6, 1.0]},
-        "conformal": {"coverage": 0.9, "died": 0.49, "survived": 0.85},
+        "conformal": {"coverage": 0.9, "thresholds": [0.49, 0.85]},
         "typicality": msgspec.to_builtins(record.typicality),
     }  # fmt: skip
     read = msgspec.json.decode(msgspec.json.encode(content), type=CalibrationRecord)
