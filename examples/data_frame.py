@@ -12,8 +12,8 @@ import pandas as pd
 from models.bundle.manifest import BundleError
 from models.frames import read_frame
 from models.logit_cache import LogitCache
-from models.passenger import PassengerError
 from models.predictor import Predictor
+from models.rows import RowError
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = os.environ.get("EVENKEEL_BUNDLE", ROOT / "artifacts" / "titanic")
@@ -22,13 +22,13 @@ ROWS = 4096
 
 
 def add_predictions(frame: pd.DataFrame, predictor: Predictor) -> pd.DataFrame:
-    """The frame with what is predicted for its rows; raises PassengerError naming the row and the field."""
-    passengers = read_frame(frame)
-    starts = range(0, len(passengers), ROWS)
-    predictions = [one for start in starts for one in predictor.predict(passengers[start : start + ROWS])]
+    """The frame with what is predicted for its rows; raises RowError naming the row and the field."""
+    rows = read_frame(frame, predictor.rows)
+    starts = range(0, len(rows), ROWS)
+    predictions = [one for start in starts for one in predictor.predict(rows[start : start + ROWS])]
     return frame.assign(
         probability=[one.probability for one in predictions],
-        survived=[one.survived for one in predictions],
+        outcome=[one.outcome for one in predictions],
         interval_low=[one.confidence.interval[0] for one in predictions],
         interval_high=[one.confidence.interval[1] for one in predictions],
         prediction_set=["|".join(one.confidence.prediction_set) for one in predictions],
@@ -53,5 +53,5 @@ def main(arguments: list[str]) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except (BundleError, PassengerError, OSError) as error:
+    except (BundleError, RowError, OSError) as error:
         sys.exit(f"data_frame.py: {error}")

@@ -1,4 +1,4 @@
-"""What each field of a passenger adds, by both methods, without a service.
+"""What each field of a row adds, by both methods, without a service.
 
 ./run python examples/explain.py
 """
@@ -10,15 +10,14 @@ from pathlib import Path
 from models.bundle.manifest import BundleError
 from models.explanation import METHODS, explain
 from models.logit_cache import LogitCache
-from models.passenger import Passenger
 from models.predictor import Predictor
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = os.environ.get("EVENKEEL_BUNDLE", ROOT / "artifacts" / "titanic")
-ALLISON = Passenger(
-    pclass=1, sex="female", name="Allison, Miss. Helen Loraine", age=2, sibsp=1, parch=2, fare=151.55, ticket="113781",
-    cabin="C22 C26", embarked="S",
-)  # fmt: skip
+ALLISON = {
+    "pclass": 1, "sex": "female", "name": "Allison, Miss. Helen Loraine", "age": 2, "sibsp": 1, "parch": 2,
+    "fare": 151.55, "ticket": "113781", "cabin": "C22 C26", "embarked": "S",
+}  # fmt: skip
 
 
 def main() -> int:

@@ -17,10 +17,11 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 from sklearn.model_selection import cross_val_score
 
 from models.bundle.manifest import BundleError
-from models.estimator import TitanicClassifier
-from models.passenger import LABEL_COLUMN, PassengerError
+from models.estimator import BundleClassifier
+from models.rows import RowError
 
 ROOT = Path(__file__).parents[1]
+LABEL = "Survived"
 BUNDLE = os.environ.get("EVENKEEL_BUNDLE", ROOT / "artifacts" / "titanic")
 
 
@@ -28,10 +29,10 @@ def main(arguments: list[str]) -> int:
     source, picture = [*arguments, *[None] * 2][:2]
     path = Path(source or ROOT / "data" / "titanic.csv")
     table = pd.read_csv(path)
-    X, y = table.drop(columns=LABEL_COLUMN), table[LABEL_COLUMN]
+    X, y = table.drop(columns=LABEL), table[LABEL]
 
     # Frozen: it is trained already, and each fold's clone would load the bundle again.
-    model = FrozenEstimator(TitanicClassifier(BUNDLE))
+    model = FrozenEstimator(BundleClassifier(BUNDLE))
     scores = -cross_val_score(model, X, y, cv=5, scoring="neg_log_loss", error_score="raise")
     print(f"log loss {scores.mean():.4f}, from {scores.min():.4f} to {scores.max():.4f} over 5 folds of one model")
 
@@ -59,5 +60,5 @@ def main(arguments: list[str]) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except (BundleError, PassengerError, OSError) as error:
+    except (BundleError, RowError, OSError) as error:
         sys.exit(f"scikit_learn.py: {error}")
