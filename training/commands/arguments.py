@@ -16,15 +16,22 @@ DATA = Path("data/titanic.csv")
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, default=DATA, help="labelled passengers, CSV (default: %(default)s)")
+    parser.add_argument("--data", type=Path, default=DATA, help="labelled rows, CSV or Parquet (default: %(default)s)")
+    parser.add_argument("--separator", help="what separates a CSV's cells (default: found)")
 
 
-def add_training(parser: argparse.ArgumentParser, folds: str, companions: str) -> None:
-    """Everything that a cross-fit needs; ``folds`` and ``companions`` are help texts."""
+def add_training(parser: argparse.ArgumentParser, folds: str) -> None:
+    """Everything that a cross-fit needs; ``folds`` is a help text."""
     add_data(parser)
     parser.add_argument("--base", help="a BERT: a folder, or a Hugging Face hub id (default: the packaged MiniLM)")
     parser.add_argument("--folds", type=int, default=5, help=f"{folds} (default: %(default)s)")
-    parser.add_argument("--companions", action=argparse.BooleanOptionalAction, default=True, help=companions)
+    parser.add_argument(
+        "--feature",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="let the table's feature, if it has one, learn from labelled rows what others say of a row; what it "
+        "learns goes into the bundle",
+    )
     for name, default in msgspec.structs.asdict(Recipe()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=f"default: {default}")
     parser.add_argument(

@@ -44,11 +44,7 @@ def add(commands: Any) -> None:
     argument(
         "--seeds", type=_seeds, default=(0, 1, 2), metavar="N,…", help="each decides its folds too (default: 0,1,2)"
     )
-    add_training(
-        parser,
-        folds="folds of each cross-fit",
-        companions="say of each passenger what became of the others on the ticket, as `fit` does",
-    )
+    add_training(parser, folds="folds of each cross-fit")
     argument("--json", type=Path, metavar="FILE", help="write every figure here")
     argument(
         "--markdown",

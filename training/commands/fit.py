@@ -3,17 +3,21 @@
 import argparse
 import contextlib
 import tempfile
+import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from models.bundle.read import Bundle
+from models.schema import TITANIC, Schema, SchemaError, schema_of
 from training.commands.arguments import add_training, executor, recipe, threads
 from training.fit.data_parallel import DataParallel, NonRootDone, Ranks, find_ranks
 from training.losses.registry import LOSSES, PRESETS, LossChoice
 
 if TYPE_CHECKING:
+    from training.data.table import Table
     from training.fit.pipeline import FitOptions
 
 
@@ -23,16 +27,20 @@ def add(commands: Any) -> None:
     parser.set_defaults(run=_run)
     argument = parser.add_argument
     argument("--out", type=Path, required=True, help="the bundle's folder; an old one is replaced at the end")
-    add_training(
-        parser,
-        folds="folds of the cross-fit",
-        companions="say of each passenger what became of the others on the ticket; who they were goes into the bundle",
-    )
+    add_training(parser, folds="folds of the cross-fit")
+    argument("--table", type=Path, metavar="TOML", help="the table's description (default: the example's)")
+    argument("--name", help="the bundle's name, and the model's where it is served (default: the table's)")
     argument("--loss", default=LossChoice().name, choices=LOSSES, help="default: %(default)s")
     argument("--preset", choices=PRESETS, help="loss parameters by name; note: the research note's numbers")
     argument("--gamma", type=float, help="focusing, 0 to 3")
     argument("--smoothing", type=float, help="label smoothing, 0 to 0.99")
-    argument("--alpha-survived", type=float, help="weight of survivors in (0, 1) (default: from the data)")
+    argument(
+        "--alpha",
+        type=_alpha,
+        action="append",
+        metavar="CLASS=WEIGHT",
+        help="a class's weight; of two classes the other gets the rest of 1 (default: from the data)",
+    )
     argument("--seed", type=int, default=0, help="default: %(default)s")
     argument("--coverage", type=float, default=0.9, help="of the prediction sets (default: %(default)s)")
     argument(
@@ -46,7 +54,7 @@ def add(commands: Any) -> None:
         "--target-prevalence",
         type=float,
         metavar="P",
-        help="share of survivors, in (0, 1), where the bundle will serve, if it is not the training rows'",
+        help="share of the positive class, in (0, 1), where the bundle will serve, if it is not the training rows'",
     )
     argument("--resume", action="store_true", help="go on from the last finished fold of an interrupted run")
 
@@ -55,15 +63,16 @@ def _run(options: argparse.Namespace) -> int:
     # pandas and scikit-learn take seconds to load: not for --help and wrong use.
     from training.fit.pipeline import fit, work_folder
 
-    fit_options = _fit_options(options)
+    table = read(options)
+    fit_options = _fit_options(options, table.schema)
     if ranks := find_ranks():
         threads()
-        bundle = _fit_together(fit_options, ranks, options.engine)
+        bundle = _fit_together(fit_options, table, ranks, options.engine)
         if bundle is None:
             return 0
     else:
         with executor(options) as chosen:
-            bundle = fit(fit_options, chosen)
+            bundle = fit(fit_options, table, chosen)
     if not options.quiet:
         scores = bundle.evaluation["calibrated"]
         loss, error = scores["log_loss"], scores["calibration_error"]
@@ -75,26 +84,63 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _fit_options(options: argparse.Namespace) -> "FitOptions":
+def read(options: argparse.Namespace) -> "Table":
+    """The labelled rows that the options name, with their description."""
+    from training.data.table import read_table
+
+    path = options.table or TITANIC
+    try:
+        schema = schema_of(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (SchemaError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    if options.name is not None:
+        schema = schema_of(msgspec.to_builtins(schema) | {"name": options.name})
+    return read_table(options.data, schema, options.separator)
+
+
+def _alpha(text: str) -> tuple[str, float]:
+    name, equals, weight = text.rpartition("=")
+    try:
+        if name and equals:
+            return name, float(weight)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} must be CLASS=WEIGHT, the weight a number")
+
+
+def alpha_by_class(given: list[tuple[str, float]], classes: Sequence[str]) -> dict[str, float]:
+    """Weights by class, of which some were given; the one that was not, where it is one, gets the rest of 1.
+
+    Raises ValueError for what is no class.
+    """
+    weights = dict(given)
+    if unknown := sorted(set(weights) - set(classes)):
+        raise ValueError(f"--alpha: there is no class {unknown[0]!r}; there are {', '.join(classes)}")
+    missing = [name for name in classes if name not in weights]
+    return weights | ({missing[0]: 1 - sum(weights.values())} if len(missing) == 1 else {})
+
+
+def _fit_options(options: argparse.Namespace, schema: Schema) -> "FitOptions":
     from training.fit.pipeline import FitOptions
 
     parameters: dict[str, Any] = {name: getattr(options, name) for name in ("gamma", "smoothing")}
-    if options.alpha_positive is not None:
-        parameters["alpha"] = {"died": 1 - options.alpha_positive, "survived": options.alpha_positive}
+    if options.alpha:
+        parameters["alpha"] = alpha_by_class(options.alpha, schema.classes)
     parameters = {name: value for name, value in parameters.items() if value is not None}
     given = {name: getattr(options, name) for name in FitOptions.__struct_fields__ if name not in ("loss", "recipe")}
     loss = LossChoice(name=options.loss, preset=options.preset, parameters=parameters)
     return FitOptions(loss=loss, recipe=recipe(options), **given)
 
 
-def _fit_together(options: "FitOptions", ranks: Ranks, engine: str) -> Bundle | None:
+def _fit_together(options: "FitOptions", table: "Table", ranks: Ranks, engine: str) -> Bundle | None:
     """Fit with the ranks that mlx.launch started; the first one's bundle, None in the others, which write nothing."""
     from training.fit.pipeline import fit
 
     if engine != "local":
         raise ValueError(f"--engine {engine} does not go with mlx.launch: take one of them")
     if ranks.rank == 0:
-        return fit(options, DataParallel(ranks))
+        return fit(options, table, DataParallel(ranks))
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(NonRootDone):
-        fit(msgspec.structs.replace(options, out=Path(folder) / "out", resume=False, quiet=True), DataParallel(ranks))
+        quiet = msgspec.structs.replace(options, out=Path(folder) / "out", resume=False, quiet=True)
+        fit(quiet, table, DataParallel(ranks))
     return None

@@ -23,7 +23,7 @@ class CrossFitOptions(Struct, frozen=True, kw_only=True):
     base: str | None = None
     recipe: Recipe = Recipe()
     folds: int = 5
-    companions: bool = True
+    feature: bool = True
     resume: bool = False
     quiet: bool = False
 
@@ -33,7 +33,7 @@ def make_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
 
     Raises ValueError when a class has fewer rows than there are folds.
     """
-    smallest = int(np.bincount(labels, minlength=2).min())
+    smallest = int(np.bincount(labels).min())
     if not 2 <= folds <= smallest:
         raise ValueError(f"folds is {folds}; it must be at least 2 and at most {smallest}, the rows of the rarer class")
     assigned = np.empty(len(labels), np.int64)
@@ -47,7 +47,7 @@ def crossfit(
     job: FineTuningJob, encoded: Encoded, labels: np.ndarray, folds: np.ndarray, *, work: Path, executor: Executor,
     progress: TrainingProgress, final: bool = True,
 ) -> np.ndarray:  # fmt: skip
-    """Out-of-fold logits z = logit_survived − logit_died (n,) float64. ``encoded`` holds the texts of each fine-tuning.
+    """Out-of-fold logits (n, K) float64. ``encoded`` holds the texts of each fine-tuning.
 
     With ``final`` a model is also trained on all rows; its weights are kept as `process.final_weights`. Every finished
     fine-tuning is kept in ``work`` and taken from there when it exists. Raises TrainingError.
@@ -62,7 +62,7 @@ def crossfit(
         else:
             tasks.append(number)
     executor(work, job, tasks, progress)
-    logits = np.empty(len(labels))
+    logits = np.empty((len(labels), len(job.classes)))
     for fold in range(job.folds):
         logits[folds == fold] = np.load(result_path(work, job, fold), allow_pickle=False)
     return logits

@@ -82,7 +82,7 @@ class Ranks:
             weighted = tree_map(lambda array: array * (share * self.size), gradients)
             gradients = nn.average_gradients(weighted, group=self.group)
             # The last row carries the loss, so that one reduction is enough.
-            outputs = mx.zeros((rows + 1, 2))
+            outputs = mx.zeros((rows + 1, logits.shape[1]))
             outputs[-1] = loss * share
             if share:
                 outputs[own] = logits

@@ -1,5 +1,6 @@
 """What one epoch of training looked like: confidence, entropy, p_t, loss and accuracy per class."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -7,14 +8,12 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from models.passenger import LABELS
-
 
 class EpochDiagnostics(Struct, frozen=True, kw_only=True):
     """Averages over the rows of one epoch, from the logits of the training pass itself (dropout on).
 
-    ``confidence`` is the mean of max p, ``entropy_bits`` the mean binary entropy, ``p_t`` the probability of
-    the true class; per-class figures are by class name.
+    ``confidence`` is the mean of max p, ``entropy_bits`` the mean entropy, ``p_t`` the probability of the true class;
+    per-class figures are by class name.
     """
 
     phase: str
@@ -34,20 +33,19 @@ class EpochDiagnostics(Struct, frozen=True, kw_only=True):
     seconds: float
 
     @classmethod
-    def of(cls, logits: np.ndarray, labels: np.ndarray, **where: Any) -> Self:
-        """logits (n, 2), labels (n,) 0/1; ``where`` holds phase, run, epoch, loss and seconds."""
-        z = (logits[:, 1] - logits[:, 0]).astype(np.float64)
-        p = np.exp(-np.logaddexp(0, -z))
-        p_t = np.where(labels == 1, p, 1 - p)
-        log_loss = np.logaddexp(0, np.where(labels == 1, -z, z))
-        entropy = (p * np.logaddexp(0, -z) + (1 - p) * np.logaddexp(0, z)) / np.log(2)
-        right = (z > 0) == (labels == 1)
+    def of(cls, logits: np.ndarray, labels: np.ndarray, classes: Sequence[str], **where: Any) -> Self:
+        """logits (n, K), labels (n,) numbers of ``classes``; ``where`` holds phase, run, epoch, loss and seconds."""
+        log_p = logits.astype(np.float64)
+        log_p = log_p - np.logaddexp.reduce(log_p, axis=1, keepdims=True)
+        p, log_p_t, predicted = np.exp(log_p), log_p[np.arange(len(labels)), labels], log_p.argmax(axis=1)
+        p_t, right = np.exp(log_p_t), predicted == labels
         return cls(
-            rows=len(z), accuracy=float(right.mean()), confidence=float(np.maximum(p, 1 - p).mean()),
-            entropy_bits=float(entropy.mean()), p_t_min=float(p_t.min()), p_t_mean=float(p_t.mean()),
-            p_t_max=float(p_t.max()), log_loss_by_class=_by_class(log_loss, labels),
-            accuracy_by_class=_by_class(right, labels),
-            predicted_share={LABELS[0]: float((z <= 0).mean()), LABELS[1]: float((z > 0).mean())}, **where,
+            rows=len(labels), accuracy=float(right.mean()), confidence=float(p.max(axis=1).mean()),
+            entropy_bits=float(-(p * log_p).sum(axis=1).mean() / np.log(2)), p_t_min=float(p_t.min()),
+            p_t_mean=float(p_t.mean()), p_t_max=float(p_t.max()),
+            log_loss_by_class=_by_class(-log_p_t, labels, classes),
+            accuracy_by_class=_by_class(right, labels, classes),
+            predicted_share={name: float((predicted == index).mean()) for index, name in enumerate(classes)}, **where,
         )  # fmt: skip
 
     def line(self) -> str:
@@ -71,5 +69,7 @@ def read_log(path: Path) -> list[EpochDiagnostics]:
     return list({(epoch.phase, epoch.run, epoch.epoch): epoch for epoch in epochs}.values())
 
 
-def _by_class(values: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    return {name: float(values[labels == index].mean()) for index, name in enumerate(LABELS) if (labels == index).any()}
+def _by_class(values: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
+    return {
+        name: float(values[labels == index].mean()) for index, name in enumerate(classes) if (labels == index).any()
+    }

@@ -139,9 +139,9 @@ def finetune(
 
 
 def predict(model: BertClassifier, encoded: Encoded, rows: np.ndarray) -> np.ndarray:
-    """Logits (len(rows), 2) float64 in inference mode."""
+    """Logits (len(rows), K) float64 in inference mode, of one row or more."""
     model.eval()
-    logits = [np.zeros((0, 2))]
+    logits = []
     for first in range(0, len(rows), INFERENCE_ROWS):
         hidden, mask = encoded.batch(rows[first : first + INFERENCE_ROWS])
         logits.append(np.array(model.forward_from(hidden, mask, encoded.start), np.float64))
@@ -181,7 +181,7 @@ def _train(
             step += 1
             progress.advance()
         diagnostics = EpochDiagnostics.of(
-            np.concatenate(logits), labels[order], phase=phase, run=run + 1, epoch=epoch,
+            np.concatenate(logits), labels[order], loss.classes, phase=phase, run=run + 1, epoch=epoch,
             loss=sum(losses) / len(order), seconds=time.monotonic() - start,
         )  # fmt: skip
         _refuse_failure(diagnostics)

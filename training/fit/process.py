@@ -32,6 +32,7 @@ class ProcessKilled(Exception):
 class FineTuningJob(Struct, frozen=True, kw_only=True):
     """What all fine-tunings of a cross-fit share. The fold number is added to ``seed``."""
 
+    classes: tuple[str, ...]
     config: dict[str, Any]
     weights: str
     loss: LossChoice
@@ -95,14 +96,13 @@ def run(work: Path, number: int, progress: Listener, divide: Divide | None = Non
     seen, held_out = np.flatnonzero(folds != number), np.flatnonzero(folds == number)
     model = finetune(
         Pretrained(job.config, Path(job.weights)), encoded, labels, seen, recipe=job.recipe,
-        loss=job.loss.make(labels[seen]), seed=job.seed + number, phase=job.phases[number], progress=progress,
-        divide=divide,
+        loss=job.loss.make(job.classes, labels[seen]), seed=job.seed + number, phase=job.phases[number],
+        progress=progress, divide=divide,
     )  # fmt: skip
     result = result_path(work, job, number)
     partial = result.with_name("partial-" + result.name)
     if len(held_out):
-        pair = predict(model, encoded, held_out)
-        np.save(partial, pair[:, 1] - pair[:, 0], allow_pickle=False)
+        np.save(partial, predict(model, encoded, held_out), allow_pickle=False)
     else:
         save_weights(model, partial)
     partial.rename(result)

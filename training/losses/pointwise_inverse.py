@@ -8,7 +8,7 @@ from models.calibration.inverse import SATURATED, LossInverse
 from models.calibration.logit import logit
 
 Slopes = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""z (n,) → (dL₀/dz, dL₁/dz), both (n,) float64: the slopes of the losses of a died and of a survived row."""
+"""z (n,) → (dL₀/dz, dL₁/dz), both (n,) float64: the slopes of the losses of a row of either class."""
 
 MAX_LOGIT = 20.0
 KNOTS = 1001

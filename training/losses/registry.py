@@ -2,10 +2,11 @@
 
 Notation: p_k the model's probability of class k, y the row's class, s = (1 − ε) onehot(y) + ε/2 the smoothed target,
 γ the focusing, α_y the weight of the row's class. Everything is computed from log p, so that confident mistakes
-keep their gradient, and 1 − p_k is the other class's probability, exact where p_k rounds to 1.
+keep their gradient, and 1 − p_k is the other class's probability, exact where p_k rounds to 1. Classes are those of a
+table's schema, in its order; α and weights are by name, and by position (K,) inside the formulas.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -13,20 +14,15 @@ import numpy as np
 from msgspec import Struct
 
 from models.calibration.inverse import FocalInverse, LossInverse
-from models.passenger import LABELS
 from training.losses.pointwise_inverse import numeric_inverse
 
 ByClass = dict[str, float]
-EVEN: ByClass = dict.fromkeys(LABELS, 1.0)
+Weights = Sequence[Any]
+"""Of each class, in order: numbers, or scalar arrays."""
 
-NOTE: dict[str, Any] = {
-    "gamma": 2.0,
-    "smoothing": 0.1,
-    "alpha": {"died": 0.61, "survived": 0.39},
-    "weights": {"died": 1.56, "survived": 1.0},
-}
-"""The numbers of the research note that started this project, for comparison only: it takes survivors for the
-majority (they are 38.4 %), so its α and weights favour the wrong class."""
+NOTE: dict[str, Any] = {"gamma": 2.0, "smoothing": 0.1, "alpha": (0.61, 0.39), "weights": (1.56, 1.0)}
+"""The numbers of the research note that started this project, for comparison only: it takes the positive class for the
+majority, where it is the rarer, so its α and weights, here in the order of the classes, favour the wrong one."""
 
 PRESETS = {"note": NOTE}
 
@@ -39,32 +35,40 @@ class LossError(ValueError):
 
 
 class Loss(Struct, frozen=True):
-    """A loss with its parameters: ``loss(logits (B, 2), labels (B,), step)`` → scalar, the mean over rows.
+    """A loss with its parameters: ``loss(logits (B, K), labels (B,), step)`` → scalar, the mean over rows.
 
-    ``step`` is the number of optimisation steps done; only `adaptive` looks at it, and it may be an mx.array.
+    ``parameters`` that differ by class are by the names of ``classes``, which are in the order of the logits. ``step``
+    is the number of optimisation steps done; only `adaptive` looks at it, and it may be an mx.array.
     """
 
     name: str
+    classes: tuple[str, ...]
     parameters: dict[str, Any]
 
     def __call__(self, logits: mx.array, labels: mx.array, step: int | mx.array = 0) -> mx.array:
-        return mx.mean(LOSSES[self.name].function(_log_p(logits), labels, step, **self.parameters))
+        return mx.mean(LOSSES[self.name].function(_log_p(logits), labels, step, **self._positional))
 
     def per_row(self, logits: mx.array, labels: mx.array, step: int | mx.array = 0) -> mx.array:
         """Loss of each row (B,); raises LossError for dice and tversky, which are losses of a whole batch."""
         if not LOSSES[self.name].pointwise:
             raise LossError(f"{self.name} is a loss of a whole batch, not of single rows")
-        return LOSSES[self.name].function(_log_p(logits), labels, step, **self.parameters)
+        return LOSSES[self.name].function(_log_p(logits), labels, step, **self._positional)
+
+    @property
+    def _positional(self) -> dict[str, Any]:
+        return {
+            name: tuple(value[each] for each in self.classes) if isinstance(value, Mapping) else value
+            for name, value in self.parameters.items()
+        }
 
     def value(self, logits: np.ndarray, labels: np.ndarray, step: int = RAMPED) -> float:
-        """The loss of logits z = logit_survived − logit_died (n,), in its own scale, all rows as one batch."""
-        pair = np.stack([np.zeros_like(logits), logits], axis=1)
-        return float(np.array(self(mx.array(pair.astype(np.float32)), mx.array(labels), step)))
+        """The loss of logits (n, K), in its own scale, all rows as one batch."""
+        return float(np.array(self(mx.array(logits.astype(np.float32)), mx.array(labels), step)))
 
     def slopes(self, logits: np.ndarray, step: int = RAMPED) -> tuple[np.ndarray, np.ndarray]:
-        """z (n,) → (dL₀/dz, dL₁/dz), both (n,) float64, of the losses of a died and of a survived row, by autodiff.
+        """z (n,) → (dL₀/dz, dL₁/dz), both (n,) float64, of the losses of a row of either of two classes, by autodiff.
 
-        z = logit_survived − logit_died; the loss sees the pair (0, z). Raises LossError as `per_row`.
+        z is the second logit less the first; the loss sees the pair (0, z). Raises LossError as `per_row`.
         """
 
         def total(z: mx.array, label: int) -> mx.array:
@@ -89,15 +93,15 @@ class Loss(Struct, frozen=True):
             return None
         if self.name == "focal_smooth_note":
             return numeric_inverse(lambda z: self.slopes(z, step))
-        alpha = self.parameters.get("alpha") or self.parameters.get("weights") or EVEN
+        alpha = self._positional.get("alpha") or self._positional.get("weights") or (1.0, 1.0)
         gamma = self.parameters.get("gamma", 0.0)
         if self.name == "adaptive":
             gamma *= min(step / self.parameters["gamma_steps"], 1.0)
             progress = min(step / self.parameters["alpha_steps"], 1.0)
-            alpha = {name: 0.5 + (value - 0.5) * progress for name, value in alpha.items()}
+            alpha = _ramped(alpha, progress)
         return FocalInverse(
-            gamma=gamma, smoothing=self.parameters.get("smoothing", 0.0),
-            alpha_negative=alpha["died"], alpha_positive=alpha["survived"],
+            gamma=gamma, smoothing=self.parameters.get("smoothing", 0.0), alpha_negative=alpha[0],
+            alpha_positive=alpha[1],
         )  # fmt: skip
 
 
@@ -117,20 +121,22 @@ class LossChoice(Struct, frozen=True, kw_only=True):
             raise LossError(f"there is no loss {text!r}; there are {', '.join(LOSSES)}, and each as {presets}")
         return cls(name=name, preset=preset or None)
 
-    def make(self, labels: np.ndarray) -> Loss:
-        """`make_loss` on the classes (n,) of the rows trained on."""
-        return make_loss(self.name, labels, self.preset, **self.parameters)
+    def make(self, classes: Sequence[str], labels: np.ndarray) -> Loss:
+        """`make_loss` on the classes' numbers (n,) of the rows trained on."""
+        return make_loss(self.name, classes, labels, self.preset, **self.parameters)
 
 
-def balanced_alpha(labels: np.ndarray) -> ByClass:
-    """α by class name, summing to 1, each class weighted by the other's share: the rarer class gets the larger."""
-    survived = float(np.mean(labels))
-    return {"died": survived, "survived": 1.0 - survived}
+def balanced_alpha(labels: np.ndarray, classes: Sequence[str]) -> ByClass:
+    """α of two classes by name, summing to 1, each weighted by the other's share: the rarer class gets the larger."""
+    positive = float(np.mean(labels))
+    return dict(zip(classes, (positive, 1.0 - positive), strict=True))
 
 
-def balanced_weights(labels: np.ndarray) -> ByClass:
-    """Class weights n / (2 n_class), whose mean over the rows is 1."""
-    return {name: len(labels) / (2.0 * int(np.sum(labels == index))) for index, name in enumerate(LABELS)}
+def balanced_weights(labels: np.ndarray, classes: Sequence[str]) -> ByClass:
+    """Class weights n / (K n_class) by name, whose mean over the rows is 1."""
+    return {
+        name: len(labels) / (float(len(classes)) * int(np.sum(labels == index))) for index, name in enumerate(classes)
+    }
 
 
 def _log_p(logits: mx.array) -> mx.array:
@@ -143,8 +149,12 @@ def _smoothed(labels: mx.array, smoothing: float) -> mx.array:
     return (1.0 - smoothing) * onehot + smoothing / 2
 
 
-def _of_class(by_class: Mapping[str, Any], labels: mx.array) -> mx.array:
-    return mx.where(labels == 1, by_class["survived"], by_class["died"])
+def _of_class(weights: Weights, labels: mx.array) -> mx.array:
+    return mx.where(labels == 1, weights[1], weights[0])
+
+
+def _ramped(alpha: Weights, progress: Any) -> Weights:
+    return tuple(0.5 + (value - 0.5) * progress for value in alpha)
 
 
 def cross_entropy(log_p: mx.array, labels: mx.array, step: Any) -> mx.array:
@@ -152,7 +162,7 @@ def cross_entropy(log_p: mx.array, labels: mx.array, step: Any) -> mx.array:
     return label_smooth(log_p, labels, step, 0.0)
 
 
-def weighted_ce(log_p: mx.array, labels: mx.array, step: Any, weights: ByClass) -> mx.array:
+def weighted_ce(log_p: mx.array, labels: mx.array, step: Any, weights: Weights) -> mx.array:
     """−w_y ln p_y, averaged over rows (not over weights)."""
     return _of_class(weights, labels) * cross_entropy(log_p, labels, step)
 
@@ -168,7 +178,7 @@ def label_smooth(log_p: mx.array, labels: mx.array, step: Any, smoothing: float)
 
 
 def focal_smooth(
-    log_p: mx.array, labels: mx.array, step: Any, gamma: float, smoothing: float, alpha: ByClass
+    log_p: mx.array, labels: mx.array, step: Any, gamma: float, smoothing: float, alpha: Weights
 ) -> mx.array:
     """−α_y Σ_k s_k (1 − p_k)^γ ln p_k: focal loss of each class with soft targets; its inverse is closed."""
     focused = mx.exp(gamma * log_p[:, ::-1]) * log_p
@@ -176,7 +186,7 @@ def focal_smooth(
 
 
 def focal_smooth_note(
-    log_p: mx.array, labels: mx.array, step: Any, gamma: float, smoothing: float, alpha: ByClass
+    log_p: mx.array, labels: mx.array, step: Any, gamma: float, smoothing: float, alpha: Weights
 ) -> mx.array:
     """−α_y (1 − Σ_k p_k s_k)^γ Σ_k s_k ln p_k: the research note's reading of focal loss with smoothing."""
     targets = _smoothed(labels, smoothing)
@@ -186,21 +196,20 @@ def focal_smooth_note(
 
 
 def adaptive(
-    log_p: mx.array, labels: mx.array, step: Any, gamma: float, alpha: ByClass, gamma_steps: int, alpha_steps: int
+    log_p: mx.array, labels: mx.array, step: Any, gamma: float, alpha: Weights, gamma_steps: int, alpha_steps: int
 ) -> mx.array:
     """Focal loss whose α goes from ½ to ``alpha`` and γ from 0 to ``gamma`` linearly over the given steps."""
     progress = mx.minimum(mx.array(step) / alpha_steps, 1.0)
-    ramped = {name: 0.5 + (value - 0.5) * progress for name, value in alpha.items()}
-    return focal(log_p, labels, step, mx.minimum(mx.array(step) / gamma_steps, 1.0) * gamma, ramped)
+    return focal(log_p, labels, step, mx.minimum(mx.array(step) / gamma_steps, 1.0) * gamma, _ramped(alpha, progress))
 
 
 def dice(log_p: mx.array, labels: mx.array, step: Any) -> mx.array:
-    """1 − (2 Σ p y + 1) / (Σ p + Σ y + 1) over the batch, p and y of class survived (Milletari et al., 2016)."""
+    """1 − (2 Σ p y + 1) / (Σ p + Σ y + 1) over the batch, p and y of the positive class (Milletari et al., 2016)."""
     return _overlap_loss(log_p, labels, 0.5, 0.5, added=0.5)
 
 
 def tversky(log_p: mx.array, labels: mx.array, step: Any, false_negative: float, false_positive: float) -> mx.array:
-    """1 − (TP + 1) / (TP + a FN + b FP + 1) over the batch, of class survived (Salehi et al., 2017)."""
+    """1 − (TP + 1) / (TP + a FN + b FP + 1) over the batch, of the positive class (Salehi et al., 2017)."""
     return _overlap_loss(log_p, labels, false_negative, false_positive, added=1.0)
 
 
@@ -244,9 +253,11 @@ RANGES: dict[str, tuple[float, float]] = {
 BY_CLASS = {"alpha": balanced_alpha, "weights": balanced_weights}
 
 
-def make_loss(name: str, labels: np.ndarray | None = None, preset: str | None = None, **parameters: Any) -> Loss:
-    """A loss by name. What is not given comes from ``preset``, else from the defaults; α and weights are then
-    computed from ``labels`` (n,), the training rows' classes.
+def make_loss(
+    name: str, classes: Sequence[str], labels: np.ndarray | None = None, preset: str | None = None, **parameters: Any
+) -> Loss:
+    """A loss by name for rows of two ``classes``. What is not given comes from ``preset``, else from the defaults; α
+    and weights are then computed from ``labels`` (n,), the training rows' classes.
 
     Raises LossError naming what is unknown, does not apply, or is out of range, and what is accepted.
     """
@@ -259,21 +270,25 @@ def make_loss(name: str, labels: np.ndarray | None = None, preset: str | None = 
         if parameter not in defaults:
             accepted = ", ".join(defaults) or "none"
             raise LossError(f"{name} has no parameter {parameter!r}; its parameters: {accepted}")
-    from_preset = {k: v for k, v in PRESETS.get(preset or "", {}).items() if k in defaults}
+    from_preset = {
+        parameter: dict(zip(classes, value, strict=True)) if parameter in BY_CLASS else value
+        for parameter, value in PRESETS.get(preset or "", {}).items()
+        if parameter in defaults
+    }
     chosen = {**defaults, **from_preset, **parameters}
     for parameter, value in chosen.items():
         if value is None:
             if labels is None:
                 raise LossError(f"{name} needs {parameter}, or the labels to compute it from")
-            chosen[parameter] = BY_CLASS[parameter](labels)
-        _check(name, parameter, chosen[parameter])
-    return Loss(name, chosen)
+            chosen[parameter] = BY_CLASS[parameter](labels, classes)
+        _check(name, parameter, chosen[parameter], classes)
+    return Loss(name, tuple(classes), chosen)
 
 
-def _check(name: str, parameter: str, value: Any) -> None:
+def _check(name: str, parameter: str, value: Any, classes: Sequence[str]) -> None:
     if parameter in BY_CLASS:
-        if not isinstance(value, Mapping) or set(value) != set(LABELS) or not all(0 < v < 1e6 for v in value.values()):
-            raise LossError(f"{name}: {parameter} is {value!r}; it must give {' and '.join(LABELS)} a positive number")
+        if not isinstance(value, Mapping) or set(value) != set(classes) or not all(0 < v < 1e6 for v in value.values()):
+            raise LossError(f"{name}: {parameter} is {value!r}; it must give {' and '.join(classes)} a positive number")
         return
     low, high = RANGES[parameter]
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:

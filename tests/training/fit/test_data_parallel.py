@@ -86,6 +86,6 @@ def test_a_loss_of_a_whole_batch_is_not_divided() -> None:
     unused: Any = None
     with pytest.raises(TrainingError, match="tversky is a loss of a whole batch"):
         finetune(
-            unused, unused, unused, unused, recipe=Recipe(), loss=make_loss("tversky"), seed=0, phase="",
+            unused, unused, unused, unused, recipe=Recipe(), loss=make_loss("tversky", ("no", "yes")), seed=0, phase="",
             progress=unused, divide=lambda model, gradient: gradient,
         )  # fmt: skip

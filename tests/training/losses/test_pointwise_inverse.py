@@ -16,12 +16,13 @@ POINTWISE = [name for name, entry in LOSSES.items() if entry.pointwise]
 CLOSED = [name for name in POINTWISE if name != "focal_smooth_note"]
 LABELS = np.repeat([0, 1], [549, 342])
 PRESETS = [None, "note"]
+CLASSES = ("died", "survived")
 
 
 @pytest.mark.parametrize("name", CLOSED)
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_closed_form_equals_the_numeric_one(name: str, preset: str | None) -> None:
-    loss = make_loss(name, LABELS, preset)
+    loss = make_loss(name, CLASSES, LABELS, preset)
     closed = loss.inverse()
     assert isinstance(closed, FocalInverse)
     reached = SATURATED if closed.smoothing == 0 else 0.95
@@ -35,7 +36,7 @@ def test_the_closed_form_equals_the_numeric_one(name: str, preset: str | None) -
 
 @pytest.mark.parametrize(("gamma", "smoothing"), [(0.0, 0.2), (0.7, 0.0), (1.0, 0.05), (3.0, 0.1)])
 def test_the_closed_form_equals_the_numeric_one_at_other_parameters(gamma: float, smoothing: float) -> None:
-    loss = make_loss("focal_smooth", gamma=gamma, smoothing=smoothing, alpha={"died": 0.2, "survived": 0.8})
+    loss = make_loss("focal_smooth", CLASSES, gamma=gamma, smoothing=smoothing, alpha={"died": 0.2, "survived": 0.8})
     closed = loss.inverse()
     assert closed is not None
     table = numeric_inverse(loss.slopes)
@@ -69,7 +70,7 @@ def converged(loss: Loss, survived: np.ndarray, died: np.ndarray) -> np.ndarray:
 def test_training_to_convergence_on_a_known_truth_gives_it_back(name: str, preset: str | None) -> None:
     eta, rows = np.array([0.05, 0.2, 0.384, 0.5, 0.7, 0.95]), 100_000
     survived = np.random.default_rng(0).binomial(rows, eta)
-    loss = make_loss(name, LABELS, preset)
+    loss = make_loss(name, CLASSES, LABELS, preset)
     inverse = loss.inverse()
     assert inverse is not None
     z = converged(loss, survived, rows - survived)
@@ -85,7 +86,7 @@ def test_training_to_convergence_on_a_known_truth_gives_it_back(name: str, prese
 @pytest.mark.parametrize("survived", [0.1, 0.39, 0.95])
 def test_the_notes_loss_has_an_inverse_over_all_its_parameters(gamma: float, smoothing: float, survived: float) -> None:
     alpha = {"died": 1 - survived, "survived": survived}
-    inverse = make_loss("focal_smooth_note", gamma=gamma, smoothing=smoothing, alpha=alpha).inverse()
+    inverse = make_loss("focal_smooth_note", CLASSES, gamma=gamma, smoothing=smoothing, alpha=alpha).inverse()
     assert inverse is not None
     z = np.linspace(-700, 700, 5001)
     assert (np.diff(inverse(z)) > 0).all()
@@ -95,7 +96,7 @@ def test_the_notes_loss_has_an_inverse_over_all_its_parameters(gamma: float, smo
 
 
 def test_adaptive_is_undone_as_far_as_its_ramps_went() -> None:
-    loss = make_loss("adaptive", LABELS)
+    loss = make_loss("adaptive", CLASSES, LABELS)
     for step in (0, 100, 700, 5000):
         closed = loss.inverse(step)
         assert closed is not None

@@ -11,7 +11,6 @@ from models.calibration.inverse import FocalInverse
 from training.data.table import Table
 from training.losses.registry import (
     LOSSES,
-    NOTE,
     Loss,
     LossError,
     _smoothed,
@@ -21,7 +20,8 @@ from training.losses.registry import (
 )
 
 POINTWISE = [name for name, entry in LOSSES.items() if entry.pointwise]
-EVEN = {"died": 1.0, "survived": 1.0}
+CLASSES = ("died", "survived")
+EVEN = dict.fromkeys(CLASSES, 1.0)
 RNG = np.random.default_rng(0)
 LOGITS, LABELS = RNG.normal(size=(64, 2)).astype(np.float32) * 3, RNG.integers(0, 2, 64)
 
@@ -46,7 +46,7 @@ def reference(name: str, z: np.ndarray, y: np.ndarray, parameters: dict[str, Any
 
 @pytest.mark.parametrize("name", POINTWISE)
 def test_equal_to_the_formula_in_float64(name: str) -> None:
-    loss = make_loss(name, LABELS)
+    loss = make_loss(name, CLASSES, LABELS)
     expected = reference(name, (LOGITS[:, 1] - LOGITS[:, 0]).astype(float), LABELS, loss.parameters)
     found = np.array(loss.per_row(mx.array(LOGITS), mx.array(LABELS), 10**6))
     assert np.allclose(found, expected, rtol=2e-5, atol=1e-6)
@@ -54,14 +54,16 @@ def test_equal_to_the_formula_in_float64(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(LOSSES))
-def test_its_value_of_single_logits_is_that_of_the_pairs(name: str) -> None:
-    loss = make_loss(name, LABELS)
-    assert loss.value(LOGITS[:, 1] - LOGITS[:, 0], LABELS, 300) == pytest.approx(value(loss, step=300), rel=1e-5)
+def test_its_value_is_that_of_all_rows_as_one_batch(name: str) -> None:
+    loss = make_loss(name, CLASSES, LABELS)
+    assert loss.value(LOGITS, LABELS, 300) == pytest.approx(value(loss, step=300), rel=1e-5)
+    shifted = LOGITS + RNG.normal(size=(len(LOGITS), 1))
+    assert loss.value(shifted, LABELS, 300) == pytest.approx(value(loss, step=300), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", list(LOSSES))
 def test_gradients_equal_finite_differences(name: str) -> None:
-    loss = make_loss(name, LABELS)
+    loss = make_loss(name, CLASSES, LABELS)
     gradient = np.array(mx.grad(lambda logits: loss(logits, mx.array(LABELS), 300))(mx.array(LOGITS)))
     for row, column in ((0, 0), (1, 1), (7, 0), (31, 1)):
         step = np.zeros_like(LOGITS)
@@ -73,7 +75,11 @@ def test_gradients_equal_finite_differences(name: str) -> None:
 @pytest.mark.parametrize("name", POINTWISE)
 @pytest.mark.parametrize("z", [5.0, 20.0, 60.0])
 def test_confident_mistakes_keep_their_gradient(name: str, z: float) -> None:
-    loss = make_loss(name, alpha=EVEN) if "alpha" in LOSSES[name].defaults else make_loss(name, np.array([0, 1]))
+    loss = (
+        make_loss(name, CLASSES, alpha=EVEN)
+        if "alpha" in LOSSES[name].defaults
+        else make_loss(name, CLASSES, np.array([0, 1]))
+    )
     for label, logits in ((0, [[0.0, z]]), (1, [[z, 0.0]])):
         gradient = mx.grad(lambda at, label=label: loss(at, mx.array([label]), 10**6))(mx.array(logits))
         assert np.isfinite(np.array(gradient)).all()
@@ -82,12 +88,12 @@ def test_confident_mistakes_keep_their_gradient(name: str, z: float) -> None:
 
 
 def test_without_focus_or_smoothing_all_are_cross_entropy() -> None:
-    plain = value(make_loss("cross_entropy"))
-    assert value(make_loss("focal", gamma=0.0, alpha=EVEN)) == pytest.approx(plain, rel=1e-6)
-    assert value(make_loss("label_smooth", smoothing=0.0)) == pytest.approx(plain, rel=1e-6)
-    assert value(make_loss("weighted_ce", weights=EVEN)) == pytest.approx(plain, rel=1e-6)
+    plain = value(make_loss("cross_entropy", CLASSES))
+    assert value(make_loss("focal", CLASSES, gamma=0.0, alpha=EVEN)) == pytest.approx(plain, rel=1e-6)
+    assert value(make_loss("label_smooth", CLASSES, smoothing=0.0)) == pytest.approx(plain, rel=1e-6)
+    assert value(make_loss("weighted_ce", CLASSES, weights=EVEN)) == pytest.approx(plain, rel=1e-6)
     for name in ("focal_smooth", "focal_smooth_note"):
-        assert value(make_loss(name, gamma=0.0, smoothing=0.0, alpha=EVEN)) == pytest.approx(plain, rel=1e-6)
+        assert value(make_loss(name, CLASSES, gamma=0.0, smoothing=0.0, alpha=EVEN)) == pytest.approx(plain, rel=1e-6)
 
 
 def test_equal_to_torch(transformers_classifier: type) -> None:
@@ -95,31 +101,31 @@ def test_equal_to_torch(transformers_classifier: type) -> None:
 
     logits, labels = torch.tensor(LOGITS), torch.tensor(LABELS)
     smooth = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1).item()
-    assert value(make_loss("label_smooth", smoothing=0.1)) == pytest.approx(smooth, rel=1e-5)
+    assert value(make_loss("label_smooth", CLASSES, smoothing=0.1)) == pytest.approx(smooth, rel=1e-5)
     weights = {"died": 0.8, "survived": 1.3}
     rows = torch.nn.functional.cross_entropy(logits, labels, torch.tensor([0.8, 1.3]), reduction="none")
-    assert value(make_loss("weighted_ce", weights=weights)) == pytest.approx(rows.mean().item(), rel=1e-5)
+    assert value(make_loss("weighted_ce", CLASSES, weights=weights)) == pytest.approx(rows.mean().item(), rel=1e-5)
 
 
 def test_alpha_favours_the_rarer_class_by_name(table: Table) -> None:
-    alpha = balanced_alpha(table.labels)
+    alpha = balanced_alpha(table.labels, CLASSES)
     assert alpha["survived"] == pytest.approx(0.616, abs=1e-3)
     assert alpha["died"] + alpha["survived"] == pytest.approx(1)
-    weights = balanced_weights(table.labels)
+    weights = balanced_weights(table.labels, CLASSES)
     assert weights["survived"] / weights["died"] == pytest.approx(549 / 342)
-    heavier = make_loss("focal", alpha={"died": 1.0, "survived": 3.0})
-    even = make_loss("focal", alpha=EVEN)
+    heavier = make_loss("focal", CLASSES, alpha={"died": 1.0, "survived": 3.0})
+    even = make_loss("focal", CLASSES, alpha=EVEN)
     for label, factor in ((0, 1.0), (1, 3.0)):
         one = (LOGITS[:1], np.array([label]))
         assert value(heavier, *one) == pytest.approx(factor * value(even, *one), rel=1e-6)
 
 
 def test_the_note_preset_is_the_notes_numbers() -> None:
-    assert make_loss("focal_smooth", preset="note").parameters == {
+    assert make_loss("focal_smooth", CLASSES, preset="note").parameters == {
         "gamma": 2.0, "smoothing": 0.1, "alpha": {"died": 0.61, "survived": 0.39},
     }  # fmt: skip
-    assert make_loss("weighted_ce", preset="note").parameters == {"weights": NOTE["weights"]}
-    assert make_loss("focal", preset="note", gamma=1.0).parameters["gamma"] == 1.0
+    assert make_loss("weighted_ce", CLASSES, preset="note").parameters == {"weights": {"died": 1.56, "survived": 1.0}}
+    assert make_loss("focal", CLASSES, preset="note", gamma=1.0).parameters["gamma"] == 1.0
 
 
 def test_smoothed_targets_sum_to_one() -> None:
@@ -137,19 +143,19 @@ def test_the_minimiser_at_certainty(name: str, expected: float) -> None:
         lambda z: reference(name, np.array([z]), one, parameters)[0], bounds=(0, 9), method="bounded"
     ).x
     assert 1 / (1 + np.exp(-best)) == pytest.approx(expected, abs=1e-3)
-    loss = make_loss(name, **parameters)
+    loss = make_loss(name, CLASSES, **parameters)
     slope = mx.grad(lambda z: loss(mx.stack([mx.zeros(1), z], axis=1), mx.array([1])))(mx.array([best]))
     assert abs(float(slope.item())) < 1e-4
 
 
 def test_adaptive_goes_by_the_step_it_is_given() -> None:
-    loss = make_loss("adaptive", alpha={"died": 0.4, "survived": 0.6}, gamma=2.0)
-    half_focal = make_loss("focal", gamma=0.0, alpha={"died": 0.5, "survived": 0.5})
+    loss = make_loss("adaptive", CLASSES, alpha={"died": 0.4, "survived": 0.6}, gamma=2.0)
+    half_focal = make_loss("focal", CLASSES, gamma=0.0, alpha={"died": 0.5, "survived": 0.5})
     assert value(loss, step=0) == pytest.approx(value(half_focal), rel=1e-6)
     assert value(loss, step=0) == value(loss, step=0)
-    middle = make_loss("focal", gamma=2.0, alpha={"died": 0.45, "survived": 0.55})
+    middle = make_loss("focal", CLASSES, gamma=2.0, alpha={"died": 0.45, "survived": 0.55})
     assert value(loss, step=500) == pytest.approx(value(middle), rel=1e-6)
-    final = make_loss("focal", gamma=2.0, alpha={"died": 0.4, "survived": 0.6})
+    final = make_loss("focal", CLASSES, gamma=2.0, alpha={"died": 0.4, "survived": 0.6})
     assert value(loss, step=10_000) == pytest.approx(value(final), rel=1e-6)
     compiled = mx.compile(lambda logits, step: loss(logits, mx.array(LABELS), step))
     for step in (0, 250, 2000):
@@ -161,9 +167,11 @@ def test_adaptive_goes_by_the_step_it_is_given() -> None:
 def test_overlap_losses_by_hand() -> None:
     logits = np.log(np.array([[0.2, 0.8], [0.6, 0.4], [0.9, 0.1]]))
     labels = np.array([1, 1, 0])
-    assert value(make_loss("dice"), logits, labels) == pytest.approx(1 - (2 * 1.2 + 1) / (1.3 + 2 + 1), rel=1e-5)
+    assert value(make_loss("dice", CLASSES), logits, labels) == pytest.approx(
+        1 - (2 * 1.2 + 1) / (1.3 + 2 + 1), rel=1e-5
+    )
     expected = 1 - (1.2 + 1) / (1.2 + 0.7 * 0.8 + 0.3 * 0.1 + 1)
-    assert value(make_loss("tversky"), logits, labels) == pytest.approx(expected, rel=1e-5)
+    assert value(make_loss("tversky", CLASSES), logits, labels) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -183,18 +191,40 @@ def test_overlap_losses_by_hand() -> None:
 )
 def test_what_does_not_apply_is_refused(name: str, parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(LossError, match=message):
-        make_loss(name, **parameters)
+        make_loss(name, CLASSES, **parameters)
 
 
 @pytest.mark.parametrize("name", ["dice", "tversky"])
 def test_batch_losses_have_neither_rows_nor_inverse(name: str) -> None:
-    loss = make_loss(name)
+    loss = make_loss(name, CLASSES)
     assert loss.inverse() is None
     with pytest.raises(LossError, match="whole batch"):
         loss.per_row(mx.array(LOGITS), mx.array(LABELS))
 
 
+@pytest.mark.parametrize("name", list(LOSSES))
+@pytest.mark.parametrize("preset", [None, "note"])
+def test_classes_turned_round_are_the_same_loss(name: str, preset: str | None) -> None:
+    """Values, weights and inverse follow the names: not alphabetical, and not by position."""
+    classes = ("stays", "leaves")
+    loss = make_loss(name, classes, LABELS, preset)
+    if not LOSSES[name].pointwise:
+        return
+    turned = make_loss(name, classes[::-1], 1 - LABELS, **loss.parameters)
+    assert turned.parameters == loss.parameters
+    if preset is None:
+        recomputed = make_loss(name, classes[::-1], 1 - LABELS).parameters
+        for parameter in ("alpha", "weights"):
+            assert recomputed.get(parameter) == pytest.approx(loss.parameters.get(parameter))
+    assert value(turned, LOGITS[:, ::-1], 1 - LABELS, 300) == pytest.approx(value(loss, step=300), rel=1e-6)
+    inverse, back = loss.inverse(300), turned.inverse(300)
+    assert inverse is not None
+    assert back is not None
+    z = np.linspace(-3, 3, 61)
+    assert back(-z) == pytest.approx(-inverse(z), abs=1e-4)
+
+
 def test_the_inverse_carries_the_losss_own_parameters() -> None:
-    inverse = make_loss("focal_smooth", preset="note").inverse()
+    inverse = make_loss("focal_smooth", CLASSES, preset="note").inverse()
     assert isinstance(inverse, FocalInverse)
     assert (inverse.gamma, inverse.smoothing, inverse.alpha_negative, inverse.alpha_positive) == (2.0, 0.1, 0.61, 0.39)
