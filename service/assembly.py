@@ -94,7 +94,9 @@ def make_services(
         if drift.monitor is not None:
             # The test is of the model served; those of an older one may still come in for a while.
             version = drift.monitor.version
-            drift.monitor.outcomes([(each.probability, each.survived) for each in outcomes if each.version == version])
+            drift.monitor.outcomes(
+                [(each.probability, each.label == 1) for each in outcomes if each.version == version]
+            )
 
     batcher = Batcher(
         load_served, metrics, stall_seconds=settings.stall_seconds, max_batch_rows=settings.max_batch_rows,

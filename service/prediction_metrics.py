@@ -5,21 +5,28 @@ No label carries what a client sent. All label values exist at 0 once the bundle
 
 import math
 from collections import Counter as Tally
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Protocol, TypeVar
 
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from models.bundle.read import Bundle
 from models.engines.backend import Backend
-from models.passenger import COLUMNS, INPUT_BINS, LABELS
 from models.prediction import Prediction
-from models.reference import PROBABILITY_BINS, bin_names, probability_bin
+from models.reference import PROBABILITY_BINS, probability_bin
 from service.drift.monitor import STREAMS, DriftMonitor
 from service.store.prediction_log import CountedOutcome
 
 MIN_PROBABILITY = 1e-12
+K = TypeVar("K", contravariant=True)
+
+
+class Counters(Protocol[K]):
+    """A list or a mapping of counters."""
+
+    def __getitem__(self, key: K, /) -> Counter: ...
 
 
 class Series:
@@ -41,9 +48,9 @@ class Series:
 class VersionCounters(Struct):
     """The counters of one bundle, looked up once: a label costs more than a count."""
 
-    outcomes: list[Counter]
+    outcomes: dict[str, Counter]
     probabilities: list[Counter]
-    expected_survivors: Counter
+    expected: list[Counter]
     expected_correct: Counter
     sets: list[Counter]
     abstentions: Counter
@@ -52,7 +59,7 @@ class VersionCounters(Struct):
 
 
 class OutcomeCounters(Struct):
-    """The counters of one version's outcomes: by probability's bin, then died and survived."""
+    """The counters of one version's outcomes: by probability's bin, then by class."""
 
     outcomes: list[list[Counter]]
     probabilities: list[Counter]
@@ -60,10 +67,10 @@ class OutcomeCounters(Struct):
     brier: Counter
 
 
-def _count(counters: Sequence[Counter], numbers: Sequence[int]) -> None:
-    # Most requests are of one passenger, and a tally of one is the dearest part of counting it.
-    for number, count in Tally(numbers).items() if len(numbers) > 1 else ((numbers[0], 1),):
-        counters[number].inc(count)
+def _count(counters: Counters[K], keys: Sequence[K]) -> None:
+    # Most requests are of one row, and a tally of one is the dearest part of counting it.
+    for key, count in Tally(keys).items() if len(keys) > 1 else ((keys[0], 1),):
+        counters[key].inc(count)
 
 
 class PredictionMetrics:
@@ -79,8 +86,8 @@ class PredictionMetrics:
         self._by_probability = series.counter(
             "predictions_by_probability_total", "Predictions by tenth of probability", "version", "bin"
         )
-        self._expected_survivors = series.counter(
-            "expected_survivors_total", "Sum of the probabilities of survival", "version"
+        self._expected = series.counter(
+            "expected_outcomes_total", "Sum of the probabilities of each outcome", "version", "outcome"
         )
         self._expected_correct = series.counter("expected_correct_total", "Sum of max(p, 1 - p)", "version")
         self._sets = series.counter(
@@ -90,7 +97,7 @@ class PredictionMetrics:
             "abstentions_total", "Predictions whose set is not a single class", "version"
         )
         self._warnings = series.counter("input_warnings_total", "Values outside the training rows", "version", "field")
-        self._inputs = series.counter("inputs_total", "Passengers by bin of each field", "version", "field", "bin")
+        self._inputs = series.counter("inputs_total", "Rows by bin of each field", "version", "field", "bin")
         self._reference_probability = series.gauge(
             "reference_probability_proportion", "Share of held-out training predictions per bin", "version", "bin"
         )
@@ -107,7 +114,7 @@ class PredictionMetrics:
         )
         self._model_info = Info("evenkeel_model", "The bundle served and what computes it", registry=registry)
         self._outcomes = series.counter(
-            "outcomes_total", "Outcomes by the bin of what was predicted", "version", "bin", "survived"
+            "outcomes_total", "Outcomes by the bin of what was predicted", "version", "bin", "outcome"
         )
         self._outcome_probabilities = series.counter(
             "outcome_probability_sum_total", "Sum over outcomes of what was predicted, by its bin", "version", "bin"
@@ -135,25 +142,25 @@ class PredictionMetrics:
 
     def model_loaded(self, bundle: Bundle, backend: Backend) -> None:
         """Create every series of this bundle at 0 and publish its reference."""
-        version, reference = bundle.version, bundle.reference
+        version, schema, reference = bundle.version, bundle.schema, bundle.reference
         self._model_info.info(
             {"name": bundle.name, "version": version, "loss": bundle.manifest.origin.loss.name,
              "device": backend.device, "blas": backend.blas, "threads": str(backend.threads),
              "compiler": backend.compiler, "precision": backend.precision}
         )  # fmt: skip
         self._counters[version] = VersionCounters(
-            outcomes=[self._predictions.labels(version, outcome) for outcome in LABELS],
+            outcomes={name: self._predictions.labels(version, name) for name in schema.classes},
             probabilities=[self._by_probability.labels(version, name) for name in PROBABILITY_BINS],
-            expected_survivors=self._expected_survivors.labels(version),
+            expected=[self._expected.labels(version, name) for name in schema.classes],
             expected_correct=self._expected_correct.labels(version),
-            sets=[self._sets.labels(version, str(size)) for size in range(len(LABELS) + 1)],
+            sets=[self._sets.labels(version, str(size)) for size in range(len(schema.classes) + 1)],
             abstentions=self._abstentions.labels(version),
-            warnings={field: self._warnings.labels(version, field) for field in COLUMNS},
+            warnings={field.name: self._warnings.labels(version, field.name) for field in schema.fields},
             inputs=[
-                [self._inputs.labels(version, bins.field, name) for name in bin_names(bins)] for bins in INPUT_BINS
+                [self._inputs.labels(version, bins.field, name) for name in bins.names] for bins in schema.input_bins
             ],
         )
-        self.versions_known([version])
+        self.versions_known({version: schema.classes})
         for name, count in zip(PROBABILITY_BINS, reference.probability_counts, strict=True):
             self._reference_probability.labels(version, name).set(count / reference.rows)
         self._reference_rows.labels(version).set(reference.rows)
@@ -170,11 +177,12 @@ class PredictionMetrics:
     def predicted(self, version: str, predictions: Sequence[Prediction]) -> None:
         """Count answered predictions."""
         counters = self._counters[version]
-        probabilities = [prediction.probability for prediction in predictions]
-        _count(counters.outcomes, [prediction.survived for prediction in predictions])
+        probabilities = [prediction.probabilities for prediction in predictions]
+        _count(counters.outcomes, [prediction.outcome for prediction in predictions])
         _count(counters.probabilities, [prediction.probability_bin for prediction in predictions])
-        counters.expected_survivors.inc(sum(probabilities))
-        counters.expected_correct.inc(sum(max(p, 1 - p) for p in probabilities))
+        for expected, of_class in zip(counters.expected, zip(*probabilities, strict=True), strict=True):
+            expected.inc(sum(of_class))
+        counters.expected_correct.inc(sum(map(max, probabilities)))
         confidences = [prediction.confidence for prediction in predictions]
         _count(counters.sets, [len(confidence.prediction_set) for confidence in confidences])
         counters.abstentions.inc(sum(confidence.abstain for confidence in confidences))
@@ -185,14 +193,13 @@ class PredictionMetrics:
         for bins, numbers in zip(counters.inputs, columns, strict=True):
             _count(bins, numbers)
 
-    def versions_known(self, versions: Iterable[str]) -> None:
-        """Create the outcome series of these versions at 0, where they are not there yet."""
-        for version in versions:
+    def versions_known(self, classes: Mapping[str, Sequence[str]]) -> None:
+        """Create the outcome series of these versions at 0, where they are not there yet; ``classes`` by version."""
+        for version, names in classes.items():
             if version not in self._outcome_counters:
                 self._outcome_counters[version] = OutcomeCounters(
                     outcomes=[
-                        [self._outcomes.labels(version, name, survived) for survived in ("false", "true")]
-                        for name in PROBABILITY_BINS
+                        [self._outcomes.labels(version, place, name) for name in names] for place in PROBABILITY_BINS
                     ],
                     probabilities=[self._outcome_probabilities.labels(version, name) for name in PROBABILITY_BINS],
                     log_loss=self._outcome_log_loss.labels(version),
@@ -200,16 +207,15 @@ class PredictionMetrics:
                 )
 
     def outcomes_counted(self, outcomes: Sequence[CountedOutcome]) -> None:
-        """Count outcomes that became durable, against what had been predicted."""
-        self.versions_known({one.version for one in outcomes})
-        for version, p, survived in outcomes:
+        """Count outcomes that became durable, of known versions, against what had been predicted."""
+        for version, p, label in outcomes:
             counters = self._outcome_counters[version]
             place = probability_bin(p)
-            counters.outcomes[place][survived].inc()
+            counters.outcomes[place][label].inc()
             counters.probabilities[place].inc(p)
             # A map may reach 0 or 1 exactly, and one such row must not make the sum infinite.
-            counters.log_loss.inc(-math.log(max(p if survived else 1 - p, MIN_PROBABILITY)))
-            counters.brier.inc((p - survived) ** 2)
+            counters.log_loss.inc(-math.log(max(p if label else 1 - p, MIN_PROBABILITY)))
+            counters.brier.inc((p - label) ** 2)
 
     def shadow_loaded(self, version: str) -> None:
         """Create the series of a shadow bundle at 0."""
@@ -221,10 +227,10 @@ class PredictionMetrics:
         self._shadow_dropped.labels(version)
 
     def shadowed(self, version: str, served: Sequence[Prediction], own: Sequence[Prediction]) -> None:
-        """Count a shadow's predictions against those that were served for the same passengers."""
+        """Count a shadow's predictions against those that were served for the same rows."""
         for theirs, ours in zip(served, own, strict=True):
             self._shadow_by_probability.labels(version, PROBABILITY_BINS[ours.probability_bin]).inc()
-            self._shadow_agreements.labels(version, str(theirs.survived == ours.survived).lower()).inc()
+            self._shadow_agreements.labels(version, str(theirs.outcome == ours.outcome).lower()).inc()
         difference = math.fsum(abs(a.probability - b.probability) for a, b in zip(served, own, strict=True))
         self._shadow_difference.labels(version).inc(difference)
 

@@ -13,13 +13,16 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
+import msgspec
 import pytest
 
+from models.bundle.manifest import DataRecord
 from models.bundle.read import Bundle
 from models.bundle.write import write_bundle
+from tests import churn
 from tests.postgres import PostgresServer, binaries
-from tests.titanic import SCHEMA
 from tests.tiny import ORIGIN, Contents, make_contents
+from tests.titanic import SCHEMA
 from tests.workers import machine, make_once
 from training.data.table import Table, read_table
 
@@ -121,6 +124,18 @@ def transformers_classifier() -> type:
 @pytest.fixture(scope="session")
 def tiny_contents(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Contents:
     return make_contents(table, tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="session")
+def churn_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A tiny bundle of another table."""
+    table = churn.table()
+    contents = make_contents(table, tmp_path_factory.mktemp("churn-weights"))
+    counts = {name: int((table.labels == number).sum()) for number, name in enumerate(churn.SCHEMA.classes)}
+    data = DataRecord(table.sha256, len(table), counts)
+    return write_bundle(
+        tmp_path_factory.mktemp("churn") / "churn", contents, msgspec.structs.replace(ORIGIN, data=data)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from models.bundle.weights import expected_tensors
 from models.calibration.logit import sigmoid
 from models.features.titanic import Companions
 from models.reference import build_reference
+from models.schema import Schema
 from models.text import Renderer
 from tests.titanic import SCHEMA
 from training.calibrate.record import fit_record
@@ -23,11 +24,11 @@ from training.data.table import Table
 from training.fit.pretrained import find_base
 
 Contents = dict[str, bytes | Path]
-CONFIG: dict[str, Any] = {
-    **REQUIRED_CONFIG, **labels_config(SCHEMA),
-    "vocab_size": 30522, "hidden_size": 4, "num_hidden_layers": 2, "num_attention_heads": 2,
+SHAPE: dict[str, Any] = {
+    **REQUIRED_CONFIG, "vocab_size": 30522, "hidden_size": 4, "num_hidden_layers": 2, "num_attention_heads": 2,
     "intermediate_size": 8, "max_position_embeddings": 16, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
 }  # fmt: skip
+CONFIG = SHAPE | labels_config(SCHEMA)
 ORIGIN = Origin(
     created="2026-01-01T00:00:00+00:00", seed=0, base=BaseModel("tiny", "0" * 64),
     loss=LossRecord("cross_entropy", {}), recipe={}, data=DataRecord("0" * 64, 60, {"died": 30, "survived": 30}),
@@ -40,10 +41,10 @@ MEASURED = Measurement(
 )  # fmt: skip
 
 
-def few_words() -> bytes:
-    """The base model's tokenizer with the words of passengers' texts alone, under their own ids: read in no time."""
+def few_words(schema: Schema = SCHEMA) -> bytes:
+    """The base model's tokenizer with the words of a schema's texts alone, under their own ids: read in no time."""
     whole = Tokenizer.load(find_base(None)[1])
-    used = {token for tokens in whole.token_ids(Renderer(SCHEMA).every_word()) for token in tokens}
+    used = {token for tokens in whole.token_ids(Renderer(schema).every_word()) for token in tokens}
     content = json.loads(whole.to_json())
     vocabulary: dict[str, int] = content["model"]["vocab"]
     used |= {token for word, token in vocabulary.items() if len(word.removeprefix("##")) == 1 or word[0] == "["}
@@ -53,24 +54,25 @@ def few_words() -> bytes:
 
 
 def make_contents(table: Table, folder: Path) -> Contents:
-    """The files of the tiny bundle; its weights are written to ``folder``."""
+    """The files of a tiny bundle over the table's first 60 rows; its weights are written to ``folder``."""
+    schema, config = table.schema, SHAPE | labels_config(table.schema)
     rng = np.random.default_rng(0)
-    tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in expected_tensors(CONFIG).items()}
+    tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in expected_tensors(config).items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     rows, labels = table.rows[:60], table.labels[:60]
     z = rng.normal(size=60) + labels
     logits = np.stack([np.zeros(60), z], axis=1)
     return {
-        "config.json": json.dumps(CONFIG).encode(),
+        "config.json": json.dumps(config).encode(),
         "model.safetensors": folder / "model.safetensors",
-        "tokenizer.json": few_words(),
+        "tokenizer.json": few_words(schema),
         "tokenizer_config.json": b"{}",
-        "schema.json": msgspec.json.encode(msgspec.structs.replace(SCHEMA, name="tiny")),
+        "schema.json": msgspec.json.encode(msgspec.structs.replace(schema, name="tiny")),
         "calibration.json": msgspec.json.encode(
-            fit_record(logits, labels, rows, SCHEMA, inverse=None, coverage=0.9, seed=0)
+            fit_record(logits, labels, rows, schema, inverse=None, coverage=0.9, seed=0)
         ),
-        "feature.json": msgspec.json.encode(Companions.of(rows, labels.tolist())),
-        "reference.json": msgspec.json.encode(build_reference(sigmoid(z), rows, SCHEMA)),
+        **({"feature.json": msgspec.json.encode(Companions.of(rows, labels.tolist()))} if schema.feature else {}),
+        "reference.json": msgspec.json.encode(build_reference(sigmoid(z), rows, schema)),
         "evaluation.json": b'{"rows": 60}',
         "README.md": b"# tiny\n",
         "precisions.json": msgspec.json.encode(Precisions((MEASURED,))),

@@ -145,10 +145,11 @@ class CalibrationDetector:
         """Start again."""
         self.sums[:] = 0
 
-    def observe(self, probability: float, survived: bool) -> float:
-        """Served probability in (0, 1) and outcome → the evidence after it, the mean of the sums."""
-        higher = _factors(probability + self._dead_band, survived, 1)
-        lower = _factors(probability - self._dead_band, survived, -1)
+    def observe(self, probability: float, positive: bool) -> float:
+        """Served probability in (0, 1), and whether the positive class came true → the evidence after it, the mean of
+        the sums."""
+        higher = _factors(probability + self._dead_band, positive, 1)
+        lower = _factors(probability - self._dead_band, positive, -1)
         nearer, farther = (lower, higher) if probability >= 0.5 else (higher, lower)
         inside = (higher, lower) if MIDDLE[0] <= probability < MIDDLE[1] else (NO_BET, NO_BET)
         self.sums += 1
@@ -157,9 +158,9 @@ class CalibrationDetector:
         return float(self.sums.mean())
 
 
-def _factors(m: float, survived: bool, sign: int) -> np.ndarray:
+def _factors(m: float, positive: bool, sign: int) -> np.ndarray:
     """P(y | a rate each of `LOGIT_STEPS` beyond m) / P(y | m); 1 where the band leaves no room beyond m."""
     if not 0 < m < 1:
         return NO_BET
     rate = 1 / (1 + np.exp(math.log((1 - m) / m) - sign * LOGIT_STEPS))
-    return np.asarray(rate / m if survived else (1 - rate) / (1 - m))
+    return np.asarray(rate / m if positive else (1 - rate) / (1 - m))

@@ -30,7 +30,7 @@ def fine_bin(probability: float) -> int:
 
 
 def expected_prevalence(counts: np.ndarray, sums: np.ndarray) -> Estimate:
-    """Σp / n: the share of survivors to expect among n rows, and where theirs lies with 95 % if calibrated.
+    """Σp / n: the share of the positive class to expect among n rows, and where theirs lies with 95 % if calibrated.
 
     ``counts``, ``sums`` (200,): rows per fine bin and the sums of their probabilities. The interval is the normal
     one of a sum of independent outcomes, variance Σ p (1 − p).
@@ -54,12 +54,12 @@ def _share(expected: float, counts: np.ndarray, sums: np.ndarray) -> Estimate:
 
 
 def shifted_prevalence(counts: np.ndarray, sums: np.ndarray, training: float) -> Estimate:
-    """The share π of survivors here if only it differs from ``training``'s: maximum likelihood, and its 95 % interval.
+    """The share π of the positive class here if only it differs from ``training``'s, with its 95 % interval.
 
     Probabilities calibrated at the training prevalence π₀ make a row's likelihood (π/π₀) p + ((1−π)/(1−π₀)) (1−p), up
-    to a factor. Its maximum is the fixed point of the EM of Saerens, Latinne & Decaestecker (2002, section 2.2); the
-    log-likelihood is concave, so it is found by bisection, where EM may need thousands of steps. The interval holds
-    the π whose log-likelihood is within 1.92 of it. Rows and sums as in `expected_prevalence`.
+    to a factor. Its maximum, the estimate, is the fixed point of the EM of Saerens, Latinne & Decaestecker (2002,
+    section 2.2); the log-likelihood is concave, so it is found by bisection, where EM may need thousands of steps. The
+    interval holds the π whose log-likelihood is within 1.92 of it. Rows and sums as in `expected_prevalence`.
     """
     held = counts > 0
     n, p = counts[held], sums[held] / counts[held]

@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 
 from models.bundle.read import Bundle
-from models.passenger import INPUT_BINS
 from models.prediction import Prediction
 from models.reference import PROBABILITY_BINS, Reference, probability_bin
 from service.drift.detectors import CalibrationDetector, RankDetector
@@ -25,7 +24,7 @@ anything sees all of them, and the tests' results do not depend on how rows are 
 LOGGER = logging.getLogger("evenkeel")
 STREAMS = ("prediction", "input", "calibration")
 ROWS_OF_STREAM = {"prediction": slice(0, 1), "input": slice(1, None)}
-"""Variable 0 is the tenth of probability, the others are the fields in the order of `INPUT_BINS`."""
+"""Variable 0 is the tenth of probability, the others are the fields in the order of the schema."""
 HISTORY_POINTS = 120
 BLOCK_ROWS = 5000
 """What was seen lately is the block that is being filled and the one before it: 5,000 to 10,000 predictions."""
@@ -62,25 +61,21 @@ class DriftMonitor:
       bets, has no such proof. What holds for each field is Doob's inequality, P(M reaches c within t) ≤ t / c, so
       P(alarm within t) ≤ F · t / (2 F A) = t / 2A, and E[T] = Σ P(T > t) ≥ Σ_{t ≤ 2A} (1 − t / 2A) ≥ A.
     - ``calibration``: outcomes against served probabilities; `CalibrationDetector`, counted in outcomes.
-
-    Raises ValueError when the reference was made with other bins than this program's.
     """
 
     def __init__(self, bundle: Bundle, run_length: float, dead_band: float, rng: np.random.Generator):
-        reference = bundle.reference
-        if tuple(field.bins for field in reference.inputs) != INPUT_BINS:
-            raise ValueError("reference.json was made with other bins of the inputs: train the bundle again")
-        shift = bundle.record.map.prior_shift
+        reference, shift = bundle.reference, bundle.record.map.prior_shift
         self.version, self.reference, self.run_length = bundle.version, reference, run_length
+        self.schema, self._fields = bundle.schema, len(bundle.schema.fields)
         self.prior_shift, self.target_prevalence = shift, shift.target if shift else None
         data = bundle.manifest.origin.data
-        self.training_prevalence = shift.training if shift else data.survived / data.rows
+        self.training_prevalence = shift.training if shift else data.classes.get(self.schema.positive, 0) / data.rows
         self.reference_counts = reference_counts(reference)
         self.seen = dict.fromkeys(STREAMS, 0)
         self.alarms: dict[str, Alarm] = {}
         self.evidence = dict.fromkeys(STREAMS, 0.0)
         self.histories = {stream: EvidenceHistory() for stream in STREAMS}
-        # Outcomes, those that survived, and the sum of their probabilities, by tenth of probability.
+        # Outcomes, those of the positive class, and the sum of their probabilities, by tenth of probability.
         self.outcome_tenths = np.zeros((len(PROBABILITY_BINS), 3))
         self.changed = False
         self.dead_band, self._started, self._seen_before = dead_band, time.monotonic(), dict(self.seen)
@@ -115,7 +110,7 @@ class DriftMonitor:
 
     def field_evidence(self) -> np.ndarray:
         """The sums of the input fields (F,) on the scale of the input stream's evidence."""
-        return np.asarray(self._ranks.evidence()[ROWS_OF_STREAM["input"]] / (2 * len(INPUT_BINS)))
+        return np.asarray(self._ranks.evidence()[ROWS_OF_STREAM["input"]] / (2 * self._fields))
 
     def recent(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Counts lately per variable and bin (S, B), and rows and sums of probability per fine bin (200,), (200,).
@@ -142,7 +137,7 @@ class DriftMonitor:
             return
         evidence = self._ranks.observe(np.array(self._waiting_bins))
         self._note("prediction", evidence[:, :1])
-        self._note("input", evidence[:, 1:] / (2 * len(INPUT_BINS)))
+        self._note("input", evidence[:, 1:] / (2 * self._fields))
         counts, sums = self._fine[0]
         for p in self._waiting:
             place = fine_bin(p)
@@ -156,11 +151,12 @@ class DriftMonitor:
             self._fine = [[[0.0] * FINE_BINS, [0.0] * FINE_BINS], self._fine[0]]
 
     def outcomes(self, pairs: Iterable[tuple[float, bool]]) -> None:
-        """Take in (served probability, survived) of outcomes, each once, in the order they became known."""
-        for probability, survived in pairs:
-            evidence = self._calibration.observe(probability, survived)
+        """Take in (served probability, whether the outcome was the positive class), each once, in the order they became
+        known."""
+        for probability, positive in pairs:
+            evidence = self._calibration.observe(probability, positive)
             self._note("calibration", np.array([[evidence]]))
-            self.outcome_tenths[probability_bin(probability)] += (1, survived, probability)
+            self.outcome_tenths[probability_bin(probability)] += (1, positive, probability)
             self.changed = True
 
     def acknowledge(self, stream: str, begin: str = "reference") -> None:
@@ -189,7 +185,7 @@ class DriftMonitor:
         self.evidence[stream] = float(highest[-1])
         if stream not in self.alarms and highest.max() >= self.run_length:
             row = int(np.argmax(highest >= self.run_length))
-            field = INPUT_BINS[int(evidence[row].argmax())].field if stream == "input" else None
+            field = self.schema.fields[int(evidence[row].argmax())].name if stream == "input" else None
             alarm = self.alarms[stream] = Alarm(time.time(), self.seen[stream] + row + 1, field)
             LOGGER.warning("the %s drift test alarms at row %d%s", stream, alarm.at, f", by {field}" if field else "")
         self.seen[stream] += len(evidence)

@@ -1,4 +1,4 @@
-"""Drift tests → a report that tells three causes apart: the mix of passengers, the base rate, the calibration."""
+"""Drift tests → a report that tells three causes apart: the mix of rows, the base rate, the calibration."""
 
 import math
 from datetime import UTC, datetime
@@ -7,8 +7,7 @@ from typing import Literal
 import numpy as np
 from msgspec import Struct
 
-from models.passenger import INPUT_BINS
-from models.reference import PROBABILITY_BINS, bin_names
+from models.reference import PROBABILITY_BINS
 from service.drift.label_free import (
     Estimate,
     expected_accuracy,
@@ -76,20 +75,20 @@ class Distribution(Struct, frozen=True, kw_only=True):
 
 
 class OutcomeBin(Struct, frozen=True):
-    """The outcomes of what was predicted in a tenth of probability: how many, how many survived, and the mean
-    probability served for them, null without any."""
+    """The outcomes of what was predicted in a tenth of probability: how many, how many were of the positive
+    class, and the mean probability served for them, null without any."""
 
     bin: str
     outcomes: int
-    survived: int
+    positive: int
     probability: float | None
 
 
 class LabelFreeEstimates(Struct, frozen=True, kw_only=True):
     """From the probabilities of the recent rows alone, and right only while these are calibrated.
 
-    ``prior_shift_prevalence`` is the share of survivors here if only that share moved; ``prior_shift_fit`` is the
-    p-value of "that explains the probabilities", ``baseline_prevalence`` the share that they are served for.
+    ``prior_shift_prevalence`` is the share of the positive class here if only that share moved; ``prior_shift_fit``
+    is the p-value of "that explains the probabilities", ``baseline_prevalence`` the share that they are served for.
     """
 
     rows: int
@@ -101,11 +100,13 @@ class LabelFreeEstimates(Struct, frozen=True, kw_only=True):
 
 
 class DriftReport(Struct, frozen=True, kw_only=True):
-    """What has changed since training, in words and numbers. ``reliability`` is of all outcomes of this version."""
+    """What has changed since training, in words and numbers. ``reliability`` is of all outcomes of this version.
+    ``positive`` names the class whose probabilities and shares these are."""
 
     version: str
     run_length: float
     summary: str
+    positive: str
     streams: list[StreamReport]
     causes: list[CauseReport]
     estimates: LabelFreeEstimates | None
@@ -117,11 +118,12 @@ def report(drift: DriftMonitor) -> DriftReport:
     """The whole report, computed when asked for."""
     counts, fine_counts, fine_sums = drift.recent()
     distributions = _distributions(drift, counts)
-    estimates = _estimates(drift, counts[0], fine_counts, fine_sums)
+    estimates = _estimates(drift, counts[0][: len(PROBABILITY_BINS)], fine_counts, fine_sums)
     streams = [_stream(drift, stream) for stream in STREAMS]
     causes = [_mix(drift, distributions), _base_rate(drift, estimates), _calibration(drift)]
     return DriftReport(
-        version=drift.version, run_length=drift.run_length, summary=_summary(streams, causes), streams=streams,
+        version=drift.version, run_length=drift.run_length, summary=_summary(streams, causes, drift.schema.plural),
+        positive=drift.schema.positive, streams=streams,
         causes=causes, estimates=estimates, distributions=distributions, reliability=_reliability(drift),
     )  # fmt: skip
 
@@ -142,9 +144,10 @@ def _stream(drift: DriftMonitor, stream: str) -> StreamReport:
 
 
 def _distributions(drift: DriftMonitor, counts: np.ndarray) -> list[Distribution]:
-    names = {"probability": PROBABILITY_BINS} | {bins.field: bin_names(bins) for bins in INPUT_BINS}
+    # Pairs: a field may be called probability too.
+    names = [("probability", PROBABILITY_BINS), *((bins.field, bins.names) for bins in drift.schema.input_bins)]
     distributions = []
-    for (variable, bins), live, reference in zip(names.items(), counts, drift.reference_counts, strict=True):
+    for (variable, bins), live, reference in zip(names, counts, drift.reference_counts, strict=True):
         index, expected = stability_index(live, reference)
         live_shares, shares = live / max(live.sum(), 1), reference / reference.sum()
         distributions.append(
@@ -172,15 +175,15 @@ def _estimates(
         rows=int(counts.sum()), expected_accuracy=expected_accuracy(counts, served),
         expected_prevalence=expected_prevalence(counts, served), prior_shift_prevalence=prevalence,
         prior_shift_fit=shift_fit(
-            live, drift.reference_counts[0], tenth_means(counts, sums), training, prevalence.value
+            live, np.array(drift.reference.probability_counts), tenth_means(counts, sums), training, prevalence.value
         ), baseline_prevalence=baseline,
     )  # fmt: skip
 
 
 def _reliability(drift: DriftMonitor) -> list[OutcomeBin]:
     return [
-        OutcomeBin(name, int(outcomes), int(survived), total / outcomes if outcomes else None)
-        for name, (outcomes, survived, total) in zip(PROBABILITY_BINS, drift.outcome_tenths.tolist(), strict=True)
+        OutcomeBin(name, int(outcomes), int(positive), total / outcomes if outcomes else None)
+        for name, (outcomes, positive, total) in zip(PROBABILITY_BINS, drift.outcome_tenths.tolist(), strict=True)
     ]
 
 
@@ -206,7 +209,9 @@ def _base_rate(drift: DriftMonitor, estimates: LabelFreeEstimates | None) -> Cau
         return CauseReport("base_rate", None, f"fewer than {MIN_ROWS} recent predictions")
     live, baseline, fit = estimates.prior_shift_prevalence, estimates.baseline_prevalence, estimates.prior_shift_fit
     low, high = live.interval
-    share = f"estimated share of survivors {live.value:.3f} ({low:.3f}–{high:.3f}), served for {baseline:.3f}"
+    share = (
+        f"estimated share of {drift.schema.positive} {live.value:.3f} ({low:.3f}–{high:.3f}), served for {baseline:.3f}"
+    )
     if "calibration" in drift.alarms:
         return CauseReport("base_rate", None, f"{share}, but from probabilities that the outcomes contradict")
     if not prevalence_differs(live, baseline, drift.reference.rows):
@@ -215,8 +220,8 @@ def _base_rate(drift: DriftMonitor, estimates: LabelFreeEstimates | None) -> Cau
         return CauseReport("base_rate", False, f"{share}, but no base rate explains the probabilities (p = {fit:.2g})")
     return CauseReport(
         "base_rate", True,
-        f"{share}, and that explains the probabilities (p = {fit:.2g}), if passengers of either fate look as they "
-        f"did; --target-prevalence {live.value:.2f} would serve for it",
+        f"{share}, and that explains the probabilities (p = {fit:.2g}), if {drift.schema.plural} of "
+        f"either class look as they did; --target-prevalence {live.value:.2f} would serve for it",
     )  # fmt: skip
 
 
@@ -234,9 +239,9 @@ def _calibration(drift: DriftMonitor) -> CauseReport:
     )
 
 
-def _summary(streams: list[StreamReport], causes: list[CauseReport]) -> str:
+def _summary(streams: list[StreamReport], causes: list[CauseReport], rows: str) -> str:
     words = {
-        "mix": "the mix of passengers moved", "base_rate": "the base rate moved", "calibration": "the calibration broke"
+        "mix": f"the mix of {rows} moved", "base_rate": "the base rate moved", "calibration": "the calibration broke",
     }  # fmt: skip
     found = [cause.cause for cause in causes if cause.found]
     changes = " and ".join(words[cause] for cause in found)

@@ -42,11 +42,11 @@ class LabelledPrediction(NamedTuple):
 
 
 class CountedOutcome(NamedTuple):
-    """An outcome that became durable, and what had been predicted for it."""
+    """An outcome that became durable, and what had been predicted for it. ``label`` is the number of its class."""
 
     version: str
     probability: float
-    survived: bool
+    label: int
 
 
 def time_ms_of(id: str) -> int:

@@ -5,23 +5,25 @@ from typing import Any
 from models.calibration.confidence import Confidence
 from models.prediction import Prediction
 from models.reference import InputBinner, probability_bin
-from tests.titanic import LABELS, SCHEMA, Passenger
+from models.schema import Schema
+from tests.titanic import SCHEMA, Passenger
 
 CONFIDENCE = Confidence(
     interval=(0, 1), prediction_set=(), coverage=0.9, margin=0, entropy_bits=0, typicality=1, abstain=True,
     uncalibrated_probability=0.5, calibration=(), warnings=(),
 )  # fmt: skip
 OWEN = Passenger(pclass=3, sex="male", name="Braund, Mr. Owen Harris", age=22, fare=7.25)
-
-
 BINS = InputBinner(SCHEMA)
 
 
-def prediction(probability: float, row: Any = OWEN, unshifted: float | None = None) -> Prediction:
+def prediction(
+    probability: float, row: Any = OWEN, unshifted: float | None = None, schema: Schema = SCHEMA
+) -> Prediction:
     """The prediction that a model with this ``probability`` would make; ``unshifted`` is that before a prior shift."""
     before = probability if unshifted is None else unshifted
     return Prediction(
-        outcome=LABELS[probability >= 0.5], probability=probability, probabilities=(1 - probability, probability), confidence=CONFIDENCE, text="", logit=0.0,
+        outcome=schema.classes[probability >= 0.5], probability=probability,
+        probabilities=(1 - probability, probability), confidence=CONFIDENCE, text="", logit=0.0,
         unshifted_probability=before, probability_bin=probability_bin(probability),
-        unshifted_bin=probability_bin(before), input_bins=BINS(row),
+        unshifted_bin=probability_bin(before), input_bins=(BINS if schema is SCHEMA else InputBinner(schema))(row),
     )  # fmt: skip

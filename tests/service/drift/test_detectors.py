@@ -139,9 +139,9 @@ def test_each_variable_begins_again_alone() -> None:
 def test_no_rate_within_the_band_makes_a_bet_on_outcomes_favourable(band: float, p: float) -> None:
     for rate in np.linspace(max(0, p - band), min(1, p + band), 9):
         expected = np.zeros_like(CalibrationDetector(band).sums)
-        for survived, chance in ((True, rate), (False, 1 - rate)):
+        for positive, chance in ((True, rate), (False, 1 - rate)):
             detector = CalibrationDetector(band)
-            detector.observe(p, survived)
+            detector.observe(p, positive)
             assert (detector.sums >= 0).all()
             expected += chance * detector.sums
         assert expected.max() <= 1 + 1e-12
@@ -174,8 +174,8 @@ def test_over_and_under_confidence_are_seen_though_the_mean_is_right() -> None:
         evidence = 0.0
         for _ in range(1000):
             high = rng.random() < 0.5
-            survived = bool(rng.random() < (truth if high else 1 - truth))
-            evidence = max(evidence, detector.observe(served if high else 1 - served, survived))
+            positive = bool(rng.random() < (truth if high else 1 - truth))
+            evidence = max(evidence, detector.observe(served if high else 1 - served, positive))
         assert evidence > 1e7
 
 
@@ -187,13 +187,13 @@ def test_the_outcomes_test_knows_no_difference_between_the_classes(
     outcomes: list[tuple[float, bool]], band: float
 ) -> None:
     one, mirrored = CalibrationDetector(band), CalibrationDetector(band)
-    for p, survived in outcomes:
-        evidence = one.observe(p, survived)
+    for p, positive in outcomes:
+        evidence = one.observe(p, positive)
         assert np.isfinite(evidence)
         assert evidence >= 0
         # At ½ itself, and at the middle's edges, a probability belongs to one of two sides.
         if min(abs(p - 0.5), abs(p - 0.2), abs(p - 0.8)) > 1e-9:
-            assert mirrored.observe(1 - p, not survived) == pytest.approx(evidence, rel=1e-6)
+            assert mirrored.observe(1 - p, not positive) == pytest.approx(evidence, rel=1e-6)
         else:
             return
 
@@ -255,20 +255,20 @@ def test_the_sums_of_ranks_are_those_written_out() -> None:
 @pytest.mark.parametrize("band", [0.0, 0.05])
 @pytest.mark.parametrize("p", [0.03, 0.05, 0.1, 0.2, 0.4, 0.5, 0.6, 0.79, 0.8, 0.95, 0.97])
 def test_the_bets_on_outcomes_are_likelihood_ratios(p: float, band: float) -> None:
-    def ratios(m: float, sign: int, survived: bool) -> list[float]:
+    def ratios(m: float, sign: int, positive: bool) -> list[float]:
         if not 0 < m < 1:
             return [1.0] * len(LOGIT_STEPS)
         rates = [1 / (1 + (1 - m) / m * np.exp(-sign * step)) for step in LOGIT_STEPS]
-        return [rate / m if survived else (1 - rate) / (1 - m) for rate in rates]
+        return [rate / m if positive else (1 - rate) / (1 - m) for rate in rates]
 
-    for survived in (True, False):
-        higher, lower = ratios(p + band, 1, survived), ratios(p - band, -1, survived)
+    for positive in (True, False):
+        higher, lower = ratios(p + band, 1, positive), ratios(p - band, -1, positive)
         middle = (higher, lower) if 0.2 <= p < 0.8 else ([1.0] * 5, [1.0] * 5)
         expected = np.array([higher, lower, *middle, *((lower, higher) if p >= 0.5 else (higher, lower))])
         detector = CalibrationDetector(band)
-        assert detector.observe(p, survived) == pytest.approx(expected.mean())
+        assert detector.observe(p, positive) == pytest.approx(expected.mean())
         assert detector.sums == pytest.approx(expected)
-        assert detector.observe(p, survived) == pytest.approx(((expected + 1) * expected).mean())
+        assert detector.observe(p, positive) == pytest.approx(((expected + 1) * expected).mean())
         detector.begin()
         assert detector.sums.tolist() == np.zeros((6, 5)).tolist()
 

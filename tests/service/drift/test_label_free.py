@@ -27,7 +27,7 @@ def binned(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def population(rows: int, prevalence: float, seed: int) -> np.ndarray:
-    """Probabilities, calibrated at `TRAINING`, of passengers of whom another share survive.
+    """Probabilities, calibrated at `TRAINING`, of rows of which another share is positive.
 
     Scores are normal given the fate, at ±1: the logit of the fate is then 2 · score + the prior's.
     """
@@ -137,7 +137,7 @@ MIDDLES = st.lists(st.integers(0, FINE_BINS - 1), min_size=1, max_size=60).map(
 
 
 @given(MIDDLES, st.floats(0.02, 0.98))
-def test_whoever_is_called_survivor_the_estimates_are_the_same(p: np.ndarray, training: float) -> None:
+def test_whichever_class_is_called_positive_the_estimates_are_the_same(p: np.ndarray, training: float) -> None:
     (counts, sums), (other, rest) = binned(p), binned(1 - p)
     assert other.tolist() == counts[::-1].tolist()
     here, there = expected_prevalence(counts, sums), expected_prevalence(other, rest)

@@ -11,31 +11,37 @@ import pytest
 from models.bundle.read import Bundle
 from models.calibration.maps import CalibrationMap
 from models.calibration.prior_shift import PriorShift
-from models.passenger import INPUT_BINS
-from models.reference import PROBABILITY_BINS, bin_names, build_reference
+from models.reference import PROBABILITY_BINS, build_reference
 from service.drift import report as diagnosis
 from service.drift.label_free import expected_accuracy, expected_prevalence, shifted_prevalence, stability_index
 from service.drift.monitor import STREAMS, DriftMonitor
 from service.drift.report import DriftReport
-from tests.service.drift.test_monitor import Pool, base_rate, feed, make, probability, third_class_men
+from tests import churn
+from tests.service.drift.test_monitor import (
+    Pool,
+    base_rate,
+    feed,
+    make,
+    probability,
+    third_class_men,
+    with_prevalence,
+)
 from tests.service.predictions import prediction
+from tests.titanic import SCHEMA
 from training.data.table import Table
 
 
 @pytest.fixture(scope="module")
 def pool(table: Table) -> Pool:
-    return [(one, prediction(probability(one), one)) for one in table.passengers]
+    return [(one, prediction(probability(one), one)) for one in table.rows]
 
 
 @pytest.fixture(scope="module")
 def bundle(tiny_bundle: Bundle, pool: Pool) -> Bundle:
     """Made on the passengers, of whom as many survived as the probabilities say."""
     p = np.array([answer.probability for _, answer in pool])
-    data = msgspec.structs.replace(tiny_bundle.manifest.origin.data, rows=len(p), survived=round(p.sum()))
-    origin = msgspec.structs.replace(tiny_bundle.manifest.origin, data=data)
-    manifest = msgspec.structs.replace(tiny_bundle.manifest, origin=origin)
-    reference = build_reference(p, [one for one, _ in pool])
-    return msgspec.structs.replace(tiny_bundle, reference=reference, manifest=manifest)
+    reference = build_reference(p, [one for one, _ in pool], SCHEMA)
+    return with_prevalence(msgspec.structs.replace(tiny_bundle, reference=reference), p)
 
 
 class Clock:
@@ -62,6 +68,7 @@ def test_before_anything_came_in(bundle: Bundle) -> None:
     drift = make(bundle)
     report = diagnosis.report(drift)
     assert (report.version, report.run_length, report.summary) == (bundle.version, 1e7, "no drift test alarms")
+    assert report.positive == "survived"
     assert [one.stream for one in report.streams] == list(STREAMS)
     for stream, noun in zip(report.streams, ("prediction", "prediction", "outcome"), strict=True):
         assert stream.summary == f"no alarm in 0 {noun}s; no traffic yet"
@@ -77,7 +84,7 @@ def test_before_anything_came_in(bundle: Bundle) -> None:
         assert (variable.rows, variable.reference_rows, variable.stability_index) == (0, 891, 0)
         assert all(one.live == 0 for one in variable.bins)
         assert sum(one.reference for one in variable.bins) == pytest.approx(1)
-    assert [(one.outcomes, one.survived, one.probability) for one in report.reliability] == [(0, 0, None)] * 10
+    assert [(one.outcomes, one.positive, one.probability) for one in report.reliability] == [(0, 0, None)] * 10
 
 
 def test_the_price_of_the_alarm_is_told_at_the_rate_seen(bundle: Bundle, pool: Pool, clock: Clock) -> None:
@@ -110,7 +117,7 @@ def test_a_moved_mix_is_told_with_the_fields_that_are_farthest(bundle: Bundle, p
     report = diagnosis.report(drift)
     first, second, third = report.streams
     assert np.log1p(drift.field_evidence().max()) == pytest.approx(second.log_evidence)
-    assert drift.field_evidence().shape == (len(INPUT_BINS),)
+    assert drift.field_evidence().shape == (len(SCHEMA.fields),)
     assert first.summary.startswith(f"alarm since prediction {first.at} at {first.since}; one false alarm in about ")
     for stream in (first, second):
         assert stream.alarm
@@ -145,15 +152,15 @@ def test_distributions_are_those_of_what_came(bundle: Bundle, pool: Pool) -> Non
     drift, men = make(bundle), third_class_men(pool)
     drift.predicted([answer for _, answer in men])
     report = diagnosis.report(drift)
-    assert [one.variable for one in report.distributions] == ["probability", *(bins.field for bins in INPUT_BINS)]
+    assert [one.variable for one in report.distributions] == ["probability", *(field.name for field in SCHEMA.fields)]
     assert [one.bin for one in report.distributions[0].bins] == list(PROBABILITY_BINS)
     tenths = np.array([int(answer.probability * 10) for _, answer in men])
     for place, one in enumerate(report.distributions[0].bins):
         assert one.live == pytest.approx((tenths == place).mean())
         assert one.reference == pytest.approx(bundle.reference.probability_counts[place] / 891)
-    for variable, bins in zip(report.distributions[1:], INPUT_BINS, strict=True):
+    for variable, bins in zip(report.distributions[1:], SCHEMA.input_bins, strict=True):
         assert (variable.rows, variable.reference_rows) == (len(men), 891)
-        assert [one.bin for one in variable.bins] == list(bin_names(bins))
+        assert [one.bin for one in variable.bins] == list(bins.names)
         assert sum(one.live for one in variable.bins) == pytest.approx(1)
     live = np.array([one.live for one in report.distributions[0].bins]) * len(men)
     found = (report.distributions[0].stability_index, report.distributions[0].expected_stability_index)
@@ -172,7 +179,8 @@ def test_estimates_wait_for_a_hundred_rows_and_are_those_of_the_rows(bundle: Bun
     assert told.expected_accuracy == expected_accuracy(counts, sums)
     assert told.expected_prevalence == expected_prevalence(counts, sums)
     assert told.prior_shift_prevalence == shifted_prevalence(counts, sums, drift.training_prevalence)
-    assert told.baseline_prevalence == drift.training_prevalence == bundle.manifest.origin.data.survived / 891
+    survived = bundle.manifest.origin.data.classes["survived"]
+    assert told.baseline_prevalence == drift.training_prevalence == survived / 891
 
 
 def test_a_base_rate_is_told_with_what_would_serve_for_it(bundle: Bundle, pool: Pool) -> None:
@@ -183,9 +191,9 @@ def test_a_base_rate_is_told_with_what_would_serve_for_it(bundle: Bundle, pool: 
     assert report.estimates is not None
     live, fit = report.estimates.prior_shift_prevalence, report.estimates.prior_shift_fit
     low, high = live.interval
-    told = f"estimated share of survivors {live.value:.3f} ({low:.3f}–{high:.3f}), served for {p:.3f}"
+    told = f"estimated share of survived {live.value:.3f} ({low:.3f}–{high:.3f}), served for {p:.3f}"
     assert evidence(report)["base_rate"] == (
-        f"{told}, and that explains the probabilities (p = {fit:.2g}), if passengers of either fate look as they did; "
+        f"{told}, and that explains the probabilities (p = {fit:.2g}), if passengers of either class look as they did; "
         f"--target-prevalence {live.value:.2f} would serve for it"
     )
     assert report.summary.startswith("the mix of passengers moved and the base rate moved; estimates")
@@ -213,7 +221,7 @@ def test_a_mix_that_no_base_rate_explains_and_one_that_is_as_it_was(bundle: Bund
     told = evidence(diagnosis.report(men))["base_rate"]
     assert re.search(r", served for 0\.\d{3}, but no base rate explains the probabilities \(p = [\d.e-]+\)$", told)
     assert re.fullmatch(
-        r"estimated share of survivors 0\.\d{3} \(0\.\d{3}–0\.\d{3}\), served for 0\.\d{3}",
+        r"estimated share of survived 0\.\d{3} \(0\.\d{3}–0\.\d{3}\), served for 0\.\d{3}",
         evidence(diagnosis.report(same))["base_rate"],
     )
 
@@ -224,7 +232,7 @@ def test_outcomes_that_agree_are_counted(bundle: Bundle) -> None:
     report = diagnosis.report(drift)
     assert evidence(report)["calibration"] == "4 outcomes do not contradict a calibration within ±0.1"
     assert report.causes[2].found is False
-    found = {one.bin: (one.outcomes, one.survived) for one in report.reliability if one.outcomes}
+    found = {one.bin: (one.outcomes, one.positive) for one in report.reliability if one.outcomes}
     assert found == {"0.0-0.1": (1, 0), "0.1-0.2": (2, 1), "0.9-1.0": (1, 1)}
 
 
@@ -253,3 +261,23 @@ def test_alarms_of_all_streams_outlive_a_restart_for_another_population(bundle: 
     assert twin.alarms == drift.alarms
     assert [twin.log_evidence(one) for one in STREAMS] == [drift.log_evidence(one) for one in STREAMS]
     assert twin.log_evidence("calibration") > twin.threshold
+
+
+def test_variables_and_words_are_the_schemas(churn_bundle: Bundle) -> None:
+    drift, rows = make(churn_bundle), churn.customers(400)
+    drift.predicted([prediction(0.3, row, schema=churn.SCHEMA) for row in rows])
+    drift.outcomes([(0.3, True), (0.3, False), (0.3, False)])
+    report = diagnosis.report(drift)
+    # A field may be called as the variable of the predictions is.
+    names = [one.variable for one in report.distributions]
+    assert names == ["probability", "city", "plan", "senior", "tenure", "bill", "probability", "note"]
+    shown = {one.variable: {bin.bin: bin.live for bin in one.bins} for one in report.distributions}
+    assert list(shown["city"])[-2:] == ["other", "unknown"]
+    assert shown["city"]["other"] == pytest.approx(np.mean([churn.CITIES.index(row.city) >= 50 for row in rows]))
+    assert shown["senior"]["true"] == pytest.approx(np.mean([row.senior is True for row in rows]))
+    assert list(shown["note"]) == ["known", "unknown"]
+    assert report.positive == "leaves"
+    assert {one.bin: (one.outcomes, one.positive) for one in report.reliability if one.outcomes} == {"0.3-0.4": (3, 1)}
+    drift.predicted([prediction(0.95, row, schema=churn.SCHEMA) for row in churn.customers(1000, 1)])
+    assert evidence(diagnosis.report(drift))["base_rate"].startswith("estimated share of leaves ")
+    assert diagnosis.report(drift).summary.startswith("the mix of customers moved")
