@@ -46,7 +46,7 @@ def parse_cell(field: Field, cell: str) -> Any:
     """The value of a cell as text; None is unknown. Raises CellError."""
     text = cell.strip()
     if field.type == "text":
-        return _text(field, text) if text else None
+        return _text(field, text) if text else _unknown(field, cell)
     if field.type == "category" and (level := _level(field, text)) is not None:
         return level
     if text.casefold() in UNKNOWN_CELLS:
