@@ -67,8 +67,8 @@ def test_values_of_any_type(field: Field, value: Any, wanted: Any) -> None:
         (AGE, "-1", "Age is '-1'; it must be a number from 0 to 120, or unknown"),
         (AGE, "inf", "Age is 'inf'; it must be a number from 0 to 120, or unknown"),
         (AGE, "1_0", "Age is '1_0'; it must be a number from 0 to 120, or unknown"),
-        (AGE, "1,234", "Age is '1,234'; it must be a number from 0 to 120, or unknown (thousands separators are not read;"
-                       " write 1234)"),
+        (AGE, "1,234", "Age is '1,234'; it must be a number from 0 to 120, or unknown (thousands separators are not"
+                       " read; write 1234)"),
         (AGE, "12,5", "Age is '12,5'; it must be a number from 0 to 120, or unknown (decimals have a point; write"
                       " 12.5)"),
         (NEEDED, " ", "needed is ' '; it must be a text (it is required)"),
