@@ -36,8 +36,8 @@ def fit_platt(logits: np.ndarray, labels: np.ndarray) -> Platt:
 
 def platt_targets(labels: np.ndarray) -> tuple[float, float]:
     """1/(N₋+2) and (N₊+1)/(N₊+2): the rates that a uniform prior leaves of "none of N" and "all of N"."""
-    survived = int(labels.sum())
-    return 1 / (len(labels) - survived + 2), (survived + 1) / (survived + 2)
+    ones = int(labels.sum())
+    return 1 / (len(labels) - ones + 2), (ones + 1) / (ones + 2)
 
 
 def fit_beta(logits: np.ndarray, labels: np.ndarray) -> Beta:
@@ -66,7 +66,7 @@ def _logistic(features: np.ndarray, targets: np.ndarray) -> list[float]:
 
 
 def fit_isotonic(logits: np.ndarray, labels: np.ndarray) -> Isotonic:
-    """Isotonic regression, its values kept within `platt_targets` so that no passenger gets probability 0 or 1."""
+    """Isotonic regression, its values kept within `platt_targets` so that no row gets probability 0 or 1."""
     scores, index = np.unique(logits, return_inverse=True)
     counts = np.bincount(index).astype(float)
     fitted = isotonic_regression(np.bincount(index, weights=labels) / counts, weights=counts).x
@@ -91,23 +91,23 @@ def fit_venn_abers(logits: np.ndarray, labels: np.ndarray) -> VennAbers:
     """The isotonic regression's value of a new row at, and between, all distinct scores, labelled 0 and labelled 1."""
     scores, index = np.unique(logits, return_inverse=True)
     # Between two scores is a place without rows.
-    rows, survived = np.zeros((2, 2 * len(scores) + 1), np.int64)
-    rows[1::2], survived[1::2] = np.bincount(index), np.bincount(index[labels == 1], minlength=len(scores))
-    ones, of = _pools_of_survivor(rows.tolist(), survived.tolist())
-    # Labelled 0 it is a survivor where those who died are counted, from above. Each quotient is rounded once, so that
-    # one of five is 0.2 by either label.
-    zeros, of_zeros = _pools_of_survivor(rows[::-1].tolist(), (rows - survived)[::-1].tolist())[:, ::-1]
-    return VennAbers.checked(scores, (of_zeros - zeros) / of_zeros, ones / of)
+    rows, ones = np.zeros((2, 2 * len(scores) + 1), np.int64)
+    rows[1::2], ones[1::2] = np.bincount(index), np.bincount(index[labels == 1], minlength=len(scores))
+    pooled_ones, of_ones = _pools_of_new_one(rows.tolist(), ones.tolist())
+    # Labelled 0 it is the one where zeros are counted, from above. Each quotient is rounded once, so that one of five
+    # is 0.2 by either label.
+    zeros, of_zeros = _pools_of_new_one(rows[::-1].tolist(), (rows - ones)[::-1].tolist())[:, ::-1]
+    return VennAbers.checked(scores, (of_zeros - zeros) / of_zeros, pooled_ones / of_ones)
 
 
-def _pools_of_survivor(rows: list[int], survived: list[int]) -> np.ndarray:
-    """Survivors and rows (2, m) that isotonic regression pools a new survivor with, at each of m places, in O(m).
+def _pools_of_new_one(rows: list[int], ones: list[int]) -> np.ndarray:
+    """Ones and rows (2, m) that isotonic regression pools a new row labelled 1 with, at each of m places, in O(m).
 
     Their ratio is the slope, over the new row, of the greatest convex minorant of the cumulative sums. The sums left of
     the new row are one lower in both, so that they lie on one line with it: from place to place only its end moves.
     Vovk, Petej & Fedorova (2015, algorithms 1 and 2).
     """
-    sums = list(zip(accumulate(rows, initial=0), accumulate(survived, initial=0), strict=True))
+    sums = list(zip(accumulate(rows, initial=0), accumulate(ones, initial=0), strict=True))
     corners: list[tuple[int, int]] = []
     for point in (*reversed(sums[1:]), (-1, -1)):
         _add_corner(corners, point)

@@ -34,8 +34,8 @@ def fit_record(
 
 
 def fit_sets(probabilities: np.ndarray, labels: np.ndarray, coverage: float) -> ConformalSets:
-    """Probabilities (n, K) → thresholds: the ⌈(n_class + 1) coverage⌉-th smallest 1 − p_class of each class's rows, 1 if
-    they are too few."""
+    """Probabilities (n, K) → thresholds: the ⌈(n_class + 1) coverage⌉-th smallest 1 − p_class of each class's rows, 1
+    where they are too few."""
 
     def threshold(non_conformity: np.ndarray) -> float:
         rank = math.ceil((len(non_conformity) + 1) * coverage)

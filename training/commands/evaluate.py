@@ -27,18 +27,22 @@ def _run(options: argparse.Namespace) -> int:
     from models.predictor import Predictor
     from training.data.table import read_table
     from training.evaluate.evaluation import LabelledPredictions, evaluate_predictions
+    from training.evaluate.seen import training_rows
     from training.fit.epoch_diagnostics import LOG, read_log
     from training.fit.pipeline import work_folder
     from training.report.page import report
     from training.report.plots import make_plots
     from training.report.tables import print_evaluation
 
-    table, predictor = read_table(options.data), Predictor.load(options.bundle)
+    predictor = Predictor.load(options.bundle)
+    bundle = predictor.bundle
+    table = read_table(options.data, bundle.schema, fitting=False)
     how = "the bundle's own predictions on the rows given"
-    if table.sha256 == predictor.bundle.manifest.origin.data.sha256:
-        how += ", WHICH ARE ITS TRAINING ROWS; evaluation.json has the held-out figures"
-    predictions = LabelledPredictions.of(table, predictor.predict(table.passengers), predictor.bundle.companions)
-    rng, coverage = np.random.default_rng(options.seed), predictor.bundle.record.conformal.coverage
+    if seen := training_rows(table, bundle):
+        which = "WHICH ARE" if seen == len(table) else f"OF WHICH {seen} ARE AMONG"
+        how += f", {which} ITS TRAINING ROWS; evaluation.json has the held-out figures"
+    predictions = LabelledPredictions.of(table, predictor.predict(table.rows), bundle.known)
+    rng, coverage = np.random.default_rng(options.seed), bundle.record.conformal.coverage
     evaluation = evaluate_predictions(predictions, how=how, coverage=coverage, rng=rng)
     print_evaluation(evaluation, Console())
     if options.json:
@@ -50,5 +54,5 @@ def _run(options: argparse.Namespace) -> int:
             for plot in plots:
                 (options.plots / f"{plot.name}.svg").write_text(plot.file(), encoding="utf-8")
         if options.report:
-            options.report.write_text(report(predictor.bundle.name, evaluation, plots), encoding="utf-8")
+            options.report.write_text(report(bundle.schema, evaluation, plots), encoding="utf-8")
     return 0

@@ -45,11 +45,13 @@ def add(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from models.bundle.read import read_bundle
     from training.data.table import read_table
     from training.promote.precision import measure, record
 
     margins = {"log_loss_margin": options.log_loss_margin, "calibration_margin": options.calibration_margin}
-    measurements = measure(options.bundle, read_table(options.data), options.only, seed=options.seed, **margins)
+    table = read_table(options.data, read_bundle(options.bundle).schema, fitting=False)
+    measurements = measure(options.bundle, table, options.only, seed=options.seed, **margins)
     for measured in measurements:
         figures = ", ".join(f"{name} {value}" for name, value in format_measurement(measured).items())
         verdict = "refused" if measured.refusal else "accepted"

@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
     argument = parser.add_argument
     argument("candidate", type=Path, metavar="CANDIDATE")
     argument("--over", type=Path, required=True, metavar="CURRENT", help="the bundle that serves now")
-    argument("--data", type=Path, required=True, help="labelled passengers that neither saw, CSV, 200 or more")
+    argument("--data", type=Path, required=True, help="labelled rows that neither saw, 200 or more")
     for flag, metavar, default, accepted, text in (
         ("--risk", "P", 0.05, _number(0, 0.5), "chance to promote one that is past a limit, all criteria together"),
         ("--log-loss", "NATS", 0.02, _number(0, 1, True), "it may be higher by; 0 asks for a lower one"),
@@ -41,18 +41,18 @@ def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from models.predictor import Predictor
-    from training.data.table import read_table
-    from training.promote.promotion import PromotionLimits, decide, predict_with_both, promotion_path, refuse_seen_rows
+    from training.promote.eligibility import read_for_both, refuse_seen_rows
+    from training.promote.promotion import PromotionLimits, decide, predict_with_both, promotion_path
     from training.promote.table import print_promotion
 
-    table = read_table(options.data)
     candidate, current = (Predictor.load(folder) for folder in (options.candidate, options.over))
     if candidate.bundle.version == current.bundle.version:
         raise ValueError(f"both bundles are version {current.bundle.version}: there is nothing to decide")
-    caveats = refuse_seen_rows(table, {"candidate": candidate.bundle, "current": current.bundle})
+    tables = read_for_both(options.data, candidate.bundle, current.bundle)
+    caveats = refuse_seen_rows(tables, {"candidate": candidate.bundle, "current": current.bundle})
     limits = PromotionLimits(**{name: getattr(options, name) for name in PromotionLimits.__struct_fields__})
-    predictions = predict_with_both(table, candidate, current, options.rounds, options.seed)
-    promotion = decide(table, predictions, candidate.bundle, current.bundle, limits, caveats, options.seed)
+    predictions = predict_with_both(tables, (candidate, current), options.rounds, options.seed)
+    promotion = decide(tables[0], predictions, candidate.bundle, current.bundle, limits, caveats, options.seed)
     write_json(options.out or promotion_path(options.candidate), promotion)
     print_promotion(promotion, Console(width=None if sys.stdout.isatty() else 130))
     return 0 if promotion.promoted else 1

@@ -1,44 +1,39 @@
-"""What else would predict the same rows: tabular baselines, trained and scored on the same folds.
+"""What else would predict the same rows: baselines by field type, trained and scored on the same folds.
 
-Their settings were fixed beforehand, scikit-learn's defaults but for what small data call for; none was tuned on these
+Their settings were fixed beforehand, scikit-learn's defaults but for what small data call for; none is tuned on the
 rows. They minimise log loss themselves, so they are scored without further calibration.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from msgspec import Struct
-from sklearn.compose import make_column_selector, make_column_transformer
+from scipy.sparse import csr_matrix, hstack
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.impute import SimpleImputer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, SplineTransformer, StandardScaler
 from threadpoolctl import threadpool_limits
 
 from models.calibration.logit import sigmoid
-from models.features.titanic import TITLES, Companions, party_outcomes
-from models.passenger import Passenger
-from models.text import render
+from models.rows import Row
+from models.schema import Schema, parts_of
 from training.calibrate.maps import log_losses
 from training.evaluate.estimates import Estimate, mean, roc_auc
-from training.evaluate.subgroups import Members
+from training.evaluate.groups import Members, group_title
+from training.evaluate.inputs import Inputs, PiecewiseLinear, linear_columns
 
-NUMBERS = ["age", "sibsp", "parch", "fare"]
-PARTY_OUTCOMES = ["women_outcome", "men_outcome"]
-AGE_KNOTS = np.array([[0.0], [6], [13], [25], [40], [60], [80]])
-"""Knots of the age spline: denser among children, where survival changes fast."""
+MAX_FIT_ROWS = 50_000
+"""Rows that a baseline is trained on, a random sample of more: it bounds time, and more would hardly change a score."""
+MANY_ROWS = 2000
+"""From here on trees may be larger, and stop by themselves."""
+MAX_TERMS = 50_000
 
-WORDS = "words_logistic_regression"
+LINEAR, TREES, WORDS = "spline_logistic_regression", "gradient_boosting", "words_logistic_regression"
 BASELINES = {
-    "plain_logistic_regression": "logistic regression on sex, class, port, age, relatives and fare",
-    "spline_logistic_regression": "logistic regression on sex × class, sex × age spline, title, family, companions",
-    "gradient_boosting": "gradient-boosted trees on the numbers, sex, class, port, title, cabin and companions",
-    WORDS: "logistic regression on the numbers and the same words",
+    LINEAR: "logistic regression on categories and on splines of numbers",
+    TREES: "gradient-boosted trees on numbers and categories",
+    WORDS: "logistic regression on numbers and the same words",
 }
 """Name → what it is."""
 
@@ -59,25 +54,31 @@ class Baseline(Struct, frozen=True, kw_only=True):
 
 
 def held_out_probabilities(
-    passengers: Sequence[Passenger], labels: np.ndarray, folds: np.ndarray, companions: Sequence[Companions], seed: int
+    rows: Sequence[Row], labels: np.ndarray, folds: np.ndarray, schema: Schema, known: Sequence[Any], seed: int
 ) -> dict[str, np.ndarray]:
     """Baseline's name → probabilities (n,) in (0, 1) of each row from a baseline trained on the other folds.
 
-    ``companions`` are those known to each fold's baselines, which read what the model reads of them.
+    ``known`` is what the schema's feature may know for each fold: the baselines read what the model reads of it.
     """
     probabilities = {name: np.empty(len(labels)) for name in BASELINES}
-    # The rows are so few that threads cost more than they give, a hundredfold when other work keeps the cores busy.
+    rng = np.random.default_rng(seed)
+    fits = _fits(schema, seed)
+    inputs = Inputs.of(rows, schema, None)
+    # Where rows are few, threads cost more than they give, a hundredfold when other work keeps the cores busy.
     with threadpool_limits(1):
-        for fold in np.unique(folds):
-            seen, here, frame = folds != fold, folds == fold, _frame(passengers, companions[fold])
-            for name, p in probabilities.items():
-                model = _make(name, seed).fit(frame[seen], labels[seen])
-                p[here] = model.predict_proba(frame[here])[:, 1]
+        for fold in np.unique(folds).tolist():
+            if known[fold] is not None:
+                inputs = Inputs.of(rows, schema, known[fold])
+            seen, here = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+            if len(seen) > MAX_FIT_ROWS:
+                seen = np.sort(rng.choice(seen, MAX_FIT_ROWS, replace=False))
+            for name, fit in fits.items():
+                probabilities[name][here] = fit(inputs[seen], labels[seen])(inputs[here])
     return {name: np.clip(p, *sigmoid(np.array([-30.0, 30.0]))) for name, p in probabilities.items()}
 
 
 def compare_baselines(
-    ours: np.ndarray, probabilities: dict[str, np.ndarray], labels: np.ndarray, groups: Members
+    ours: np.ndarray, probabilities: Mapping[str, np.ndarray], labels: np.ndarray, groups: Members
 ) -> dict[str, Baseline]:
     """Baselines' probabilities (n,) beside ours (n,) for the same rows."""
     own, compared = log_losses(ours, labels), {}
@@ -86,62 +87,64 @@ def compare_baselines(
         compared[name] = Baseline(
             what=BASELINES[name], log_loss=mean(log_losses(p, labels)), brier=mean((p - labels) ** 2),
             auc=roc_auc(p, labels), log_loss_difference=mean(difference),
-            log_loss_difference_by_subgroup={group: mean(difference[rows]) for (_, group), rows in groups.items()},
+            log_loss_difference_by_subgroup={group_title(*key): mean(difference[held]) for key, held in groups.items()},
         )  # fmt: skip
     return compared
 
 
-def _frame(passengers: Sequence[Passenger], companions: Companions) -> pd.DataFrame:
-    """The baselines' columns (n rows); ``companions`` are all that they know of labels and of other rows."""
-    rows = []
-    for passenger in passengers:
-        text, outcomes = render(passenger, companions), party_outcomes(passenger, companions)
-        phrases, sibsp, parch = _phrases(text), passenger.sibsp or 0, passenger.parch or 0
-        rows.append({
-            "sex": passenger.sex, "pclass": str(passenger.pclass), "sex_class": f"{passenger.sex} {passenger.pclass}",
-            "embarked": passenger.embarked or "unknown", "age": passenger.age, "sibsp": sibsp, "parch": parch,
-            "fare": passenger.fare,
-            "log_fare": None if passenger.fare is None else math.log1p(passenger.fare), "relatives": sibsp + parch,
-            "title": next((word for word in phrases if word in TITLES.values()), "none"),
-            "family": next(word for word in phrases if word in ("alone", "small family", "large family")),
-            "cabin": next((word for word in phrases if word.startswith("deck")), "none"), "text": text,
-            "women_outcome": outcomes[0] or "none", "men_outcome": outcomes[1] or "none",
-        })  # fmt: skip
-    # None becomes NaN, which is imputed.
-    frame = pd.DataFrame(rows).astype(dict.fromkeys([*NUMBERS, "log_fare", "relatives"], float))
-    known = frame["age"].notna().to_numpy()
-    # An unknown age has no place on the spline: zeros there, and a column that says so.
-    spline = SplineTransformer(knots=AGE_KNOTS, extrapolation="constant", include_bias=False).fit(AGE_KNOTS)
-    basis = spline.transform(np.nan_to_num(frame[["age"]].to_numpy())) * known[:, None]
-    male = (frame["sex"] == "male").to_numpy(float)[:, None]
-    ages = np.concatenate([basis, basis * male, 1 - known[:, None], (1 - known[:, None]) * male], axis=1)
-    return frame.join(pd.DataFrame(ages).add_prefix("age_"))
+Predict = Callable[[Inputs], np.ndarray]
+"""Rows → probabilities (n,) of the positive class."""
+Fit = Callable[[Inputs, np.ndarray], Predict]
 
 
-def _make(name: str, seed: int) -> Any:
-    impute = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
-    numbers, categories = make_pipeline(impute, StandardScaler()), OneHotEncoder(handle_unknown="ignore")
-    if name == "plain_logistic_regression":
-        columns = make_column_transformer((numbers, NUMBERS), (categories, ["sex", "pclass", "embarked"]))
-    elif name == "spline_logistic_regression":
-        columns = make_column_transformer(
-            (numbers, ["log_fare", "relatives"]), ("passthrough", make_column_selector(r"age_\d+")),
-            (categories, ["sex", "pclass", "sex_class", "title", "family", "embarked", "cabin", *PARTY_OUTCOMES]),
-        )  # fmt: skip
-    elif name == "gradient_boosting":
-        codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-        named = ["sex", "pclass", "embarked", "title", "cabin", *PARTY_OUTCOMES]
-        trees = HistGradientBoostingClassifier(
-            learning_rate=0.05, max_iter=120, max_leaf_nodes=8, min_samples_leaf=20, l2_regularization=1.0,
-            early_stopping=False, random_state=seed,
-        )  # fmt: skip
-        # Unknown is below every value: a side of its own in a tree.
-        unknown = SimpleImputer(strategy="constant", fill_value=-1, keep_empty_features=True)
-        return make_pipeline(make_column_transformer((codes, named), (unknown, NUMBERS)), trees)
-    else:
-        columns = make_column_transformer((numbers, NUMBERS), (CountVectorizer(analyzer=_phrases), "text"))
-    return make_pipeline(columns, LogisticRegression(max_iter=1000))
+def _fits(schema: Schema, seed: int) -> dict[str, Fit]:
+    return {
+        LINEAR: lambda inputs, labels: _fit_linear(inputs, labels, schema),
+        TREES: lambda inputs, labels: _fit_trees(inputs, labels, seed),
+        WORDS: lambda inputs, labels: _fit_words(inputs, labels, schema),
+    }
 
 
-def _phrases(text: str) -> list[str]:
-    return text.split(", ")
+def _fit_linear(inputs: Inputs, labels: np.ndarray, schema: Schema) -> Predict:
+    basis = PiecewiseLinear(inputs.numbers, schema)
+    model = LogisticRegression(max_iter=1000).fit(linear_columns(inputs, basis), labels)
+    return lambda others: _positive(model, linear_columns(others, basis))
+
+
+def _fit_trees(inputs: Inputs, labels: np.ndarray, seed: int) -> Predict:
+    """Categories are ordered as the schema lists them; a tree gives what is unknown a side of its own."""
+    many: dict[str, Any] = {"max_iter": 300, "early_stopping": True}
+    few = {"learning_rate": 0.05, "max_iter": 120, "max_leaf_nodes": 8, "l2_regularization": 1.0,
+           "early_stopping": False}  # fmt: skip
+    model = HistGradientBoostingClassifier(random_state=seed, **(many if len(labels) >= MANY_ROWS else few))
+
+    def columns(of: Inputs) -> np.ndarray:
+        return np.column_stack([of.numbers, of.categories])
+
+    model.fit(columns(inputs), labels)
+    return lambda others: _positive(model, columns(others))
+
+
+def _fit_words(inputs: Inputs, labels: np.ndarray, schema: Schema) -> Predict:
+    """Phrases where all are the schema's, else words and pairs of words, weighed by how rare they are."""
+    counter: CountVectorizer = CountVectorizer(analyzer=lambda text: text.split(", "))
+    if says_free_text(schema):
+        counter = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, max_features=MAX_TERMS)
+    counter.fit(inputs.texts)
+    basis = PiecewiseLinear(inputs.numbers, schema)
+
+    def columns(of: Inputs) -> Any:
+        return hstack([csr_matrix(basis(of.numbers)), counter.transform(of.texts)], "csr")
+
+    model = LogisticRegression(max_iter=1000).fit(columns(inputs), labels)
+    return lambda others: _positive(model, columns(others))
+
+
+def says_free_text(schema: Schema) -> bool:
+    """Whether a field of the type text is said in the rows' texts as it stands."""
+    said = {name for template in schema.text for _, name in parts_of(template)}
+    return any(field.type == "text" and field.name in said for field in schema.fields)
+
+
+def _positive(model: Any, columns: Any) -> np.ndarray:
+    return np.asarray(model.predict_proba(columns)[:, 1])

@@ -1,13 +1,12 @@
 """Score probabilities: proper scores, calibration errors beside their noise floor, calibration tests, decisions."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from msgspec import Struct
 from scipy.stats import chi2
 
-from models.passenger import LABELS
 from training.calibrate.maps import log_losses
 from training.evaluate.calibration_errors import (
     MASS_BINS,
@@ -102,8 +101,9 @@ class Scores(Struct, frozen=True, kw_only=True):
     recall: dict[str, Estimate]
 
 
-def score(probabilities: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Scores:
-    """All scores of probabilities (n,) in (0, 1), with standard errors over rows or by bootstrap."""
+def score(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], rng: np.random.Generator) -> Scores:
+    """All scores of probabilities (n,) in (0, 1) of the second of two classes, with standard errors over rows or by
+    bootstrap."""
     order = np.argsort(probabilities, kind="stable")
     p, y = probabilities[order], labels[order].astype(float)
     observed = {name: float(values[0]) for name, values in measures(p, y[None], np.ones((1, len(p)))).items()}
@@ -135,7 +135,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray, rng: np.random.Generato
             simulated_p_value=_at_least(observed["hosmer_lemeshow"], null["hosmer_lemeshow"]),
         ),
         auc=roc_auc(p, y), accuracy=proportion(right),
-        recall={name: proportion(right[y == index]) for index, name in enumerate(LABELS)},
+        recall={name: proportion(right[y == index]) for index, name in enumerate(classes)},
     )  # fmt: skip
 
 

@@ -1,9 +1,10 @@
 """What prediction sets hold and what abstaining buys: error among the answered rows against the share answered."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from msgspec import Struct
 
-from models.passenger import LABELS
 from training.evaluate.estimates import Estimate, proportion
 
 
@@ -11,10 +12,10 @@ class RiskCoverage(Struct, frozen=True, kw_only=True):
     """The risk–coverage curve (El-Yaniv & Wiener, 2010): rows are answered in order of falling margin |2p − 1|.
 
     At index i the rows with the i + 1 largest distinct margins are answered: a share ``coverage[i]`` of all (rising,
-    the last is 1), of which ``error[i]`` are wrong (p ≥ ½ says survived), with standard error ``standard_error[i]``;
-    ``expected[i]`` is what their probabilities expect, the mean of min(p, 1 − p). ``area`` is the mean error over all
-    coverages, rows of one margin in random order; ``random`` what it would be if margins said nothing (the error of all
-    rows), ``oracle`` if the wrong rows had the smallest ones.
+    the last is 1), of which ``error[i]`` are wrong (p ≥ ½ says the positive class), with standard error
+    ``standard_error[i]``; ``expected[i]`` is what their probabilities expect, the mean of min(p, 1 − p). ``area`` is
+    the mean error over all coverages, rows of one margin in random order; ``random`` what it would be if margins said
+    nothing (the error of all rows), ``oracle`` if the wrong rows had the smallest ones.
 
     Promise: if p is calibrated, ``error`` estimates ``expected``, which rises with coverage. The points share rows, so
     their errors are correlated, and the curve may fall by chance.
@@ -74,13 +75,13 @@ class SetCoverage(Struct, frozen=True, kw_only=True):
     wrong_by_class: dict[str, Estimate]
 
 
-def set_coverage(member: np.ndarray, labels: np.ndarray, nominal: float) -> SetCoverage:
-    """`SetCoverage` of sets (n, 2) bool, whether each holds died, survived, against labels (n,) 0/1."""
+def set_coverage(member: np.ndarray, labels: np.ndarray, nominal: float, classes: Sequence[str]) -> SetCoverage:
+    """`SetCoverage` of sets (n, K) bool, whether each holds each of the classes, against labels (n,), their numbers."""
     held, size = member[np.arange(len(labels)), labels], member.sum(axis=1)
     wrong = (size == 1) & ~held
     return SetCoverage(
         nominal=nominal, overall=proportion(held), average_size=float(size.mean()), abstained=float((size != 1).mean()),
-        by_class={name: proportion(held[labels == index]) for index, name in enumerate(LABELS)},
+        by_class={name: proportion(held[labels == index]) for index, name in enumerate(classes)},
         error_answered=proportion(wrong[size == 1]),
-        wrong_by_class={name: proportion(wrong[labels == index]) for index, name in enumerate(LABELS)},
+        wrong_by_class={name: proportion(wrong[labels == index]) for index, name in enumerate(classes)},
     )  # fmt: skip

@@ -1,17 +1,13 @@
-"""How good the probabilities are for each sex, class, age band and party, with counts and spread."""
-
-from collections.abc import Sequence
+"""How good the probabilities are for each group of rows, with counts and spread."""
 
 import numpy as np
 from msgspec import Struct
 from scipy.stats import norm
 
-from models.features.titanic import NO_COMPANIONS, Companions
-from models.passenger import Passenger
-from models.text import CLASSES
 from training.calibrate.maps import log_losses
 from training.evaluate.calibration_errors import murphy
 from training.evaluate.estimates import Estimate, mean, proportion, reflected
+from training.evaluate.groups import Members, group_title
 from training.evaluate.scores import (
     POSITIVE,
     CalibrationError,
@@ -20,14 +16,6 @@ from training.evaluate.scores import (
     resampled,
     spiegelhalter,
 )
-
-SUBGROUPS = {
-    "sex": ("female", "male"),
-    "class": tuple(CLASSES.values()),
-    "age": ("under 13", "13 to 24", "25 to 34", "35 to 49", "50 and over", "age unknown"),
-    "party": ("companions known", "companions unknown"),
-}
-"""Attribute → its groups; each is evaluated apart."""
 
 
 class GroupScores(Struct, frozen=True, kw_only=True):
@@ -48,7 +36,7 @@ class GroupScores(Struct, frozen=True, kw_only=True):
 
 
 class Subgroup(Struct, frozen=True, kw_only=True):
-    """One group of one attribute: its rows, the share of survivors among them, and both kinds of probabilities."""
+    """One group of one attribute: its rows, their share of the positive class, and both kinds of probabilities."""
 
     attribute: str
     group: str
@@ -57,30 +45,10 @@ class Subgroup(Struct, frozen=True, kw_only=True):
     calibrated: GroupScores
     raw: GroupScores
 
-
-Members = dict[tuple[str, str], np.ndarray]
-"""(attribute, group) → row numbers."""
-
-
-def subgroups(passenger: Passenger, companions: Companions = NO_COMPANIONS) -> dict[str, str]:
-    """Attribute of `SUBGROUPS` → the group that the passenger is in."""
-    bands = SUBGROUPS["age"]
-    age = bands[-1] if passenger.age is None else bands[sum(passenger.age >= edge for edge in (13, 25, 35, 50))]
-    party = SUBGROUPS["party"][not companions.party(passenger)]
-    return {"sex": passenger.sex, "class": CLASSES[passenger.pclass], "age": age, "party": party}
-
-
-def members(passengers: Sequence[Passenger], companions: Sequence[Companions]) -> Members:
-    """Row numbers in the order of `SUBGROUPS`; ``companions`` are those known for each. Empty groups are left out."""
-    groups_by_row = [subgroups(passenger, known) for passenger, known in zip(passengers, companions, strict=True)]
-    rows = {
-        (attribute, group): np.array(
-            [i for i, groups_of in enumerate(groups_by_row) if groups_of[attribute] == group], np.int64
-        )
-        for attribute, groups in SUBGROUPS.items()
-        for group in groups
-    }
-    return {key: value for key, value in rows.items() if len(value)}
+    @property
+    def title(self) -> str:
+        """The group as it stands alone."""
+        return group_title(self.attribute, self.group)
 
 
 def score_subgroups(

@@ -9,7 +9,6 @@ import numpy as np
 from msgspec import Struct
 
 from models.calibration.inverse import FocalInverse
-from models.passenger import LABELS
 from training.evaluate.evaluation import Evaluation
 from training.evaluate.paired import holm
 from training.evaluate.scores import CalibrationError, Scores

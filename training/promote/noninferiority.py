@@ -1,15 +1,12 @@
 """One-sided bounds for "no worse than by a margin": means of paired differences, calibration errors, ratios of times.
 
-Passengers on one ticket live or die together, so these clusters are the independent units here, not rows.
+Rows of one cluster depend on each other, as passengers on one ticket do: clusters are the independent units here.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 from msgspec import Struct
 from scipy.stats import binom, t
 
-from models.passenger import Passenger
 from training.evaluate.calibration_errors import debiased_squared_error
 
 MAX_BLOCKS = 200
@@ -28,12 +25,6 @@ class Bound(Struct, frozen=True, kw_only=True):
     standard_error: float
     upper: float
     worse_p: float = float("nan")
-
-
-def ticket_clusters(passengers: Sequence[Passenger]) -> np.ndarray:
-    """Cluster number (n,) from 0 on, without gaps: passengers with the same ticket share one, the others are alone."""
-    tickets = [passenger.ticket or f"\n{row}" for row, passenger in enumerate(passengers)]
-    return np.unique(tickets, return_inverse=True)[1].astype(np.int64)
 
 
 def mean_bound(differences: np.ndarray, clusters: np.ndarray, risk: float) -> Bound:

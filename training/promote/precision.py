@@ -13,7 +13,7 @@ from models.bundle.read import Bundle, open_bundle
 from models.bundle.write import write_bundle
 from models.engines.backend import prepare
 from models.logit_cache import LogitCache
-from models.prediction import PredictionError
+from models.prediction import PredictionError, positive_logits
 from models.predictor import Predictor
 from training.calibrate.maps import log_losses
 from training.data.table import Table
@@ -91,7 +91,7 @@ def _predictor(folder: Path, precision: Precision) -> Predictor:
 
 def _logits(predictor: Predictor, table: Table) -> np.ndarray:
     try:
-        return predictor.logits(predictor.render(table.passengers))
+        return positive_logits(predictor.logits(predictor.render(table.rows)))
     except PredictionError as error:
         raise ValueError(f"{predictor.backend.precision}: {error}") from error
 

@@ -9,7 +9,7 @@ even one such wrong claim within the risk.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,10 +20,12 @@ from msgspec import Meta, Struct
 
 from models.bundle.read import Bundle
 from training.calibrate.maps import log_losses
-from training.data.table import DataError, Table
+from training.data.source import DataError
+from training.data.table import Table
+from training.evaluate.groups import Members, group_title, members
 from training.evaluate.paired import holm
-from training.evaluate.subgroups import Members, members
-from training.promote.noninferiority import Bound, calibration_bound, mean_bound, median_bound, ticket_clusters
+from training.promote.clusters import row_clusters
+from training.promote.noninferiority import Bound, calibration_bound, mean_bound, median_bound
 
 if TYPE_CHECKING:
     from models.predictor import Predictor
@@ -99,64 +101,48 @@ class PairedPredictions:
     seconds: np.ndarray
 
 
-def refuse_seen_rows(table: Table, bundles: Mapping[str, Bundle]) -> tuple[str, ...]:
-    """Raises DataError where the rows are training rows of a bundle; returns what cannot be known of that.
-
-    Known is the sha256 of the training table and, by ticket and name, who was in it.
-    """
-    caveats = []
-    for name, bundle in bundles.items():
-        if table.sha256 == bundle.manifest.origin.data.sha256:
-            raise DataError(f"the rows are those that the {name} bundle was trained on; give others")
-        known = sum(map(bundle.companions.know, table.passengers))
-        if known:
-            raise DataError(
-                f"{known} of {len(table)} rows were training rows of the {name} bundle, by ticket and name: leave them "
-                "out"
-            )
-        if not bundle.companions.by_ticket:
-            caveats.append(f"the {name} bundle does not say who was in its training table: see to it that no row was")
-    return tuple(caveats)
-
-
 def predict_with_both(
-    table: Table, candidate: "Predictor", current: "Predictor", rounds: int, seed: int
+    tables: Sequence[Table], predictors: "Sequence[Predictor]", rounds: int, seed: int
 ) -> PairedPredictions:
-    """Both bundles' predictions of all rows, and their times in alternation. Raises DataError for too few rows."""
+    """The candidate's and the current bundle's predictions of all rows, and their times in alternation.
+
+    ``tables`` are the same rows, as each bundle's schema reads them. Raises DataError for too few rows.
+    """
+    table = tables[0]
     if len(table) < MIN_ROWS:
         raise DataError(f"{len(table)} rows are too few to decide; at least {MIN_ROWS} are needed")
     ours, theirs = (
-        np.array([prediction.probability for prediction in predictor.predict(table.passengers)])
-        for predictor in (candidate, current)
+        np.array([prediction.probability for prediction in predictor.predict(each.rows)])
+        for predictor, each in zip(predictors, tables, strict=True)
     )
-    companions = [candidate.bundle.companions] * len(table)
+    groups = members(table.rows, table.schema, [predictors[0].bundle.known] * len(table))
     return PairedPredictions(
-        table.labels, ours, theirs, ticket_clusters(table.passengers), members(table.passengers, companions),
-        _times(table, (candidate, current), rounds, np.random.default_rng(seed)),
+        table.labels, ours, theirs, row_clusters(table), groups,
+        _times(tables, predictors, rounds, np.random.default_rng(seed)),
     )  # fmt: skip
 
 
-def _times(table: Table, pair: "Sequence[Predictor]", rounds: int, rng: np.random.Generator) -> np.ndarray:
-    """Seconds per row (rounds, 2): in each round both predict the same few passengers, in random order."""
-    seconds = np.empty((rounds, 2))
+def _times(tables: Sequence[Table], pair: "Sequence[Predictor]", rounds: int, rng: np.random.Generator) -> np.ndarray:
+    """Seconds per row (rounds, 2): in each round both predict the same few rows, in random order."""
+    seconds, count = np.empty((rounds, 2)), len(tables[0])
     for predictor in pair:
         predictor.warm_up()
     for of_round in seconds:
-        rows = rng.choice(len(table), min(TIMED_ROWS, len(table)), replace=False)
-        passengers = [table.passengers[row] for row in rows]
+        chosen = rng.choice(count, min(TIMED_ROWS, count), replace=False)
         for which in rng.permutation(2):
+            rows = [tables[which].rows[row] for row in chosen]
             start = time.perf_counter()
-            pair[which].predict(passengers)
-            of_round[which] = (time.perf_counter() - start) / len(passengers)
+            pair[which].predict(rows)
+            of_round[which] = (time.perf_counter() - start) / len(rows)
     return seconds
 
 
 def evaluate_criteria(predictions: PairedPredictions, limits: PromotionLimits, seed: int) -> tuple[Criterion, ...]:
     """All criteria: log loss, calibration error, log loss of each subgroup, time."""
     losses = [log_losses(p, predictions.labels) for p in (predictions.candidate, predictions.current)]
-    everybody = np.arange(len(predictions.labels))
-    chosen = {"log loss": (everybody, limits.log_loss)} | {
-        f"log loss, {_group_title(attribute, group)}": (rows, limits.subgroup_log_loss)
+    all_rows = np.arange(len(predictions.labels))
+    chosen = {"log loss": (all_rows, limits.log_loss)} | {
+        f"log loss, {group_title(attribute, group)}": (rows, limits.subgroup_log_loss)
         for (attribute, group), rows in predictions.groups.items()
     }
     bounds = {
@@ -171,11 +157,6 @@ def evaluate_criteria(predictions: PairedPredictions, limits: PromotionLimits, s
         for name, (rows, limit) in chosen.items()
     ]
     return (criteria[0], _calibration(predictions, limits, seed), *criteria[1:], _time_ratio(predictions, limits))
-
-
-def _group_title(attribute: str, group: str) -> str:
-    """A subgroup as it stands alone: female, first class, age 25 to 34, age unknown."""
-    return f"age {group}" if attribute == "age" and not group.startswith("age") else group
 
 
 def _of_mean(name: str, means: list[float], bound: Bound, limit: float, rows: int, worse: bool) -> Criterion:

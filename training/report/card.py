@@ -3,8 +3,10 @@
 from typing import Any
 
 from models.bundle.manifest import Origin
+from models.schema import Schema
 from training.evaluate.evaluation import Evaluation
-from training.report.tables import baselines_verdict, markdown, tables
+from training.report.names import plural
+from training.report.tables import baselines_verdict, better_baseline, markdown, tables
 
 CARD = """---
 library_name: transformers
@@ -12,19 +14,21 @@ pipeline_tag: text-classification
 ---
 # {name}
 
-Probability that a passenger of the Titanic survived, from a short text of words about the passenger, with
-calibration, prediction sets and intervals beside it (`calibration.json`).
+{lead}Probability that a {row} is of the class {positive}, from a short text of words about it, with calibration,
+prediction sets and intervals beside it (`calibration.json`).{question}
 
 ## What it is for, and not for
 
-**For:** trying, testing and teaching calibrated serving: it is small, its data are public, and every figure below can
-be checked. **Not for:** any decision about people, on ships or elsewhere. It is a museum piece, not a predictor of
-anything today.
+**For:** {plural} like those that it was trained on, answered one by one with a probability that can be checked: every
+figure below says how far it may be off. **Not for:** {plural} from elsewhere or from another time, before their
+outcomes have shown that the probabilities hold there; and no decision about people by this alone.
 
 ## Data
 
-{rows} passengers of one ship in 1912, {survived} of whom survived ({share:.1%}); sha256 of the file `{data_sha:.12}…`.
-The model reads a short text of words about the passenger, written by `render` in `models/text.py`.
+{rows} {plural}, of which {positive}: {count} ({share:.1%}); sha256 of the file `{data_sha:.12}…`. The model reads a
+short text of words about the {row}, made as `schema.json` says:
+
+> {text}
 
 ## How it came to be
 
@@ -45,23 +49,26 @@ shifts them on purpose.
 
 ## Limits
 
-- {rows} rows of one ship: the standard errors above are what is known, and differences below about two of them are
-  not known to be differences.
-- Words, recipe and the rule that picks the calibration map were chosen by held-out scores on the same rows, which
-  flatters the figures a little.
-- Who was saved followed sex, class and age, by the orders of that night. The model repeats that; its groups are not
-  treated alike, and a probability says nothing about a person's worth or about cause.
-- Small subgroups (children, the old) rest on few rows: see their counts and spread above.
-- Calibration holds for passengers like these. On others, watch the drift metrics and the outcomes.
+- {rows} rows: the standard errors above are what is known, and differences below about two of them are not known to
+  be differences.
+- What was chosen by held-out scores on the same rows flatters the figures a little.
+- Probabilities repeat what happened to {plural} in the table, whatever its reasons; groups that were not treated
+  alike there are not treated alike here.
+- Small subgroups rest on few rows: see their counts and spread above.
+- Calibration holds for {plural} like these. On others, watch the drift metrics and the outcomes.
 """
 
 
-def model_card(origin: Origin, evaluation: Evaluation) -> str:
-    """README.md of a bundle, from its manifest and its nested evaluation."""
-    chosen = evaluation.maps_chosen or ()
+def model_card(origin: Origin, evaluation: Evaluation, schema: Schema) -> str:
+    """README.md of a bundle, from its manifest, its nested evaluation and its schema."""
+    chosen, data = evaluation.maps_chosen or (), origin.data
+    better = better_baseline(evaluation)
     return CARD.format(
-        name=origin.name, rows=origin.data.rows, survived=origin.data.survived, data_sha=origin.data.sha256,
-        share=origin.data.survived / origin.data.rows, base=origin.base.name, base_sha=origin.base.sha256,
+        name=schema.name, row=schema.row.replace("_", " "), plural=plural(schema),
+        positive=schema.positive, question=f" {schema.question}" if schema.question else "",
+        lead=f"**{better}**\n\n" if better else "", text=", ".join(schema.text),
+        rows=data.rows, count=data.classes[schema.positive], share=data.classes[schema.positive] / data.rows,
+        data_sha=data.sha256, base=origin.base.name, base_sha=origin.base.sha256,
         loss=origin.loss.name, parameters=_listed(origin.loss.parameters) or "no parameters",
         recipe=_listed(origin.recipe), seed=origin.seed, created=origin.created,
         chosen=max(chosen, key=chosen.count), how=evaluation.how, evaluated=evaluation.rows,

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from html import escape
 
+from models.schema import Schema
 from training.evaluate.evaluation import Evaluation
+from training.report.names import plural
 from training.report.svg import STYLE, Plot
-from training.report.tables import Figures, baselines_verdict, tables
+from training.report.tables import Figures, baselines_verdict, better_baseline, tables
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -48,7 +50,7 @@ footer {{ margin: 2.5rem 0 1rem; color: #666; font-size: .85rem; }}
 </head>
 <body>
 <h1>{title}</h1>
-<p class="lead">{rows} passengers. {how}.</p>
+<p class="lead">{better}{rows} {plural}. {how}.</p>
 <ul class="key">
 {key}
 </ul>
@@ -56,17 +58,19 @@ footer {{ margin: 2.5rem 0 1rem; color: #666; font-size: .85rem; }}
 {plots}
 </div>
 {tables}
-<footer>± is one standard error; the JSON of the evaluation has every figure with its standard error and 95 % interval.
-Passengers of one ship in 1912: a museum piece, not a predictor of anything today.</footer>
+<footer>± is one standard error; the JSON of the evaluation has every figure with its standard error and 95 %
+interval.</footer>
 </body>
 </html>
 """
 
 
-def report(name: str, evaluation: Evaluation, plots: Sequence[Plot]) -> str:
-    """The page; ``name`` is the bundle's."""
+def report(schema: Schema, evaluation: Evaluation, plots: Sequence[Plot]) -> str:
+    """The page of a bundle with this schema."""
+    better = better_baseline(evaluation)
     return PAGE.format(
-        title=escape(f"How good are the probabilities of “{name}”?"), style=STYLE, rows=evaluation.rows,
+        title=escape(f"How good are the probabilities of “{schema.name}”?"), style=STYLE, rows=evaluation.rows,
+        plural=escape(plural(schema)), better=f"<strong>{escape(better)}</strong> " if better else "",
         how=escape(evaluation.how[0].upper() + evaluation.how[1:]), key=_key(evaluation),
         plots="\n".join(map(_figure, plots)),
         tables="\n".join(_table(table, evaluation) for table in tables(evaluation)),

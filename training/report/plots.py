@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from models.schema import Schema
 from training.evaluate.calibration_errors import WIDTH_BINS, width_bins
 from training.evaluate.estimates import Estimate, share
 from training.evaluate.evaluation import Evaluation, LabelledPredictions
 from training.evaluate.selective_risk import risk_coverage
 from training.fit.epoch_diagnostics import EpochDiagnostics
+from training.report.names import plural, short
 from training.report.svg import WIDTH, Frame, Plot, round_step
 
 DRAWS = 2000
@@ -24,10 +26,14 @@ def make_plots(
     rng: np.random.Generator,
 ) -> list[Plot]:
     """All pictures that the evaluation and the training log (empty: no training curves) give."""
-    y, sides = predictions.labels, {"calibrated": predictions.calibrated, "raw": predictions.raw}
-    plots = [reliability(kind, p, y, rng) for kind, p in sides.items()]
-    plots += [outcomes(kind, p, y) for kind, p in sides.items()]
-    plots += [risk(predictions, evaluation), subgroups(evaluation)]
+    schema, y, sides = (
+        predictions.schema,
+        predictions.labels,
+        {"calibrated": predictions.calibrated, "raw": predictions.raw},
+    )
+    plots = [reliability(kind, p, y, schema, rng) for kind, p in sides.items()]
+    plots += [outcomes(kind, p, y, schema) for kind, p in sides.items()]
+    plots += [risk(predictions, evaluation), subgroups(evaluation, schema)]
     if evaluation.baselines:
         plots.append(baselines(evaluation))
     if epochs:
@@ -50,11 +56,14 @@ def consistency_band(p: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarra
     return low, high
 
 
-def reliability(kind: str, p: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Plot:
+def reliability(kind: str, p: np.ndarray, y: np.ndarray, schema: Schema, rng: np.random.Generator) -> Plot:
     """Observed rate against mean probability in ten bins, consistency bars, and the counts under them."""
     frame = Frame(LEFT, 28, INNER, 300, (0, 1), (0, 1))
     bins, (low, high) = width_bins(p), consistency_band(p, rng)
-    parts = [frame.axes(TENTHS, TENTHS, y_name="share who survived"), frame.line((0, 1), (0, 1), "guide")]
+    parts = [
+        frame.axes(TENTHS, TENTHS, y_name=f"share of {short(schema.positive)}"),
+        frame.line((0, 1), (0, 1), "guide"),
+    ]
     outside = 0
     for bin_number in np.unique(bins).tolist():
         held = bins == bin_number
@@ -65,44 +74,47 @@ def reliability(kind: str, p: np.ndarray, y: np.ndarray, rng: np.random.Generato
         parts.append(frame.dot(at, rate, "hollow" if missed else "ours-fill", 5))
     counts = np.bincount(bins, minlength=WIDTH_BINS)
     under = Frame(LEFT, 376, INNER, 70, (0, 1), (0, 1.25 * counts.max()))
-    parts.append(under.axes(TENTHS, (), x_name=f"{kind} probability of survival", y_name="passengers"))
+    parts.append(
+        under.axes(TENTHS, (), x_name=f"{kind} probability of {short(schema.positive)}", y_name=plural(schema))
+    )
     for bin_number, count in enumerate(counts.tolist()):
         parts.append(under.bar(bin_number / 10 + 0.006, (bin_number + 1) / 10 - 0.006, 0, count, "bar"))
         parts.append(under.text(bin_number / 10 + 0.05, count, str(count), anchor="middle", dy=-4))
     return Plot(
         f"reliability_{kind}", f"Reliability, {kind}",
-        "Grey bars: where a bin's share of survivors lies 95 times in 100 if its probabilities are true. "
-        f"{outside} of {len(np.unique(bins))} bins lie outside (open circles). Under it, how many got such a "
-        "probability.",
+        f"Grey bars: where a bin's share of {schema.positive} lies 95 times in 100 if its probabilities are true. "
+        f"{outside} of {len(np.unique(bins))} bins lie outside (open circles). Under it, how many "
+        f"{plural(schema)} got such a probability.",
         492, "".join(parts),
     )  # fmt: skip
 
 
-def outcomes(kind: str, p: np.ndarray, y: np.ndarray) -> Plot:
-    """Histograms of the probabilities of those who survived, upwards, and of those who died, downwards."""
+def outcomes(kind: str, p: np.ndarray, y: np.ndarray, schema: Schema) -> Plot:
+    """Histograms of the probabilities of the rows of the positive class, upwards, and of the others, downwards."""
     counts = [np.bincount(np.minimum((p[y == label] * 20).astype(int), 19), minlength=20) for label in (0, 1)]
     most = max(1, *(int(count.max()) for count in counts))
     step = max(1, int(round_step(most / 4)))
     frame = Frame(LEFT, 28, INNER, 230, (0, 1), (-1.05 * most, 1.05 * most))
-    parts = [frame.axes(TENTHS, (), x_name=f"{kind} probability of survival", y_name="passengers")]
+    parts = [frame.axes(TENTHS, (), x_name=f"{kind} probability of {short(schema.positive)}", y_name=plural(schema))]
     for tick in range(-(most // step) * step, most + 1, step):
         parts.append(frame.line((0, 1), (tick, tick), "grid"))
         parts.append(frame.text(0, tick, str(abs(tick)), anchor="end", dx=-6))
-    for twentieth, (died, survived) in enumerate(zip(*(count.tolist() for count in counts), strict=True)):
-        parts.append(frame.bar(twentieth / 20 + 0.003, twentieth / 20 + 0.047, 0, survived, "bar"))
-        parts.append(frame.bar(twentieth / 20 + 0.003, twentieth / 20 + 0.047, -died, 0, "other-bar"))
+    for twentieth, (negative, positive) in enumerate(zip(*(count.tolist() for count in counts), strict=True)):
+        parts.append(frame.bar(twentieth / 20 + 0.003, twentieth / 20 + 0.047, 0, positive, "bar"))
+        parts.append(frame.bar(twentieth / 20 + 0.003, twentieth / 20 + 0.047, -negative, 0, "other-bar"))
     parts.append(frame.line((0, 1), (0, 0), "axis"))
-    parts.append(frame.text(0.5, most, "survived", anchor="middle", dy=12))
-    parts.append(frame.text(0.5, -most, "died", anchor="middle", dy=-2))
+    parts.append(frame.text(0.5, most, short(schema.positive), anchor="middle", dy=12))
+    parts.append(frame.text(0.5, -most, short(schema.classes[0]), anchor="middle", dy=-2))
     return Plot(
         f"outcomes_{kind}", f"Scores by outcome, {kind}",
-        "Probabilities given to those who survived (upwards) and to those who died (downwards), in twentieths.",
+        f"Probabilities given to {plural(schema)} of the class {schema.positive} (upwards) and of the class "
+        f"{schema.classes[0]} (downwards), in twentieths.",
         306, "".join(parts),
     )  # fmt: skip
 
 
 def risk(predictions: LabelledPredictions, evaluation: Evaluation) -> Plot:
-    """Share wrong among the most certain passengers, against how many of them are answered."""
+    """Share wrong among the most certain rows, against how many of them are answered."""
     curve = risk_coverage(predictions.calibrated, predictions.labels)
     coverage, error, expected = map(np.array, (curve.coverage, curve.error, curve.expected))
     n = len(predictions.labels)
@@ -117,7 +129,7 @@ def risk(predictions: LabelledPredictions, evaluation: Evaluation) -> Plot:
     parts = [
         frame.axes(
             TENTHS, np.arange(0, top + step / 2, step).tolist(), y_text="{:.2f}".format, y_name="share wrong",
-            x_name="share of passengers answered, most certain first",
+            x_name=f"share of {plural(predictions.schema)} answered, most certain first",
         ),
         frame.band(xs, [spread[row].low for row in shown], [spread[row].high for row in shown], "band"),
         frame.line(xs, error[shown].tolist(), "ours"), frame.line(xs, expected[shown].tolist(), "guide"),
@@ -131,28 +143,28 @@ def risk(predictions: LabelledPredictions, evaluation: Evaluation) -> Plot:
         )
     if sets:
         caption += (
-            "Diamonds: passengers whose prediction set of that nominal coverage is a single class, and how many of "
-            "those sets are wrong."
+            f"Diamonds: {plural(predictions.schema)} whose prediction set of that nominal coverage is a single class, "
+            "and how many of those sets are wrong."
         )
     return Plot("risk_coverage", "Risk and coverage", caption, 306, "".join(parts))
 
 
-def subgroups(evaluation: Evaluation) -> Plot:
-    """Share who survived, with its interval, against the mean calibrated and raw probability of each subgroup."""
+def subgroups(evaluation: Evaluation, schema: Schema) -> Plot:
+    """Share of the positive class, with its interval, beside the mean calibrated and raw probability of each group."""
     groups = evaluation.subgroups
     left, row = 184, 24
     frame = Frame(left, 12, WIDTH - left - RIGHT, row * len(groups), (0, 1), (len(groups) - 0.5, -0.5))
-    parts = [frame.axes(TENTHS, (), x_name="share who survived, mean probability")]
+    parts = [frame.axes(TENTHS, (), x_name=f"share of {short(schema.positive)}, mean probability")]
     for place, group in enumerate(groups):
-        parts.append(frame.text(0, place, f"{group.group} ({group.rows})", anchor="end", dx=-8))
+        parts.append(frame.text(0, place, f"{short(group.title)} ({group.rows})", anchor="end", dx=-8))
         parts.append(frame.line((group.observed.low, group.observed.high), (place, place), "ours"))
         parts.append(frame.dot(group.observed.value, place, "ours-fill"))
         parts.append(frame.diamond(group.raw.expected, place, "hollow", 5))
         parts.append(frame.diamond(group.calibrated.expected, place, "other-fill", 5))
     return Plot(
         "subgroups", "Calibration by subgroup",
-        "Circles: the share who survived with its 95 % interval. Full diamonds: mean calibrated probability; open "
-        "ones: mean raw probability. In brackets the number of passengers.",
+        f"Circles: the share of {schema.positive} with its 95 % interval. Full diamonds: mean calibrated probability; "
+        f"open ones: mean raw probability. In brackets the number of {plural(schema)}.",
         frame.top + frame.height + 44, "".join(parts),
     )  # fmt: skip
 

@@ -7,7 +7,6 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as TextTable
 
-from models.passenger import LABELS
 from training.evaluate.estimates import Estimate
 from training.evaluate.evaluation import Evaluation
 from training.evaluate.scores import CalibrationError, IfCalibrated, Scores
@@ -45,6 +44,28 @@ def baselines_verdict(evaluation: Evaluation) -> str:
             f"model by {abs(by.value):.4f} ± {by.standard_error:.4f}; its 95 % interval {zero} 0."
         )
     return "\n".join(lines)
+
+
+PLAINLY_BETTER = 0.01
+"""A baseline's lead in log loss, in nats, that is said first of all."""
+
+
+def better_baseline(evaluation: Evaluation) -> str:
+    """That the best baseline is ahead by more than `PLAINLY_BETTER`, in a sentence; empty where none is."""
+    best = max((evaluation.baselines or {}).values(), key=lambda each: each.log_loss_difference.value, default=None)
+    if best is None or best.log_loss_difference.value <= PLAINLY_BETTER:
+        return ""
+    by = best.log_loss_difference
+    return (
+        f"On this table another model is better: {best.what}, with a log loss of {best.log_loss.value:.4f} on the same "
+        f"rows and folds, where this one has {evaluation.calibrated.log_loss.value:.4f}. Paired difference: "
+        f"{by.value:.4f} ± {by.standard_error:.4f}."
+    )
+
+
+def positive_class(evaluation: Evaluation) -> str:
+    """The class that the probabilities are of."""
+    return list(evaluation.calibrated.recall)[-1]
 
 
 def plus_minus(estimate: Estimate, digits: int = 4) -> str:
@@ -141,14 +162,14 @@ def _decisions(evaluation: Evaluation) -> Figures:
         title="Discrimination and decisions", columns=("", "calibrated", "raw"),
         rows=(
             _both(evaluation, "AUC", lambda s: spread(s.auc, 3)),
-            _both(evaluation, "accuracy", lambda s: spread(s.accuracy, 3)), *map(recall, LABELS),
+            _both(evaluation, "accuracy", lambda s: spread(s.accuracy, 3)), *map(recall, evaluation.calibrated.recall),
         ),
         note="In brackets 95 % intervals: DeLong's for the area under the ROC curve, Wilson's for shares.",
     )  # fmt: skip
 
 
 def _sets(evaluation: Evaluation) -> Figures:
-    sets = evaluation.sets_at or (evaluation.sets,)
+    sets, classes = evaluation.sets_at or (evaluation.sets,), tuple(evaluation.sets.by_class)
 
     def row(name: str, text: Callable[[SetCoverage], str]) -> Row:
         return name, *map(text, sets)
@@ -160,11 +181,11 @@ def _sets(evaluation: Evaluation) -> Figures:
         title="Prediction sets", columns=("", *(f"nominal {coverage.nominal:g}" for coverage in sets)),
         rows=(
             row("hold the outcome", lambda s: spread(s.overall, 3)),
-            *(of_class(name, "by_class", f"… of those who {name}") for name in LABELS),
+            *(of_class(name, "by_class", f"… of the class {name}") for name in classes),
             row("classes in a set, average", lambda s: f"{s.average_size:.2f}"),
             row("abstained (not one class)", lambda s: f"{s.abstained:.3f}"),
             row("wrong among those answered", lambda s: spread(s.error_answered, 3)),
-            *(of_class(name, "wrong_by_class", f"… of all who {name}") for name in LABELS),
+            *(of_class(name, "wrong_by_class", f"… of all of the class {name}") for name in classes),
         ),
         note="A set of one class is an answer; other sets abstain. Of all rows of a class at most one minus the "
         "nominal coverage is promised to be answered wrongly. Mean error over all shares of rows answered, the most "
@@ -179,9 +200,10 @@ def _intervals(evaluation: Evaluation) -> Figures:
         title="Intervals", columns=("", "found"),
         rows=(
             ("Venn–Abers, mean ends", f"{interval.mean_low:.3f} to {interval.mean_high:.3f}"),
-            ("… average width", f"{interval.average_width:.3f}"), ("survived", spread(interval.observed)),
+            ("… average width", f"{interval.average_width:.3f}"),
+            (f"share of {positive_class(evaluation)}", spread(interval.observed)),
         ),
-        note="Valid intervals hold the share who survived between their mean ends, up to its sampling error.",
+        note="Valid intervals hold the share of that class between their mean ends, up to its sampling error.",
     )  # fmt: skip
 
 
@@ -189,8 +211,8 @@ def _subgroups(evaluation: Evaluation, kind: str) -> Figures:
     rows = tuple(_subgroup(group, getattr(group, kind)) for group in evaluation.subgroups)
     return Figures(
         title=f"Subgroups, {kind}", rows=rows,
-        columns=("", "rows", "survived", "mean p", "test", "log loss", "ECE (noise)", "test"),
-        note="The tests are p-values: of the mean probability p against the share who survived, and of the ECE. Of "
+        columns=("", "rows", positive_class(evaluation), "mean p", "test", "log loss", "ECE (noise)", "test"),
+        note="The tests are p-values: of the mean probability p against the share of the class, and of the ECE. Of "
         f"{2 * len(rows)} one under .05 is to be expected by chance; {0.05 / (2 * len(rows)):.4f} is the bound that "
         "holds for all of them together (Bonferroni).",
     )  # fmt: skip
@@ -199,7 +221,7 @@ def _subgroups(evaluation: Evaluation, kind: str) -> Figures:
 def _subgroup(group: Subgroup, scores: GroupScores) -> Row:
     error = scores.calibration_error
     return (
-        group.group, str(group.rows), plus_minus(group.observed, 3), f"{scores.expected:.3f}", _p(scores.excess_p),
+        group.title, str(group.rows), plus_minus(group.observed, 3), f"{scores.expected:.3f}", _p(scores.excess_p),
         plus_minus(scores.log_loss, 3), f"{error.value.value:.3f} ({error.noise_floor:.3f})", _p(error.p_value),
     )  # fmt: skip
 
@@ -222,8 +244,9 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     console.print(f"{evaluation.rows} rows: {evaluation.how}")
     for figures in tables(evaluation):
         console.print(text_table(figures))
-    if verdict := baselines_verdict(evaluation):
-        console.print(verdict)
+    for words in (baselines_verdict(evaluation), better_baseline(evaluation)):
+        if words:
+            console.print(words)
 
 
 def text_table(figures: Figures) -> TextTable:

@@ -1,0 +1,93 @@
+"""What baselines read of rows: numbers, categories by number, and the text that the model reads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from scipy.sparse import csr_matrix, hstack
+
+from models.features.registry import find_feature
+from models.rows import Row
+from models.schema import Schema
+from models.text import Renderer
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """``numbers`` (n, N) float64, NaN where unknown; ``categories`` (n, C) int64 from 0 on, of ``sizes`` values each,
+    the last of them for what is unknown; ``texts`` (n,) str."""
+
+    numbers: np.ndarray
+    categories: np.ndarray
+    sizes: tuple[int, ...]
+    texts: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], schema: Schema, known: Any) -> Self:
+        """The inputs of rows; ``known`` is all that the schema's feature may know of labels and of other rows."""
+        numeric = [field.name for field in schema.fields if field.type in ("number", "integer")]
+        levels: dict[str, Sequence[Any]] = {
+            field.name: field.levels if field.type == "category" else (False, True)
+            for field in schema.fields
+            if field.type in ("category", "boolean")
+        }
+        columns = [_numbers([getattr(row, name) for row in rows], of) for name, of in levels.items()]
+        feature, renderer = find_feature(schema), Renderer(schema)
+        derived = {} if feature is None else feature.derived
+        if feature is not None:
+            words = [feature.derive(row, known) for row in rows]
+            columns += [_numbers([each[name] for each in words], of) for name, of in derived.items()]
+        return cls(
+            np.array([[getattr(row, name) for name in numeric] for row in rows], np.float64).reshape(len(rows), -1),
+            np.array(columns, np.int64).reshape(-1, len(rows)).T,
+            tuple(len(of) + 1 for of in (*levels.values(), *derived.values())),
+            np.array([renderer(row, known) for row in rows], object),
+        )
+
+    def __getitem__(self, rows: np.ndarray) -> "Inputs":
+        return Inputs(self.numbers[rows], self.categories[rows], self.sizes, self.texts[rows])
+
+    def one_hot(self) -> csr_matrix:
+        """A column for each value of each category, (n, Σ sizes)."""
+        starts = np.cumsum((0, *self.sizes))
+        count, fields = self.categories.shape
+        places = (self.categories + starts[:-1]).ravel()
+        return csr_matrix((np.ones(count * fields), (np.repeat(np.arange(count), fields), places)), (count, starts[-1]))
+
+
+def _numbers(values: Sequence[Any], of: Sequence[Any]) -> list[int]:
+    """The number of each value, that of unknown behind the last."""
+    numbers = {value: number for number, value in enumerate(of)}
+    return [numbers.get(value, len(of)) for value in values]
+
+
+class PiecewiseLinear:
+    """Numbers (n, N) → for each column its way through the ranges between knots: 0 before a range, 1 behind it.
+
+    A linear model of these columns is a linear spline (Gorishniy, Rubachev & Babenko, 2022, section 3.1). ``knots`` are
+    the schema's bins within what the rows reach. An unknown number is at no place, and has a column that says so.
+    """
+
+    def __init__(self, numbers: np.ndarray, schema: Schema):
+        bins = [field.bins for field in schema.fields if field.type in ("number", "integer")]
+        self._knots = [_knots(column[~np.isnan(column)], edges) for column, edges in zip(numbers.T, bins, strict=True)]
+
+    def __call__(self, numbers: np.ndarray) -> np.ndarray:
+        columns = [np.zeros((len(numbers), 0))]
+        for column, knots in zip(numbers.T, self._knots, strict=True):
+            known = ~np.isnan(column)[:, None]
+            way = (np.nan_to_num(column)[:, None] - knots[:-1]) / np.diff(knots)
+            columns += [np.clip(way, 0, 1) * known, ~known]
+        return np.concatenate(columns, axis=1)
+
+
+def _knots(known: np.ndarray, edges: Sequence[float]) -> np.ndarray:
+    if not len(known):
+        return np.zeros(1)
+    return np.unique(np.clip([*edges], known.min(), known.max()))
+
+
+def linear_columns(inputs: Inputs, basis: PiecewiseLinear) -> Any:
+    """CSR columns for a linear model: splines of the numbers, and each value of each category."""
+    return hstack([csr_matrix(basis(inputs.numbers)), inputs.one_hot()], "csr")

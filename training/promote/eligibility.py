@@ -1,0 +1,43 @@
+"""What must hold before two bundles are compared: one question, and rows that neither was trained on."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from models.bundle.read import Bundle
+from training.data.source import DataError
+from training.data.table import Table, read_table
+from training.evaluate.seen import knows_training_rows, training_rows
+
+
+def read_for_both(path: Path, candidate: Bundle, current: Bundle) -> tuple[Table, Table]:
+    """The rows as the candidate's schema reads them, and as the current bundle's does.
+
+    Raises DataError where the two have other classes, or read other labels.
+    """
+    ours, theirs = candidate.schema, current.schema
+    if ours.classes != theirs.classes:
+        raise DataError(
+            f"the candidate, {ours.name}, has the classes {', '.join(ours.classes)}, and the current bundle, "
+            f"{theirs.name}, has {', '.join(theirs.classes)}, in this order: there is nothing to compare"
+        )
+    table = read_table(path, ours, fitting=False)
+    other = table if ours == theirs else read_table(path, theirs, fitting=False)
+    if not np.array_equal(table.labels, other.labels):
+        raise DataError(f"{path}: the two bundles read other labels in it: their schemas spell the classes differently")
+    return table, other
+
+
+def refuse_seen_rows(tables: Sequence[Table], bundles: Mapping[str, Bundle]) -> tuple[str, ...]:
+    """Raises DataError where rows are training rows of a bundle; returns what cannot be known of that."""
+    caveats = []
+    for table, (name, bundle) in zip(tables, bundles.items(), strict=True):
+        seen = training_rows(table, bundle)
+        if seen == len(table):
+            raise DataError(f"the rows are those that the {name} bundle was trained on; give others")
+        if seen:
+            raise DataError(f"{seen} of {len(table)} rows were training rows of the {name} bundle: leave them out")
+        if not knows_training_rows(bundle):
+            caveats.append(f"the {name} bundle does not say who was in its training table: see to it that no row was")
+    return tuple(caveats)
