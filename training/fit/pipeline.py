@@ -75,7 +75,7 @@ def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
         encoded = encode(base, tokenizer, texts, options.recipe.trained_layers)
         progress.phase("fine-tuning")
         job = FineTuningJob(
-            classes=schema.classes, config=_config(base.config, schema), weights=str(base.weights),
+            classes=schema.classes, config=classifier_config(base.config, schema), weights=str(base.weights),
             loss=options.loss, recipe=options.recipe, seed=options.seed, folds=options.folds, start=encoded.start,
         )  # fmt: skip
         logits = crossfit(job, encoded, table.labels, folds, work=work / "folds", executor=executor, progress=progress)
@@ -108,7 +108,7 @@ def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
             contents["feature.json"] = msgspec.json.encode(final_known)
         bundle = write_bundle(options.out, contents, origin)
         plots = make_plots(predictions, evaluation, read_log(work / LOG), np.random.default_rng(options.seed))
-        write_atomic(work / "report.html", report(schema.name, evaluation, plots))
+        write_atomic(work / "report.html", report(schema, evaluation, plots))
     shutil.rmtree(work / "folds", ignore_errors=True)
     return bundle
 
@@ -173,7 +173,8 @@ def _prepare_folder(options: FitOptions, table: Table, weights: Path) -> Path:
     return work
 
 
-def _config(base: dict[str, Any], schema: Schema) -> dict[str, Any]:
+def classifier_config(base: dict[str, Any], schema: Schema) -> dict[str, Any]:
+    """A base model's config as that of a classifier of the schema's classes."""
     dropped = ("_name_or_path", "gradient_checkpointing", "torch_dtype", "transformers_version")
     labels = {"label2id": {name: index for index, name in enumerate(schema.classes)}, "dtype": "float32"}
     return {k: v for k, v in base.items() if k not in dropped} | REQUIRED_CONFIG | labels_config(schema) | labels

@@ -15,7 +15,7 @@ from msgspec import Struct, structs
 from models.calibration.inverse import FocalInverse
 from training.evaluate.estimates import Estimate, proportion
 from training.loss_study.comparison import DEFAULT, REFERENCE, Comparison, alpha_shift
-from training.loss_study.contrasts import Side, Spread, logit_shift, miscalibration, paired_calibration_error, values_of
+from training.loss_study.contrasts import Side, Spread, logit_shift, miscalibration, paired_calibration_error
 from training.losses.registry import NOTE
 
 Verdict = Literal["supported", "not supported", "false", "not measured"]
@@ -76,15 +76,10 @@ def _over_rows(spread: Spread | None) -> Estimate | None:
     return None if spread is None else spread.over_rows
 
 
-NAMES = {
-    "log_loss": "log loss", "recall_survived": "recall of those who survived",
-    "recall_died": "recall of those who died",
-}  # fmt: skip
-
-
 def _difference(comparison: Comparison, ours: str, theirs: str, figure: str, side: Side) -> Evidence:
-    what = f"{NAMES[figure]}, {side}, {ours} minus {theirs}"
-    return Evidence(what, _over_rows(comparison.difference(ours, theirs, values_of(figure, side))))
+    name = "log loss" if figure == "log_loss" else figure.replace("recall_", "recall of ", 1)
+    what = f"{name}, {side}, {ours} minus {theirs}"
+    return Evidence(what, _over_rows(comparison.contrast(ours, theirs, figure, side)))
 
 
 def _scale(comparison: Comparison) -> Claim:
@@ -135,34 +130,36 @@ def _recall(comparison: Comparison) -> tuple[Claim, ...]:
         gained = verdict_on(evidence[0].found, "above", size=GAIN)
         return Claim(number=number, statement=statement, rule=rule, verdict=gained, evidence=evidence)
 
-    def recall(ours: str, theirs: str, side: Side = "raw", of: str = "survived") -> Evidence:
+    negative, positive = comparison.classes
+
+    def recall(ours: str, theirs: str, side: Side = "raw", of: str = positive) -> Evidence:
         return _difference(comparison, ours, theirs, f"recall_{of}", side)
 
     return (
         claim(
             "3a", "Focal loss with smoothing, as the note sets it, finds 3 to 5 % more of the minority.",
-            "Recall of survivors at p ≥ ½, raw, with the note's α: its difference to cross entropy must lie above 0 "
+            f"Recall of {positive} at p ≥ ½, raw, with the note's α: its difference to cross entropy must lie above 0 "
             "and reach .03 to .05.",
-            recall(AS_NOTED, REFERENCE), recall(AS_NOTED, REFERENCE, of="died"), recall(DEFAULT, REFERENCE),
+            recall(AS_NOTED, REFERENCE), recall(AS_NOTED, REFERENCE, of=negative), recall(DEFAULT, REFERENCE),
         ),
         claim(
             "3b", "It is focusing and smoothing that find 3 to 5 % more of the minority.",
-            "At the same α, recall of survivors at p ≥ ½, raw: the difference to weighted cross entropy must lie above "
-            "0 and reach .03 to .05. The others change one thing each: α, smoothing, focusing, smoothing, α.",
+            f"At the same α, recall of {positive} at p ≥ ½, raw: the difference to weighted cross entropy must lie "
+            "above 0 and reach .03 to .05. The others change one thing each: α, smoothing, focusing, smoothing, α.",
             recall(DEFAULT, WEIGHTED), recall(WEIGHTED, REFERENCE), recall("label_smooth", REFERENCE),
             recall("focal", WEIGHTED), recall(DEFAULT, "focal"), recall(DEFAULT, AS_NOTED),
         ),
         claim(
             "3c", "It is a better model that finds more of the minority: the gain remains when both are calibrated.",
-            "Recall of survivors at p ≥ ½, both calibrated, α from the data: the difference to cross entropy must lie "
-            "above 0 and reach .03 to .05.",
+            f"Recall of {positive} at p ≥ ½, both calibrated, α from the data: the difference to cross entropy must "
+            "lie above 0 and reach .03 to .05.",
             recall(DEFAULT, REFERENCE, "calibrated"), recall(WEIGHTED, REFERENCE, "calibrated"),
         ),
     )  # fmt: skip
 
 
 def _majority(comparison: Comparison) -> Claim:
-    share = proportion(comparison.labels == 1)
+    share, positive = proportion(comparison.labels == 1), comparison.classes[-1]
     shifts = []
     for name in (AS_NOTED, DEFAULT, REFERENCE):
         inverse = comparison.losses[name].inverse(comparison.steps) if name in comparison.losses else None
@@ -173,14 +170,14 @@ def _majority(comparison: Comparison) -> Claim:
             shifts.append(Evidence(what, shift, alpha_shift(inverse)))
     same = _difference(comparison, AS_NOTED, DEFAULT, "log_loss", "calibrated")
     return Claim(
-        number="4", statement=f"Survivors are the majority, so their α is {NOTE['alpha']['survived']:g}.",
-        rule="The share of survivors must lie above ½. α shifts every raw logit; whether calibration repairs a wrong "
+        number="4", statement=f"The class {positive} is the majority, so its α is {NOTE['alpha'][-1]:g}.",
+        rule=f"The share of {positive} must lie above ½. α shifts every raw logit; whether calibration repairs a wrong "
         "one is seen from the log loss with the note's α minus that with the data's, raw and calibrated.",
         verdict=verdict_on(share, "above", 0.5), remark=_repaired(same.found),
         evidence=(
-            Evidence("share of survivors", share), *shifts,
+            Evidence(f"share of {positive}", share), *shifts,
             _difference(comparison, AS_NOTED, DEFAULT, "log_loss", "raw"), same,
-            _difference(comparison, AS_NOTED, DEFAULT, "recall_survived", "calibrated"),
+            _difference(comparison, AS_NOTED, DEFAULT, f"recall_{positive}", "calibrated"),
         ),
     )  # fmt: skip
 

@@ -29,7 +29,6 @@ from training.losses.registry import Loss, LossChoice
 REFERENCE = "cross_entropy"
 DEFAULT = LossChoice().name
 LEVEL = 0.05
-FIGURES = ("log_loss", "brier", "accuracy", *(f"recall_{name}" for name in LABELS))
 
 TESTS: dict[str, Callable[[Scores], float]] = {
     "ECE, 10 bins": lambda scores: scores.calibration_error.p_value,
@@ -44,16 +43,27 @@ TESTS: dict[str, Callable[[Scores], float]] = {
 class Comparison:
     """What was measured, by loss as `study.loss_choices` names it: NAME, or NAME:PRESET.
 
-    ``labels`` (n,) 0/1; ``runs`` and ``evaluations`` of each seed that could be trained, ``failures`` what stopped
-    the others. ``steps`` are those of one fine-tuning, on which adaptive loss depends.
+    ``labels`` (n,) are numbers of ``classes``, the last being the positive one; ``runs`` and ``evaluations`` of each
+    seed that could be trained, ``failures`` what stopped the others. ``steps`` are those of one fine-tuning, on which
+    adaptive loss depends.
     """
 
+    classes: tuple[str, ...]
     labels: np.ndarray
     losses: dict[str, Loss]
     steps: int
     runs: dict[str, dict[int, Run]] = field(default_factory=dict)
     evaluations: dict[str, dict[int, Evaluation]] = field(default_factory=dict)
     failures: dict[str, dict[int, str]] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """What is compared of each loss."""
+        return ("log_loss", "brier", "accuracy", *(f"recall_{name}" for name in self.classes))
+
+    def contrast(self, ours: str, theirs: str, figure: str, side: Side) -> Spread | None:
+        """`difference` of one of the figures, of raw or of calibrated probabilities."""
+        return self.difference(ours, theirs, values_of(figure, side, self.classes))
 
     def difference(self, ours: str, theirs: str, values: Values) -> Spread | None:
         """`contrasts.paired` by name; None where either has no run, or they share no seed."""
@@ -111,8 +121,8 @@ class Measured(Struct, frozen=True, kw_only=True):
 class LossReport(Struct, frozen=True, kw_only=True):
     """All of one loss. ``seeds`` are those it could be trained with, ``failures`` by seed say what stopped the others.
 
-    ``parameters`` are those computed from all rows; ``alpha_shift`` is ln(α_survived/α_died), which its minimiser adds
-    to the logit, None where that is no single number. ``measured`` is None if no seed could be trained.
+    ``parameters`` are those computed from all rows; ``alpha_shift`` is ln(α_positive/α_negative), which its minimiser
+    adds to the logit, None where that is no single number. ``measured`` is None if no seed could be trained.
     """
 
     loss: str
@@ -167,19 +177,19 @@ def _measured(comparison: Comparison, name: str) -> Measured:
 
 
 def alpha_shift(inverse: FocalInverse) -> float:
-    """ln(α_survived/α_died): what class weights add to the logit that minimises the loss."""
+    """ln(α_positive/α_negative): what class weights add to the logit that minimises the loss."""
     return float(np.log(inverse.alpha_positive) - np.log(inverse.alpha_negative))
 
 
 def _side(comparison: Comparison, name: str, side: Side) -> SideReport:
     scores = [getattr(evaluation, side) for evaluation in comparison.evaluations[name].values()]
-    labels, runs = comparison.labels, comparison.runs[name].values()
-    rows = [row_values(run.side(side), labels) for run in runs]
+    runs = comparison.runs[name].values()
+    rows = [row_values(run.side(side), comparison.labels, comparison.classes) for run in runs]
     differences = {}
     if name != REFERENCE:
-        differences = {figure: comparison.difference(name, REFERENCE, values_of(figure, side)) for figure in FIGURES}
+        differences = {figure: comparison.contrast(name, REFERENCE, figure, side) for figure in comparison.figures}
     return SideReport(
-        figures={figure: spread([values[figure] for values in rows]) for figure in FIGURES},
+        figures={figure: spread([values[figure] for values in rows]) for figure in comparison.figures},
         differences={figure: found for figure, found in differences.items() if found is not None},
         auc=averaged([score.auc for score in scores]),
         calibration_error=tuple(score.calibration_error for score in scores),
@@ -192,7 +202,7 @@ def _sets(evaluations: list[Evaluation]) -> SetsReport:
     sets = [evaluation.sets for evaluation in evaluations]
     return SetsReport(
         nominal=sets[0].nominal, overall=averaged([coverage.overall for coverage in sets]),
-        by_class={name: averaged([coverage.by_class[name] for coverage in sets]) for name in LABELS},
+        by_class={name: averaged([coverage.by_class[name] for coverage in sets]) for name in sets[0].by_class},
         average_size=float(np.mean([coverage.average_size for coverage in sets])),
         abstained=float(np.mean([coverage.abstained for coverage in sets])),
     )  # fmt: skip
@@ -215,7 +225,7 @@ def count_tests(reports: Iterable[LossReport]) -> tuple[PValues, ...]:
 
 def default_by_evidence(comparison: Comparison) -> DefaultByEvidence:
     """Whether the default loss, calibrated, is worse than cross entropy, calibrated, by more than a standard error."""
-    difference = comparison.difference(DEFAULT, REFERENCE, values_of("log_loss", "calibrated"))
+    difference = comparison.contrast(DEFAULT, REFERENCE, "log_loss", "calibrated")
     if difference is None:
         missing = [name for name in (DEFAULT, REFERENCE) if name not in comparison.runs] or ["a common seed"]
         return DefaultByEvidence(difference=None, worse=False, words=f"not measured: {', '.join(missing)} is missing")

@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 
 from models.calibration.logit import sigmoid
 from models.calibration.maps import Step
-from models.passenger import LABELS
+from models.prediction import positive_logits
 from training.calibrate.maps import log_losses
 from training.evaluate.calibration_errors import murphy
 from training.evaluate.estimates import Estimate, mean
@@ -23,14 +23,15 @@ SIDES: tuple[Side, ...] = ("raw", "calibrated")
 
 @dataclass(frozen=True)
 class Run:
-    """One loss with one seed: out-of-fold logits (n,), and probabilities (n,) by calibrations that left the row out."""
+    """One loss with one seed: out-of-fold logits (n, K), and probabilities (n,) of the positive class by calibrations
+    that left the row out."""
 
     logits: np.ndarray
     calibrated: np.ndarray
 
     @property
     def raw(self) -> np.ndarray:
-        return sigmoid(self.logits)
+        return sigmoid(positive_logits(self.logits))
 
     def side(self, side: Side) -> np.ndarray:
         """Probabilities (n,), raw or calibrated."""
@@ -76,16 +77,16 @@ def averaged(by_seed: Sequence[Estimate]) -> Spread:
     return over_seeds(Estimate(*np.mean(parts, axis=0).tolist()), [estimate.value for estimate in by_seed])
 
 
-def row_values(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+def row_values(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, np.ndarray]:
     """Figure → its number for each row (n,); a recall's for each row of its class. Decisions are made at p ≥ ½."""
     right = ((probabilities >= 0.5) == (labels == 1)).astype(float)
     losses = {"log_loss": log_losses(probabilities, labels), "brier": (probabilities - labels) ** 2, "accuracy": right}
-    return losses | {f"recall_{name}": right[labels == index] for index, name in enumerate(LABELS)}
+    return losses | {f"recall_{name}": right[labels == index] for index, name in enumerate(classes)}
 
 
-def values_of(figure: str, side: Side) -> Values:
+def values_of(figure: str, side: Side, classes: Sequence[str]) -> Values:
     """The numbers behind one of the `row_values` of raw or of calibrated probabilities."""
-    return lambda run, labels: row_values(run.side(side), labels)[figure]
+    return lambda run, labels: row_values(run.side(side), labels, classes)[figure]
 
 
 def miscalibration(run: Run, labels: np.ndarray) -> np.ndarray:
@@ -118,7 +119,7 @@ def logit_shift(inverse: Step) -> Values:
     """
 
     def values(run: Run, labels: np.ndarray) -> np.ndarray:
-        z = inverse(run.logits)
+        z = inverse(positive_logits(run.logits))
         shift = float(brentq(lambda c: float(np.mean(sigmoid(z - c) - labels)), -50.0, 50.0))
         p = sigmoid(z - shift)
         return np.asarray(shift + (p - labels) / np.mean(p * (1 - p)))

@@ -24,15 +24,16 @@ def how(report: ComparisonReport) -> str:
         for name in Recipe.__struct_fields__
         if getattr(recipe, name) != getattr(usual, name)
     ]
+    counts = ", ".join(f"{count} {name}" for name, count in report.classes.items())
     return (
-        f"{report.rows} rows, {report.survived} survived (sha256 {report.data_sha256[:12]}…); {report.folds} folds; "
+        f"{report.rows} rows, {counts} (sha256 {report.data_sha256[:12]}…); {report.folds} folds; "
         f"seeds {', '.join(map(str, report.seeds))}; base {report.base}; the default recipe"
-        f"{' but for ' if changed else ''}{', '.join(changed)}; texts {'with' if report.companions else 'without'} "
-        "companions. A seed decides the folds, the order of rows, dropout "
-        "and the head's first weights, the same for all losses. Every row is scored by a model and by a calibration "
-        "that were fitted without it. Each row's numbers are averaged over the seeds first; ± is then one standard "
-        "error over rows, which lacks the spread that other training rows would add. NAME:note has the research "
-        "note's α and weights."
+        f"{' but for ' if changed else ''}{', '.join(changed)}; texts {'with' if report.feature else 'without'} "
+        "what the schema's feature learns of other rows' outcomes. A seed decides the folds, the order of rows, "
+        "dropout and the head's first weights, the same for all losses. Every row is scored by a model and by a "
+        "calibration that were fitted without it. Each row's numbers are averaged over the seeds first; ± is then one "
+        "standard error over rows, which lacks the spread that other training rows would add. NAME:note has the "
+        "research note's α and weights."
     )
 
 

@@ -5,19 +5,21 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from models.bert.tokenizer import Tokenizer
 from models.bundle.manifest import sha256_of
-from models.features.titanic import Companions
-from training.data.table import Table, fold_companions, read_table, render_texts
+from models.text import Renderer
+from training.data.table import Table, fold_known, render_texts
 from training.evaluate.evaluation import nested_evaluation
 from training.fit.crossfit import CrossFitOptions, crossfit, make_folds
 from training.fit.epoch_diagnostics import LOG
 from training.fit.executors import Executor
 from training.fit.finetune import Encoded, Pretrained, TrainingError, encode
+from training.fit.pipeline import class_counts, classifier_config
 from training.fit.pretrained import PACKAGE_NAME, find_base
 from training.fit.process import FineTuningJob
 from training.fit.progress import TrainingProgress
@@ -47,7 +49,7 @@ def loss_choices(names: Sequence[str]) -> dict[str, LossChoice]:
 
 @dataclass(frozen=True)
 class Trial:
-    """One loss with one seed; ``kept`` is where its out-of-fold logits (n,) stay once they are whole."""
+    """One loss with one seed; ``kept`` is where its out-of-fold logits (n, K) stay once they are whole."""
 
     name: str
     choice: LossChoice
@@ -62,31 +64,31 @@ class Trial:
 
 @dataclass(frozen=True)
 class SeedPlan:
-    """What all losses of one seed share: folds (n,), the companions and the texts of each fold's model."""
+    """What all losses of one seed share: folds (n,), what each fold's model knows, and its texts."""
 
     seed: int
     folds: np.ndarray
-    companions: tuple[Companions, ...]
+    known: tuple[Any, ...]
     texts: list[list[str]]
     trials: tuple[Trial, ...]
     steps: int
 
 
-def compare_losses(options: CompareOptions, executor: Executor) -> ComparisonReport:
-    """Cross-fit every loss with every seed, and report what differs.
+def compare_losses(options: CompareOptions, table: Table, executor: Executor) -> ComparisonReport:
+    """Cross-fit every loss with every seed on the table, and report what differs.
 
     The logits of each are kept in the work folder under a name that stands for data, texts, base, loss, recipe, folds
     and seed, and everything after them is computed anew: ``resume`` takes what is there, so that losses and seeds can
     be added. A loss that cannot be trained is reported and loses no other. Raises DataError, LossError, BaseError,
     ValueError, and TrainingError when nothing could be trained.
     """
-    table, (base, tokenizer_path) = read_table(options.data), find_base(options.base)
+    base, tokenizer_path = find_base(options.base)
     choices = loss_choices(options.losses)
-    losses = {name: choice.make(table.labels) for name, choice in choices.items()}
+    losses = {name: choice.make(table.schema.classes, table.labels) for name, choice in choices.items()}
     plans = _plans(options, table, sha256_of(base.weights), choices, losses)
     _prepare_folder(options, [trial for plan in plans for trial in plan.trials])
     steps = options.recipe.steps(int((plans[0].folds != 0).sum())) // options.recipe.runs
-    comparison = Comparison(table.labels, losses, steps)
+    comparison = Comparison(table.schema.classes, table.labels, losses, steps)
     done, total = 0, sum(plan.steps * len(plan.trials) for plan in plans)
     with TrainingProgress(options.work / LOG, total, options.quiet) as progress:
         study = _Study(options, executor, table, base, Tokenizer.load(tokenizer_path, base.max_tokens), progress)
@@ -128,19 +130,20 @@ class _Study:
             self.progress.phase(f"{title}: {error}")
             return
         evaluation, predictions = nested_evaluation(
-            logits, self.table.labels, plan.folds, self.table.passengers, companions=plan.companions,
+            logits, self.table.labels, plan.folds, self.table.rows, self.table.schema, plan.known,
             inverse=trial.loss.inverse(comparison.steps), coverage=COVERAGE, seed=plan.seed, with_baselines=False,
         )  # fmt: skip
         comparison.runs.setdefault(trial.name, {})[plan.seed] = Run(logits, predictions.calibrated)
         comparison.evaluations.setdefault(trial.name, {})[plan.seed] = evaluation
 
     def _logits(self, plan: SeedPlan, trial: Trial, encoded: Encoded | None) -> np.ndarray:
-        """The kept logits (n,), or new ones, kept as soon as they are whole."""
+        """The kept logits (n, K), or new ones, kept as soon as they are whole."""
         if trial.kept.exists() or encoded is None:
             return np.asarray(np.load(trial.kept, allow_pickle=False))
         job = FineTuningJob(
-            config=self.base.config, weights=str(self.base.weights), loss=trial.choice, recipe=self.options.recipe,
-            seed=plan.seed, folds=self.options.folds, start=encoded.start,
+            classes=self.table.schema.classes, config=classifier_config(self.base.config, self.table.schema),
+            weights=str(self.base.weights), loss=trial.choice, recipe=self.options.recipe, seed=plan.seed,
+            folds=self.options.folds, start=encoded.start,
         )  # fmt: skip
         logits = crossfit(
             job, encoded, self.table.labels, plan.folds, work=trial.folder, executor=self.executor,
@@ -156,11 +159,11 @@ class _Study:
 def _plans(
     options: CompareOptions, table: Table, weights: str, choices: dict[str, LossChoice], losses: dict[str, Loss]
 ) -> list[SeedPlan]:
-    plans = []
+    plans, renderer = [], Renderer(table.schema)
     for seed in options.seeds:
         folds = make_folds(table.labels, options.folds, seed)
-        companions = fold_companions(table.passengers, table.labels, folds, options.companions)
-        texts = render_texts(table.passengers, companions)
+        known = fold_known(renderer, table.rows, table.labels, folds, options.feature)
+        texts = render_texts(renderer, table.rows, known)
         trials = []
         for name, choice in choices.items():
             made_from = [table.sha256, texts, weights, losses[name], options.recipe, options.folds, seed]
@@ -168,7 +171,7 @@ def _plans(
             kept = options.work / f"{name.replace(':', '-')}-seed-{seed}-{digest[:12]}.npy"
             trials.append(Trial(name, choice, losses[name], kept))
         steps = sum(options.recipe.steps(int((folds != fold).sum())) for fold in range(options.folds))
-        plans.append(SeedPlan(seed, folds, companions, texts, tuple(trials), steps))
+        plans.append(SeedPlan(seed, folds, known, texts, tuple(trials), steps))
     return plans
 
 
@@ -190,8 +193,8 @@ def _prepare_folder(options: CompareOptions, trials: Sequence[Trial]) -> None:
 def _report(options: CompareOptions, table: Table, comparison: Comparison) -> ComparisonReport:
     losses = {name: report_loss(comparison, name) for name in comparison.losses}
     return ComparisonReport(
-        data_sha256=table.sha256, base=options.base or PACKAGE_NAME, rows=len(table), survived=int(table.labels.sum()),
-        seeds=options.seeds, folds=options.folds, companions=options.companions, recipe=options.recipe, losses=losses,
+        data_sha256=table.sha256, base=options.base or PACKAGE_NAME, rows=len(table), classes=class_counts(table),
+        seeds=options.seeds, folds=options.folds, feature=options.feature, recipe=options.recipe, losses=losses,
         tests=count_tests(losses.values()), claims=evaluate_claims(comparison, np.random.default_rng(options.seeds[0])),
         default=default_by_evidence(comparison),
     )  # fmt: skip

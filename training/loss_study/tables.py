@@ -6,7 +6,6 @@ from statistics import fmean
 
 from msgspec import Struct
 
-from models.passenger import LABELS
 from training.evaluate.estimates import Estimate
 from training.fit.finetune import Recipe
 from training.loss_study.claims import Claim
@@ -16,15 +15,18 @@ from training.report.tables import Figures, plus_minus
 
 
 class ComparisonReport(Struct, frozen=True, kw_only=True):
-    """What ``compare-losses --json`` writes: how it was measured, every loss, the tests, the claims, the default."""
+    """What ``compare-losses --json`` writes: how it was measured, every loss, the tests, the claims, the default.
+
+    ``classes`` are the rows of each class.
+    """
 
     data_sha256: str
     base: str
     rows: int
-    survived: int
+    classes: dict[str, int]
     seeds: tuple[int, ...]
     folds: int
-    companions: bool
+    feature: bool
     recipe: Recipe
     losses: dict[str, LossReport]
     tests: tuple[PValues, ...]
@@ -146,7 +148,7 @@ def _decisions(report: ComparisonReport, side: Side) -> Figures:
     columns: list[Column] = [
         ("AUC", lambda loss: plus_minus(loss.side(side).auc.over_rows, 3)), _figure("accuracy", side, "accuracy", 3)
     ]  # fmt: skip
-    for name in LABELS:
+    for name in report.classes:
         columns.append(_figure(f"recall, {name}", side, f"recall_{name}", 3))
         columns.append(_difference("… difference", side, f"recall_{name}", 3))
     return _table(
@@ -158,7 +160,7 @@ def _decisions(report: ComparisonReport, side: Side) -> Figures:
 
 def _sets(report: ComparisonReport) -> Figures:
     def of_class(name: str) -> Column:
-        return f"… of those who {name}", lambda loss: plus_minus(loss.sets.by_class[name].over_rows, 3)
+        return f"… of {name}", lambda loss: plus_minus(loss.sets.by_class[name].over_rows, 3)
 
     def maps(loss: Measured) -> str:
         return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in loss.maps_chosen.items())
@@ -166,7 +168,7 @@ def _sets(report: ComparisonReport) -> Figures:
     nominal = next((loss.measured.sets.nominal for loss in report.losses.values() if loss.measured), math.nan)
     columns: list[Column] = [
         ("maps chosen", maps), ("sets hold the outcome", lambda loss: plus_minus(loss.sets.overall.over_rows, 3)),
-        *map(of_class, LABELS),
+        *map(of_class, report.classes),
         ("classes in a set", lambda loss: f"{loss.sets.average_size:.2f}"),
         ("abstained", lambda loss: f"{loss.sets.abstained:.3f}"),
     ]  # fmt: skip

@@ -59,8 +59,8 @@ shifts them on purpose.
 """
 
 
-def model_card(origin: Origin, evaluation: Evaluation, schema: Schema) -> str:
-    """README.md of a bundle, from its manifest, its nested evaluation and its schema."""
+def model_card(origin: Origin, schema: Schema, evaluation: Evaluation) -> str:
+    """README.md of a bundle, from its manifest, its schema and its nested evaluation."""
     chosen, data = evaluation.maps_chosen or (), origin.data
     better = better_baseline(evaluation)
     return CARD.format(
