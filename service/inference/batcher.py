@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 from models.bundle.read import Bundle
-from models.passenger import Passenger
+from models.rows import Row
 from models.prediction import Prediction, PredictionError
 from service.inference.admission import Admission
 from service.inference.encode_ahead import EncodeAhead
@@ -106,12 +106,12 @@ class Batcher:
     def refusal(self, client: str, rows: int, timeout_seconds: float) -> QueueFull | None:
         """Why so many rows of a client would not be let in now, if they would not."""
         with self._arrived:
-            computing = sum(part.rows for part in self._computing())
+            computing = sum(part.size for part in self._computing())
             ahead = computing + self._queue.rows_before(client, rows)
             return self._admission.refusal(rows, ahead, self._queue.rows, timeout_seconds)
 
     async def predict(
-        self, passengers: Sequence[Passenger], timeout_seconds: float, client: str = "",
+        self, rows: Sequence[Row], timeout_seconds: float, client: str = "",
         disconnected: Callable[[], Awaitable[object]] | None = None,
     ) -> Answer:  # fmt: skip
         """Wait for the answer; raises NotReady, QueueFull, DeadlinePassed, PredictionFailed.
@@ -119,7 +119,7 @@ class Batcher:
         Clients get their turns by name. ``disconnected`` returns when nobody waits any more: then ClientDisconnected
         is raised. Rows of a request that ends early leave the queue at once.
         """
-        entry = Entry(passengers, client)
+        entry = Entry(rows, client)
         self._admit(entry, timeout_seconds)
         try:
             return await awaited(entry, timeout_seconds, disconnected)
@@ -134,7 +134,7 @@ class Batcher:
             stopping = self._supervisor.stopping.is_set()
             if stopping or not self.ready:
                 raise NotReady(self.failure or ("stopping" if stopping else "the model is being loaded"))
-            refusal = self.refusal(entry.client, len(entry.passengers), timeout_seconds)
+            refusal = self.refusal(entry.client, len(entry.rows), timeout_seconds)
             if refusal is not None:
                 raise refusal
             entry.deadline = entry.enqueued + timeout_seconds
@@ -175,22 +175,22 @@ class Batcher:
 
     def _compute(self, instance: ModelInstance, batch: Sequence[Slice]) -> None:
         start = time.perf_counter()
-        passengers = [passenger for part in batch for passenger in part.passengers]
+        rows = [row for part in batch for row in part.rows]
         encoded = [text for part in batch for text in part.encoded]
         predictor = instance.predictor
         assert predictor is not None
         try:
-            predictions = predictor.predict_checked(passengers, encoded if len(encoded) == len(passengers) else None)
-            if len(predictions) != len(passengers):
+            predictions = predictor.predict_checked(rows, encoded if len(encoded) == len(rows) else None)
+            if len(predictions) != len(rows):
                 raise PredictionFailed("the model answered with another number of rows")
         except Exception as error:
             self._isolate(instance, batch, error)
             return
         now = time.perf_counter()
         # With what passed between two batches, which a request waits for too.
-        self._admission.computed(len(passengers), now - instance.free_since)
+        self._admission.computed(len(rows), now - instance.free_since)
         instance.free_since = now
-        self._observer.computed(len(passengers), now - start)
+        self._observer.computed(len(rows), now - start)
         with self._arrived:
             # Whoever comes with the first of these answers need not wait for them.
             instance.batch = instance.batch[len(batch) :]
@@ -240,9 +240,9 @@ def _distribute(batch: Iterable[Slice], predictions: Sequence[Prediction], secon
     complete, first = [], 0
     for part in batch:
         if part.current:
-            part.entry.predictions += predictions[first : first + part.rows]
+            part.entry.predictions += predictions[first : first + part.size]
             part.entry.inference_seconds += seconds
-            if len(part.entry.predictions) == len(part.entry.passengers):
+            if len(part.entry.predictions) == len(part.entry.rows):
                 complete.append(part.entry)
-        first += part.rows
+        first += part.size
     return complete

@@ -25,7 +25,7 @@ class EncodeAhead:
                     self.wake.wait()
                 start, epoch, predictor = len(entry.encoded), entry.epoch, self._supervisor.predictor
             assert predictor is not None
-            encoded = predictor.encode(entry.passengers[start : start + self._max_batch_rows])
+            encoded = predictor.encode(entry.rows[start : start + self._max_batch_rows])
             with self.wake:
                 if entry.epoch == epoch:
                     entry.encoded += encoded

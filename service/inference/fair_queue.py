@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from models.bundle.read import Bundle
-from models.passenger import Passenger
+from models.rows import Row
 from models.prediction import EncodedText, Prediction
 
 QUANTUM = 8
@@ -32,7 +32,7 @@ class Entry:
     ``epoch`` counts its resets, because another model took over.
     """
 
-    passengers: Sequence[Passenger]
+    rows: Sequence[Row]
     client: str = ""
     future: "asyncio.Future[Answer]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     enqueued: float = field(default_factory=lambda: time.perf_counter())
@@ -48,7 +48,7 @@ class Entry:
     @property
     def waiting(self) -> int:
         """Rows that no batch has taken yet."""
-        return len(self.passengers) - self.taken
+        return len(self.rows) - self.taken
 
     def reset(self) -> None:
         """Forget what one model made of it: an answer is of one model."""
@@ -76,11 +76,11 @@ class Slice:
     epoch: int
 
     @property
-    def passengers(self) -> Sequence[Passenger]:
-        return self.entry.passengers[self.start : self.stop]
+    def rows(self) -> Sequence[Row]:
+        return self.entry.rows[self.start : self.stop]
 
     @property
-    def rows(self) -> int:
+    def size(self) -> int:
         return self.stop - self.start
 
     @property

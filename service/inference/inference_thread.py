@@ -11,7 +11,7 @@ from typing import Protocol
 
 from models.bundle.read import Bundle
 from models.engines.backend import Backend
-from models.passenger import Passenger
+from models.rows import Row, Rows
 from models.prediction import EncodedText, Prediction
 from service.inference.fair_queue import Slice
 
@@ -25,11 +25,12 @@ class PredictorLike(Protocol):
 
     bundle: Bundle
     backend: Backend
+    rows: Rows
 
-    def encode(self, passengers: Sequence[Passenger]) -> list[EncodedText]: ...
+    def encode(self, rows: Sequence[Row]) -> list[EncodedText]: ...
 
     def predict_checked(
-        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
+        self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None
     ) -> list[Prediction]: ...
 
     def warm_up(self) -> None: ...

@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from models.passenger import Passenger
+from models.rows import Row
 from models.prediction import Prediction
 from service.inference.inference_thread import PredictorLike
 from service.metrics import Metrics
@@ -20,7 +20,7 @@ BATCH_ROWS = 64
 WAITING_ROWS = 4096
 NICENESS = 10
 
-Rows = tuple[Sequence[Passenger], Sequence[Prediction]]
+Answered = tuple[Sequence[Row], Sequence[Prediction]]
 
 
 class Shadow:
@@ -28,7 +28,7 @@ class Shadow:
 
     def __init__(self, load: Callable[[], PredictorLike], metrics: Metrics):
         self._load, self._metrics = load, metrics
-        self._waiting: deque[Rows] = deque()
+        self._waiting: deque[Answered] = deque()
         self._rows = 0
         self._arrived = threading.Condition()
         self._stopping = False
@@ -46,16 +46,16 @@ class Shadow:
             self._arrived.notify()
         self._thread.join(timeout_seconds)
 
-    def offer(self, passengers: Sequence[Passenger], predictions: Sequence[Prediction]) -> None:
+    def offer(self, rows: Sequence[Row], predictions: Sequence[Prediction]) -> None:
         """Answered rows for comparison; returns at once."""
         if self.version is None:
             return
         with self._arrived:
-            if self._rows + len(passengers) > WAITING_ROWS:
-                self._metrics.shadow_dropped(self.version, len(passengers))
+            if self._rows + len(rows) > WAITING_ROWS:
+                self._metrics.shadow_dropped(self.version, len(rows))
                 return
-            self._waiting.append((passengers, predictions))
-            self._rows += len(passengers)
+            self._waiting.append((rows, predictions))
+            self._rows += len(rows)
             self._arrived.notify()
 
     def _run(self) -> None:
@@ -68,33 +68,33 @@ class Shadow:
             self._metrics.shadow_loaded(predictor.bundle.version)
             self.version = predictor.bundle.version
             LOGGER.info("version %s runs in the shadow", self.version)
-            while rows := self._next():
-                self._compare(predictor, *rows)
+            while answered := self._next():
+                self._compare(predictor, *answered)
         except Exception as error:
             self.version = None
             LOGGER.error("no bundle runs in the shadow: %s", error)
 
-    def _next(self) -> tuple[list[Passenger], list[Prediction]] | None:
+    def _next(self) -> tuple[list[Row], list[Prediction]] | None:
         """At least one request's rows, and more up to a batch; None when stopping."""
         with self._arrived:
             while not self._waiting and not self._stopping:
                 self._arrived.wait()
             if self._stopping:
                 return None
-            passengers: list[Passenger] = []
+            rows: list[Row] = []
             predictions: list[Prediction] = []
-            while self._waiting and (not passengers or len(passengers) + len(self._waiting[0][0]) <= BATCH_ROWS):
+            while self._waiting and (not rows or len(rows) + len(self._waiting[0][0]) <= BATCH_ROWS):
                 more, theirs = self._waiting.popleft()
-                passengers += more
+                rows += more
                 predictions += theirs
-            self._rows -= len(passengers)
-            return passengers, predictions
+            self._rows -= len(rows)
+            return rows, predictions
 
-    def _compare(self, predictor: PredictorLike, passengers: list[Passenger], served: list[Prediction]) -> None:
+    def _compare(self, predictor: PredictorLike, rows: list[Row], served: list[Prediction]) -> None:
         try:
-            own = predictor.predict_checked(passengers)
+            own = predictor.predict_checked(rows)
         except Exception as error:
             LOGGER.error("the shadow failed", exc_info=error)
-            self._metrics.shadow_dropped(predictor.bundle.version, len(passengers))
+            self._metrics.shadow_dropped(predictor.bundle.version, len(rows))
             return
         self._metrics.shadowed(predictor.bundle.version, served, own)
