@@ -1,5 +1,6 @@
 """A cell of a table → the value of its field; the one place that says what a field accepts."""
 
+import json
 import math
 import re
 from typing import Any
@@ -29,17 +30,17 @@ def shorten(text: str) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
-def accepts(field: Field) -> str:
-    """What a field accepts, in words: "a number from 0 to 120, or unknown"."""
+def accepts(field: Field, in_json: bool = False) -> str:
+    """What a field accepts, in words: "a number from 0 to 120, or unknown"; ``in_json`` as JSON spells values."""
     if field.type == "category":
-        said = _levels(field)
+        said = _levels(field, in_json)
     elif field.type == "boolean":
-        said = f"{_spelling(field, False)} or {_spelling(field, True)}"
+        said = f"{FALSE} or {TRUE}" if in_json else f"{_spelling(field, False)} or {_spelling(field, True)}"
     elif field.type == "text":
         said = f"a text of at most {field.max_length} characters" if field.max_length else "a text"
     else:
         said = _number(field)
-    return said + ("" if field.required else ", or unknown")
+    return said + ("" if field.required else ", or null" if in_json else ", or unknown")
 
 
 def parse_cell(field: Field, cell: str) -> Any:
@@ -155,8 +156,9 @@ def _number(field: Field) -> str:
     return kind + (f" of at least {low:g}" if low is not None else f" of at most {high:g}" if high is not None else "")
 
 
-def _levels(field: Field) -> str:
-    shown = ", ".join(map(str, field.levels[:SHOWN_LEVELS]))
+def _levels(field: Field, in_json: bool) -> str:
+    say = json.dumps if in_json else str
+    shown = ", ".join(map(say, field.levels[:SHOWN_LEVELS]))
     more = len(field.levels) - SHOWN_LEVELS
     return f"one of {shown}" + (f" and {more} more" if more > 0 else "")
 

@@ -9,6 +9,8 @@ from msgspec import Meta, Struct
 from models.cells import CellError, accepts, parse_cell, parse_value, shorten
 from models.schema import Field, Schema
 
+MAX_INTEGER = 2**53
+"""The largest whole number that a float64 tells from its neighbours: of an integer field without bounds."""
 Row = Any
 """A Struct of the type `Rows.struct`, made from a schema at run time; its attributes are the schema's fields."""
 
@@ -103,10 +105,23 @@ def make_struct(schema: Schema) -> type[Struct]:
     """The type of a schema's rows."""
     fields: list[Any] = []
     for field in schema.fields:
-        form = _annotation(field)
-        fields.append((field.name, form) if field.required else (field.name, form | None, field.default))
+        kind = _annotation(field) if field.required else _annotation(field) | None
+        described = Annotated[kind, _description(field)]
+        fields.append((field.name, described) if field.required else (field.name, described, field.default))
     name = "".join(part.capitalize() for part in schema.row.split("_")) or "Row"
-    return msgspec.defstruct(name, fields, frozen=True, kw_only=True, forbid_unknown_fields=True)
+    return msgspec.defstruct(
+        name, fields, namespace={"__doc__": f"One row of the table {schema.name}."}, module=__name__, frozen=True,
+        kw_only=True, forbid_unknown_fields=True,
+    )  # fmt: skip
+
+
+def _description(field: Field) -> Meta:
+    """What documents say of a field; ``extra["accepts"]`` is what a fault says that it accepts in JSON."""
+    unit = f" In {field.unit}." if field.unit and field.unit.casefold() not in field.meaning.casefold() else ""
+    return Meta(
+        title=field.title or None, description=f"{field.meaning}{unit}".strip() or None,
+        extra={"accepts": accepts(field, in_json=True)},
+    )  # fmt: skip
 
 
 def _annotation(field: Field) -> Any:
@@ -118,6 +133,8 @@ def _annotation(field: Field) -> Any:
         return Annotated[str, Meta(max_length=field.max_length)] if field.max_length else str
     kind = float if field.type == "number" else int
     low, high = (None if bound is None else kind(bound) for bound in (field.minimum, field.maximum))
+    if kind is int:  # JSON's have no end, and what is made of them has.
+        low, high = (-MAX_INTEGER if low is None else low), (MAX_INTEGER if high is None else high)
     return Annotated[kind, Meta(ge=low, le=high)] if low is not None or high is not None else kind
 
 

@@ -24,6 +24,7 @@ from service.inference.batcher import Batcher
 from service.inference.fifo_semaphore import FifoSemaphore
 from service.inference.inference_thread import PredictorLike
 from service.inference.reloading import Reloader
+from service.inference.same_schema import check_same_schema
 from service.inference.shadow import Shadow
 from service.metrics import Metrics
 from service.services import Services
@@ -81,7 +82,10 @@ def make_services(
     metrics, drift, shadow = Metrics(registry or CollectorRegistry()), PersistedDrift(settings), settings.shadow
 
     def load_served() -> PredictorLike:
-        return load(settings.bundle, LogitCache(settings.cache_rows, metrics.looked_up))
+        predictor = load(settings.bundle, LogitCache(settings.cache_rows, metrics.looked_up))
+        if batcher.predictor is not None:
+            check_same_schema(batcher.predictor.bundle.schema, predictor.bundle.schema)
+        return predictor
 
     def on_loaded(predictor: PredictorLike) -> None:
         metrics.model_loaded(predictor.bundle, predictor.backend)
@@ -124,7 +128,10 @@ def announce(predictor: PredictorLike, url: str) -> None:
         LOGGER.warning("%s", backend.warning)
     shift = bundle.record.map.prior_shift
     if shift is not None:
-        LOGGER.info("probabilities are for a population of which %g survive, not %.3g", shift.target, shift.training)
+        LOGGER.info(
+            "probabilities are for a population of which a share of %g is %s, not %.3g",
+            shift.target, bundle.schema.positive, shift.training,
+        )  # fmt: skip
     LOGGER.info(
         "ready: %s/v1/model serves %s version %s on %s, BLAS %s at %.0f GFLOP/s, %d threads, kernels by %s, %s "
         "weights",

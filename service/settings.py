@@ -94,7 +94,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = ""
     port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8000
     max_body_bytes: Annotated[
-        int, Meta(ge=1024, le=1 << 30, description="largest request body; 1024 passengers need about half a megabyte")
+        int,
+        Meta(
+            ge=1024, le=1 << 30, description="largest request body; 1024 rows of ten fields need about half a megabyte"
+        ),
     ] = 1 << 20
     max_batch_rows: Annotated[
         int,
@@ -150,7 +153,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = 1.0
     target_prevalence: Annotated[
         Annotated[float, Meta(gt=0, lt=1)] | None,
-        Meta(description="share of survivors in the population served, if it is not the bundle's own"),
+        Meta(description="share of the positive class in the population served, if it is not the bundle's own"),
     ] = None
     drift_run_length: Annotated[
         float,
@@ -176,9 +179,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     store_inputs: Annotated[
         str,
         Meta(
-            pattern="^(passenger|hash|none)$",
-            description="what the store keeps of a passenger: passenger (all fields, which training can read again), "
-            "hash or none",
+            pattern="^(row|hash|none)$",
+            description="what the store keeps of a row: row (all fields, which training can read again), hash or none",
         ),
     ] = "none"
     store_max_rows: Annotated[

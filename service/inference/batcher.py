@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 from models.bundle.read import Bundle
-from models.rows import Row
 from models.prediction import Prediction, PredictionError
+from models.rows import Row
 from service.inference.admission import Admission
 from service.inference.encode_ahead import EncodeAhead
 from service.inference.errors import NotReady, PredictionFailed, QueueFull

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from models.bundle.read import Bundle
-from models.rows import Row
 from models.prediction import EncodedText, Prediction
+from models.rows import Row
 
 QUANTUM = 8
 """Rows of a turn: few enough that a batch serves several requests, enough that a large one is not all overhead."""

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from models.bundle.read import Bundle
 from models.engines.backend import Backend
-from models.rows import Row, Rows
 from models.prediction import EncodedText, Prediction
+from models.rows import Row, Rows
 from service.inference.fair_queue import Slice
 
 NICENESS = 3

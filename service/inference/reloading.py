@@ -48,7 +48,8 @@ class Reloader:
     async def reload(self) -> Reloaded:
         """Swap to what the folder holds now; the old bundle serves until then, and goes on if this fails.
 
-        Raises ReloadRunning, NotReady before the first bundle is loaded, and BundleRefused with the reason.
+        Raises ReloadRunning, NotReady before the first bundle is loaded, and BundleRefused with the reason: also that
+        its table is another one.
         """
         old = self._batcher.predictor
         if old is None or not self._batcher.ready:

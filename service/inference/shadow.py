@@ -10,8 +10,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from models.rows import Row
 from models.prediction import Prediction
+from models.rows import Row
 from service.inference.inference_thread import PredictorLike
 from service.metrics import Metrics
 

@@ -1,4 +1,4 @@
-"""POST /v1/explain: what each field of a passenger adds to its prediction."""
+"""POST /v1/explain: what each field of a row adds to its prediction."""
 
 import asyncio
 from typing import Annotated
@@ -10,13 +10,13 @@ from msgspec import Struct
 
 from models.calibration.logit import sigmoid
 from models.explanation import METHODS, CoalitionGame, Contribution, Method, describe_baseline
-from models.passenger import Passenger
+from models.rows import Row
 from service.http.errors import InvalidQuery
 from service.inference.fair_queue import Answer
 from service.routes.openapi.description import PARAMETERS, TAKES, TIMEOUT, TIMING, Negotiated
 from service.routes.openapi.refusals import PREDICTION_REFUSALS, refusals
-from service.routes.predict import PASSENGER_BODY, run_inference
-from service.routes.request import AnyRequest, not_ready, parse_body, query_value, respond, services_of
+from service.routes.predict import row_body, run_inference
+from service.routes.request import AnyRequest, not_ready, parse_body, query_value, respond, services_of, table_of
 from service.routes.schemas import ModelIdentity
 
 PARAMETER = "method"
@@ -32,13 +32,13 @@ EXPLANATION_REFUSALS = refusals(
 class ExplainedPrediction(Struct, frozen=True):
     """``log_odds`` is ln(p / (1 − p)) of ``probability``, which is that of ``/v1/predict``."""
 
-    survived: bool
+    outcome: str
     probability: float
     log_odds: float
 
 
 class Baseline(Struct, frozen=True, kw_only=True):
-    """The passenger with no field known: mean log-odds, the probability that these stand for, and what is averaged."""
+    """The row with no field known: mean log-odds, the probability that these stand for, and what is averaged."""
 
     log_odds: float
     probability: float
@@ -46,7 +46,7 @@ class Baseline(Struct, frozen=True, kw_only=True):
 
 
 class ExplanationResponse(Struct, frozen=True, kw_only=True):
-    """What each known field adds, the weightiest first, in log-odds of survival; above 0 speaks for survival.
+    """What each known field adds, the weightiest first, in log-odds of the ``positive`` class; above 0 speaks for it.
 
     By ``shapley`` the contributions sum to the prediction's log-odds minus the baseline's. ``text`` is what the model
     read.
@@ -54,6 +54,7 @@ class ExplanationResponse(Struct, frozen=True, kw_only=True):
 
     model: ModelIdentity
     method: Method
+    positive: str
     prediction: ExplainedPrediction
     baseline: Baseline
     fields: list[Contribution]
@@ -62,7 +63,7 @@ class ExplanationResponse(Struct, frozen=True, kw_only=True):
 
 @post(
     "/v1/explain", status_code=200, operation_id="explain", summary="What each field adds", tags=["predictions"],
-    opt={TAKES: PASSENGER_BODY, PARAMETERS: [TIMEOUT]}, response_headers=[TIMING],
+    opt={TAKES: row_body, PARAMETERS: [TIMEOUT]}, response_headers=[TIMING],
     responses={200: Negotiated(ExplanationResponse, description="the contributions"), **EXPLANATION_REFUSALS},
 )  # fmt: skip
 async def explain(
@@ -71,39 +72,40 @@ async def explain(
         str,
         QueryParameter(
             name=PARAMETER, required=False, schema_extra={"enum": list(METHODS)},
-            description="unknown: the change when the field is unknown; shapley: exact Shapley values",
+            description="unknown: the change when the field is unknown; shapley: Shapley values",
         ),
     ] = METHODS[0],
 ) -> Response[bytes]:  # fmt: skip
-    """One passenger → what each field adds to its prediction. No prediction is counted, logged or tested for drift."""
+    """One row → what each field adds to its prediction. No prediction is counted, logged or tested for drift."""
     chosen = query_value(request, PARAMETER, METHODS)
-    passenger = await parse_body(request, Passenger)
-    game, answer = await ask(request, passenger, chosen)
+    row = await parse_body(request, table_of(request).row)
+    game, answer = await ask(request, row, chosen)
     bundle, first = answer.bundle, answer.predictions[0]
     explanation = game.explain([one.probability for one in answer.predictions])
     response = ExplanationResponse(
         model=ModelIdentity(bundle.name, bundle.version), method=explanation.method,
-        prediction=ExplainedPrediction(first.survived, first.probability, explanation.log_odds),
+        positive=bundle.schema.positive,
+        prediction=ExplainedPrediction(first.outcome, first.probability, explanation.log_odds),
         baseline=Baseline(
             log_odds=explanation.baseline_log_odds,
             probability=float(sigmoid(np.array(explanation.baseline_log_odds))),
-            description=describe_baseline(bundle.reference),
+            description=describe_baseline(bundle.schema, bundle.reference),
         ),
         fields=list(explanation.contributions), text=explanation.text,
     )  # fmt: skip
     return respond(request, response, answer)
 
 
-async def ask(request: AnyRequest, passenger: Passenger, method: Method) -> tuple[CoalitionGame, Answer]:
-    """What explains a passenger, asked and answered by one bundle; raises as the batcher."""
+async def ask(request: AnyRequest, row: Row, method: Method) -> tuple[CoalitionGame, Answer]:
+    """What explains a row, asked and answered by one bundle; raises as the batcher."""
     while True:
         batcher = services_of(request).batcher
         predictor = batcher.predictor
         if predictor is None:
             raise not_ready(batcher)
         # Some milliseconds of words, which other requests need not wait for.
-        game = await asyncio.to_thread(CoalitionGame, passenger, predictor.bundle, method)
-        answer = await run_inference(request, game.passengers)
+        game = await asyncio.to_thread(CoalitionGame, row, predictor.bundle, method)
+        answer = await run_inference(request, game.rows)
         if answer.bundle.version == predictor.bundle.version:
             return game, answer
-        # Another bundle took over, whose companions may give the same passengers other texts: it is asked anew.
+        # Another bundle took over, which may give the same rows other texts: it is asked anew.

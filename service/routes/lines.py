@@ -1,4 +1,4 @@
-"""Lines of a streamed body → passengers, or problems in their place."""
+"""Lines of a streamed body → rows, or problems in their place."""
 
 import http
 from collections.abc import Iterator, Sequence
@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from models.passenger import Passenger
-from service.http.decoding import decode_body
+from models.rows import Row
+from service.http.body.decoding import decode_body
 from service.http.errors import STATUS, Fault, InvalidBody, Refused, ServiceError
 from service.http.negotiation import JSON
 
@@ -84,19 +84,19 @@ def line_refusal(line: int, error: Refused) -> LineProblem:
     return line_problem(line, STATUS[type(error)], detail, error.faults if isinstance(error, InvalidBody) else ())
 
 
-class Row(NamedTuple):
-    """A line as read: its passenger, or what is wrong with it."""
+class ParsedLine(NamedTuple):
+    """A line as read: its row, or what is wrong with it."""
 
     line: int
-    content: Passenger | LineProblem
+    content: Row | LineProblem
 
 
-def read_row(line: Line) -> Row:
-    """A line's passenger, read as a body of /v1/predict is."""
+def parse_line(line: Line, form: type[Struct]) -> ParsedLine:
+    """A line's row of the type ``form``, read as a body of /v1/predict is."""
     if line.content is None:
         detail = f"the line is longer than {MAX_LINE_BYTES} bytes"
-        return Row(line.number, line_problem(line.number, http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail))
+        return ParsedLine(line.number, line_problem(line.number, http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail))
     try:
-        return Row(line.number, decode_body(line.content, JSON, Passenger))
+        return ParsedLine(line.number, decode_body(line.content, JSON, form))
     except ServiceError as error:
-        return Row(line.number, line_refusal(line.number, error))
+        return ParsedLine(line.number, line_refusal(line.number, error))

@@ -28,14 +28,14 @@ ETAG = ResponseHeader(name="ETag", description="Changes when the answer does.", 
     },
 )  # fmt: skip
 async def model(request: AnyRequest) -> Response[bytes]:
-    """The bundle's manifest (how it came to be) and evaluation (how good it is), and what computes it."""
+    """How the bundle came to be (manifest), how good it is (evaluation), what a row is (schema), and what computes it."""
     batcher = services_of(request).batcher
     if batcher.predictor is None:
         raise not_ready(batcher)
     bundle = batcher.predictor.bundle
     description = ModelDescription(
         name=bundle.name, version=bundle.version, backend=msgspec.to_builtins(batcher.predictor.backend),
-        manifest=bundle.manifest, evaluation=bundle.evaluation,
+        manifest=bundle.manifest, evaluation=bundle.evaluation, schema=bundle.schema,
     )  # fmt: skip
     headers = {
         "ETag": f'"{hashlib.sha256(msgspec.json.encode(description)).hexdigest()[:32]}"',

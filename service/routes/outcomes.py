@@ -1,20 +1,23 @@
-"""POST /v1/outcomes: what became of passengers that were predicted."""
+"""POST /v1/outcomes: what became of rows that were predicted."""
+
+from typing import Any
 
 from litestar import Response, post
 
 from service.inference.errors import DeadlinePassed, NotReady, QueueFull
 from service.routes.openapi.description import TAKES, Body, Negotiated
 from service.routes.openapi.refusals import BODY_REFUSALS, refusals
-from service.routes.predict import PREDICTION_ID
-from service.routes.request import AnyRequest, parse_body, respond, services_of
-from service.routes.schemas import OutcomesRequest, OutcomesResponse
+from service.routes.request import AnyRequest, parse_body, respond, services_of, table_of
+from service.routes.schemas import OutcomesResponse
+from service.routes.table import PREDICTION_ID, Table
 from service.store.errors import OutcomesNotKept, StoreUnavailable
 
-OUTCOMES_BODY = Body(
-    OutcomesRequest,
-    {"outcomes": [{"id": PREDICTION_ID, "survived": True}]},
-    {"outcomes": [{"id": PREDICTION_ID, "survived": "yes"}]},
-)
+
+def outcomes_body(table: Table) -> Body:
+    """Outcomes, and some with a class that there is not."""
+    sent = {"outcomes": [{"id": PREDICTION_ID, "outcome": table.schema.positive}]}
+    return Body(table.outcomes, sent, {"outcomes": [{"id": PREDICTION_ID, "outcome": ""}]})
+
 
 OUTCOME_REFUSALS = refusals(
     ("the service has no store", OutcomesNotKept()),
@@ -28,19 +31,22 @@ OUTCOME_REFUSALS = refusals(
 
 @post(
     "/v1/outcomes", status_code=200, operation_id="sendOutcomes", summary="Send up to 1024 outcomes", tags=["outcomes"],
-    opt={TAKES: OUTCOMES_BODY},
+    opt={TAKES: outcomes_body},
     responses={200: Negotiated(OutcomesResponse, description="what became of each outcome"), **OUTCOME_REFUSALS},
 )  # fmt: skip
 async def send_outcomes(request: AnyRequest) -> Response[bytes]:
     """1 to 1024 outcomes, acknowledged when durable and counted once however often they are sent.
 
-    Each names the ``id`` of a prediction's answer. From outcomes come the live calibration and its drift test.
+    Each names the ``id`` of a prediction's answer and the class that came true. From outcomes come the live calibration
+    and its drift test.
     """
     services = services_of(request)
     if services.store is None:
         raise OutcomesNotKept
-    body = await parse_body(request, OutcomesRequest)
-    outcomes = [(outcome.id.lower(), outcome.survived) for outcome in body.outcomes]
+    table = table_of(request)
+    body: Any = await parse_body(request, table.outcomes)
+    number = table.schema.classes.index
+    outcomes = [(outcome.id.lower(), number(outcome.outcome)) for outcome in body.outcomes]
     statuses = await services.store.label(outcomes, services.settings.timeout_seconds)
     services.metrics.outcomes_received(statuses)
 

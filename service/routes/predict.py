@@ -1,15 +1,16 @@
 """POST /v1/predict and /v1/predict/batch; and how every route that predicts does so."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from litestar import Response, post
 from litestar.openapi.spec import Example
 from litestar.types import Receive
 
-from models.passenger import Passenger
+from models.rows import Row
 from service.http.errors import InvalidQuery
 from service.inference.fair_queue import Answer
-from service.routes.openapi.description import LINKS, PARAMETERS, TAKES, TIMEOUT, TIMING, Body, Negotiated
+from service.routes.openapi.description import ANSWERS, LINKS, PARAMETERS, TAKES, TIMEOUT, TIMING, Body, Negotiated
 from service.routes.openapi.refusals import PREDICTION_REFUSALS, refusals
 from service.routes.request import (
     AnyRequest,
@@ -19,8 +20,10 @@ from service.routes.request import (
     request_timeout,
     respond,
     services_of,
+    table_of,
 )
-from service.routes.schemas import BatchRequest, BatchResponse, ModelIdentity, PredictionResponse
+from service.routes.schemas import BatchResponse, ModelIdentity, PredictionResponse
+from service.routes.table import PREDICTION_ID, Table
 from service.uuid7 import uuid7
 
 TRIAL = "trial"
@@ -33,102 +36,107 @@ TRIAL_REFUSALS = refusals(
     beside=PREDICTION_REFUSALS,
 )
 
-PASSENGER = {
-    "pclass": 1, "sex": "female", "name": "Allison, Miss. Helen Loraine", "age": 2, "sibsp": 1, "parch": 2,
-    "fare": 151.55, "ticket": "113781", "cabin": "C22 C26", "embarked": "S",
-}  # fmt: skip
-"""The passenger of the document's examples."""
 
-PREDICTION_ID = "0199c1f2-6a5e-7c3b-9d41-2f0b8c7e5a10"
-ANSWER = Example(
-    id="survived", summary="a child of the first class",
-    value={
-        "id": PREDICTION_ID, "model": {"name": "titanic", "version": "3f9c0d1e2a4b"}, "survived": True,
-        "probability": 0.8732,
-        "confidence": {
-            "interval": [0.8273, 0.9293], "prediction_set": ["survived"], "coverage": 0.9, "margin": 0.7463,
-            "entropy_bits": 0.549, "typicality": 0.0393, "abstain": False, "uncalibrated_probability": 0.652,
-            "calibration": [{"step": "model", "probability": 0.652}, {"step": "temperature", "probability": 0.8732}],
-            "warnings": [],
-        },
-    },
-)  # fmt: skip
+def row_body(table: Table) -> Body:
+    """One row."""
+    return Body(table.row, table.example, table.refused)
 
-FAULTY = {"pclass": 4, "sex": "female", "agee": 2}
 
-PASSENGER_BODY = Body(Passenger, PASSENGER, FAULTY)
-BATCH_BODY = Body(
-    BatchRequest, {"passengers": [PASSENGER, {"pclass": 3, "sex": "male"}]}, {"passengers": [PASSENGER, FAULTY]}
-)
+def batch_body(table: Table) -> Body:
+    """Several rows."""
+    return Body(
+        table.batch, {"rows": [table.example, table.short_example]}, {"rows": [table.example, table.refused]}
+    )  # fmt: skip
 
-TO_OUTCOME = {
-    "outcome": {
-        "operationId": "sendOutcomes",
-        "description": "What became of the passenger, when it is known.",
-        "requestBody": {"outcomes": [{"id": "$response.body#/id", "survived": True}]},
-    }
-}
+
+def answers(table: Table) -> list[Example]:
+    """What a row may be answered."""
+    probabilities, positive = table.example_probabilities, table.schema.positive
+    confidence = {
+        "interval": [0.8273, 0.9293], "prediction_set": [positive], "coverage": 0.9, "margin": 0.7463,
+        "entropy_bits": 0.549, "typicality": 0.0393, "abstain": False, "uncalibrated_probability": 0.652,
+        "calibration": [{"step": "model", "probability": 0.652}, {"step": "temperature", "probability": 0.8732}],
+        "warnings": [],
+    }  # fmt: skip
+    prediction = {
+        "id": PREDICTION_ID, "model": {"name": table.schema.name, "version": "3f9c0d1e2a4b"}, "outcome": positive,
+        "probability": probabilities[positive], "probabilities": probabilities, "confidence": confidence,
+    }  # fmt: skip
+    return [Example(id="prediction", summary=f"a {table.schema.row}", value=prediction)]
+
+
+def links(table: Table) -> dict[str, object]:
+    """What follows a prediction."""
+    outcome = {"id": "$response.body#/id", "outcome": table.schema.positive}
+    return {
+        "outcome": {
+            "operationId": "sendOutcomes", "description": "What became of the row, when it is known.",
+            "requestBody": {"outcomes": [outcome]},
+        }
+    }  # fmt: skip
 
 
 @post(
-    "/v1/predict", status_code=200, operation_id="predict", summary="Predict one passenger", tags=["predictions"],
-    opt={TAKES: PASSENGER_BODY, PARAMETERS: [TRIAL_PARAMETER, TIMEOUT], LINKS: TO_OUTCOME}, response_headers=[TIMING],
-    responses={200: Negotiated(PredictionResponse, description="the prediction", examples=[ANSWER]), **TRIAL_REFUSALS},
+    "/v1/predict", status_code=200, operation_id="predict", summary="Predict one row", tags=["predictions"],
+    opt={TAKES: row_body, ANSWERS: answers, PARAMETERS: [TRIAL_PARAMETER, TIMEOUT], LINKS: links},
+    response_headers=[TIMING],
+    responses={200: Negotiated(PredictionResponse, description="the prediction"), **TRIAL_REFUSALS},
 )  # fmt: skip
 async def predict(request: AnyRequest) -> Response[bytes]:
-    """One passenger → one prediction: the calibrated probability of survival, and how far to trust it.
+    """One row → one prediction: the calibrated probability of each class, and how far to trust it.
 
-    Unknown fields may be left out or null, but for ``pclass`` and ``sex``. The answer's ``id`` is that under which an
+    What is unknown may be left out or null, but for what is required. The answer's ``id`` is that under which an
     outcome can be sent later.
 
     A ``trial`` is not counted as traffic: not by metrics, drift tests, or log.
     """
     trial = query_value(request, TRIAL, ("false", "true")) == "true"
-    passenger = await parse_body(request, Passenger)
-    answer, predictions = await predict_and_record(request, [passenger], trial)
+    row = await parse_body(request, table_of(request).row)
+    answer, predictions = await predict_and_record(request, [row], trial)
     return respond(request, predictions[0], answer)
 
 
 @post(
-    "/v1/predict/batch", status_code=200, operation_id="predictBatch", summary="Predict up to 1024 passengers",
-    tags=["predictions"], opt={TAKES: BATCH_BODY, PARAMETERS: [TIMEOUT]}, response_headers=[TIMING],
+    "/v1/predict/batch", status_code=200, operation_id="predictBatch", summary="Predict up to 1024 rows",
+    tags=["predictions"], opt={TAKES: batch_body, PARAMETERS: [TIMEOUT]}, response_headers=[TIMING],
     responses={
-        200: Negotiated(BatchResponse, description="the predictions, in the passengers' order"), **PREDICTION_REFUSALS,
+        200: Negotiated(BatchResponse, description="the predictions, in the rows' order"), **PREDICTION_REFUSALS,
     },
 )  # fmt: skip
 async def predict_batch(request: AnyRequest) -> Response[bytes]:
-    """1 to 1024 passengers → as many predictions, in order.
+    """1 to 1024 rows → as many predictions, in order.
 
-    Each is what ``/v1/predict`` would answer. If one passenger is faulty, all faults are named and none is predicted.
+    Each is what ``/v1/predict`` would answer. If one row is faulty, all faults are named and none is predicted.
     """
-    batch = await parse_body(request, BatchRequest)
-    answer, predictions = await predict_and_record(request, batch.passengers)
+    batch: Any = await parse_body(request, table_of(request).batch)
+    answer, predictions = await predict_and_record(request, batch.rows)
     return respond(request, BatchResponse(predictions), answer)
 
 
 async def predict_and_record(
-    request: AnyRequest, passengers: Sequence[Passenger], trial: bool = False, body_read: bool = True
+    request: AnyRequest, rows: Sequence[Row], trial: bool = False, body_read: bool = True
 ) -> tuple[Answer, list[PredictionResponse]]:
-    """Passengers → their predictions in order, counted, given to the drift tests and logged; raises as `run_inference`.
+    """Rows → their predictions in order, counted, given to the drift tests and logged; raises as `run_inference`.
 
     A ``trial`` is answered alike and leaves no trace in counters of predictions, drift tests, log and shadow: whoever
     plays with a form sends what no traffic looks like.
     """
-    answer = await run_inference(request, passengers, body_read)
+    answer = await run_inference(request, rows, body_read)
     ids = [uuid7() for _ in answer.predictions]
     if not trial:
-        _record(request, answer, passengers, ids)
+        _record(request, answer, rows, ids)
     model = ModelIdentity(answer.bundle.name, answer.bundle.version)
+    classes = answer.bundle.schema.classes
     return answer, [
         PredictionResponse(
-            id=id, model=model, survived=prediction.survived, probability=prediction.probability,
-            confidence=prediction.confidence,
+            id=id, model=model, outcome=prediction.outcome, probability=prediction.probability,
+            probabilities=dict(zip(classes, prediction.probabilities, strict=True)), confidence=prediction.confidence,
         )
         for id, prediction in zip(ids, answer.predictions, strict=True)
     ]  # fmt: skip
 
 
-def _record(request: AnyRequest, answer: Answer, passengers: Sequence[Passenger], ids: Sequence[str]) -> None:
+def _record(request: AnyRequest, answer: Answer, rows: Sequence[Row], ids: Sequence[str]) -> None:
     services, version = services_of(request), answer.bundle.version
     services.metrics.predicted(version, answer.predictions)
     drift = drift_of(request)
@@ -136,13 +144,13 @@ def _record(request: AnyRequest, answer: Answer, passengers: Sequence[Passenger]
     if drift.version == version:
         drift.predicted(answer.predictions)
     if services.store is not None:
-        services.store.log(version, ids, passengers, answer.predictions)
+        services.store.log(version, ids, rows, answer.predictions)
     if services.shadow is not None:
-        services.shadow.offer(passengers, answer.predictions)
+        services.shadow.offer(rows, answer.predictions)
 
 
-async def run_inference(request: AnyRequest, passengers: Sequence[Passenger], body_read: bool = True) -> Answer:
-    """Passengers → their predictions in order, of which only the time that they waited is counted; raises as the
+async def run_inference(request: AnyRequest, rows: Sequence[Row], body_read: bool = True) -> Answer:
+    """Rows → their predictions in order, of which only the time that they waited is counted; raises as the
     batcher.
 
     ``body_read`` is False where the body is read meanwhile: who reads it sees by itself that the client disconnects.
@@ -150,8 +158,8 @@ async def run_inference(request: AnyRequest, passengers: Sequence[Passenger], bo
     services = services_of(request)
     client = services.access.client(request.scope)
     disconnected = (lambda: _disconnected(request.receive)) if body_read else None
-    with services.access.rows(request.scope, len(passengers)):
-        answer = await services.batcher.predict(passengers, request_timeout(request), client, disconnected)
+    with services.access.rows(request.scope, len(rows)):
+        answer = await services.batcher.predict(rows, request_timeout(request), client, disconnected)
     services.metrics.waited(answer.queue_seconds)
     return answer
 

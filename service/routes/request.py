@@ -9,13 +9,14 @@ from litestar import Request, Response
 from litestar.datastructures import State
 
 from service.drift.monitor import DriftMonitor
-from service.http.decoding import decode_body
+from service.http.body.decoding import decode_body
 from service.http.errors import SHOWN_CHARACTERS, InvalidQuery
 from service.http.negotiation import JSON, media_type
 from service.http.request_body import TIMEOUT_HEADER, deadline_seconds, read_body
 from service.inference.batcher import Batcher
 from service.inference.errors import NotReady
 from service.inference.fair_queue import Answer
+from service.routes.table import Table, table_of_rows
 from service.services import Services
 
 AnyRequest = Request[Any, Any, State]
@@ -35,6 +36,14 @@ def drift_of(request: AnyRequest) -> DriftMonitor:
     if services.drift.monitor is None:
         raise not_ready(services.batcher)
     return services.drift.monitor
+
+
+def table_of(request: AnyRequest) -> Table:
+    """The table whose rows are predicted; raises NotReady before the model is loaded."""
+    batcher = services_of(request).batcher
+    if batcher.predictor is None:
+        raise not_ready(batcher)
+    return table_of_rows(batcher.predictor.rows)
 
 
 def not_ready(batcher: Batcher) -> NotReady:

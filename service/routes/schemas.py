@@ -1,23 +1,14 @@
 """What is on the wire."""
 
-import os
-import time
-import uuid
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from models.bundle.manifest import Manifest
 from models.calibration.confidence import Confidence, Share
-from models.passenger import Passenger
+from models.schema import Schema
 
 MAX_BATCH = 1024
-
-
-class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """Passengers to predict."""
-
-    passengers: Annotated[list[Passenger], Meta(min_length=1, max_length=MAX_BATCH)]
 
 
 class ModelIdentity(Struct, frozen=True):
@@ -28,38 +19,29 @@ class ModelIdentity(Struct, frozen=True):
 
 
 class PredictionResponse(Struct, frozen=True, kw_only=True):
-    """``id`` is a UUIDv7 of this answer; ``survived`` is probability ≥ ½."""
+    """``id`` is a UUIDv7 of this answer; ``outcome`` is the class with the greatest of the ``probabilities``.
+
+    ``probability`` is that of the positive class, the last one; at ½ it is the outcome.
+    """
 
     id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
     model: ModelIdentity
-    survived: bool
+    outcome: str
     probability: Share
+    probabilities: dict[str, Share]
     confidence: Confidence
 
 
 class BatchResponse(Struct, frozen=True):
-    """A prediction per passenger, in their order."""
+    """A prediction for each row, in their order."""
 
     predictions: list[PredictionResponse]
-
-
-class Outcome(Struct, frozen=True, forbid_unknown_fields=True):
-    """``id`` is that of the prediction's answer."""
-
-    id: Annotated[str, Meta(min_length=1, max_length=64)]
-    survived: bool
-
-
-class OutcomesRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """What became of passengers that were predicted."""
-
-    outcomes: Annotated[list[Outcome], Meta(min_length=1, max_length=MAX_BATCH)]
 
 
 class OutcomesResponse(Struct, frozen=True, kw_only=True):
     """How many outcomes are new and durable, how many were known, and the ids of those that were not taken.
 
-    ``unknown``: no such prediction is in the store. ``conflicting``: the opposite outcome was known, and stays.
+    ``unknown``: no such prediction is in the store. ``conflicting``: another outcome was known, and stays.
     """
 
     counted: Annotated[int, Meta(ge=0)]
@@ -69,10 +51,11 @@ class OutcomesResponse(Struct, frozen=True, kw_only=True):
 
 
 class ModelDescription(Struct, frozen=True, kw_only=True):
-    """What is served: the bundle's manifest and evaluation, and what computes it."""
+    """What is served: the bundle's manifest and evaluation, the description of its table, and what computes it."""
 
     name: str
     version: str
+    schema: Schema
     backend: dict[str, Any]
     manifest: Manifest
     evaluation: dict[str, Any]
@@ -91,10 +74,3 @@ class Health(Struct, frozen=True):
 
     status: Literal["live", "lost", "ready", "not ready"]
     detail: str = ""
-
-
-def uuid7() -> str:
-    """A UUIDv7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then random bits."""
-    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
-    value = value & ~(0xF << 76) | 0x7 << 76
-    return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))

@@ -1,4 +1,4 @@
-"""POST /v1/predict/stream: any number of passengers, one a line, answered in order as they are ready.
+"""POST /v1/predict/stream: any number of rows, one a line, answered in order as they are ready.
 
 request → Lines → chunks, one task each → responses in order
 
@@ -19,15 +19,16 @@ from litestar import post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from models.passenger import Passenger
+from models.rows import Row
 from service.http.errors import SHOWN_CHARACTERS, RateLimited, ServiceError, WrongMediaType
 from service.inference.errors import InferenceError, NotReady, PredictionFailed, QueueFull
-from service.routes.lines import Line, LineProblem, Lines, Row, line_problem, line_refusal, read_row
+from service.routes.lines import Line, LineProblem, Lines, ParsedLine, line_problem, line_refusal, parse_line
 from service.routes.openapi.description import PARAMETERS, TAKES, TIMEOUT, Body
 from service.routes.openapi.refusals import TIMEOUT_REFUSAL, refusals
-from service.routes.predict import BATCH_BODY, predict_and_record
-from service.routes.request import AnyRequest, not_ready, request_timeout, services_of
+from service.routes.predict import predict_and_record
+from service.routes.request import AnyRequest, not_ready, request_timeout, services_of, table_of
 from service.routes.schemas import PredictionResponse
+from service.routes.table import Table
 
 LOGGER = logging.getLogger("evenkeel")
 NDJSON = "application/x-ndjson"
@@ -60,6 +61,7 @@ class Stream:
         services = services_of(request)
         settings = services.settings
         self._request, self._batcher, self._metrics = request, services.batcher, services.metrics
+        self._form = table_of(request).row
         self._stream_rows = services.stream_rows
         self._idle_seconds = settings.timeout_seconds
         # A batch of the device, and never more than the queue can take.
@@ -140,66 +142,66 @@ class Stream:
 
     async def _split_chunks(self, lines: Iterable[Line]) -> LineProblem | None:
         """Lines that have arrived → chunks; the problem that ends the stream when the service stops meanwhile."""
-        rows: list[Row] = []
+        parsed: list[ParsedLine] = []
 
         def close() -> None:
-            self._chunks.put_nowait(self._tasks.create_task(self._answers(rows)))
+            self._chunks.put_nowait(self._tasks.create_task(self._answers(parsed)))
 
         for line in lines:
-            if not rows:
+            if not parsed:
                 await self._free.acquire()
                 if self._batcher.draining:
                     return self._stopping(line.number)
                 self._unsent += 1
-            rows.append(read_row(line))
-            if not isinstance(rows[-1].content, Passenger):
+            parsed.append(parse_line(line, self._form))
+            if isinstance(parsed[-1].content, LineProblem):
                 # To say what is wrong with a long line takes milliseconds, and others wait for the event loop.
                 await asyncio.sleep(0)
-            if len(rows) == self._chunk_rows:
+            if len(parsed) == self._chunk_rows:
                 close()
-                rows = []
-        if rows:
+                parsed = []
+        if parsed:
             close()
         return None
 
-    async def _answers(self, rows: Sequence[Row]) -> bytes:
+    async def _answers(self, parsed: Sequence[ParsedLine]) -> bytes:
         """What the client is sent for a chunk, in its order."""
-        good = [(line, content) for line, content in rows if isinstance(content, Passenger)]
+        good = [(line, content) for line, content in parsed if not isinstance(content, LineProblem)]
         predicted = iter(await self._predict(good))
-        answers = [next(predicted) if isinstance(row.content, Passenger) else row.content for row in rows]
+        answers = [each.content if isinstance(each.content, LineProblem) else next(predicted) for each in parsed]
         refused = sum(isinstance(answer, LineProblem) for answer in answers)
         self._metrics.streamed(len(answers) - refused, refused)
         return ENCODER.encode_lines(answers)
 
-    async def _predict(self, rows: Sequence[tuple[int, Passenger]]) -> list[PredictionResponse | LineProblem]:
+    async def _predict(self, rows: Sequence[tuple[int, Row]]) -> list[PredictionResponse | LineProblem]:
         if not rows:
             return []
         try:
-            return await self._with_permits([passenger for _, passenger in rows])
+            return await self._with_permits([row for _, row in rows])
         except (InferenceError, ServiceError) as error:
             if isinstance(error, PredictionFailed) and len(rows) > 1:
                 # One bad row costs nobody else an answer.
                 return [answer for row in rows for answer in await self._predict([row])]
             return [line_refusal(line, error) for line, _ in rows]
 
-    async def _with_permits(self, passengers: Sequence[Passenger]) -> list[PredictionResponse | LineProblem]:
+    async def _with_permits(self, rows: Sequence[Row]) -> list[PredictionResponse | LineProblem]:
         """Their predictions, as fast as the key's rate lets them; who waits for that holds no permits."""
         while True:
             try:
-                async with self._stream_rows.acquired(len(passengers)):
-                    return [*await self._offer(passengers)]
+                async with self._stream_rows.acquired(len(rows)):
+                    return [*await self._offer(rows)]
             except RateLimited as error:
                 if self._batcher.draining:
                     raise
                 await asyncio.sleep(min(error.wait_seconds, RATE_SECONDS))
 
-    async def _offer(self, passengers: Sequence[Passenger]) -> list[PredictionResponse]:
+    async def _offer(self, rows: Sequence[Row]) -> list[PredictionResponse]:
         """Their predictions; while the queue is full, wait and offer again: a stream has time, and single requests go
         before."""
         pause, longest = FULL_QUEUE_SECONDS
         while True:
             try:
-                return (await predict_and_record(self._request, passengers, body_read=False))[1]
+                return (await predict_and_record(self._request, rows, body_read=False))[1]
             except QueueFull:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, longest)
@@ -257,19 +259,24 @@ STREAM_REFUSALS = refusals(
     ),
     ("not loaded yet, or stopping", NotReady("the model is being loaded")),
 )
-EXAMPLE = "".join(f"{msgspec.json.encode(passenger).decode()}\n" for passenger in BATCH_BODY.example["passengers"])
+
+
+def lines_body(table: Table) -> Body:
+    """A row a line."""
+    example = msgspec.json.Encoder().encode_lines([table.example, table.short_example]).decode()
+    return Body(table.row, example, media_types=(NDJSON,))
 
 
 @post(
-    "/v1/predict/stream", status_code=200, operation_id="predictStream", summary="Predict any number of passengers",
-    tags=["predictions"], opt={TAKES: Body(Passenger, EXAMPLE, media_types=(NDJSON,)), PARAMETERS: [TIMEOUT]},
+    "/v1/predict/stream", status_code=200, operation_id="predictStream", summary="Predict any number of rows",
+    tags=["predictions"], opt={TAKES: lines_body, PARAMETERS: [TIMEOUT]},
     responses={
-        200: ResponseSpec(ANSWER, description="a line each, in the passengers' order", media_type=NDJSON),
+        200: ResponseSpec(ANSWER, description="a line each, in the rows' order", media_type=NDJSON),
         **STREAM_REFUSALS,
     },
 )  # fmt: skip
 async def predict_stream(request: AnyRequest) -> ASGIApp:
-    """Any number of passengers, one JSON object a line → a line each, in order, as they are ready.
+    """Any number of rows, one JSON object a line → a line each, in order, as they are ready.
 
     A line that cannot be answered gets a problem in its place, with its number, and the stream goes on. The schemas
     are of all lines together, as an array. ``X-Request-Timeout-Ms`` is for each line.

@@ -1,29 +1,33 @@
-"""A request of the Open Inference Protocol → passengers.
+"""A request of the Open Inference Protocol → rows.
 
 A tensor's values stand in the request's JSON, or, in the binary tensor data extension, as little-endian bytes behind
-it. All tensors are columns: one row per passenger.
+it. All tensors are columns.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Annotated, Any
 
-import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
-from models.passenger import Passenger
-from service.http.decoding import MAX_FAULTS, check, decode_body, shown
+from models.cells import CellError, accepts, parse_value
+from models.rows import Row
+from models.schema import MAX_FIELDS, Field
+from service.http.body.decoding import decode_body
+from service.http.body.faults import MAX_FAULTS, shown
 from service.http.errors import InvalidBody, MalformedBody, ServiceError
 from service.http.negotiation import JSON
-from service.routes.schemas import MAX_BATCH, BatchRequest
+from service.routes.schemas import MAX_BATCH
+from service.routes.table import Table
 
 BYTES = "BYTES"
 INTEGERS = {f"{kind}{8 * size}": f"<{kind[0].lower()}{size}" for kind in ("INT", "UINT") for size in (1, 2, 4, 8)}
 FLOATS = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 DTYPES = {"BOOL": "?", **INTEGERS, **FLOATS}
 """Datatypes of fixed size → NumPy's, as they lie in a body."""
-WHOLE = "passenger"
-"""The input that holds each passenger as a JSON object, in place of one tensor per field."""
+WHOLE = "row"
+"""The input that holds each row as a JSON object, in place of one tensor per field; not where a field has its name."""
 MAX_NAMED_FAULTS = 20
 """Faults named of a request: they stand in one sentence."""
 
@@ -50,7 +54,7 @@ class RequestedOutput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class InferRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Without ``outputs`` all are given. ``model_name``, which some clients repeat here, is not looked at."""
 
-    inputs: Annotated[list[InputTensor], Meta(min_length=1, max_length=len(Passenger.__struct_fields__))]
+    inputs: Annotated[list[InputTensor], Meta(min_length=1, max_length=MAX_FIELDS)]
     outputs: Annotated[list[RequestedOutput], Meta(max_length=64)] | None = None
     id: Annotated[str, Meta(max_length=256)] | None = None
     parameters: Parameters = None
@@ -58,30 +62,47 @@ class InferRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     model_version: str | None = None
 
 
-class Field(Struct, frozen=True):
-    """How a field of `Passenger` is sent: the datatype announced, all that are taken, and what stands for unknown."""
+class InputColumn(Struct, frozen=True):
+    """How a field is sent: the datatype announced, all that are taken, and what stands for unknown beside null and NaN.
+
+    Whole numbers may come as floats, which is what pandas makes of a column with gaps.
+    """
 
     datatype: str
     taken: tuple[str, ...]
     required: bool
-    unknown: Any
+    unknown: int | str | None = None
 
 
-def _field(info: msgspec.inspect.Field) -> Field:
-    kinds = info.type.types if isinstance(info.type, msgspec.inspect.UnionType) else (info.type,)
-    optional = any(isinstance(kind, msgspec.inspect.NoneType) for kind in kinds)
-    kind = kinds[0]
-    if isinstance(kind, msgspec.inspect.FloatType):
-        # NaN, which is not equal to itself, is looked for where floats are read.
-        return Field("FP64", (*FLOATS, *INTEGERS), info.required, None)
-    if isinstance(kind, msgspec.inspect.IntType) or (
-        isinstance(kind, msgspec.inspect.LiteralType) and isinstance(kind.values[0], int)
-    ):
-        return Field("INT64", tuple(INTEGERS), info.required, -1 if optional else None)
-    return Field(BYTES, (BYTES,), info.required, "" if optional else None)
+ANY_NUMBER = (*INTEGERS, *FLOATS)
+WHOLE_COLUMN = InputColumn(BYTES, (BYTES,), True)
 
 
-FIELDS = {info.name: _field(info) for info in msgspec.inspect.type_info(Passenger).fields}  # type: ignore[attr-defined]
+def _column(field: Field) -> InputColumn:
+    # Where it cannot be a value: binary integers and texts have nothing else to say it with.
+    minus_one = -1 if not field.required and _is_no_value(field, -1) else None
+    if field.type == "number":
+        return InputColumn("FP64", (*FLOATS, *INTEGERS), field.required)
+    if field.type == "integer" or field.whole:
+        return InputColumn("INT64", ANY_NUMBER, field.required, minus_one)
+    if field.type == "boolean":
+        return InputColumn("BOOL", ("BOOL", *ANY_NUMBER), field.required, minus_one)
+    return InputColumn(BYTES, (BYTES,), field.required, None if field.required else "")
+
+
+def _is_no_value(field: Field, value: int) -> bool:
+    try:
+        parse_value(field, value)
+    except CellError:
+        return True
+    return False
+
+
+@lru_cache(4)
+def input_columns(table: Table) -> Mapping[str, InputColumn]:
+    """Name of an input → how it is sent: the fields, and a whole row as JSON."""
+    columns = {field.name: _column(field) for field in table.schema.fields}
+    return columns if WHOLE in columns else {**columns, WHOLE: WHOLE_COLUMN}
 
 
 class Faults(list[str]):
@@ -115,28 +136,32 @@ def read_request(body: bytes, header_length: int | None) -> tuple[InferRequest, 
         raise MalformedBody(f"{error}{hint}") from error
 
 
-def read_passengers(request: InferRequest, binary: bytes) -> list[Passenger]:
-    """A request's input tensors → passengers; raises MalformedBody with every fault found."""
+def read_rows(request: InferRequest, binary: bytes, table: Table) -> list[Row]:
+    """A request's input tensors → rows; raises MalformedBody with every fault found."""
     faults = Faults()
-    columns = _columns(request.inputs, binary, faults)
+    expected = input_columns(table)
+    columns = _columns(request.inputs, binary, expected, faults)
     faults.stop()
-    if WHOLE in columns:
-        passengers = list(_whole(columns[WHOLE], faults))
+    if expected.get(next(iter(columns))) is WHOLE_COLUMN:
+        rows = list(_whole(columns[WHOLE], table, faults))
     else:
-        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        passengers = _from_fields(rows, faults)
+        rows = list(_from_fields(columns, table, faults))
     faults.stop()
-    return passengers
+    return rows
 
 
-def _columns(inputs: Sequence[InputTensor], binary: bytes, faults: Faults) -> dict[str, list[Any]]:
+def _columns(
+    inputs: Sequence[InputTensor], binary: bytes, expected: Mapping[str, InputColumn], faults: Faults
+) -> dict[str, list[Any]]:
     """Name of an input → its values, one per row."""
     names = [tensor.name for tensor in inputs]
     faults += [f"input {shown(name)} is there twice" for name in sorted({n for n in names if names.count(n) > 1})]
-    if WHOLE in names and len(names) > 1:
+    whole = WHOLE in names and expected.get(WHOLE) is WHOLE_COLUMN
+    if whole and len(names) > 1:
         faults.append(f"input {WHOLE} stands for all fields, so there can be no other")
-    elif WHOLE not in names:
-        faults += [f"input {name} is absent" for name, field in FIELDS.items() if field.required and name not in names]
+    elif not whole:
+        required = [name for name, column in expected.items() if column.required and column is not WHOLE_COLUMN]
+        faults += [f"input {name} is absent" for name in required if name not in names]
     columns, start, rows = {}, 0, inputs[0].shape[0] if inputs[0].shape else 0
     for tensor in inputs:
         size = (tensor.parameters or {}).get("binary_data_size")
@@ -149,7 +174,7 @@ def _columns(inputs: Sequence[InputTensor], binary: bytes, faults: Faults) -> di
         elif size is not None:
             part, start = binary[start : start + size], start + size
         try:
-            columns[tensor.name] = _values(tensor, part, rows)
+            columns[tensor.name] = _values(tensor, part, rows, expected)
         except ValueError as error:
             faults.append(f"input {shown(tensor.name)}: {error}")
     if start != len(binary) and not faults:
@@ -157,13 +182,15 @@ def _columns(inputs: Sequence[InputTensor], binary: bytes, faults: Faults) -> di
     return columns
 
 
-def _values(tensor: InputTensor, binary: bytes | None, rows: int) -> list[Any]:
+def _values(tensor: InputTensor, binary: bytes | None, rows: int, expected: Mapping[str, InputColumn]) -> list[Any]:
     """The values, None for unknown; raises ValueError."""
-    field = FIELDS.get(tensor.name, Field(BYTES, (BYTES,), True, None) if tensor.name == WHOLE else None)
-    if field is None:
-        raise ValueError(f"is not one; the inputs are {', '.join(FIELDS)}, or {WHOLE} alone")
-    if tensor.datatype not in field.taken:
-        raise ValueError(f"datatype is {shown(tensor.datatype)}; it must be {' or '.join(field.taken)}")
+    column = expected.get(tensor.name)
+    if column is None:
+        names = [name for name, other in expected.items() if other is not WHOLE_COLUMN]
+        alone = f", or {WHOLE} alone" if len(names) < len(expected) else ""
+        raise ValueError(f"is not one; the inputs are {', '.join(names)}{alone}")
+    if tensor.datatype not in column.taken:
+        raise ValueError(f"datatype is {shown(tensor.datatype)}; it must be {' or '.join(column.taken)}")
     if tensor.shape not in ([rows], [rows, 1]) or not 1 <= rows <= MAX_BATCH:
         raise ValueError(
             f"shape is {shown(tensor.shape)}; it must be [n] or [n, 1], with one n from 1 to {MAX_BATCH} for all inputs"
@@ -179,7 +206,9 @@ def _values(tensor: InputTensor, binary: bytes | None, rows: int) -> list[Any]:
         values = _from_binary(binary or b"", rows, tensor.datatype)
     if tensor.datatype in FLOATS:
         return [_decimal(value, tensor.datatype) for value in values]
-    return [None if value is not None and value == field.unknown else value for value in values]
+    if column.unknown is None or tensor.datatype == "BOOL":
+        return values
+    return [None if value == column.unknown else value for value in values]
 
 
 def _from_json(data: list[Any], shape: list[int], datatype: str) -> list[Any]:
@@ -196,6 +225,8 @@ def _from_json(data: list[Any], shape: list[int], datatype: str) -> list[Any]:
 def _is_of(value: Any, datatype: str) -> bool:
     if value is None or datatype == BYTES:
         return value is None or isinstance(value, str)
+    if datatype == "BOOL":
+        return isinstance(value, bool)
     if datatype in FLOATS:
         # JSON's integers have no end, and past this one a float is what is meant.
         return type(value) is float or (type(value) is int and abs(value) < 1 << 64)
@@ -239,22 +270,28 @@ def _decimal(value: float | None, datatype: str) -> float | None:
         return float(str(np.dtype(FLOATS[datatype]).type(value)))
 
 
-def _from_fields(rows: list[dict[str, Any]], faults: Faults) -> list[Passenger]:
-    try:
-        return check({"passengers": rows}, BatchRequest).passengers
-    except InvalidBody as error:
-        for fault in error.faults:
-            _, _, row, name = fault.pointer.split("/")
-            faults.append(f"input {name}, row {row} is {fault.value}: {fault.message}")
-        return []
+def _from_fields(columns: Mapping[str, list[Any]], table: Table, faults: Faults) -> Iterator[Row]:
+    fields = [table.schema.by_name[name] for name in columns]
+    for number, values in enumerate(zip(*columns.values(), strict=True)):
+        if len(faults) > MAX_FAULTS:
+            return
+        row = {}
+        for field, value in zip(fields, values, strict=True):
+            try:
+                row[field.name] = parse_value(field, value)
+            except CellError:
+                must = accepts(field, in_json=True)
+                faults.append(f"input {field.name}, row {number} is {shown(value)}: must be {must}")
+        if len(row) == len(fields):
+            yield table.row(**row)
 
 
-def _whole(values: Sequence[str], faults: Faults) -> Iterator[Passenger]:
+def _whole(values: Sequence[str], table: Table, faults: Faults) -> Iterator[Row]:
     for row, value in enumerate(values):
         if len(faults) > MAX_FAULTS:
             return
         try:
-            yield decode_body((value or "null").encode(), JSON, Passenger)
+            yield decode_body((value or "null").encode(), JSON, table.row)
         except InvalidBody as error:
             faults += [
                 f"input {WHOLE}, row {row}{fault.pointer} is {fault.value or 'absent'}: {fault.message}"

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from service.http.decoding import shown
+from service.http.body.faults import shown
 from service.routes.oip.inputs import BYTES, DTYPES, Faults, InferRequest, RequestedOutput
 from service.routes.schemas import PredictionResponse
 
@@ -22,15 +22,20 @@ class OutputTensor(Struct, frozen=True, kw_only=True, omit_defaults=True):
     data: list[Any] | None = None
 
 
+CLASSES = -1
+
+
 class Output(Struct, frozen=True):
-    """A column of the answers: its datatype, its columns where it has several, and its value in one answer."""
+    """A column of the answers: its datatype, its columns where it has several (`CLASSES`: one for each class), and its
+    value in one answer."""
 
     datatype: str
     value: Callable[[PredictionResponse], Any]
     columns: int = 0
 
-    def shape(self, rows: int) -> list[int]:
-        return [rows, self.columns] if self.columns else [rows]
+    def shape(self, rows: int, classes: int) -> list[int]:
+        columns = classes if self.columns == CLASSES else self.columns
+        return [rows, columns] if columns else [rows]
 
 
 def _confidence(name: str, datatype: str = "FP64") -> Output:
@@ -39,8 +44,9 @@ def _confidence(name: str, datatype: str = "FP64") -> Output:
 
 OUTPUTS = {
     "id": Output(BYTES, lambda answer: answer.id),
-    "survived": Output("BOOL", lambda answer: answer.survived),
+    "outcome": Output(BYTES, lambda answer: answer.outcome),
     "probability": Output("FP64", lambda answer: answer.probability),
+    "probabilities": Output("FP64", lambda answer: answer.probabilities.values(), columns=CLASSES),
     "interval": Output("FP64", lambda answer: answer.confidence.interval, columns=2),
     "prediction_set": Output(BYTES, lambda answer: ",".join(answer.confidence.prediction_set)),
     "abstain": _confidence("abstain", "BOOL"),
@@ -87,7 +93,9 @@ def write_output(name: str, answers: Sequence[PredictionResponse], binary: bool)
     values = [output.value(answer) for answer in answers]
     if output.columns:
         values = [value for row in values for value in row]
-    tensor = OutputTensor(name=name, shape=output.shape(len(answers)), datatype=output.datatype)
+    tensor = OutputTensor(
+        name=name, shape=output.shape(len(answers), len(answers[0].probabilities)), datatype=output.datatype
+    )
     if not binary:
         return msgspec.structs.replace(tensor, data=values), b""
     if output.datatype == BYTES:

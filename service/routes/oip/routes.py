@@ -18,10 +18,10 @@ from litestar.types import OperationIDCreator
 from msgspec import Struct
 
 from models.bundle.read import Bundle
-from service.http.decoding import shown
+from service.http.body.faults import shown
 from service.http.errors import SHOWN_CHARACTERS, BadHeader, MalformedBody, UnknownModel, WrongMediaType
 from service.http.negotiation import JSON
-from service.routes.oip.inputs import BYTES, FIELDS, WHOLE, InferRequest, read_passengers, read_request
+from service.routes.oip.inputs import InferRequest, input_columns, read_request, read_rows
 from service.routes.oip.outputs import OUTPUTS, OutputTensor, wanted_outputs, write_output
 from service.routes.openapi.description import ERRORS, PARAMETERS, TAKES, TIMEOUT, Body, ErrorForm, Negotiated
 from service.routes.openapi.refusals import (
@@ -34,7 +34,8 @@ from service.routes.openapi.refusals import (
     refusals,
 )
 from service.routes.predict import predict_and_record
-from service.routes.request import AnyRequest, not_ready, read_request_body, services_of
+from service.routes.request import AnyRequest, not_ready, read_request_body, services_of, table_of
+from service.routes.table import Table
 
 BINARY = "application/octet-stream"
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -78,7 +79,7 @@ class TensorMetadata(Struct, frozen=True):
 
 
 class ModelMetadata(Struct, frozen=True, kw_only=True):
-    """The served model. Of its inputs only pclass and sex must be there, or ``passenger`` in place of all."""
+    """The served model. Of its inputs the required fields must be there, or ``row`` in place of all."""
 
     name: str
     versions: list[str]
@@ -99,7 +100,7 @@ class InferResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
 PROTOCOL = ErrorForm(ProtocolError, JSON, lambda problem: {"error": problem["detail"]})
 TAGGED: dict[str, Any] = {"tags": ["open inference protocol"], "opt": {ERRORS: PROTOCOL}}
 NAMED_REFUSALS = refusals(
-    ("another model or version than the one served", UnknownModel('there is no model "x"; this service has titanic')),
+    ("another model or version than the one served", UnknownModel('there is no model "x"; this service has y')),
     NOT_LOADED,
 )
 """What every route may refuse that names the model."""
@@ -109,22 +110,21 @@ NOT_READY = Example(
     id="not_ready", summary="not loaded yet", value=msgspec.to_builtins(ProtocolError("the model is being loaded"))
 )
 
-INFER_BODY = Body(
-    InferRequest,
-    {
-        "inputs": [
-            {"name": "pclass", "shape": [2], "datatype": "INT64", "data": [1, 3]},
-            {"name": "sex", "shape": [2], "datatype": "BYTES", "data": ["female", "male"]},
-            {"name": "fare", "shape": [2], "datatype": "FP64", "data": [151.55, None]},
-        ],
-        "outputs": [{"name": "probability"}, {"name": "interval"}],
-    },
-    media_types=(JSON,),
-)
+
+def infer_body(table: Table) -> Body:
+    """Two rows, one tensor for each field that is known of either."""
+    rows, columns = (table.example, table.short_example), input_columns(table)
+    inputs = [
+        {"name": name, "shape": [2], "datatype": columns[name].datatype, "data": [row.get(name) for row in rows]}
+        for name in table.example
+    ]
+    outputs = [{"name": name} for name in ("outcome", "probability", "interval")]
+    return Body(InferRequest, {"inputs": inputs, "outputs": outputs}, media_types=(JSON,))
+
 
 INFER_REFUSALS = refusals(
     (
-        "not a request of the protocol, or not passengers",
+        "not a request of the protocol, or not rows of the table",
         MalformedBody("the body is not JSON: Input data was truncated"),
     ),
     TIMEOUT_REFUSAL,
@@ -224,25 +224,25 @@ async def model_ready(
     responses={200: ResponseSpec(ModelMetadata, description="names, datatypes and shapes"), **NAMED_REFUSALS},
 )  # fmt: skip
 async def model(request: AnyRequest, name: FromPath[str], version: FromPath[str | None] = None) -> ModelMetadata:
-    """The named model's inputs and outputs, each a column with a row per passenger."""
-    bundle = _served(request, name, version)
-    inputs = [TensorMetadata(field, sent.datatype, [-1]) for field, sent in FIELDS.items()]
+    """The named model's inputs and outputs, each each a column."""
+    bundle, table = _served(request, name, version), table_of(request)
+    inputs, classes = input_columns(table).items(), len(table.schema.classes)
     return ModelMetadata(
         name=bundle.name, versions=[bundle.version], platform="mlx_bert",
-        inputs=[*inputs, TensorMetadata(WHOLE, BYTES, [-1])],
-        outputs=[TensorMetadata(output, sent.datatype, sent.shape(-1)) for output, sent in OUTPUTS.items()],
+        inputs=[TensorMetadata(field, sent.datatype, [-1]) for field, sent in inputs],
+        outputs=[TensorMetadata(output, sent.datatype, sent.shape(-1, classes)) for output, sent in OUTPUTS.items()],
     )  # fmt: skip
 
 
 @post(
     ["/v2/models/{name:str}/infer", "/v2/models/{name:str}/versions/{version:str}/infer"],
-    status_code=200, operation_id=operation_id("oipInfer"), summary="Predict 1 to 1024 passengers",
-    tags=TAGGED["tags"], opt={ERRORS: PROTOCOL, TAKES: INFER_BODY, PARAMETERS: [TIMEOUT]},
+    status_code=200, operation_id=operation_id("oipInfer"), summary="Predict 1 to 1024 rows",
+    tags=TAGGED["tags"], opt={ERRORS: PROTOCOL, TAKES: infer_body, PARAMETERS: [TIMEOUT]},
     response_headers=[JSON_LENGTH],
     responses={200: Negotiated(InferResponse, description="the outputs", other=BINARY), **INFER_REFUSALS},
 )  # fmt: skip
 async def infer(request: AnyRequest, name: FromPath[str], version: FromPath[str | None] = None) -> Response[bytes]:
-    """1 to 1024 passengers, as one tensor per field or as JSON objects in one tensor → one tensor per output.
+    """1 to 1024 rows, as one tensor per field or as JSON objects in one tensor → one tensor per output.
 
     By the extension ``binary_tensor_data`` tensors may be sent and asked for as bytes behind the JSON, whose length is
     then given by the header ``Inference-Header-Content-Length``; such a body is not described here.
@@ -252,7 +252,7 @@ async def infer(request: AnyRequest, name: FromPath[str], version: FromPath[str 
     body = await read_request_body(request)
     query, binary = read_request(body, _header_length(request, len(body)))
     wanted = wanted_outputs(query)
-    answer, predictions = await predict_and_record(request, read_passengers(query, binary))
+    answer, predictions = await predict_and_record(request, read_rows(query, binary, table_of(request)))
     written = [write_output(output, predictions, in_binary) for output, in_binary in wanted.items()]
     head = msgspec.json.encode(
         InferResponse(

@@ -6,14 +6,17 @@ from typing import Any
 
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from msgspec import Struct
 
 from service.http.negotiation import JSON, MESSAGEPACK
 from service.http.request_body import TIMEOUT_HEADER
+from service.routes.table import Table
 
-TAKES, PARAMETERS, LINKS, ERRORS = "takes", "parameters", "links", "errors"
-"""Keys of a handler's ``opt``: the `Body` that it reads, parameters that are not its arguments, links by name, and the
-`ErrorForm` of its errors if they are no problem details."""
+TAKES, ANSWERS, PARAMETERS, LINKS, ERRORS = "takes", "answers", "parameters", "links", "errors"
+"""Keys of a handler's ``opt``: the `Body` that it reads, or what makes it of the `Table`; what makes examples of its
+answer of the table; parameters that are not its arguments; what makes links by name of the table; and the `ErrorForm`
+of its errors if they are no problem details."""
 
 TIMEOUT = {
     "name": TIMEOUT_HEADER, "in": "header", "required": False,
@@ -35,6 +38,11 @@ class Body(Struct, frozen=True):
     example: Any
     refused: Any = None
     media_types: tuple[str, ...] = (JSON, MESSAGEPACK)
+
+
+BodyOf = Callable[[Table], Body]
+ExamplesOf = Callable[[Table], list[Example]]
+LinksOf = Callable[[Table], dict[str, Any]]
 
 
 class ErrorForm(Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the route handlers and from msgspec's schemas of what they read and answer.
+"""The OpenAPI 3.1 document, made from the route handlers, the table and msgspec's schemas of what they read and answer.
 
 Litestar's own document loses the constraints of list items and that unknown fields are refused, and knows no body that
 a handler reads by itself. A handler says what it is in Litestar's words, ``operation_id``, ``summary``, ``tags``,
@@ -20,9 +20,8 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import ParameterKwarg
 from litestar.routes import BaseRoute, HTTPRoute
 
-from models.passenger import MEANINGS
 from service.http.access import Need, closed_without_keys, need_of
-from service.http.decoding import decode_body
+from service.http.body.decoding import decode_body
 from service.http.errors import (
     PROBLEM,
     InvalidBody,
@@ -34,9 +33,20 @@ from service.http.errors import (
     ServiceError,
 )
 from service.http.negotiation import JSON, MESSAGEPACK
-from service.routes.openapi.description import ERRORS, LINKS, PARAMETERS, TAKES, Body, ErrorForm, Negotiated
+from service.routes.openapi.description import (
+    ANSWERS,
+    ERRORS,
+    LINKS,
+    PARAMETERS,
+    TAKES,
+    Body,
+    BodyOf,
+    ErrorForm,
+    Negotiated,
+)
 from service.routes.openapi.json_schema import prose, repaired
 from service.routes.openapi.refusals import problem_of, refusals
+from service.routes.table import Table
 
 PROJECT = Path(__file__).parents[3] / "pyproject.toml"
 """Says the version, and is beside the code wherever that runs."""
@@ -44,7 +54,7 @@ PROJECT = Path(__file__).parents[3] / "pyproject.toml"
 REFERENCE = "#/components/schemas/{name}"
 
 INFO = {
-    "summary": "Calibrated probabilities of survival, with what is known of how far to trust them.",
+    "summary": "Calibrated probabilities for the rows of a table, with what is known of how far to trust them.",
     "description": (
         "Bodies and answers are JSON, or MessagePack by `Content-Type` and `Accept`. Types are not coerced, an integer "
         "is written without a decimal point, unknown fields and repeated keys are refused. Bodies may be compressed by "
@@ -55,8 +65,8 @@ INFO = {
 }
 
 TAGS = {
-    "predictions": "From passengers to calibrated probabilities.",
-    "outcomes": "What became of passengers that were predicted.",
+    "predictions": "From rows to calibrated probabilities.",
+    "outcomes": "What became of rows that were predicted.",
     "model": "What is served.",
     "drift": "Whether the probabilities are still true.",
     "operations": "For balancers, orchestrators and Prometheus.",
@@ -94,8 +104,8 @@ def project_version() -> str:
     return str(tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["version"])
 
 
-def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
-    """The OpenAPI document of the routes that are not left out of it (``include_in_schema``)."""
+def document(routes: Iterable[BaseRoute], table: Table) -> dict[str, Any]:
+    """The OpenAPI document of the routes that are not left out of it (``include_in_schema``), for a table's rows."""
     handlers = [
         (route, handler)
         for route in routes
@@ -103,7 +113,7 @@ def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
         for handler in route.route_handlers
         if handler.include_in_schema is not False and handler.http_methods != {"OPTIONS"}
     ]
-    forms = list(dict.fromkeys(form for _, handler in handlers for form in _forms(handler)))
+    forms = list(dict.fromkeys(form for _, handler in handlers for form in _forms(handler, table)))
     schemas, components = msgspec.json.schema_components(forms, ref_template=REFERENCE)
     schema_of = dict(zip(forms, map(repaired, schemas), strict=True))
     order = list(TAGS)
@@ -112,24 +122,36 @@ def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
         handlers, key=lambda pair: (order.index((pair[1].tags or order)[0]), pair[0].path_format)
     ):
         for method in sorted(handler.http_methods - {"HEAD", "OPTIONS"}):
-            paths.setdefault(route.path_format, {})[method.lower()] = _operation(route, handler, schema_of)
+            paths.setdefault(route.path_format, {})[method.lower()] = _operation(route, handler, table, schema_of)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Evenkeel", "version": project_version(), **INFO},
+        "info": {"title": "Evenkeel", "version": project_version(), **INFO, "description": _about(table)},
         "servers": [{"url": "/", "description": "the service that this document comes from"}],
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": _described({name: repaired(schema) for name, schema in sorted(components.items())}),
+            "schemas": _with_classes({name: repaired(each) for name, each in sorted(components.items())}, table),
             "securitySchemes": KEY_SCHEMES,
         },
     }
 
 
-def _forms(handler: HTTPRouteHandler) -> Iterator[Any]:
+def _about(table: Table) -> str:
+    schema = table.schema
+    classes = ", ".join(f"`{name}`" for name in schema.classes)
+    question = f" {schema.question}" if schema.question else ""
+    return f"A row is a {schema.row}.{question} The classes are {classes}.\n\n{INFO['description']}"
+
+
+def _body(handler: HTTPRouteHandler, table: Table) -> Body | None:
+    body: Body | BodyOf | None = handler.opt.get(TAKES)
+    return body(table) if callable(body) else body
+
+
+def _forms(handler: HTTPRouteHandler, table: Table) -> Iterator[Any]:
     """The types whose schemas an operation needs; Problem, as every operation may be refused."""
     yield Problem
-    if (body := handler.opt.get(TAKES)) is not None:
+    if (body := _body(handler, table)) is not None:
         yield body.form
     if (errors := handler.opt.get(ERRORS)) is not None:
         yield errors.form
@@ -149,8 +171,10 @@ def _schema(form: Any, media_type: str, schema_of: Mapping[Any, Any]) -> dict[st
     return {"type": "array", "items": schema} if media_type in SEQUENCES else schema
 
 
-def _operation(route: HTTPRoute, handler: HTTPRouteHandler, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
-    body: Body | None = handler.opt.get(TAKES)
+def _operation(
+    route: HTTPRoute, handler: HTTPRouteHandler, table: Table, schema_of: Mapping[Any, Any]
+) -> dict[str, Any]:
+    body = _body(handler, table)
     parameters = list(_parameters(route, handler))
     need = need_of(route.path_format)
     return {
@@ -161,7 +185,7 @@ def _operation(route: HTTPRoute, handler: HTTPRouteHandler, schema_of: Mapping[A
         **({"parameters": parameters} if parameters else {}),
         **({"requestBody": _request_body(body, schema_of)} if body else {}),
         "responses": {
-            str(status): _response(status, spec, handler, body, schema_of)
+            str(status): _response(status, spec, handler, body, table, schema_of)
             for status, spec in _answers(need, route.path_format, handler).items()
         },
         "security": _security(need, route.path_format),
@@ -243,15 +267,21 @@ def _request_body(body: Body, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _response(
-    status: int, spec: ResponseSpec, handler: HTTPRouteHandler, body: Body | None, schema_of: Mapping[Any, Any]
+    status: int,
+    spec: ResponseSpec,
+    handler: HTTPRouteHandler,
+    body: Body | None,
+    table: Table,
+    schema_of: Mapping[Any, Any],
 ) -> dict[str, Any]:
-    examples = {each.id: {"summary": each.summary, "value": each.value} for each in spec.examples or ()}
+    answers = handler.opt[ANSWERS](table) if status < 300 and ANSWERS in handler.opt else ()
+    examples = {each.id: {"summary": each.summary, "value": each.value} for each in [*(spec.examples or ()), *answers]}
     if status == 422 and body is not None and spec.media_type == PROBLEM:
         examples["invalid_body"] = {
             "summary": f"the body was {msgspec.json.encode(body.refused).decode()}", "value": _refusal(body),
         }  # fmt: skip
     media_type = spec.media_type.value if isinstance(spec.media_type, MediaType) else spec.media_type
-    links = handler.opt.get(LINKS) if status < 300 else None
+    links = handler.opt[LINKS](table) if status < 300 and LINKS in handler.opt else None
     described = {"description": spec.description, "headers": _headers(status, spec, handler)}
     if spec.data_container is not None:
         schema = _schema(spec.data_container, media_type, schema_of)
@@ -282,9 +312,15 @@ def _refusal(body: Body) -> dict[str, Any]:
     raise ValueError(f"{body.refused!r} is not refused")
 
 
-def _described(components: dict[str, Any]) -> dict[str, Any]:
-    """The components with what the fields of a passenger mean."""
-    for name, meaning in MEANINGS.items():
-        if "Passenger" in components:
-            components["Passenger"]["properties"][name]["description"] = meaning
+def _with_classes(components: dict[str, Any], table: Table) -> dict[str, Any]:
+    """The components with the names of the classes, which answers have as texts."""
+    classes = {"type": "string", "enum": list(table.schema.classes)}
+    share = components["PredictionResponse"]["properties"]["probability"]
+    for component in ("PredictionResponse", "ExplainedPrediction"):
+        components[component]["properties"]["outcome"] = classes
+    components["Confidence"]["properties"]["prediction_set"]["items"] = classes
+    components["PredictionResponse"]["properties"]["probabilities"] = {
+        "type": "object", "properties": dict.fromkeys(table.schema.classes, share),
+        "required": list(table.schema.classes), "additionalProperties": False,
+    }  # fmt: skip
     return components

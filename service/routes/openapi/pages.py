@@ -1,7 +1,8 @@
 """/schema: the OpenAPI document as JSON and YAML, and a page that shows it, from service/static/swagger."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -11,10 +12,12 @@ from litestar.params import FromPath
 from litestar.routes import BaseRoute
 
 from service.routes.openapi.document import document
+from service.routes.request import AnyRequest, table_of
 from service.routes.static_file import StaticFile, static_file
+from service.routes.table import Table
 
 FOLDER = Path(__file__).parents[2] / "static" / "swagger"
-PAGE, JSON_DOCUMENT, YAML_DOCUMENT = "index.html", "openapi.json", "openapi.yaml"
+PAGE = "index.html"
 FILES = {
     PAGE: "text/html",
     "start.js": "text/javascript",
@@ -33,18 +36,26 @@ HEADERS = {
 }  # fmt: skip
 
 
-def documents(routes: Iterable[BaseRoute]) -> dict[str, StaticFile]:
-    """What /schema/… serves, by name, but for YAML."""
+def json_document(routes: Iterable[BaseRoute], table: Table) -> StaticFile:
+    """The OpenAPI document."""
+    return static_file(msgspec.json.encode(document(routes, table)), "application/json")
+
+
+def yaml_document(routes: Iterable[BaseRoute], table: Table) -> StaticFile:
+    """The same in YAML."""
+    return static_file(msgspec.yaml.encode(document(routes, table)), "application/yaml")
+
+
+DOCUMENTS = {"openapi.json": json_document, "openapi.yaml": yaml_document}
+
+
+def schema_router(routes: Sequence[BaseRoute]) -> Router:
+    """The routes of the document, which describes ``routes``; it is made when it is asked for, once for each bundle."""
     files = {name: static_file((FOLDER / name).read_bytes(), media_type) for name, media_type in FILES.items()}
-    return files | {JSON_DOCUMENT: static_file(msgspec.json.encode(document(routes)), "application/json")}
 
-
-def schema_router(routes: Iterable[BaseRoute]) -> Router:
-    """The routes of the document, which describes ``routes``; it is made now, and as YAML when it is asked for."""
-    files = documents(routes)
-
-    def as_yaml() -> StaticFile:
-        return static_file(msgspec.yaml.encode(msgspec.json.decode(files[JSON_DOCUMENT].content)), "application/yaml")
+    @lru_cache(2 * len(DOCUMENTS))
+    def made(name: str, table: Table) -> StaticFile:
+        return DOCUMENTS[name](routes, table)
 
     @get("/schema", include_in_schema=False)
     async def page() -> Response[bytes]:
@@ -52,10 +63,10 @@ def schema_router(routes: Iterable[BaseRoute]) -> Router:
         return files[PAGE].response(HEADERS)
 
     @get("/schema/{name:str}", include_in_schema=False)
-    async def file(name: FromPath[str]) -> Response[bytes]:
+    async def file(request: AnyRequest, name: FromPath[str]) -> Response[bytes]:
         """The OpenAPI document, or a file of the page."""
-        if name == YAML_DOCUMENT and name not in files:
-            files[name] = await asyncio.to_thread(as_yaml)  # It takes a fifth of a second.
+        if name in DOCUMENTS:  # Up to a fifth of a second the first time.
+            return (await asyncio.to_thread(made, name, table_of(request))).response(HEADERS)
         if name not in files:
             raise NotFoundException
         return files[name].response(HEADERS)

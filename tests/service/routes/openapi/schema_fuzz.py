@@ -9,7 +9,7 @@ import msgspec
 import schemathesis
 
 from models.passenger import Passenger
-from service.http.decoding import decode_body
+from service.http.body.decoding import decode_body
 from service.http.errors import ServiceError
 
 JSON, MESSAGEPACK, LINES = "application/json", "application/msgpack", "application/x-ndjson"
