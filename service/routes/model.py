@@ -28,7 +28,7 @@ ETAG = ResponseHeader(name="ETag", description="Changes when the answer does.", 
     },
 )  # fmt: skip
 async def model(request: AnyRequest) -> Response[bytes]:
-    """How the bundle came to be (manifest), how good it is (evaluation), what a row is (schema), and what computes it."""
+    """How the bundle came to be (manifest), how good it is (evaluation), what a row is (schema), what computes it."""
     batcher = services_of(request).batcher
     if batcher.predictor is None:
         raise not_ready(batcher)

@@ -4,9 +4,9 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 import msgspec
+from models.passenger import Passenger, PassengerError, find_columns, parse_passenger
 
 from models.files import AtomicFile
-from models.passenger import Passenger, PassengerError, find_columns, parse_passenger
 from models.prediction import Prediction
 from models.predictor import Predictor
 

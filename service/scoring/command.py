@@ -6,13 +6,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from models.passenger import COLUMNS
+
 from models.bundle.bucket import bundle_folder
 from models.bundle.manifest import BundleError
 from models.bundle.precisions import FULL, PRECISIONS
 from models.engines.ray_cluster import ClusterError
 from models.files import rejected_path
 from models.logit_cache import LogitCache
-from models.passenger import COLUMNS
 from models.prediction import PredictionError
 from models.predictor import Predictor
 from service.scoring.columns import ADDED, ScoreError

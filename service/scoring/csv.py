@@ -8,8 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
-from models.files import AtomicFile
 from models.passenger import Passenger
+
+from models.files import AtomicFile
 from models.predictor import Predictor
 from service.scoring.columns import (
     ADDED,

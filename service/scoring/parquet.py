@@ -6,8 +6,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from models.files import AtomicFile
 from models.passenger import Passenger
+
+from models.files import AtomicFile
 from models.predictor import Predictor
 from service.scoring.columns import CHUNK_ROWS, PredictionCells, ScoreError, commit, input_columns, read_passenger
 

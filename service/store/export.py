@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from models.passenger import COLUMNS, LABEL_COLUMN
 
 from models.files import AtomicFile
-from models.passenger import COLUMNS, LABEL_COLUMN
 from service.settings import PREFIX, Settings
 from service.store.databases import StoreError, database
 from service.store.prediction_log import LabelledPrediction, PredictionLog, holds_passenger

@@ -9,8 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from models.files import AtomicFile, rejected_path
 from models.passenger import LABEL_COLUMN
+
+from models.files import AtomicFile, rejected_path
 from service.store.databases import StoreError, database
 from service.store.export import add_store
 from service.store.prediction_log import OutcomeStatus, PredictionLog

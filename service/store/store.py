@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from models.passenger import Passenger
+
 from models.prediction import Prediction
 from service.inference.errors import DeadlinePassed, NotReady, QueueFull
 from service.inference.futures import settle

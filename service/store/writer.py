@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
-
 from models.passenger import Passenger
+
 from service.store.databases import Database, ValueRefused
 from service.store.prediction_log import CountedOutcome, LoggedPrediction, OutcomeStatus, PredictionLog, time_ms_of
 from service.store.retention import Retention

@@ -14,9 +14,9 @@ from typing import Any
 
 import httpx
 import pytest
+from models.passenger import Passenger
 
 from models.bundle.read import Bundle
-from models.passenger import Passenger
 from models.prediction import EncodedText, Prediction
 from service.app import Application
 from service.http.access import Access, Keyring

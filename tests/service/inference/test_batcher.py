@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
+from models.passenger import Passenger
 
 from models.bundle.read import Bundle
 from models.engines.backend import Backend
-from models.passenger import Passenger
 from models.prediction import EncodedText, Prediction
 from service.inference.batcher import Batcher
 from service.inference.errors import ClientDisconnected, DeadlinePassed, NotReady, PredictionFailed, QueueFull

@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from models.passenger import Passenger
+
 from models.prediction import EncodedText, Prediction, PredictionError
 from service.inference.batcher import Batcher
 from service.inference.errors import ClientDisconnected, DeadlinePassed, NotReady, PredictionFailed, QueueFull

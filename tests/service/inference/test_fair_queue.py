@@ -5,8 +5,8 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from models.passenger import Passenger
+
 from service.inference.fair_queue import QUANTUM, Entry, FairQueue
 
 ONE = Passenger(pclass=1, sex="male")

@@ -15,10 +15,10 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from models.passenger import Passenger
 
 from models.bundle.read import Bundle
 from models.bundle.write import write_bundle
-from models.passenger import Passenger
 from models.predictor import Predictor
 from service.http.keys import SCOPES, new_key, write_keys
 from tests.deploy.programs import free_port

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 from litestar.testing import TestClient
+from models.passenger import Passenger
 
 from models.bundle.read import Bundle
-from models.passenger import Passenger
 from models.prediction import EncodedText, Prediction
 from service.inference.shadow import WAITING_ROWS
 from service.settings import Settings

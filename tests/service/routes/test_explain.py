@@ -13,10 +13,10 @@ from zlib import crc32
 import msgspec
 import numpy as np
 import pytest
+from models.passenger import Passenger
 
 from models.bundle.read import Bundle
 from models.features.titanic import Companions
-from models.passenger import Passenger
 from models.prediction import EncodedText, Prediction, predictions_from_logits
 from models.text import render
 from service.settings import Settings

@@ -15,9 +15,9 @@ import httpx
 import msgspec
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from models.passenger import COLUMNS, Passenger
 from playwright.sync_api import Browser, Page, Response, Route, expect
 
-from models.passenger import COLUMNS, Passenger
 from service.routes.page import FOLDER
 from tests.conftest import TITANIC
 from tests.deploy.programs import free_port

@@ -20,9 +20,9 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from models.passenger import Passenger
 
 from models.bundle.read import Bundle
-from models.passenger import Passenger
 from models.prediction import EncodedText, Prediction
 from service.app import Application
 from service.http.keys import new_key, write_keys

@@ -11,9 +11,9 @@ import httpx
 import msgspec
 import numpy as np
 import pytest
+from models.passenger import COLUMNS
 
 from models.bundle.read import Bundle
-from models.passenger import COLUMNS
 from service.routes.oip.inputs import FIELDS
 from service.routes.oip.outputs import OUTPUTS
 from service.settings import Settings

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 import schemathesis
-
 from models.passenger import Passenger
+
 from service.http.body.decoding import decode_body
 from service.http.errors import ServiceError
 

@@ -20,11 +20,11 @@ import jsonschema_rs
 import msgspec
 import pytest
 from litestar.routes import HTTPRoute
+from models.passenger import Passenger
 from schemathesis.specs.openapi import definitions
 
 from models.bundle.manifest import BundleError
 from models.bundle.read import Bundle
-from models.passenger import Passenger
 from models.prediction import EncodedText, Prediction
 from service.drift.events import MAX_SUBSCRIBERS
 from service.http import access
