@@ -3,10 +3,12 @@
 import { ask, pause } from "./api.js";
 import { openDrift, startDrift } from "./drift.js";
 import { by } from "./elements.js";
-import { startFile } from "./file.js";
+import { describeFile, startFile } from "./file.js";
 import { startKey } from "./key.js";
 import { showModel } from "./model.js";
-import { setPrevalence, startPredict } from "./predict.js";
+import { showTable, startPredict } from "./predict.js";
+import { schema } from "./schema.js";
+import { count, sentence } from "./words.js";
 
 const LONGEST_WAIT_SECONDS = 10;
 const tabs = [...document.querySelectorAll("[role=tab]")];
@@ -53,19 +55,26 @@ async function showServed() {
   const { signal } = asking = new AbortController();
   for (let wait = 1; ; wait = Math.min(2 * wait, LONGEST_WAIT_SECONDS)) {
     try {
-      const model = await ask("v1/model", undefined, signal), { rows, survived } = model.manifest.origin.data;
-      version = model.version;
-      by("served").textContent = `${model.name} ${model.version}`;
-      setPrevalence(survived / rows);
-      showModel(model);
+      show(await ask("v1/model", undefined, signal));
       return;
     } catch (error) {
       if (error.name === "AbortError") return;
       by("served").textContent = error.message ?? "";
+      if (by("row-form").hidden && error.message) by("predict-lead").textContent = `${sentence(error.message)}.`;
       if (!error.passing) throw error;
       await pause(error.retryAfterSeconds ?? wait, signal).catch(() => {});
     }
   }
+}
+
+function show(model) {
+  const { rows, classes } = model.manifest.origin.data, { label } = model.schema, positive = label.classes.at(-1).name;
+  version = model.version;
+  by("served").textContent = `${model.name} ${model.version}`;
+  showTable(model.schema, classes[positive] / rows);
+  by("about").textContent = `The model was trained on ${count(rows)} ${schema.rows}, and its probabilities are true of others like them.`;
+  describeFile();
+  showModel(model);
 }
 
 startKey();

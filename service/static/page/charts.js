@@ -1,12 +1,13 @@
 // Pictures of shares, of evidence and of reliability; each carries its figures as words.
 
 import { svg } from "./elements.js";
-import { count, two } from "./words.js";
+import { clipped, count, two } from "./words.js";
 
 const text = (x, y, words, anchor = "start", name = null) => svg("text", { x, y, "text-anchor": anchor, class: name }, words);
 
-// The live share of each tenth of probability as bars, the reference's as outlines. `bins`: {bin, live, reference}.
-export function shares(width, { bins, rows }) {
+// The live share of each tenth of probability as bars, the reference's as outlines. `bins`: {bin, live, reference};
+// `name`: the class that the probability is of.
+export function shares(width, { bins, rows, name }) {
   const height = 220, left = 34, bottom = height - 36, top = 8;
   const most = niceTop(Math.max(0.1, ...bins.flatMap((one) => [one.live, one.reference])));
   const step = (width - left) / bins.length, y = (share) => bottom - (bottom - top) * share / most;
@@ -23,7 +24,7 @@ export function shares(width, { bins, rows }) {
     }),
     svg("line", { class: "axis", x1: left, x2: width, y1: bottom, y2: bottom }),
     [0, 0.5, 1].map((tick) => text(left + tick * (width - left), bottom + 16, String(tick), tick === 0 ? "start" : tick === 1 ? "end" : "middle")),
-    text(left + (width - left) / 2, height - 4, "probability of survival", "middle"));
+    text(left + (width - left) / 2, height - 4, `probability of “${clipped(name)}”`, "middle"));
 }
 
 // One bar of a field's bin, 0 to `most`, with a line where the reference's share is.
@@ -58,12 +59,13 @@ export function evidence(width, { history, seen, log_evidence: now, threshold, n
     text(0, height - 4, count(start)), text(width, height - 4, `${count(seen)} ${noun}`, "end"));
 }
 
-// Observed share against probability, with intervals, and the diagonal. `points`: {p, rate, low, high, rows}; `beside`: likewise.
-export function reliability(width, { points, beside = [], x: xName }) {
+// Observed share against probability, with intervals, and the diagonal. `points`: {p, rate, low, high, rows}; `beside`: likewise;
+// `name`: the class that share and probability are of.
+export function reliability(width, { points, beside = [], name, x: xName }) {
   const size = Math.min(width, 400), left = 30, bottom = size - 34, side = size - left - 6, top = bottom - side;
   const x = (p) => left + side * p, y = (p) => bottom - side * p;
   const radius = (rows) => Math.max(2.5, Math.min(8, 1.5 + 0.42 * Math.sqrt(rows)));
-  const label = `Share that survived by mean probability: ${points.map((one) => `${two(one.p)} gave ${two(one.rate)} (${two(one.low)} to ${two(one.high)}) of ${count(one.rows)}`).join("; ")}.`;
+  const label = `Share of “${name}” by mean probability: ${points.map((one) => `${two(one.p)} gave ${two(one.rate)} (${two(one.low)} to ${two(one.high)}) of ${count(one.rows)}`).join("; ")}.`;
   return svg("svg", { width: size, height: size, role: "img", "aria-label": label },
     [0, 0.5, 1].map((tick) => [
       svg("line", { class: "rule", x1: left, x2: x(1), y1: y(tick), y2: y(tick) }), svg("line", { class: "rule", x1: x(tick), x2: x(tick), y1: bottom, y2: top }),
@@ -73,10 +75,10 @@ export function reliability(width, { points, beside = [], x: xName }) {
     points.map((one) => [
       svg("line", { class: "span", x1: x(one.p), x2: x(one.p), y1: y(one.low), y2: y(one.high) }),
       svg("circle", { class: "dot", cx: x(one.p), cy: y(one.rate), r: radius(one.rows) })]),
-    text(x(0.5), size - 2, xName, "middle"), text(left + 4, top + 13, "share that survived"));
+    text(x(0.5), size - 2, xName, "middle"), text(left + 4, top + 13, `share of “${clipped(name)}”`));
 }
 
-// A group's share that survived with its interval, beside its mean probability (a hollow dot), on a line from 0 to 1.
+// A group's share of the positive class with its interval, beside its mean probability (a hollow dot), on a line from 0 to 1.
 export function group(width, { observed, expected }) {
   const x = (p) => 4 + (width - 8) * p;
   return svg("svg", { width, height: 20, "aria-hidden": "true" },

@@ -2,26 +2,26 @@
 
 import { ask } from "./api.js";
 import { by, html, svg } from "./elements.js";
-import { FIELDS } from "./passenger.js";
-import { plain, signed } from "./words.js";
+import { schema } from "./schema.js";
+import { signed, two } from "./words.js";
 
 const ABOUT = {
-  unknown: "In log-odds: +0.7 doubles the odds. Each bar is what the field adds when all others are known. Two fields that say the same thing both look small.",
-  shapley: "In log-odds: +0.7 doubles the odds. Each bar is the field’s Shapley value: its average effect when fields become known one after the other, in any order. The bars add up to the answer.",
+  unknown: "Each bar is what the field adds when all others are known. Two fields that say the same thing both look small.",
+  shapley: "Each bar is the field’s Shapley value: its average effect when fields become known one after the other, in any order. The bars add up to the answer.",
 };
-const SMALLEST_SCALE = 1;
+const SMALLEST_SCALE = 1, FIRST_FIELDS = 12;
 
 let offered = true, asked = null;
 
 export const method = () => document.querySelector("input[name=method]:checked").value;
 
-// Ask anew for a passenger; what comes too late is dropped.
-export async function explain(passenger) {
+// Ask anew about a row; what comes too late is dropped.
+export async function explain(row) {
   asked?.abort();
   if (!offered) return;
   const mine = asked = new AbortController(), how = method();
   try {
-    const answer = await ask(how === "shapley" ? "v1/explain?method=shapley" : "v1/explain", passenger, mine.signal);
+    const answer = await ask(how === "shapley" ? "v1/explain?method=shapley" : "v1/explain", row, mine.signal);
     if (mine === asked) show(answer, how);
   } catch (error) {
     if (error.name === "AbortError") return;
@@ -35,15 +35,21 @@ export function forget() { asked?.abort(); }
 function show({ fields, text, method: used }, how) {
   const most = Math.max(SMALLEST_SCALE, ...fields.map((one) => Math.abs(one.contribution)));
   const sorted = [...fields].sort((a, b) => Math.abs(b.contribution) - Math.abs(a.contribution));
-  by("contributions-about").textContent = ABOUT[used ?? how] ?? "In log-odds: +0.7 doubles the odds.";
-  by("contributions-rows").replaceChildren(html("div", { role: "list", "aria-label": "Contributions in log-odds, the largest first" },
-    sorted.map(({ field, contribution }) => html("div", { class: "contribution", role: "listitem" },
-      html("span", {}, FIELDS[field]?.name ?? plain(field)), bar(contribution / most),
-      html("span", {}, signed(contribution))))));
+  const rest = sorted.slice(FIRST_FIELDS), open = document.querySelector("#contributions-rows details")?.open ? "" : null;
+  by("contributions-about").textContent =
+    `In log-odds: to the right for “${schema.positive}”, to the left against it; 0.7 doubles or halves the odds. ${ABOUT[used ?? how] ?? ""}`;
+  by("contributions-rows").replaceChildren(bars("Contributions in log-odds, the largest first", sorted.slice(0, FIRST_FIELDS), most),
+    ...(rest.length ? [html("details", { open }, html("summary", {}, `${rest.length} more fields`), bars("The smaller contributions", rest, most))] : []));
   // The model reads words alone: what is not in them adds nothing.
   by("contributions-text").hidden = !text;
   by("contributions-text").textContent = text ? `The model reads: “${text}”.` : "";
   by("contributions").hidden = false;
+}
+
+function bars(name, fields, most) {
+  return html("div", { role: "list", "aria-label": name }, fields.map(({ field, contribution, standard_error: error }) =>
+    html("div", { class: "contribution", role: "listitem" }, html("span", {}, schema.labelOf(field)), bar(contribution / most),
+      html("span", {}, signed(contribution), error == null ? null : html("small", {}, ` ± ${two(error)}`)))));
 }
 
 function bar(share) {

@@ -4,15 +4,15 @@ import { ask } from "./api.js";
 import { evidence, reliability, shareBar, shares, wilson } from "./charts.js";
 import { answeredBy, by, drawn, html, speaker, table } from "./elements.js";
 import { followEvents } from "./events.js";
-import { FIELDS } from "./passenger.js";
-import { binName, count, minus, percent, range, two } from "./words.js";
+import { schema } from "./schema.js";
+import { count, minus, percent, range, sentence, two } from "./words.js";
 
 const STREAMS = {
   prediction: ["Predictions", "Do the probabilities look as they did in training?", "predictions"],
-  input: ["Inputs", "Do the passengers look as they did in training?", "predictions"],
+  input: ["Inputs", "Do the rows look as they did in training?", "predictions"],
   calibration: ["Outcomes", "Do the outcomes agree with the probabilities?", "outcomes"],
 };
-const CAUSES = { mix: "The mix of passengers", base_rate: "The base rate", calibration: "The calibration" };
+const CAUSES = { mix: "The mix of rows", base_rate: "The base rate", calibration: "The calibration" };
 // Fewer recent rows than these are too few to call an index large.
 const FEWEST_ROWS = 100;
 
@@ -64,15 +64,14 @@ function show(report) {
   const summary = nothing ? "Nothing has been predicted yet." : `${sentence(report.summary)}.`;
   if (by("drift-summary").textContent !== summary) { by("drift-summary").textContent = summary; say(summary); }
   by("drift-meaning").textContent = `While nothing changes, a test alarms at most once in ${count(report.run_length)} of its rows on average. The curves show the evidence for a change, on a log scale.`;
+  by("outcome-about").textContent = `The share of “${report.positive}”, with its 95 % interval, against the predicted probability. On the diagonal, the probabilities are right.`;
   for (const stream of report.streams) cards[stream.stream].show(stream);
   by("causes").replaceChildren(...report.causes.map(cause));
-  showDistributions(report.distributions);
-  showOutcomes(report.reliability);
-  showEstimates(report.estimates);
+  showDistributions(report.distributions, report.positive);
+  showOutcomes(report.reliability, report.positive);
+  showEstimates(report.estimates, report.positive);
   onAlarm(report.streams.some((one) => one.alarm));
 }
-
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 function makeCard(stream, [title, question, noun]) {
   const state = html("span", { class: "state" }), plot = html("div", { class: "plot" }), price = html("p", { class: "fine price" });
@@ -104,7 +103,7 @@ function makeCard(stream, [title, question, noun]) {
 }
 
 function evidenceText(report, noun) {
-  const by_ = report.field ? `, mostly in ${FIELDS[report.field]?.name ?? report.field}` : "";
+  const by_ = report.field ? `, mostly in ${schema.labelOf(report.field)}` : "";
   if (report.alarm) return `Since ${noun.slice(0, -1)} ${count(report.at)}, ${new Date(report.since).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })}${by_}.`;
   if (!report.seen) return `No ${noun} yet.`;
   return `Evidence ${report.log_evidence.toFixed(1)} of ${report.threshold.toFixed(1)}.`;
@@ -116,8 +115,8 @@ function cause({ cause: name, found, evidence: why }) {
     html("dd", { class: `found ${found === null ? "open" : found ? "yes" : "no"}` }, word), html("dd", { class: "why" }, `${sentence(why)}.`));
 }
 
-function showDistributions([probability, ...fields]) {
-  drawShares(probability);
+function showDistributions([probability, ...fields], positive) {
+  drawShares({ ...probability, name: positive });
   by("recent-rows").textContent = probability.rows ? `the last ${count(probability.rows)} predictions` : "no prediction yet";
   fill("distribution-table", table("Share of predictions by tenth of probability", ["probability", "live", "reference"],
     probability.bins.map((one) => [one.bin.replace("-", "–"), two(one.live), two(one.reference)])));
@@ -127,25 +126,25 @@ function showDistributions([probability, ...fields]) {
 function field({ variable, rows, bins, stability_index: index, expected_stability_index: expected }) {
   const shown = bins.filter((one) => one.live > 0 || one.reference > 0), most = Math.max(...shown.flatMap((one) => [one.live, one.reference]));
   const far = rows >= FEWEST_ROWS && index > 0.1 && index > 3 * expected;
-  return html("section", { "aria-label": FIELDS[variable]?.name ?? variable },
-    html("header", {}, html("h4", {}, sentence(FIELDS[variable]?.name ?? variable)),
+  return html("section", { "aria-label": schema.labelOf(variable) },
+    html("header", {}, html("h4", {}, schema.labelOf(variable)),
       html("span", { class: far ? "fine far" : "fine" }, rows ? `${index.toFixed(3)} (${expected.toFixed(3)})` : "")),
-    html("ul", {}, shown.map((one) => html("li", {}, html("span", {}, binName(variable, one.bin)), shareBar(one, most, rows),
+    html("ul", {}, shown.map((one) => html("li", {}, html("span", {}, schema.binName(variable, one.bin)), shareBar(one, most, rows),
       html("span", {}, rows ? `${percent(one.live)}%` : "", html("span", { class: "unseen" }, ` live, ${percent(one.reference)}% in training`))))));
 }
 
-function showOutcomes(bins) {
+function showOutcomes(bins, positive) {
   const held = bins.filter((one) => one.outcomes > 0);
   by("outcomes").hidden = !held.length;
   by("outcomes-none").hidden = held.length > 0;
   if (!held.length) return;
   const points = held.map((one) => {
-    const [low, high] = wilson(one.survived, one.outcomes);
-    return { p: one.probability, rate: one.survived / one.outcomes, low, high, rows: one.outcomes };
+    const [low, high] = wilson(one.positive, one.outcomes);
+    return { p: one.probability, rate: one.positive / one.outcomes, low, high, rows: one.outcomes };
   });
-  drawOutcomes({ points, x: "probability served" });
-  fill("outcome-table", table("Outcomes by tenth of probability", ["probability", "outcomes", "survived", "share", "mean probability"],
-    held.map((one) => [one.bin.replace("-", "–"), count(one.outcomes), count(one.survived), two(one.survived / one.outcomes), two(one.probability)])));
+  drawOutcomes({ points, name: positive, x: "probability served" });
+  fill("outcome-table", table("Outcomes by tenth of probability", ["probability", "outcomes", positive, "share", "mean probability"],
+    held.map((one) => [one.bin.replace("-", "–"), count(one.outcomes), count(one.positive), two(one.positive / one.outcomes), two(one.probability)])));
 }
 
 // Anew only where it changed: an open table that somebody reads stays where it is.
@@ -153,14 +152,14 @@ function fill(id, content) {
   if (by(id).textContent !== content.textContent) by(id).replaceChildren(content);
 }
 
-function showEstimates(estimates) {
+function showEstimates(estimates, positive) {
   by("estimates-none").hidden = estimates !== null;
   by("estimates").hidden = estimates === null;
   if (estimates === null) return;
   const row = (name, one, more) => html("div", {}, html("dt", {}, name), html("dd", {}, html("b", {}, two(one.value)), `${range(one.interval)}${more ?? ""}`));
   by("estimates").replaceChildren(
     row("Expected share of right answers", estimates.expected_accuracy),
-    row("Expected share of survivors", estimates.expected_prevalence),
-    row("Share of survivors, if only that share changed", estimates.prior_shift_prevalence,
+    row(`Expected share of “${positive}”`, estimates.expected_prevalence),
+    row(`Share of “${positive}”, if only that share changed`, estimates.prior_shift_prevalence,
       `, where the model assumes ${minus(estimates.baseline_prevalence, 2)}; fit: p ${estimates.prior_shift_fit < 0.001 ? "< 0.001" : `= ${estimates.prior_shift_fit.toPrecision(2)}`}`));
 }

@@ -1,14 +1,14 @@
 // A CSV file in, the same rows with their probabilities out: read in pieces, scored in batches, one at a time.
 
 import { ask, pause, Refusal } from "./api.js";
+import { parseCell } from "./cells.js";
 import { CsvReader, csvLine } from "./csv.js";
 import { by, html, speaker, table } from "./elements.js";
-import { FIELDS, value } from "./passenger.js";
-import { count, percent, plain } from "./words.js";
+import { schema } from "./schema.js";
+import { clipped, count, either, percent } from "./words.js";
 
-const BATCH_ROWS = 256, SHOWN_ROWS = 8, MAX_TRIES = 20;
-const REQUIRED = ["pclass", "sex"];
-const ADDED = ["probability", "survived", "interval_low", "interval_high", "prediction_set", "typicality", "warnings", "error"];
+const BATCH_ROWS = 256, SHOWN_ROWS = 8, SHOWN_COLUMNS = 12, MAX_TRIES = 20;
+const ADDED = ["outcome", "probability", "interval_low", "interval_high", "prediction_set", "typicality", "warnings", "error"];
 
 const say = speaker(by("file-spoken"), 300);
 let running = null, address = null;
@@ -27,6 +27,21 @@ export function startFile() {
     if (file) begin(file);
   });
 }
+
+// Say which columns a file must have, and which are used.
+export function describeFile() {
+  const required = schema.fields.filter((one) => one.required), others = schema.fields.filter((one) => !one.required);
+  by("file-lead").textContent = `Choose a CSV of ${schema.rows}. The same rows come back with their probabilities.`;
+  by("file-needs").textContent = ["Columns are found by name, in any order.",
+    required.length ? `${listed(required)} ${required.length > 1 ? "are" : "is"} required.` : "",
+    others.length ? `${listed(others)} ${others.length > 1 ? "are" : "is"} used if present.` : "", "All others are kept."].filter(Boolean).join(" ");
+}
+
+const columnOf = (field) => field.column ?? field.name;
+const listed = (fields) => {
+  const names = fields.slice(0, SHOWN_COLUMNS).map(columnOf), more = fields.length - names.length;
+  return [...names.slice(0, more ? undefined : -1), more ? `${more} more` : names.at(-1)].join(", ").replace(/, (?=[^,]*$)/, " and ");
+};
 
 async function begin(file) {
   running?.abort();
@@ -49,7 +64,8 @@ class Run {
     this.file = file;
     this.done = this.bad = 0;
     this.sum = 0;
-    this.survived = this.abstained = 0;
+    this.abstained = 0;
+    this.outcomes = new Map(schema.classes.map((name) => [name, 0]));
     this.columns = null;
     this.parts = [];
     this.first = [];
@@ -80,25 +96,25 @@ class Run {
 
   #heading(cells) {
     const names = cells.map((one) => one.trim().toLowerCase());
-    const find = (field) => names.findIndex((one) => one === field || one === FIELDS[field].column.toLowerCase());
-    this.columns = Object.fromEntries(Object.keys(FIELDS).map((field) => [field, find(field)]).filter(([, at]) => at >= 0));
-    const missing = REQUIRED.filter((field) => !(field in this.columns)).map((field) => FIELDS[field].column);
-    if (missing.length) {
-      this.columns = null;
-      throw new Error(`The column${missing.length > 1 ? "s" : ""} ${missing.join(" and ")} ${missing.length > 1 ? "are" : "is"} missing. The first line has: ${clipped(cells.slice(0, 20).join(", "), 300) || "nothing"}.`);
+    const find = (field) => names.findIndex((one) => one === field.name || one === columnOf(field).toLowerCase());
+    const columns = schema.fields.map((field) => ({ field, at: find(field) })), found = columns.filter(({ at }) => at >= 0);
+    const missing = columns.filter(({ field, at }) => at < 0 && field.required).map(({ field }) => field);
+    if (missing.length || !found.length) {
+      const what = missing.length ? `The column${missing.length > 1 ? "s" : ""} ${listed(missing)} ${missing.length > 1 ? "are" : "is"} missing` : "No column is one of the model’s";
+      throw new Error(`${what}. The first line has: ${clipped(cells.slice(0, 20).join(", "), 300) || "nothing"}.`);
     }
+    this.columns = found;
     this.width = cells.length;
+    this.shown = found.find(({ field }) => field.type === "text")?.at ?? 0;
+    this.heading = cells[this.shown].trim();
     this.parts.push(csvLine([...cells, ...ADDED]));
-    by("file-columns").textContent = `Read from ${Object.keys(this.columns).map((field) => cells[this.columns[field]].trim()).join(", ")}.`;
+    by("file-columns").textContent = `Read from ${clipped(found.map(({ at }) => cells[at].trim()).join(", "), 600)}.`;
   }
 
-  #passenger(row) {
-    const found = {};
-    for (const [field, at] of Object.entries(this.columns)) {
-      const held = value(field, field === "sex" ? row[at].toLowerCase() : row[at]);
-      if (held !== null) found[field] = held;
-    }
-    return found;
+  // A row as it is sent; what is unknown is left out, and so has its default.
+  #row(cells) {
+    const values = this.columns.map(({ field, at }) => [field.name, parseCell(field, cells[at])]);
+    return Object.fromEntries(values.filter(([, value]) => value !== null));
   }
 
   // Rows that the service refuses are separated apart by its faults and left out; the others are asked for again.
@@ -107,7 +123,7 @@ class Run {
     const answers = rows.map(() => null);
     for (let left = open(errors); left.length; left = open(errors)) {
       try {
-        const { predictions } = await patient({ passengers: left.map((at) => this.#passenger(rows[at])) }, signal);
+        const { predictions } = await patient({ rows: left.map((at) => this.#row(rows[at])) }, signal);
         left.forEach((at, place) => { answers[at] = predictions[place]; });
         break;
       } catch (error) {
@@ -129,23 +145,23 @@ class Run {
   #count(row, answer, error) {
     this.done++;
     if (answer) {
-      this.sum += answer.probability;
-      this.survived += answer.survived;
+      this.sum += answer.probability ?? 0;
+      this.outcomes.set(answer.outcome, (this.outcomes.get(answer.outcome) ?? 0) + 1);
       this.abstained += answer.confidence.abstain;
     } else { this.bad++; }
-    if (this.first.length < SHOWN_ROWS) this.first.push([row[this.columns.name ?? this.columns.pclass] ?? "", answer, error]);
+    if (this.first.length < SHOWN_ROWS) this.first.push([clipped(row[this.shown] ?? "", 60), answer, error]);
   }
 }
 
-// At most so many characters, cut between words.
-const clipped = (text, most) => (text.length <= most ? text : `${text.slice(0, Math.max(0, text.lastIndexOf(" ", most)) || most)} …`);
+// That of the positive class, or with more than two of the likeliest.
+const probabilityOf = (answer) => answer.probability ?? answer.probabilities[answer.outcome];
 const open = (errors) => errors.flatMap((error, at) => (error === null ? [at] : []));
 const fitted = (row, width) => (row.length <= width ? [...row, ...Array(width - row.length).fill("")] : row.slice(0, width));
 
 function added(answer, error) {
   if (!answer) return ["", "", "", "", "", "", "", error];
   const { interval, prediction_set: set, typicality, warnings } = answer.confidence;
-  return [String(answer.probability), String(answer.survived), String(interval[0]), String(interval[1]), set.join("|"), String(typicality),
+  return [answer.outcome, String(probabilityOf(answer)), ...(interval ?? ["", ""]).map(String), set.join("|"), String(typicality),
     warnings.map((one) => `${one.field}: ${one.message}`).join("; "), ""];
 }
 
@@ -202,9 +218,14 @@ function finished(run, before) {
   by("file-state").textContent = text;
   say(text);
   if (!good) return;
-  by("file-summary").replaceChildren(
-    html("p", { class: "fine" }, `On average ${percent(run.sum / good)} of 100 are expected to survive. ${count(run.survived)} survive more likely than not; ${count(run.abstained)} get no single answer.`),
-    table("The first rows", [run.columns.name === undefined ? "class" : "name", "probability", "interval", "set"], run.first.map(([name, answer, error]) => answer
-      ? [name, answer.probability.toFixed(3), answer.confidence.interval.map((one) => one.toFixed(3)).join("–"), answer.confidence.prediction_set.map(plain).join(" or ") || "neither"]
-      : [name, "–", "–", error])));
+  by("file-summary").replaceChildren(html("p", { class: "fine" }, summary(run, good)),
+    table("The first rows", [run.heading || "row", "outcome", "probability", "interval", "set"], run.first.map(([name, answer, error]) => answer
+      ? [name, answer.outcome, probabilityOf(answer).toFixed(3), answer.confidence.interval?.map((one) => one.toFixed(3)).join("–") ?? "–", either(answer.confidence.prediction_set) || "no outcome"]
+      : [name, "–", "–", "–", error])));
+}
+
+function summary(run, good) {
+  const share = schema.binary ? `On average ${percent(run.sum / good)} of 100 ${schema.rows} are expected to be “${schema.positive}”. ` : "";
+  const outcomes = [...run.outcomes].filter(([, rows]) => rows).map(([name, rows]) => `${name} for ${count(rows)}`).join(", ");
+  return `${share}The likeliest outcome is ${outcomes}; ${count(run.abstained)} get no single answer.`;
 }

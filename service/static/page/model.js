@@ -2,6 +2,7 @@
 
 import { group, groupAxis, reliability } from "./charts.js";
 import { by, drawn, html, table } from "./elements.js";
+import { schema } from "./schema.js";
 import { count, minus, percent, plain, plusMinus, range, signed, two } from "./words.js";
 
 const MAPS = {
@@ -13,7 +14,7 @@ const MAPS = {
 
 export function showModel(model) {
   const { manifest: { origin, files }, evaluation } = model;
-  by("model-lead").textContent = `${origin.name}, version ${model.version}: a BERT fine-tuned in MLX that reads a passenger as a short text, and a calibration map for its probabilities.`;
+  by("model-lead").textContent = `${model.name}, version ${model.version}: a BERT fine-tuned in MLX that reads each ${schema.row} as a short text, and a calibration map for its probabilities.`;
   by("model-body").replaceChildren(
     html("div", { class: "model-columns" }, ...(evaluation.calibrated ? [diagram(evaluation), scores(evaluation)] : [])),
     html("div", { class: "model-columns" }, evaluation.subgroups ? groups(evaluation) : null,
@@ -42,10 +43,10 @@ function diagram({ reliability: held }) {
   if (!held) return section("Reliability", html("p", { class: "fine" }, "An older version made this bundle, without the data of this diagram. Train it again to see it."));
   const points = (rows) => rows.map((one) => ({ p: one.probability, rate: one.observed.value, low: one.observed.low, high: one.observed.high, rows: one.rows }));
   const plot = html("div", { class: "plot" });
-  drawn(plot, reliability)({ points: points(held.calibrated), beside: points(held.raw), x: "mean probability" });
+  drawn(plot, reliability)({ points: points(held.calibrated), beside: points(held.raw), name: schema.positive, x: "mean probability" });
   return section("Reliability", plot,
-    html("p", { class: "fine" }, key("full"), "calibrated, with 95 % intervals; larger where there are more passengers. ", key("open"), "raw: the model before the map. On the diagonal, the probabilities are right."),
-    html("details", {}, html("summary", {}, "Figures"), table("Calibrated, by tenth of probability", ["mean probability", "passengers", "survived", "95 %"],
+    html("p", { class: "fine" }, key("full"), `calibrated, with 95 % intervals; larger where there are more ${schema.rows}. `, key("open"), "raw: the model before the map. On the diagonal, the probabilities are right."),
+    html("details", {}, html("summary", {}, "Figures"), table("Calibrated, by tenth of probability", ["mean probability", schema.rows, schema.positive, "95 %"],
       held.calibrated.map((one) => [two(one.probability), count(one.rows), two(one.observed.value), range([one.observed.low, one.observed.high])]))));
 }
 
@@ -60,13 +61,13 @@ function groups({ subgroups }) {
   const axis = html("div", {});
   drawn(axis, groupAxis)({});
   return section("Groups", html("div", { class: "groups", "aria-hidden": "true" }, rows, html("span", {}), axis),
-    html("p", { class: "fine" }, key("full"), "the share that survived, with its 95 % interval. ", key("open"), "the mean probability."),
-    html("details", {}, html("summary", {}, "Figures"), table("Groups", ["group", "passengers", "survived", "mean probability", "log loss"],
+    html("p", { class: "fine" }, key("full"), `the share of “${schema.positive}”, with its 95 % interval. `, key("open"), "the mean probability."),
+    html("details", {}, html("summary", {}, "Figures"), table("Groups", ["group", schema.rows, schema.positive, "mean probability", "log loss"],
       subgroups.map((one) => [one.group, count(one.rows), two(one.observed.value), two(one.calibrated.expected), plusMinus(one.calibrated.log_loss)]))));
 }
 
 function sets(found) {
-  return section("Prediction sets", html("p", { class: "fine" }, "How often a set held the true outcome, beside its nominal coverage, and how many passengers got no single answer."),
+  return section("Prediction sets", html("p", { class: "fine" }, `How often a set held the true outcome, beside its nominal coverage, and how many ${schema.rows} got no single answer.`),
     table("Prediction sets", ["nominal", "held it", "no answer", "wrong, if answered"],
       found.map((one) => [`${percent(one.nominal)} %`, plusMinus(one.overall), `${percent(one.abstained)} %`, plusMinus(one.error_answered)])));
 }
@@ -80,7 +81,7 @@ function baselines(found) {
 function origins(model, { created, seed, base, loss, recipe, data }, { maps_chosen: maps }) {
   const mapNames = [...new Set(maps ?? [])];
   return section("How it was made", list([
-    ["Data", `${count(data.rows)} passengers, ${count(data.survived)} survived (${percent(data.survived / data.rows)} %)`],
+    ["Data", `${count(data.rows)} ${schema.rows}: ${Object.entries(data.classes).map(([name, rows]) => `${count(rows)} ${name} (${percent(rows / data.rows)} %)`).join(", ")}`],
     ["Map", mapNames.length ? mapNames.map((name) => name.split("+").map((part) => MAPS[part] ?? plain(part)).join(", then ")).join("; or ") : "see calibration.json in the bundle"],
     ["Loss", plain(loss.name) + parameters(loss.parameters)],
     ["Base", base.name], ["Made", new Date(created).toLocaleDateString(undefined, { dateStyle: "long" })], ["Seed", String(seed)],

@@ -5,12 +5,12 @@ import { percent, range, stepName, two } from "./words.js";
 
 const TRACK = { top: 26, height: 18 }, FIRST_STEP = 124, STEP = 36;
 
-// `data`: the answer's probability and confidence, and the share that survived among the training rows, or null.
-export function scale(width, { probability, confidence, prevalence }) {
+// `data`: the answer's probability and confidence, the class that it is of, and that class's share of the training rows, or null.
+export function scale(width, { probability, confidence, prevalence, name }) {
   const x = (p) => Math.max(0, Math.min(1, p)) * width;
   const [low, high] = confidence.interval, steps = confidence.calibration;
   const bottom = TRACK.top + TRACK.height, height = FIRST_STEP + STEP * steps.length - 8;
-  return svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": description(probability, confidence, prevalence) },
+  return svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": description({ probability, confidence, prevalence, name }) },
     svg("rect", { class: "track", x: 0, y: TRACK.top, width, height: TRACK.height, rx: 4 }),
     svg("rect", { class: "filled", x: 0, y: TRACK.top, width: x(probability), height: TRACK.height, rx: 4 }),
     svg("rect", { class: "band", x: x(low), y: TRACK.top, width: Math.max(2, x(high) - x(low)), height: TRACK.height, rx: 2 }),
@@ -38,8 +38,8 @@ function row(width, x, y, step, before, last) {
     svg("text", { class: last ? "halo ink" : "halo", x: 0, y: y - 9 }, `${before ? "→ " : ""}${stepName(step.step)}  ${two(step.probability)}`));
 }
 
-function description(probability, confidence, prevalence) {
+function description({ probability, confidence, prevalence, name }) {
   const steps = confidence.calibration.map((one) => `${stepName(one.step)} ${two(one.probability)}`).join(", then ");
-  const share = prevalence == null ? "" : ` On average ${percent(prevalence)} in 100 survived.`;
-  return `Probability of survival ${two(probability)} on a scale from 0 to 1, interval ${range(confidence.interval)}.${share} Steps: ${steps}.`;
+  const share = prevalence == null ? "" : ` On average ${percent(prevalence)} in 100.`;
+  return `Probability of “${name}”: ${two(probability)} on a scale from 0 to 1, interval ${range(confidence.interval)}.${share} Steps: ${steps}.`;
 }

@@ -15,6 +15,10 @@ export const plusMinus = (one, digits = 3) =>
   one?.value == null ? "–" : `${minus(one.value, digits)} ± ${one.standard_error == null ? "?" : one.standard_error.toFixed(digits)}`;
 export const minus = (value, digits = 3) => value.toFixed(digits).replace("-", "−");
 export const plain = (name) => name.replaceAll("_", " ");
+export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+// At most so many characters, cut between words.
+export const clipped = (text, most = 40) => (text.length <= most ? text : `${text.slice(0, Math.max(0, text.lastIndexOf(" ", most)) || most)} …`);
+export const either = (names) => names.join(" or ");
 
 // "about 83 of 100", with the ends distinct from never and always.
 export function ofHundred(probability) {
@@ -27,7 +31,3 @@ const STEPS = {
   platt: "Platt scaling", beta: "beta map", isotonic: "isotonic map", venn_abers: "Venn–Abers", prior_shift: "prior shift",
 };
 export const stepName = (step) => STEPS[step] ?? plain(step);
-
-export const BINS = { "unknown": "unknown", "known": "known", S: "Southampton", C: "Cherbourg", Q: "Queenstown" };
-export const binName = (variable, bin) =>
-  variable === "pclass" ? ({ 1: "first", 2: "second", 3: "third" })[bin] ?? bin : BINS[bin] ?? bin.replace("-", "–");
