@@ -48,7 +48,7 @@ function show({ fields, text, method: used }, how) {
 
 function bars(name, fields, most) {
   return html("div", { role: "list", "aria-label": name }, fields.map(({ field, contribution, standard_error: error }) =>
-    html("div", { class: "contribution", role: "listitem" }, html("span", {}, schema.labelOf(field)), bar(contribution / most),
+    html("div", { class: error == null ? "contribution" : "contribution sampled", role: "listitem" }, html("span", {}, schema.labelOf(field)), bar(contribution / most),
       html("span", {}, signed(contribution), error == null ? null : html("small", {}, ` ± ${two(error)}`)))));
 }
 

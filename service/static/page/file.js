@@ -33,8 +33,8 @@ export function describeFile() {
   const required = schema.fields.filter((one) => one.required), others = schema.fields.filter((one) => !one.required);
   by("file-lead").textContent = `Choose a CSV of ${schema.rows}. The same rows come back with their probabilities.`;
   by("file-needs").textContent = ["Columns are found by name, in any order.",
-    required.length ? `${listed(required)} ${required.length > 1 ? "are" : "is"} required.` : "",
-    others.length ? `${listed(others)} ${others.length > 1 ? "are" : "is"} used if present.` : "", "All others are kept."].filter(Boolean).join(" ");
+    required.length ? `Needed: ${listed(required)}.` : "",
+    others.length ? `Used if present: ${listed(others)}.` : "", "All other columns are kept."].filter(Boolean).join(" ");
 }
 
 const columnOf = (field) => field.column ?? field.name;
@@ -149,7 +149,7 @@ class Run {
       this.outcomes.set(answer.outcome, (this.outcomes.get(answer.outcome) ?? 0) + 1);
       this.abstained += answer.confidence.abstain;
     } else { this.bad++; }
-    if (this.first.length < SHOWN_ROWS) this.first.push([clipped(row[this.shown] ?? "", 60), answer, error]);
+    if (this.first.length < SHOWN_ROWS) this.first.push([clipped(row[this.shown] || row[0], 60), answer, error]);
   }
 }
 
@@ -221,7 +221,7 @@ function finished(run, before) {
   by("file-summary").replaceChildren(html("p", { class: "fine" }, summary(run, good)),
     table("The first rows", [run.heading || "row", "outcome", "probability", "interval", "set"], run.first.map(([name, answer, error]) => answer
       ? [name, answer.outcome, probabilityOf(answer).toFixed(3), answer.confidence.interval?.map((one) => one.toFixed(3)).join("–") ?? "–", either(answer.confidence.prediction_set) || "no outcome"]
-      : [name, "–", "–", "–", error])));
+      : [name, "–", "–", "–", html("span", { class: "why-not" }, error)])));
 }
 
 function summary(run, good) {

@@ -34,7 +34,7 @@ export function showTable(found, share) {
   by("predict-lead").textContent = `Describe one ${schema.row}, as far as you know it. The answer changes as you type.`;
   buildForm();
   const { examples } = schema;
-  presets = examples.length ? examples : [{ label: `A ${schema.row} from the middle`, row: startingRow() }];
+  presets = examples.length ? examples : [{ label: `A made-up ${schema.row}`, row: startingRow() }];
   by("presets").replaceChildren(...presets.map(preset));
   by("presets-box").hidden = false;
   choose(presets[0]);

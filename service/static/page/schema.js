@@ -59,8 +59,9 @@ export function choices(field) {
 // "0–120 years", with what there is of bounds and unit.
 export function bounds({ minimum, maximum, unit = "" }) {
   const span = minimum != null && maximum != null ? rangeName(`${minimum}-${maximum}`)
-    : minimum != null ? `at least ${minimum}` : maximum != null ? `at most ${maximum}` : "";
-  return [span, unit].filter(Boolean).join(" ");
+    : minimum != null ? `≥ ${minimum}` : maximum != null ? `≤ ${maximum}` : "";
+  // Kept on one line, but for a unit that is a sentence.
+  return [span.replaceAll(" ", "\u00a0"), unit].filter(Boolean).join(unit.length < 12 ? "\u00a0" : " ");
 }
 
 const NUMBER = String.raw`[+-]?[\d.]+(?:e[+-]?\d+)?`, SPAN = new RegExp(`^(${NUMBER})-(${NUMBER})$`);
