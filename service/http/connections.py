@@ -17,6 +17,7 @@ from typing import Any
 from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from service.http.lingering import LingeringTransport
 from service.http.request_body import MIN_BYTES_PER_SECOND
 
 LOGGER = logging.getLogger("evenkeel")
@@ -28,11 +29,14 @@ HELD_BODIES = 8
 """What bodies that are not whole and answers that are not read may hold, of all connections: so many bytes, or bodies
 of the largest size if that is more; past it the oldest end."""
 
-RESERVED_DESCRIPTORS = 40
-"""For everything but connections: the bundle, the store, its own sockets, and what libraries hold."""
+RESERVED_DESCRIPTORS = 48
+"""For everything but connections: the bundle, the store, its own sockets, what libraries hold, and `MAX_REFUSED`."""
 
-LINGER_SECONDS = 0.5
+FIRST_REQUEST_SECONDS = 0.5
 """For a new connection to send its request, after the last one was let in."""
+
+MAX_REFUSED = 8
+"""Connections past the most that there may be that hear of it at a time; others may be reset."""
 
 RejectEarly = Callable[[Any], Sequence[Any] | None]
 """The scope of a request → the two messages that answer it, if it is rejected before its body is read."""
@@ -57,11 +61,14 @@ class ConnectionLimits(Struct):
 class Connection(HttpToolsProtocol):
     """uvicorn's connection within limits."""
 
+    transport: Any
+    """A `LingeringTransport`."""
+
     def __init__(self, limits: ConnectionLimits, reject_early: RejectEarly, **settings: Any):
         super().__init__(**settings)
         self._limits, self._reject_early = limits, reject_early
         self._rejected = False
-        self._in_head = False
+        self._in_head = self._in_message = self._broken = False
         self._head_bytes = self._body_bytes = 0
         self._unread_since: float | None = None
         self._unread_bytes = 0
@@ -89,13 +96,24 @@ class Connection(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def connection_made(self, transport: Any) -> None:
-        if len(self.connections) >= self._limits.max_connections and not _make_room(self.connections):
-            self.transport = transport
+        full = len(self.connections) >= self._limits.max_connections and not _make_room(self.connections)
+        lingering: Any = LingeringTransport(transport, self.loop, self._limits.read_seconds, self._is_sent_more)
+        super().connection_made(lingering)
+        if full:
+            # It gives no room to the next one.
+            self._broken, self.waits_since = True, None
             self._refuse(BUSY)
-            return
-        super().connection_made(transport)
+            if len(self.connections) > self._limits.max_connections + MAX_REFUSED:
+                transport.close()
+
+    def _is_sent_more(self) -> bool:
+        """Whether there is more to come of what the client began to send."""
+        return self._in_message or self._broken
 
     def data_received(self, data: bytes) -> None:
+        if self.transport.lingers:
+            self.transport.dropped(len(data))
+            return
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
@@ -104,7 +122,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head, self._head_bytes, self._body_bytes = True, 0, 0
+        self._in_head, self._in_message, self._head_bytes, self._body_bytes = True, True, 0, 0
+        self.transport.begin_request()
         self._wait(self._limits.read_seconds)
 
     def on_headers_complete(self) -> None:
@@ -133,16 +152,16 @@ class Connection(HttpToolsProtocol):
         return True
 
     def on_body(self, body: bytes) -> None:
-        if self._rejected:
+        if self._rejected or not self._answering:
+            self.transport.dropped(len(body))
             return
         super().on_body(body)
-        if self._answering:
-            self._body_bytes += len(body)
+        self._body_bytes += len(body)
 
     def on_message_complete(self) -> None:
         if not self._rejected:
             super().on_message_complete()
-        self.waits_since, self._body_bytes = None, 0
+        self._in_message, self.waits_since, self._body_bytes = False, None, 0
         if not self._answering:
             # It was answered, refused that is, before its end.
             self._wait(self._limits.idle_seconds)
@@ -155,10 +174,12 @@ class Connection(HttpToolsProtocol):
             self._wait(self._limits.idle_seconds)
 
     def send_400_response(self, msg: str) -> None:
+        self._broken = True
         if not self._answers_those_before():
             if self._answering:
                 # The application must not write after this.
                 self.cycle.disconnected = True
+                self.cycle.message_event.set()
             super().send_400_response(msg)
 
     def _answers_those_before(self) -> bool:
@@ -186,7 +207,7 @@ class Connection(HttpToolsProtocol):
     def shutdown(self) -> None:
         """End it once it has no request; one that is new, or has begun to send, has a moment for it."""
         if not self._answering and (self.cycle is None or self._in_head):
-            self.loop.call_later(LINGER_SECONDS, super().shutdown)
+            self.loop.call_later(FIRST_REQUEST_SECONDS, super().shutdown)
         else:
             super().shutdown()
 
@@ -194,12 +215,20 @@ class Connection(HttpToolsProtocol):
         """End it if by ``now`` (`time.monotonic`) its request had to be here, or its answer to be read."""
         if self._unread_too_long(now):
             self.transport.abort()
-        elif self.waits_since is None or self._answering or now - self.waits_since <= self._wait_seconds:
+        elif not self._waits_too_long(now):
             return
         elif self._in_head:
             self._refuse(LATE)
+        elif self._in_message:
+            # It was listened to for as long as a close would linger.
+            self.transport.abort()
         else:
             self.transport.close()
+
+    def _waits_too_long(self, now: float) -> bool:
+        if self.transport.lingers or self.waits_since is None or self._answering:
+            return False
+        return now - self.waits_since > self._wait_seconds
 
     def _unread_too_long(self, now: float) -> bool:
         size = self.transport.get_write_buffer_size()

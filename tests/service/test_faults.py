@@ -175,7 +175,7 @@ def test_with_few_open_files_it_serves_on_and_saves_on(tiny_bundle: Bundle, tmp_
 
     store, state = tmp_path / "predictions.sqlite", tmp_path / "state"
     with Service(tiny_bundle.folder, tmp_path, limit=limit, store=store, state=state) as service:
-        assert "24 connections at most" in service.said
+        assert "16 connections at most" in service.said
         with contextlib.ExitStack() as stack:
             for _ in range(300):
                 stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=30))

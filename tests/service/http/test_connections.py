@@ -7,7 +7,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvicorn
@@ -130,9 +130,8 @@ def test_a_head_without_end_is_refused(service: Service, before: bytes, start: b
                 connection.sendall(b"a" * MAX_HEAD_BYTES)
         answer = received(connection)
     if not before:
-        # It may be reset before the answer is read, as more was on its way.
         refused = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-        assert answer in (b"", refused)
+        assert answer == refused
     assert service.get("/health/ready")[0] == 200
 
 
@@ -202,7 +201,7 @@ def lone() -> Connection:
 
 
 def test_an_answer_that_is_not_read_is_given_up(lone: Connection) -> None:
-    transport: Any = lone.transport
+    transport = cast(Any, lone.transport)._transport
     transport.unread, now = 40 << 10, time.monotonic()
     for seconds, ended in ((0, False), (19, False), (21, True)):
         lone.end_if_expired(now + seconds)
@@ -210,7 +209,7 @@ def test_an_answer_that_is_not_read_is_given_up(lone: Connection) -> None:
 
 
 def test_an_answer_that_is_read_slowly_is_not(lone: Connection) -> None:
-    transport: Any = lone.transport
+    transport = cast(Any, lone.transport)._transport
     lone.waits_since, now = None, time.monotonic()
     for seconds in range(0, 100, 5):
         transport.unread = 40 << 10
@@ -223,7 +222,7 @@ def test_an_answer_that_is_read_slowly_is_not(lone: Connection) -> None:
 
 def test_what_all_hold_together_is_bounded(lone: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MAX_HELD_BYTES", 1000)
-    transport: Any = lone.transport
+    transport = cast(Any, lone.transport)._transport
     transport.unread = 1000
     reap_expired([lone])
     assert not transport.aborted
