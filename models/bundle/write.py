@@ -33,7 +33,7 @@ def write_bundle(destination: Path, contents: Mapping[str, bytes | Path], origin
     if not set(MAX_BYTES) - OPTIONAL <= set(contents) <= set(MAX_BYTES):
         optional = ", ".join(name for name in MAX_BYTES if name in OPTIONAL)
         raise BundleError(f"a bundle holds exactly {', '.join(MAX_BYTES)}, of which it may lack {optional}")
-    destination = destination.absolute()
+    destination = bundle_destination(destination)
     destination.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
     try:
@@ -50,6 +50,22 @@ def write_bundle(destination: Path, contents: Mapping[str, bytes | Path], origin
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return read_bundle(destination)
+
+
+def bundle_destination(path: Path) -> Path:
+    """Where a bundle that is asked for at ``path`` goes: a link stays, and what it points to is replaced.
+
+    Raises BundleError where something else than a bundle would be lost.
+    """
+    destination = Path(os.path.realpath(path))
+    if not destination.is_dir():
+        if destination.exists():
+            raise BundleError(f"{path} is no folder; a bundle is one, and replaces nothing else")
+        return destination
+    bundle = (destination / MANIFEST).is_file() and (destination / "config.json").is_file()
+    if not bundle and any(destination.iterdir()):
+        raise BundleError(f"{path} is a folder of something else than a bundle; name a new one, or an old bundle's")
+    return destination
 
 
 def _write(path: Path, content: bytes) -> None:

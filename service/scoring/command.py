@@ -12,7 +12,7 @@ from models.bundle.bucket import bundle_folder
 from models.bundle.manifest import BundleError
 from models.bundle.precisions import FULL, PRECISIONS
 from models.engines.ray_cluster import ClusterError
-from models.files import rejected_path
+from models.files import OverwriteError, refuse_overwriting, rejected_path
 from models.logit_cache import LogitCache
 from models.prediction import PredictionError
 from models.predictor import Predictor
@@ -31,11 +31,12 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--address and --workers are for --engine ray")
     try:
         return _on_ray(options) if options.engine == "ray" else _on_this_machine(options)
-    except (ScoreError, BundleError, PredictionError, ClusterError) as error:
+    except (ScoreError, BundleError, PredictionError, ClusterError, OverwriteError) as error:
         print(f"score: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"score: {error.filename}: {error.strerror}", file=sys.stderr)
+        # Of a pipe that nobody reads any more the system does not say which.
+        print(f"score: {error.filename or options.output}: {error.strerror}", file=sys.stderr)
         return 1
 
 
@@ -48,8 +49,10 @@ def _on_this_machine(options: argparse.Namespace) -> int:
         raise ScoreError(f"{options.input} is a folder; --engine ray scores the files of a folder")
     rejects = rejected_path(options.output)
     try:
+        bundle = _folder(options)
+        refuse_overwriting((options.input, bundle, options.require_signature), (options.output, rejects))
         predictor = Predictor.load(
-            _folder(options), LogitCache(options.cache_rows), options.target_prevalence, options.require_signature,
+            bundle, LogitCache(options.cache_rows), options.target_prevalence, options.require_signature,
             options.threads, options.precision,
         )  # fmt: skip
         progress = Progress(options.input.stat().st_size)

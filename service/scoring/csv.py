@@ -16,7 +16,6 @@ from service.scoring.columns import (
     ADDED,
     CHUNK_ROWS,
     PredictionCells,
-    ScoreError,
     commit,
     input_columns,
     read_passenger,
@@ -33,8 +32,6 @@ def score_csv(
     ``show`` is called with rows and bytes done. Raises ScoreError, OSError, and PredictionError when the model gives no
     number.
     """
-    if destination.exists() and source.exists() and destination.samefile(source):
-        raise ScoreError(f"{destination} would overwrite the input")
     with ExitStack() as stack:
         file = stack.enter_context(source.open("rb"))
         text = io.TextIOWrapper(file, newline="", encoding="utf-8-sig", errors="surrogateescape")

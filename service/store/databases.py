@@ -82,9 +82,13 @@ class Database(ABC):
 
 def database(where: str, create: bool = True) -> Database:
     """The database at a ``postgresql://`` URL, or in a file, made if ``create``. Nothing is opened yet."""
-    if where.startswith(("postgresql://", "postgres://")):
-        return Postgres(where)
-    return SqliteFile(Path(where), create)
+    path = path_of(where)
+    return Postgres(where) if path is None else SqliteFile(path, create)
+
+
+def path_of(where: str) -> Path | None:
+    """The file of a store; None for a server's."""
+    return None if where.startswith(("postgresql://", "postgres://")) else Path(where)
 
 
 class SqliteFile(Database):

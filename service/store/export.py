@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 from models.passenger import COLUMNS, LABEL_COLUMN
 
-from models.files import AtomicFile
+from models.files import AtomicFile, OverwriteError, refuse_overwriting
 from service.settings import PREFIX, Settings
-from service.store.databases import StoreError, database
+from service.store.databases import StoreError, database, path_of
 from service.store.prediction_log import LabelledPrediction, PredictionLog, holds_passenger
 
 LOGGED = ("id", "time", "version", "probability", "uncalibrated_probability", "passenger_sha256")
@@ -28,11 +28,11 @@ def main(arguments: Sequence[str]) -> int:
         rows, labelled, bare = export(
             options.store, options.output, options.since, options.labelled_only, options.with_passengers
         )
-    except (StoreError, msgspec.DecodeError) as error:
+    except (StoreError, msgspec.DecodeError, OverwriteError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"export: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"export: {error.filename or options.output}: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("export: stopped; nothing was written", file=sys.stderr)
@@ -52,8 +52,9 @@ def export(
 ) -> tuple[int, int, int]:
     """Write the predictions at or after ``since_ms``; returns how many, with an outcome, and without a passenger.
 
-    The file appears when it is whole. Raises StoreError, OSError.
+    The file appears when it is whole. Raises StoreError, OverwriteError, OSError.
     """
+    refuse_overwriting([path_of(store)], [destination])
     db = database(store, create=False)
     rows = labelled = bare = 0
     try:

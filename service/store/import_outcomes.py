@@ -11,8 +11,8 @@ from typing import NamedTuple, TextIO
 
 from models.passenger import LABEL_COLUMN
 
-from models.files import AtomicFile, rejected_path
-from service.store.databases import StoreError, database
+from models.files import AtomicFile, OverwriteError, refuse_overwriting, rejected_path
+from service.store.databases import StoreError, database, path_of
 from service.store.export import add_store
 from service.store.prediction_log import OutcomeStatus, PredictionLog
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         counts = import_outcomes(options.input, options.store)
-    except (OutcomesError, StoreError) as error:
+    except (OutcomesError, StoreError, OverwriteError) as error:
         print(f"outcomes: {error}", file=sys.stderr)
         return 1
     except UnicodeDecodeError:
@@ -64,14 +64,16 @@ def main(arguments: Sequence[str]) -> int:
 def import_outcomes(source: Path, store: str) -> Counter[str]:
     """Put a file's outcomes into the store; returns how many were counted, repeated and rejected.
 
-    Rejected lines go to `rejected_path` with the reason. Raises OutcomesError, StoreError, OSError.
+    Rejected lines go to `rejected_path` with the reason. Raises OutcomesError, StoreError, OverwriteError, OSError.
     """
+    rejects = rejected_path(source)
+    refuse_overwriting([source, path_of(store)], [rejects])
     db = database(store, create=False)
     counts: Counter[str] = Counter()
     try:
         db.open()
         log = PredictionLog(db)
-        with source.open(newline="", encoding="utf-8-sig") as file, AtomicFile(rejected_path(source)) as faults:
+        with source.open(newline="", encoding="utf-8-sig") as file, AtomicFile(rejects) as faults:
             writer = csv.writer(faults.file, lineterminator="\n")
             writer.writerow(["line", "reason"])
             rows = _rows(file)
@@ -83,7 +85,7 @@ def import_outcomes(source: Path, store: str) -> Counter[str]:
             if counts["rejected"]:
                 faults.commit()
             else:
-                rejected_path(source).unlink(missing_ok=True)
+                faults.discard()
     finally:
         db.close()
     return counts

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from models.passenger import Passenger
 from safetensors.numpy import load_file, save_file
 
 from models.bert.tokenizer import Tokenizer
 from models.bundle.read import Bundle
 from models.bundle.write import write_bundle
-from models.passenger import Passenger
 from models.predictor import WARM_UP
 from models.text import render
 from tests.deploy.programs import free_port

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from models.files import write_atomic, write_json
+from models.files import refuse_overwriting, write_atomic, write_json
 from training.commands.arguments import add_training, executor, recipe, split_names
 from training.fit.data_parallel import find_ranks
 from training.losses.registry import LOSSES, LossChoice, LossError
@@ -74,6 +74,8 @@ def _run(options: argparse.Namespace) -> int:
     for path in (options.json, options.markdown):
         if path is not None and not path.absolute().parent.is_dir():
             raise ValueError(f"there is no folder {path.parent} to write {path.name} to")
+    base = Path(options.base) if options.base else None
+    refuse_overwriting((options.data, base), (options.json, options.markdown, options.work))
     if options.markdown:
         # Its marks are checked now: training takes long, and their absence would be found after it.
         page_with("", options.markdown)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from models.files import write_json
+from models.files import refuse_overwriting, write_atomic, write_json
 from training.commands.arguments import add_data
 
 
@@ -34,6 +34,7 @@ def _run(options: argparse.Namespace) -> int:
     from training.report.plots import make_plots
     from training.report.tables import print_evaluation
 
+    refuse_overwriting((options.data, options.bundle), (options.json, options.plots, options.report))
     predictor = Predictor.load(options.bundle)
     bundle = predictor.bundle
     table = read_table(options.data, bundle.schema, fitting=False)
@@ -52,7 +53,7 @@ def _run(options: argparse.Namespace) -> int:
         if options.plots:
             options.plots.mkdir(parents=True, exist_ok=True)
             for plot in plots:
-                (options.plots / f"{plot.name}.svg").write_text(plot.file(), encoding="utf-8")
+                write_atomic(options.plots / f"{plot.name}.svg", plot.file())
         if options.report:
-            options.report.write_text(report(bundle.schema, evaluation, plots), encoding="utf-8")
+            write_atomic(options.report, report(bundle.schema, evaluation, plots))
     return 0

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from models.bundle.read import Bundle
+from models.bundle.write import bundle_destination
+from models.files import refuse_overwriting
 from models.schema import TITANIC, Schema, SchemaError, schema_of
 from training.commands.arguments import add_training, executor, recipe, threads
 from training.fit.data_parallel import DataParallel, NonRootDone, Ranks, find_ranks
@@ -63,6 +65,10 @@ def _run(options: argparse.Namespace) -> int:
     # pandas and scikit-learn take seconds to load: not for --help and wrong use.
     from training.fit.pipeline import fit, work_folder
 
+    base = Path(options.base) if options.base else None
+    refuse_overwriting((options.data, options.table, base), (options.out, work_folder(options.out)))
+    # Refused now: training takes long.
+    bundle_destination(options.out)
     table = read(options)
     fit_options = _fit_options(options, table.schema)
     if ranks := find_ranks():

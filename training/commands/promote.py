@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from models.files import write_json
+from models.files import refuse_overwriting, write_json
 
 
 def add(commands: Any) -> None:
@@ -45,6 +45,8 @@ def _run(options: argparse.Namespace) -> int:
     from training.promote.promotion import PromotionLimits, decide, predict_with_both, promotion_path
     from training.promote.table import print_promotion
 
+    out = options.out or promotion_path(options.candidate)
+    refuse_overwriting((options.data, options.candidate, options.over), [out])
     candidate, current = (Predictor.load(folder) for folder in (options.candidate, options.over))
     if candidate.bundle.version == current.bundle.version:
         raise ValueError(f"both bundles are version {current.bundle.version}: there is nothing to decide")
@@ -53,7 +55,7 @@ def _run(options: argparse.Namespace) -> int:
     limits = PromotionLimits(**{name: getattr(options, name) for name in PromotionLimits.__struct_fields__})
     predictions = predict_with_both(tables, (candidate, current), options.rounds, options.seed)
     promotion = decide(tables[0], predictions, candidate.bundle, current.bundle, limits, caveats, options.seed)
-    write_json(options.out or promotion_path(options.candidate), promotion)
+    write_json(out, promotion)
     print_promotion(promotion, Console(width=None if sys.stdout.isatty() else 130))
     return 0 if promotion.promoted else 1
 

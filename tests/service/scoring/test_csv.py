@@ -100,10 +100,33 @@ def test_wrong_use_is_exit_2_and_the_input_is_never_overwritten(bundle_folder: P
     assert run().returncode == 2
     source = tmp_path / "in.csv"
     source.write_text("pclass,sex\n1,male\n")
-    done = run(source, source, "--bundle", bundle_folder)
-    assert done.returncode == 1
-    assert "would overwrite the input" in done.stderr
+    rejected = tmp_path / "out.rejected.csv"
+    rejected.write_text(source.read_text())
+    weights = bundle_folder / "model.safetensors"
+    for read_file, written in ((source, source), (rejected, tmp_path / "out.csv"), (source, weights)):
+        before = weights.stat()
+        done = run(read_file, written, "--bundle", bundle_folder)
+        assert done.returncode == 1
+        assert "would overwrite" in done.stderr
+        assert read_file.read_text() == "pclass,sex\n1,male\n"
+        assert weights.stat() == before
     assert run(source, tmp_path / "o.csv", "--bundle", tmp_path).returncode == 1
+
+
+def test_a_pipe_gets_the_rows_and_stays_a_pipe(bundle_folder: Path, tmp_path: Path) -> None:
+    source, pipe = tmp_path / "in.csv", tmp_path / "pipe.csv"
+    source.write_text("pclass,sex\n1,male\n9,male\n")
+    os.mkfifo(pipe)
+    process = subprocess.Popen(
+        command(source, pipe, "--bundle", bundle_folder), cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    rows = read(pipe)
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, len(rows)) == (1, 1), stderr
+    assert "1 rows rejected; pipe.rejected.csv says why" in stderr
+    assert pipe.is_fifo()
+    assert [row["line"] for row in read(tmp_path / "pipe.rejected.csv")] == ["3"]
 
 
 def test_a_target_prevalence_shifts_the_odds_by_one_factor(bundle_folder: Path, tmp_path: Path) -> None:
