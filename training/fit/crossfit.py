@@ -10,8 +10,9 @@ import numpy as np
 from msgspec import Struct
 from sklearn.model_selection import StratifiedKFold
 
+from training.fit.encoding import Encoded
 from training.fit.executors import Executor
-from training.fit.finetune import Encoded, Recipe
+from training.fit.finetune import Recipe
 from training.fit.process import FineTuningJob, result_path, save_inputs
 from training.fit.progress import TrainingProgress
 

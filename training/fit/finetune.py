@@ -1,13 +1,9 @@
-"""The optimisation loop: fine-tune the upper layers of a pretrained BERT on texts and labels.
-
-The frozen lower layers are run once per distinct text, and training starts from their hidden states.
-"""
+"""The optimisation loop: fine-tune the upper layers of a pretrained BERT on texts and labels."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated, Any, Self
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Annotated, Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -17,13 +13,12 @@ from mlx.utils import tree_map
 from msgspec import Meta, Struct
 
 from models.bert.classifier import BertClassifier, from_pretrained
-from models.bert.tokenizer import Tokenizer
+from training.fit.encoding import Encoded, Pretrained, inference_batches
 from training.fit.epoch_diagnostics import EpochDiagnostics
 from training.fit.optimizer import AdamW
 from training.fit.progress import Listener
 from training.losses.registry import LOSSES, Loss
 
-INFERENCE_ROWS = 64
 MAX_GRADIENT_NORM = 1.0
 
 Divide = Callable[[nn.Module, Callable[..., Any]], Callable[..., Any]]
@@ -38,10 +33,13 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the classifier is fine-tuned.
 
     The weights at the end of the last ``averaged_epochs`` epochs of each of ``runs`` fine-tunings, which differ in the
-    order of rows and in dropout, are averaged. The learning rate falls linearly to ``final_rate`` of its peak.
+    order of rows and in dropout, are averaged. The learning rate falls linearly to ``final_rate`` of its peak. A run
+    ends after ``epochs``, or sooner after ``max_steps`` optimisation steps: many rows need fewer epochs
+    (docs/decisions/budget.md).
     """
 
     epochs: Annotated[int, Meta(ge=1)] = 8
+    max_steps: Annotated[int, Meta(ge=1)] = 600
     batch_rows: Annotated[int, Meta(ge=1)] = 32
     trained_layers: int = 2
     learning_rate: float = 5e-4
@@ -54,60 +52,15 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def steps(self, rows: int) -> int:
         """Optimisation steps over ``rows`` training rows, all runs together."""
-        return self.runs * self.epochs * -(-rows // self.batch_rows)
+        return self.runs * self.steps_of_run(rows)
 
+    def steps_of_run(self, rows: int) -> int:
+        """Optimisation steps of one run over ``rows`` training rows."""
+        return min(self.epochs * self.steps_of_epoch(rows), self.max_steps)
 
-@dataclass(frozen=True)
-class Pretrained:
-    """A pretrained encoder on disk: its ``config.json`` as a dictionary, and its weights."""
-
-    config: dict[str, Any]
-    weights: Path
-
-    @property
-    def max_tokens(self) -> int:
-        """Positions that the model has."""
-        return int(self.config["max_position_embeddings"])
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Texts after the frozen layers: hidden (U, L, D), mask (U, L) per distinct text; ``index``: row → text.
-
-    ``index`` is (n,), or (m, n) for m models that read different texts of the same rows: see `for_model`.
-    """
-
-    hidden: mx.array
-    mask: mx.array
-    index: np.ndarray
-    start: int
-
-    def for_model(self, model: int) -> Self:
-        """The texts of one of the m models."""
-        return replace(self, index=self.index[model])
-
-    def batch(self, rows: np.ndarray) -> tuple[mx.array, mx.array]:
-        chosen = mx.array(self.index[rows])
-        mask = self.mask[chosen]
-        length = int(np.array(mask).sum(axis=1).max())
-        return self.hidden[chosen, :length], mask[:, :length]
-
-
-def encode(
-    base: Pretrained, tokenizer: Tokenizer, texts: Sequence[str] | Sequence[Sequence[str]], trained_layers: int
-) -> Encoded:  # fmt: skip
-    """Run the frozen layers once over each distinct text of n rows, or of m times n."""
-    model = from_pretrained(base.config, base.weights, seed=0)
-    model.eval()
-    start = max(0, len(model.bert.encoder.layer) - trained_layers)
-    distinct, index = np.unique(np.array(texts, dtype=object), return_inverse=True)
-    ids, mask = tokenizer(distinct.tolist())
-    hidden = []
-    for first in range(0, len(ids), INFERENCE_ROWS):
-        part = slice(first, first + INFERENCE_ROWS)
-        hidden.append(model.bert.hidden(mx.array(ids[part]), mx.array(mask[part]), start))
-        mx.eval(hidden[-1])
-    return Encoded(mx.concatenate(hidden), mx.array(mask), index, start)
+    def steps_of_epoch(self, rows: int) -> int:
+        """Batches of ``rows`` training rows."""
+        return -(-rows // self.batch_rows)
 
 
 def finetune(
@@ -123,15 +76,16 @@ def finetune(
     if divide is not None and not LOSSES[loss.name].pointwise:
         raise TrainingError(f"{loss.name} is a loss of a whole batch, which cannot be divided among processes")
     total: Any = None
+    epochs = -(-recipe.steps_of_run(len(rows)) // recipe.steps_of_epoch(len(rows)))
     for run in range(recipe.runs):
         model = from_pretrained(base.config, base.weights, seed)
         rng = np.random.default_rng([seed, run])
         for epoch in _train(model, encoded, labels, rows, recipe, loss, rng, run, phase, progress, divide):
-            if epoch > recipe.epochs - recipe.averaged_epochs:
+            if epoch > epochs - recipe.averaged_epochs:
                 weights = model.trainable_parameters()
                 total = weights if total is None else tree_map(mx.add, total, weights)
                 mx.eval(total)
-    count = recipe.runs * min(recipe.averaged_epochs, recipe.epochs)
+    count = recipe.runs * min(recipe.averaged_epochs, epochs)
     model.update(tree_map(lambda weight: weight / count, total))
     mx.eval(model.parameters())
     model.eval()
@@ -141,11 +95,10 @@ def finetune(
 def predict(model: BertClassifier, encoded: Encoded, rows: np.ndarray) -> np.ndarray:
     """Logits (len(rows), K) float64 in inference mode, of one row or more."""
     model.eval()
-    logits = []
-    for first in range(0, len(rows), INFERENCE_ROWS):
-        hidden, mask = encoded.batch(rows[first : first + INFERENCE_ROWS])
-        logits.append(np.array(model.forward_from(hidden, mask, encoded.start), np.float64))
-    return np.concatenate(logits)
+    logits = np.empty((len(rows), model.classifier.weight.shape[0]))
+    for batch in inference_batches(encoded.lengths(rows)):
+        logits[batch] = np.array(model.forward_from(*encoded.batch(rows[batch]), encoded.start), np.float64)
+    return logits
 
 
 def _train(
@@ -156,7 +109,8 @@ def _train(
     mx.random.seed(int(rng.integers(2**31)))
     _freeze_below(model, encoded.start)
     model.train()
-    optimizer = _optimizer(recipe, recipe.epochs * -(-len(rows) // recipe.batch_rows))
+    steps = recipe.steps_of_run(len(rows))
+    optimizer = _optimizer(recipe, steps)
 
     def loss_and_logits(
         model: BertClassifier, hidden: mx.array, mask: mx.array, targets: mx.array, step: int
@@ -167,19 +121,20 @@ def _train(
     gradient = nn.value_and_grad(model, loss_and_logits)
     if divide is not None:
         gradient = divide(model, gradient)
-    step = 0
-    for epoch in range(1, recipe.epochs + 1):
-        start, losses, logits, order = time.monotonic(), [], [], rng.permutation(rows)
-        for first in range(0, len(order), recipe.batch_rows):
-            batch = order[first : first + recipe.batch_rows]
+    step = epoch = 0
+    while step < steps:
+        start, losses, logits, seen = time.monotonic(), [], [], []
+        for batch in islice(encoded.training_batches(rows, recipe.batch_rows, rng), steps - step):
             (value, output), gradients = gradient(model, *encoded.batch(batch), mx.array(labels[batch]), step)
             gradients, _ = optim.clip_grad_norm(gradients, MAX_GRADIENT_NORM)
             optimizer.update(model, gradients)
             mx.eval(model.parameters(), optimizer.state, value, output)
             losses.append(value.item() * len(batch))
             logits.append(np.array(output))
+            seen.append(batch)
             step += 1
             progress.advance()
+        epoch, order = epoch + 1, np.concatenate(seen)
         diagnostics = EpochDiagnostics.of(
             np.concatenate(logits), labels[order], loss.classes, phase=phase, run=run + 1, epoch=epoch,
             loss=sum(losses) / len(order), seconds=time.monotonic() - start,

