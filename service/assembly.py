@@ -89,6 +89,8 @@ def make_services(
 
     def on_loaded(predictor: PredictorLike) -> None:
         metrics.model_loaded(predictor.bundle, predictor.backend)
+        if store is not None:
+            store.bundle_loaded(predictor.bundle.version, predictor.bundle.schema)
         if drift.monitor is None:
             metrics.drift_begun(drift.begin(predictor.bundle))
             on_ready(predictor)
@@ -102,6 +104,7 @@ def make_services(
                 [(each.probability, each.label == 1) for each in outcomes if each.version == version]
             )
 
+    store = make_store(settings, metrics, on_outcomes)
     batcher = Batcher(
         load_served, metrics, stall_seconds=settings.stall_seconds, max_batch_rows=settings.max_batch_rows,
         max_queue_rows=settings.max_queue_rows, on_loaded=on_loaded, on_failure=on_failure,
@@ -116,7 +119,7 @@ def make_services(
         reloader=Reloader(batcher, drift, metrics, load_served),
         # Two batches keep the device busy.
         stream_rows=FifoSemaphore(2 * settings.max_batch_rows),
-        store=make_store(settings, metrics, on_outcomes),
+        store=store,
         shadow=Shadow(lambda: load(shadow, LogitCache(settings.cache_rows)), metrics) if shadow else None,
     )
 

@@ -4,6 +4,7 @@ StoreError
 └── ValueRefused   a row's values, not the database, are at fault
 """
 
+import logging
 import os
 import sqlite3
 from abc import ABC, abstractmethod
@@ -12,35 +13,20 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.store.tables import FORMAT, make_tables, upgrade
+
 if TYPE_CHECKING:
     import psycopg
 
-TABLES = """
-CREATE TABLE IF NOT EXISTS evenkeel_predictions (
-    id TEXT{collation} NOT NULL PRIMARY KEY,
-    time_ms BIGINT NOT NULL,
-    version TEXT NOT NULL,
-    passenger TEXT,
-    uncalibrated_probability DOUBLE PRECISION NOT NULL,
-    probability DOUBLE PRECISION NOT NULL,
-    survived SMALLINT,
-    labelled_ms BIGINT
-);
-CREATE TABLE IF NOT EXISTS evenkeel_versions (
-    version TEXT NOT NULL PRIMARY KEY,
-    last_ms BIGINT NOT NULL
-);
-"""
-"""``id`` is a UUIDv7, so its order is time's. ``survived`` is 0, 1, or null while there is no outcome."""
-
+LOGGER = logging.getLogger("evenkeel")
 APPLICATION_ID = 0x45564B4C
-FORMAT = 1
 BUSY_SECONDS = 2.0
 """How long another process's lock is waited for."""
 WAL_BYTES = 64 << 20
 CONNECT_SECONDS = 5
 STATEMENT_SECONDS = 10
 TABLES_LOCK = 0x45564B4C
+COLLATION = ' COLLATE "C"'
 
 Row = tuple[Any, ...]
 
@@ -116,6 +102,8 @@ class SqliteFile(Database):
             self._connection.execute("PRAGMA fullfsync = ON")
             if empty:
                 self._make_tables()
+            elif self._format() < FORMAT:
+                self._upgrade()
 
     def close(self) -> None:
         if self._connection is not None:
@@ -173,16 +161,26 @@ class SqliteFile(Database):
         origin = self.query("PRAGMA application_id")[0][0]
         if origin != APPLICATION_ID:
             raise StoreError(f"{self._path} is a SQLite file of another program")
-        written = self.query("PRAGMA user_version")[0][0]
-        if written != FORMAT:
+        written = self._format()
+        if written > FORMAT:
             raise StoreError(f"{self._path} has format {written}, this version reads format {FORMAT}")
 
     def _make_tables(self) -> None:
         with self.transaction(durable=True):
-            for statement in filter(str.strip, TABLES.format(collation="").split(";")):
-                self._open.execute(statement)
+            make_tables(self.change)
             self._open.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._open.execute(f"PRAGMA user_version = {FORMAT}")
+
+    def _upgrade(self) -> None:
+        with self.transaction(durable=True):
+            # Another process may have done it while this one waited.
+            if self._format() < FORMAT:
+                LOGGER.info("%s is rewritten in format %d", self._path, FORMAT)
+                upgrade(self.change)
+                self._open.execute(f"PRAGMA user_version = {FORMAT}")
+
+    def _format(self) -> int:
+        return int(self.query("PRAGMA user_version")[0][0])
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
@@ -238,7 +236,7 @@ class Postgres(Database):
             }  # fmt: skip
             settings = {**defaults, **conninfo_to_dict(self._url)}
             self._connection = psycopg.connect(**settings, autocommit=True, prepare_threshold=None)
-            if self.query("SELECT to_regclass('evenkeel_versions')")[0][0] is None:
+            if not self._is_current():
                 self._make_tables()
 
     def close(self) -> None:
@@ -270,12 +268,22 @@ class Postgres(Database):
             raise StoreError("PostgreSQL is not connected")
         return self._connection
 
+    def _is_current(self) -> bool:
+        """Whether there are tables of `FORMAT`, the first with this column."""
+        sql = "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass('evenkeel_versions') AND attname = ?"
+        return bool(self.query(sql, ("description",))[0][0])
+
     def _make_tables(self) -> None:
+        """Make the tables, of those of the format before where there are such."""
         with self.transaction(durable=True):
             # Two replicas that make the same table at once would fail each other.
             self.query("SELECT pg_advisory_xact_lock(?)", (TABLES_LOCK,))
-            for statement in filter(str.strip, TABLES.format(collation=' COLLATE "C"').split(";")):
-                self.change(statement)
+            self.query("SELECT set_config('statement_timeout', '0', true)")
+            if self.query("SELECT to_regclass('evenkeel_versions')")[0][0] is None:
+                make_tables(self.change, COLLATION)
+            elif not self._is_current():
+                LOGGER.info("the store's tables are rewritten in format %d", FORMAT)
+                upgrade(self.change, COLLATION)
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:

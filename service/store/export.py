@@ -7,82 +7,134 @@ import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
-from models.passenger import COLUMNS, LABEL_COLUMN
 
-from models.files import AtomicFile, OverwriteError, refuse_overwriting
+from models.files import AtomicFile
+from models.schema import FALSE, TRUE, Field, Schema
 from service.settings import PREFIX, Settings
-from service.store.databases import StoreError, database, path_of
-from service.store.prediction_log import LabelledPrediction, PredictionLog, holds_passenger
+from service.store.databases import StoreError, database
+from service.store.prediction_log import LabelledPrediction, PredictionLog, holds_row
 
-LOGGED = ("id", "time", "version", "probability", "uncalibrated_probability", "passenger_sha256")
+LOGGED = ("id", "time", "version", "probability", "uncalibrated_probability", "row_sha256")
 HASHED = "sha256:"
+PREDICTION = "prediction_"
+"""What a column of `LOGGED` begins with where the table has one of its name."""
+
+
+class Exported(NamedTuple):
+    """How many predictions, of them with an outcome, and without the row's fields; the table that they are of."""
+
+    schema: Schema
+    rows: int
+    labelled: int
+    bare: int
 
 
 def main(arguments: Sequence[str]) -> int:
     """Export the store; 0 done, 1 failed, 2 wrong use."""
     options = _parser().parse_args(arguments)
     try:
-        rows, labelled, bare = export(
-            options.store, options.output, options.since, options.labelled_only, options.with_passengers
+        done = export(
+            options.store, options.output, options.since, options.labelled_only, options.with_rows, options.table
         )
-    except (StoreError, msgspec.DecodeError, OverwriteError) as error:
+    except (StoreError, msgspec.DecodeError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"export: {error.filename or options.output}: {error.strerror}", file=sys.stderr)
+        print(f"export: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("export: stopped; nothing was written", file=sys.stderr)
         return 1
-    print(f"export: {rows} predictions, {labelled} with an outcome, to {options.output}", file=sys.stderr)
-    if bare:
+    print(f"export: {done.rows} predictions, {done.labelled} with an outcome, to {options.output}", file=sys.stderr)
+    if done.bare:
         print(
-            f"export: {bare} of them without the passenger's fields, which no training can read: serve with "
-            "--store-inputs passenger to keep them, export --with-passengers to leave these out",
+            f"export: {done.bare} of them without the {done.schema.row}'s fields, which no training can read: serve "
+            "with --store-inputs row to keep them, export --with-rows to leave these out",
             file=sys.stderr,
         )
     return 0
 
 
 def export(
-    store: str, destination: Path, since_ms: int = 0, labelled_only: bool = False, with_passengers: bool = False
-) -> tuple[int, int, int]:
-    """Write the predictions at or after ``since_ms``; returns how many, with an outcome, and without a passenger.
+    store: str, destination: Path, since_ms: int = 0, labelled_only: bool = False, with_rows: bool = False,
+    table: str | None = None,
+) -> Exported:  # fmt: skip
+    """Write the predictions at or after ``since_ms`` of one table, by default the only one in the store.
 
-    The file appears when it is whole. Raises StoreError, OverwriteError, OSError.
+    The file appears when it is whole. Raises StoreError, OSError.
     """
-    refuse_overwriting([path_of(store)], [destination])
     db = database(store, create=False)
     rows = labelled = bare = 0
     try:
         db.open()
+        log = PredictionLog(db)
+        schema, versions = choose_table(log.schemas(), table)
+        cells = Cells(schema)
         with AtomicFile(destination) as output:
             writer = csv.writer(output.file, lineterminator="\n")
-            writer.writerow([*COLUMNS.values(), LABEL_COLUMN, *LOGGED])
-            for row in PredictionLog(db).read(since_ms, labelled_only, with_passengers):
-                writer.writerow(_cells(row))
+            writer.writerow(cells.header)
+            for row in log.read(since_ms, labelled_only, with_rows, versions):
+                writer.writerow(cells(row))
                 rows += 1
-                labelled += row.survived is not None
-                bare += not holds_passenger(row.prediction)
+                labelled += row.outcome is not None
+                bare += not holds_row(row.prediction)
             output.commit()
     finally:
         db.close()
-    return rows, labelled, bare
+    return Exported(schema, rows, labelled, bare)
 
 
-def _cells(row: LabelledPrediction) -> Iterator[Any]:
-    prediction = row.prediction
-    # Plain fields, not a Passenger: what an earlier version took must not stop the export.
-    kept = prediction.passenger or ""
-    passenger = msgspec.json.decode(kept) if holds_passenger(prediction) else {}
-    yield from (passenger.get(field) for field in COLUMNS)
-    yield None if row.survived is None else int(row.survived)
-    time = datetime.fromtimestamp(prediction.time_ms / 1000, UTC).isoformat(timespec="milliseconds")
-    yield from (prediction.id, time, prediction.version, prediction.probability, prediction.uncalibrated_probability)
-    yield None if passenger else kept.removeprefix(HASHED)
+def choose_table(schemas: dict[str, Schema], name: str | None) -> tuple[Schema, set[str]]:
+    """The schema of the table ``name``, that of its version used last, and all its versions. Raises StoreError."""
+    names = sorted({schema.name for schema in schemas.values()})
+    if not names:
+        raise StoreError("the store holds no predictions yet, so there is no table to name its columns")
+    if name is None and len(names) > 1:
+        raise StoreError(f"the store holds predictions of the tables {', '.join(names)}: choose one with --table")
+    wanted = names[0] if name is None else name
+    versions = {version: schema for version, schema in schemas.items() if schema.name == wanted}
+    if not versions:
+        raise StoreError(f"the store holds no predictions of the table {wanted}; there are: {', '.join(names)}")
+    return list(versions.values())[-1], set(versions)
+
+
+def logged_columns(schema: Schema) -> tuple[str, ...]:
+    """The names of `LOGGED`, none of them a column of the table."""
+    taken = {name.casefold() for field in schema.fields for name in (field.name, field.in_table)}
+    taken.add(schema.label.column.casefold())
+    return tuple(PREDICTION + name if name in taken else name for name in LOGGED)
+
+
+class Cells:
+    """A logged prediction → its cells under ``header``: the table's columns, the label's, and `logged_columns`."""
+
+    def __init__(self, schema: Schema):
+        self._fields = schema.fields
+        self._values = {each.name: each.value for each in schema.label.classes}
+        columns = [field.in_table for field in schema.fields]
+        self.header = (*columns, schema.label.column, *logged_columns(schema))
+
+    def __call__(self, row: LabelledPrediction) -> Iterator[Any]:
+        prediction = row.prediction
+        # Plain fields, not a row of the schema: what an earlier version took must not stop the export.
+        kept = prediction.inputs or ""
+        values = msgspec.json.decode(kept) if holds_row(prediction) else {}
+        yield from (_cell(field, values.get(field.name)) for field in self._fields)
+        yield None if row.outcome is None else self._values.get(row.outcome, row.outcome)
+        time = datetime.fromtimestamp(prediction.time_ms / 1000, UTC).isoformat(timespec="milliseconds")
+        yield from (prediction.id, time, prediction.version, prediction.probability)
+        yield prediction.uncalibrated_probability
+        yield None if values else kept.removeprefix(HASHED)
+
+
+def _cell(field: Field, value: Any) -> Any:
+    """A value as the table spells it."""
+    if isinstance(value, bool):
+        return field.levels[value] if len(field.levels) == 2 else (FALSE, TRUE)[value]
+    return value
 
 
 def _time_ms(text: str) -> int:
@@ -105,16 +157,16 @@ def add_store(parser: argparse.ArgumentParser) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service export",
-        description="Write the logged predictions with their outcomes, in the order of time, with the columns of the "
-        f"Titanic files, {LABEL_COLUMN}, and {', '.join(LOGGED)}. The service may run meanwhile.",
-        epilog="With --labelled-only --with-passengers the file is ready for `python -m training evaluate --data` and "
-        "`python -m training fit --data`.",
+        description="Write the logged predictions with their outcomes, in the order of time, with the columns of their "
+        f"table, its label's, and {', '.join(LOGGED)} (with {PREDICTION} before a name that the table has too). The "
+        "service may run meanwhile.",
+        epilog="With --labelled-only --with-rows the file is ready for `python -m training recalibrate`, `evaluate` "
+        "and `fit`.",
     )  # fmt: skip
     parser.add_argument("output", type=Path, metavar="OUT.csv")
     add_store(parser)
     parser.add_argument("--since", type=_time_ms, default=0, metavar="TIME", help="ISO 8601; without a zone, UTC")
     parser.add_argument("--labelled-only", action="store_true", help="only predictions that have an outcome")
-    parser.add_argument(
-        "--with-passengers", action="store_true", help="only predictions whose passenger's fields were kept"
-    )
+    parser.add_argument("--with-rows", action="store_true", help="only predictions whose row's fields were kept")
+    parser.add_argument("--table", metavar="NAME", help="where the store holds predictions of several tables")
     return parser

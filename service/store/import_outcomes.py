@@ -4,24 +4,24 @@ import argparse
 import csv
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
-from models.passenger import LABEL_COLUMN
-
-from models.files import AtomicFile, OverwriteError, refuse_overwriting, rejected_path
-from service.store.databases import StoreError, database, path_of
-from service.store.export import add_store
+from models.files import AtomicFile, rejected_path
+from models.labels import LabelReader
+from models.schema import Schema
+from service.store.databases import StoreError, database
+from service.store.export import PREDICTION, add_store
 from service.store.prediction_log import OutcomeStatus, PredictionLog
 
-VALUES = {"0": False, "1": True, "false": False, "true": True}
+ID, OUTCOME = "id", "outcome"
 COMMIT_ROWS = 1024
 """Outcomes of one commit: the service's own wait no longer than for a request of that size."""
 REASONS: dict[OutcomeStatus, str] = {
     "unknown": "no prediction of this id is in the store",
-    "conflicting": "the opposite outcome is in the store, and stays",
+    "conflicting": "another outcome is in the store, and stays",
 }
 
 
@@ -29,12 +29,19 @@ class OutcomesError(Exception):
     """A file that holds no outcomes; the message says what to change."""
 
 
-class Cell(NamedTuple):
-    """An outcome as the file has it; ``reason`` says why it is none."""
+class Line(NamedTuple):
+    """A line with cells; ``fault`` says why it is none that can be read."""
+
+    number: int
+    cells: Sequence[str]
+    fault: str | None = None
+
+
+class Result(NamedTuple):
+    """What became of a line: counted, repeated or rejected, and the reason of the last."""
 
     line: int
-    id: str
-    survived: bool
+    status: str
     reason: str | None = None
 
 
@@ -43,11 +50,14 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         counts = import_outcomes(options.input, options.store)
-    except (OutcomesError, StoreError, OverwriteError) as error:
+    except (OutcomesError, StoreError) as error:
         print(f"outcomes: {error}", file=sys.stderr)
         return 1
     except UnicodeDecodeError:
         print(f"outcomes: {options.input} is not UTF-8", file=sys.stderr)
+        return 1
+    except csv.Error as error:
+        print(f"outcomes: {options.input} cannot be read as a CSV: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         print(f"outcomes: {error.filename}: {error.strerror}", file=sys.stderr)
@@ -64,68 +74,112 @@ def main(arguments: Sequence[str]) -> int:
 def import_outcomes(source: Path, store: str) -> Counter[str]:
     """Put a file's outcomes into the store; returns how many were counted, repeated and rejected.
 
-    Rejected lines go to `rejected_path` with the reason. Raises OutcomesError, StoreError, OverwriteError, OSError.
+    Rejected lines go to `rejected_path` with the reason. Raises OutcomesError, StoreError, OSError.
     """
-    rejects = rejected_path(source)
-    refuse_overwriting([source, path_of(store)], [rejects])
     db = database(store, create=False)
     counts: Counter[str] = Counter()
     try:
         db.open()
         log = PredictionLog(db)
-        with source.open(newline="", encoding="utf-8-sig") as file, AtomicFile(rejects) as faults:
+        with source.open(newline="", encoding="utf-8-sig") as file, AtomicFile(rejected_path(source)) as faults:
             writer = csv.writer(faults.file, lineterminator="\n")
             writer.writerow(["line", "reason"])
-            rows = _rows(file)
-            while part := list(islice(rows, COMMIT_ROWS)):
-                for line, status, reason in _label(log, part):
-                    counts[status] += 1
-                    if reason is not None:
-                        writer.writerow([line, reason])
+            reader = csv.reader(file)
+            columns = OutcomeColumns(next(reader, []), log.schemas())
+            lines = _lines(reader, len(columns.header))
+            while part := list(islice(lines, COMMIT_ROWS)):
+                for result in sorted(_label(log, columns, part)):
+                    counts[result.status] += 1
+                    if result.reason is not None:
+                        writer.writerow([result.line, result.reason])
             if counts["rejected"]:
                 faults.commit()
             else:
-                faults.discard()
+                rejected_path(source).unlink(missing_ok=True)
     finally:
         db.close()
     return counts
 
 
-def _label(log: PredictionLog, part: Sequence[Cell]) -> Iterator[tuple[int, str, str | None]]:
-    """Line, counted, repeated or rejected, and the reason of the last."""
-    good = [cell for cell in part if cell.reason is None]
-    statuses, _ = log.label([(cell.id, cell.survived) for cell in good])
-    status_of_line = dict(zip((cell.line for cell in good), statuses, strict=True))
-    for cell in part:
-        reason = cell.reason or REASONS.get(status_of_line[cell.line])
-        yield cell.line, "rejected" if reason else status_of_line[cell.line], reason
+class OutcomeColumns:
+    """Where the ids and the outcomes of a file are: under the label's column of a prediction's own table, or under
+    `OUTCOME`. Raises OutcomesError."""
+
+    def __init__(self, header: Sequence[str], schemas: Mapping[str, Schema]):
+        if not schemas:
+            raise OutcomesError("the store holds no predictions yet, so no outcome can be of one")
+        self.header = header
+        names = [name.strip().casefold() for name in header]
+        labels = sorted({schema.label.column for schema in schemas.values()})
+        known = {column: self._find(names, column) for column in (*labels, OUTCOME)}
+        self._outcomes = [at for at in known.values() if at is not None]
+        if not self._outcomes:
+            raise OutcomesError(self._needed(" or ".join(dict.fromkeys((*labels, OUTCOME)))))
+        id_at = self._find(names, f"{PREDICTION}{ID}")
+        self._id = self._find(names, ID) if id_at is None else id_at
+        if self._id is None:
+            raise OutcomesError(self._needed(ID))
+        self._readers = {
+            version: (LabelReader(schema.label), known[OUTCOME] if at is None else at)
+            for version, schema in schemas.items()
+            for at in (known[schema.label.column],)
+        }
+
+    def id(self, cells: Sequence[str]) -> str:
+        """The id of a line, as the store has it."""
+        return cells[self._id or 0].strip().lower()
+
+    def is_open(self, cells: Sequence[str]) -> bool:
+        """Whether a line has no outcome yet."""
+        return not any(cells[at].strip() for at in self._outcomes)
+
+    def read(self, cells: Sequence[str], version: str) -> tuple[str, str | None]:
+        """The class's name for the prediction's version, or "" and why there is none."""
+        if version not in self._readers:
+            return "", REASONS["unknown"]
+        reader, at = self._readers[version]
+        if at is None:
+            return "", f"the outcomes of its table are in the column {reader.label.column}, which is not there"
+        number = reader(cells[at])
+        return ("", reader.fault(cells[at])) if number is None else (reader.label.classes[number].name, None)
+
+    def _find(self, names: Sequence[str], column: str) -> int | None:
+        places = [place for place, name in enumerate(names) if name == column.casefold()]
+        if len(places) > 1:
+            raise OutcomesError(self._needed(column))
+        return places[0] if places else None
+
+    def _needed(self, column: str) -> str:
+        return f"one column {column} is needed, in any case; the columns are: {', '.join(self.header) or 'none'}"
 
 
-def _rows(file: TextIO) -> Iterator[Cell]:
-    """The outcomes of a file with a header; a row whose outcome is empty has none yet and is passed over."""
-    reader = csv.reader(file)
-    header: list[str] = next(reader, [])
-    id_place, place = _place(header, "id"), _place(header, LABEL_COLUMN)
+def _lines(reader: Iterator[list[str]], columns: int) -> Iterator[Line]:
+    """The lines that have cells."""
     for cells in reader:
-        if not cells:
-            continue
-        line = reader.line_num
-        if len(cells) != len(header):
-            yield Cell(line, "", False, f"has {len(cells)} cells, the header has {len(header)}")
-            continue
-        text = cells[place].strip().lower()
-        if text in VALUES:
-            yield Cell(line, cells[id_place].strip().lower(), VALUES[text])
-        elif text:
-            yield Cell(line, "", False, f"{header[place]} is {cells[place]!r}; it must be 0, 1, false or true")
+        if cells:
+            fault = None if len(cells) == columns else f"has {len(cells)} cells, the header has {columns}"
+            yield Line(reader.line_num, cells, fault)  # type: ignore[attr-defined]
 
 
-def _place(header: Sequence[str], column: str) -> int:
-    places = [place for place, name in enumerate(header) if name.strip().lower() == column.lower()]
-    if len(places) != 1:
-        there = ", ".join(header) or "none"
-        raise OutcomesError(f"one column {column} is needed, in any case; the columns are: {there}")
-    return places[0]
+def _label(log: PredictionLog, columns: OutcomeColumns, part: Sequence[Line]) -> Iterator[Result]:
+    """Take the outcomes of these lines; those that have none yet are passed over."""
+    versions = log.versions(columns.id(line.cells) for line in part if not line.fault)
+    outcomes: list[tuple[Line, str]] = []
+    for line in part:
+        if line.fault:
+            yield Result(line.number, "rejected", line.fault)
+            continue
+        if columns.is_open(line.cells):
+            continue
+        name, fault = columns.read(line.cells, versions.get(columns.id(line.cells), ""))
+        if fault:
+            yield Result(line.number, "rejected", fault)
+        else:
+            outcomes.append((line, name))
+    statuses, _ = log.label([(columns.id(line.cells), name) for line, name in outcomes])
+    for (line, _), status in zip(outcomes, statuses, strict=True):
+        reason = REASONS.get(status)
+        yield Result(line.number, "rejected" if reason else status, reason)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -138,9 +192,9 @@ def _parser() -> argparse.ArgumentParser:
     importing = commands.add_parser(
         "import",
         help="take the outcomes of a CSV",
-        description=f"Take the outcomes of a CSV with the columns id and {LABEL_COLUMN} (0, 1, false or true; empty: "
-        "not known yet). Other columns are ignored, so an exported file with outcomes filled in will do. Importing "
-        "a file again changes nothing.",
+        description="Take the outcomes of a CSV with the column id and the label's column of the table, or one that is "
+        "called outcome: a value of the label, or the name of a class (empty: not known yet). Other columns are "
+        "ignored, so an exported file with outcomes filled in will do. Importing a file again changes nothing.",
         epilog="Lines that were not taken go to CSV.rejected.csv with the reason; the exit code is then 1.",
     )
     importing.add_argument("input", type=Path, metavar="CSV")

@@ -2,11 +2,15 @@
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Literal, NamedTuple, TypeVar
 
-from service.store.databases import Database
+import msgspec
+from msgspec import Struct
+
+from models.schema import Schema, SchemaError, schema_of
+from service.store.databases import Database, StoreError
 
 INSERTED_ROWS = 128
 """Rows of one INSERT. Each statement waits for Python's lock once, and SQLite took at most 999 parameters for long."""
@@ -16,6 +20,7 @@ DELETED_ROWS = 1000
 """Rows of one DELETE: a transaction of a few milliseconds, so that nobody waits for it."""
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+UNUSABLE = "the store has a table's description that cannot be used"
 LAST = "g"
 """Above every id."""
 
@@ -24,21 +29,22 @@ OutcomeStatus = Literal["counted", "repeated", "conflicting", "unknown"]
 
 
 class LoggedPrediction(NamedTuple):
-    """One answered prediction, probabilities of survival. ``passenger`` is JSON, "sha256:" and its hash, or None."""
+    """One answered prediction, probabilities of the positive class. ``inputs`` is the row as JSON, "sha256:" and its
+    hash, or None."""
 
     id: str
     time_ms: int
     version: str
-    passenger: str | None
+    inputs: str | None
     uncalibrated_probability: float
     probability: float
 
 
 class LabelledPrediction(NamedTuple):
-    """A logged prediction with its outcome, if it has one."""
+    """A logged prediction with its outcome, the name of a class, if it has one."""
 
     prediction: LoggedPrediction
-    survived: bool | None
+    outcome: str | None
 
 
 class CountedOutcome(NamedTuple):
@@ -47,6 +53,20 @@ class CountedOutcome(NamedTuple):
     version: str
     probability: float
     label: int
+
+
+class _Class(Struct):
+    name: str
+
+
+class _Label(Struct):
+    classes: tuple[_Class, ...]
+
+
+class _Classes(Struct):
+    """What is read of a schema that a version may have written which knows more of schemas than this one."""
+
+    label: _Label
 
 
 def time_ms_of(id: str) -> int:
@@ -69,6 +89,7 @@ class PredictionLog:
 
     def __init__(self, database: Database):
         self._database = database
+        self._classes: dict[str, tuple[str, ...]] = {}
 
     def insert(self, rows: Sequence[LoggedPrediction]) -> None:
         """Keep predictions; one whose id is there already is left as it is."""
@@ -81,46 +102,49 @@ class PredictionLog:
                     [value for row in part for value in row],
                 )
 
-    def label(self, outcomes: Sequence[tuple[str, bool]]) -> tuple[list[OutcomeStatus], list[CountedOutcome]]:
-        """Keep (id, survived) durably; returns what became of each, in order, and those that are new.
+    def label(self, outcomes: Sequence[tuple[str, str]]) -> tuple[list[OutcomeStatus], list[CountedOutcome]]:
+        """Keep (id, class name) durably; returns what became of each, in order, and those that are new.
 
-        "repeated": the same was known. "conflicting": the opposite was known, and stays. "unknown": no such prediction.
+        "repeated": the same was known. "conflicting": another was known, and stays. "unknown": no such prediction of
+        a version that has the class.
         """
         with self._database.transaction(durable=True):
             logged = self._lock({id for id, _ in outcomes if UUID.fullmatch(id)})
             statuses: list[OutcomeStatus] = []
-            new: dict[str, bool] = {}
-            for id, survived in outcomes:
+            classes = self.classes({version for version, _, _ in logged.values()})
+            new: dict[str, str] = {}
+            for id, outcome in outcomes:
                 known = new.get(id, logged[id][2]) if id in logged else None
-                if id not in logged:
+                if id not in logged or outcome not in classes.get(logged[id][0], ()):
                     statuses.append("unknown")
                 elif known is None:
-                    new[id] = survived
+                    new[id] = outcome
                     statuses.append("counted")
                 else:
-                    statuses.append("repeated" if bool(known) == survived else "conflicting")
+                    statuses.append("repeated" if known == outcome else "conflicting")
             self._set(new)
-        return statuses, [CountedOutcome(logged[id][0], logged[id][1], survived) for id, survived in new.items()]
+        counted = ((*logged[id][:2], outcome) for id, outcome in new.items())
+        return statuses, [CountedOutcome(v, p, classes[v].index(outcome)) for v, p, outcome in counted]
 
-    def _lock(self, ids: Iterable[str]) -> dict[str, tuple[str, float, int | None]]:
+    def _lock(self, ids: Iterable[str]) -> dict[str, tuple[str, float, str | None]]:
         """Version, probability and outcome of those of these ids that are there, locked until the transaction ends."""
-        found: dict[str, tuple[str, float, int | None]] = {}
+        found: dict[str, tuple[str, float, str | None]] = {}
         # In order, so that two replicas never wait for each other's rows.
         for part in _parts(sorted(ids), ASKED_IDS):
             rows = self._database.query(
-                f"SELECT id, version, probability, survived FROM evenkeel_predictions WHERE id IN ({_places(part)})"
+                f"SELECT id, version, probability, outcome FROM evenkeel_predictions WHERE id IN ({_places(part)})"
                 + self._database.locks_rows,
                 part,
             )
-            found |= {id: (version, probability, survived) for id, version, probability, survived in rows}
+            found |= {id: (version, probability, outcome) for id, version, probability, outcome in rows}
         return found
 
-    def _set(self, outcomes: dict[str, bool]) -> None:
-        for survived in (False, True):
-            for part in _parts([id for id, value in outcomes.items() if value == survived], ASKED_IDS):
+    def _set(self, outcomes: dict[str, str]) -> None:
+        for name in sorted(set(outcomes.values())):
+            for part in _parts([id for id, outcome in outcomes.items() if outcome == name], ASKED_IDS):
                 self._database.change(
-                    f"UPDATE evenkeel_predictions SET survived = ?, labelled_ms = ? WHERE id IN ({_places(part)})",
-                    [int(survived), now_ms(), *part],
+                    f"UPDATE evenkeel_predictions SET outcome = ?, labelled_ms = ? WHERE id IN ({_places(part)})",
+                    [name, now_ms(), *part],
                 )
 
     def count(self) -> int:
@@ -143,42 +167,77 @@ class PredictionLog:
                 (id, DELETED_ROWS),
             )
 
-    def see_versions(self, versions: Iterable[str], forget_before_ms: int) -> list[str]:
-        """Note that these versions are in use, forget those not seen since; returns all that are known."""
+    def see_versions(self, schemas: Mapping[str, Schema], forget_before_ms: int) -> dict[str, tuple[str, ...]]:
+        """Note that versions with these schemas are in use, forget those not seen since; the classes of all known."""
         with self._database.transaction(durable=False):
-            for version in sorted(versions):
+            for version, schema in sorted(schemas.items()):
                 self._database.change(
-                    "INSERT INTO evenkeel_versions (version, last_ms) VALUES (?, ?) "
+                    "INSERT INTO evenkeel_versions (version, last_ms, description) VALUES (?, ?, ?) "
                     "ON CONFLICT (version) DO UPDATE SET last_ms = excluded.last_ms",
-                    (version, now_ms()),
+                    (version, now_ms(), msgspec.json.encode(schema).decode()),
                 )
             self._database.change("DELETE FROM evenkeel_versions WHERE last_ms < ?", (forget_before_ms,))
-            return [version for (version,) in self._database.query("SELECT version FROM evenkeel_versions")]
+            return self.classes(version for (version,) in self._database.query("SELECT version FROM evenkeel_versions"))
+
+    def classes(self, versions: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """The class names of those of these versions that are known; asked for once, a version never changes."""
+        versions = set(versions)
+        for part in _parts(sorted(versions - set(self._classes)), ASKED_IDS):
+            for version, description in self._database.query(
+                f"SELECT version, description FROM evenkeel_versions WHERE version IN ({_places(part)})", part
+            ):
+                self._classes[version] = _class_names(description)
+        return {version: self._classes[version] for version in versions & set(self._classes)}
+
+    def schemas(self) -> dict[str, Schema]:
+        """The schema of each known version, those in use last at the end."""
+        found = self._database.query("SELECT version, description FROM evenkeel_versions ORDER BY last_ms, version")
+        try:
+            return {version: schema_of(msgspec.json.decode(description)) for version, description in found}
+        except (SchemaError, msgspec.DecodeError) as error:
+            raise StoreError(f"{UNUSABLE}: {error}") from error
+
+    def versions(self, ids: Iterable[str]) -> dict[str, str]:
+        """The version that predicted each of those of these ids that are there."""
+        found: dict[str, str] = {}
+        for part in _parts(sorted({id for id in ids if UUID.fullmatch(id)}), ASKED_IDS):
+            sql = f"SELECT id, version FROM evenkeel_predictions WHERE id IN ({_places(part)})"
+            found |= dict(self._database.query(sql, part))
+        return found
 
     def read(
-        self, since_ms: int = 0, labelled_only: bool = False, with_passengers: bool = False
-    ) -> Iterator[LabelledPrediction]:
-        """Predictions in the order of time, in constant memory."""
-        condition = "AND survived IS NOT NULL " if labelled_only else ""
+        self, since_ms: int = 0, labelled_only: bool = False, with_rows: bool = False,
+        versions: Collection[str] | None = None,
+    ) -> Iterator[LabelledPrediction]:  # fmt: skip
+        """Predictions in the order of time, in constant memory; of these ``versions``, or all."""
+        condition = "AND outcome IS NOT NULL " if labelled_only else ""
         last = first_id(since_ms)
         while True:
             rows = self._database.query(
-                f"SELECT {', '.join(LoggedPrediction._fields)}, survived FROM evenkeel_predictions WHERE id > ? "
+                f"SELECT {', '.join(LoggedPrediction._fields)}, outcome FROM evenkeel_predictions WHERE id > ? "
                 f"{condition}ORDER BY id LIMIT ?",
                 (last, READ_ROWS),
             )
-            for *values, survived in rows:
+            for *values, outcome in rows:
                 prediction = LoggedPrediction(*values)
-                if not with_passengers or holds_passenger(prediction):
-                    yield LabelledPrediction(prediction, None if survived is None else bool(survived))
+                wanted = versions is None or prediction.version in versions
+                if wanted and (not with_rows or holds_row(prediction)):
+                    yield LabelledPrediction(prediction, outcome)
             if len(rows) < READ_ROWS:
                 return
             last = rows[-1][0]
 
 
-def holds_passenger(prediction: LoggedPrediction) -> bool:
-    """Whether the passenger's fields were kept, and not their hash or nothing."""
-    return (prediction.passenger or "").startswith("{")
+def _class_names(description: str) -> tuple[str, ...]:
+    try:
+        return tuple(each.name for each in msgspec.json.decode(description, type=_Classes).label.classes)
+    except msgspec.DecodeError as error:
+        raise StoreError(f"{UNUSABLE}: {error}") from error
+
+
+def holds_row(prediction: LoggedPrediction) -> bool:
+    """Whether the row's fields were kept, and not their hash or nothing."""
+    return (prediction.inputs or "").startswith("{")
 
 
 def _parts(values: Iterable[T], size: int) -> Iterator[list[T]]:

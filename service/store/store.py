@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from models.passenger import Passenger
-
 from models.prediction import Prediction
+from models.rows import Row
+from models.schema import Schema
 from service.inference.errors import DeadlinePassed, NotReady, QueueFull
 from service.inference.futures import settle
 from service.settings import NO_STORE, Settings
@@ -53,7 +53,7 @@ def make_store(settings: Settings, observer: Observer, on_outcomes: OnOutcomes) 
 class LabelRequest:
     """The outcomes of one request, and who waits for their statuses."""
 
-    outcomes: Sequence[tuple[str, bool]]
+    outcomes: Sequence[tuple[str, str]]
     future: "asyncio.Future[list[OutcomeStatus]]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -70,7 +70,7 @@ class Store:
         self, database: Database, observer: Observer, *, inputs: str, max_rows: int, max_days: float, queue_rows: int,
         on_outcomes: OnOutcomes = lambda _: None,
     ):  # fmt: skip
-        """``inputs``: passenger, hash or none, what is kept of a passenger; ``queue_rows`` may wait to be written."""
+        """``inputs``: row, hash or none, what is kept of a row; ``queue_rows`` may wait to be written."""
         self._writer = Writer(database, observer, inputs=inputs, max_rows=max_rows, max_days=max_days)
         self._observer, self._queue_rows, self._on_outcomes = observer, queue_rows, on_outcomes
         self._keeps_inputs = inputs != "none"
@@ -93,32 +93,36 @@ class Store:
             self._changed.notify()
         self._thread.join(timeout_seconds)
 
+    def bundle_loaded(self, version: str, schema: Schema) -> None:
+        """To be called of each bundle before its predictions are logged."""
+        self._writer.bundle_loaded(version, schema)
+
     def log(
-        self, version: str, ids: Sequence[str], passengers: Sequence[Passenger], predictions: Sequence[Prediction]
+        self, version: str, ids: Sequence[str], rows: Sequence[Row], predictions: Sequence[Prediction]
     ) -> None:  # fmt: skip
         """Queue predictions; where there is no room they are dropped and counted. Never waits for the database."""
-        rows = [
+        queued = [
             Queued(
                 id,
                 version,
-                passenger if self._keeps_inputs else None,
+                row if self._keeps_inputs else None,
                 prediction.confidence.uncalibrated_probability,
                 prediction.probability,
             )
-            for id, passenger, prediction in zip(ids, passengers, predictions, strict=True)
+            for id, row, prediction in zip(ids, rows, predictions, strict=True)
         ]
         with self._changed:
             before = len(self._queue)
-            dropped = self._stopping or before + len(rows) > self._queue_rows
+            dropped = self._stopping or before + len(queued) > self._queue_rows
             if not dropped:
-                self._queue += rows
-                if before < WAKE_ROWS <= before + len(rows):
+                self._queue += queued
+                if before < WAKE_ROWS <= before + len(queued):
                     self._changed.notify()
         if dropped:
-            self._observer.store_dropped("stopped" if self._stopping else "queue_full", len(rows))
+            self._observer.store_dropped("stopped" if self._stopping else "queue_full", len(queued))
 
-    async def label(self, outcomes: Sequence[tuple[str, bool]], timeout_seconds: float) -> list[OutcomeStatus]:
-        """Wait until (id, survived) are durable; what became of each, as `PredictionLog.label` says.
+    async def label(self, outcomes: Sequence[tuple[str, str]], timeout_seconds: float) -> list[OutcomeStatus]:
+        """Wait until (id, class name) are durable; what became of each, as `PredictionLog.label` says.
 
         To be called on one event loop, which `on_outcomes` is called on too. Raises StoreUnavailable, QueueFull,
         NotReady, DeadlinePassed; after the last they may have been counted.

@@ -3,12 +3,13 @@
 import hashlib
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
-from models.passenger import Passenger
 
+from models.rows import Row
+from models.schema import Schema
 from service.store.databases import Database, ValueRefused
 from service.store.prediction_log import CountedOutcome, LoggedPrediction, OutcomeStatus, PredictionLog, time_ms_of
 from service.store.retention import Retention
@@ -27,18 +28,18 @@ class Observer(Protocol):
 
     def store_dropped(self, reason: str, rows: int) -> None: ...
 
-    def versions_known(self, versions: Iterable[str]) -> None: ...
+    def versions_known(self, classes: Mapping[str, Sequence[str]]) -> None: ...
 
 
 class Queued(NamedTuple):
-    """One prediction that waits to be written; ``passenger`` is None when nothing of it is kept.
+    """One prediction that waits to be written; ``row`` is None when nothing of it is kept.
 
     Numbers and strings, not the answer that they come from: what waits is small, and nothing for the collector.
     """
 
     id: str
     version: str
-    passenger: Passenger | None
+    row: Row | None
     uncalibrated_probability: float
     probability: float
 
@@ -47,11 +48,12 @@ class Writer:
     """Every method but `close` raises StoreError; after one, `close` and `open` again."""
 
     def __init__(self, database: Database, observer: Observer, *, inputs: str, max_rows: int, max_days: float):
-        """``inputs``: passenger, hash or none, what is kept of a passenger."""
+        """``inputs``: row, hash or none, what is kept of a row."""
         self._database, self._observer, self._inputs = database, observer, inputs
         self._log = PredictionLog(database)
         self._retention = Retention(self._log, max_rows, max_days)
-        self._versions: set[str] = set()
+        self._schemas: dict[str, Schema] = {}
+        self._seen: set[str] = set()
         self._opened = False
 
     @property
@@ -71,11 +73,15 @@ class Writer:
         self._database.close()
         self._opened = False
 
+    def bundle_loaded(self, version: str, schema: Schema) -> None:
+        """Of each version that predictions come of, before they do; may be called on any thread."""
+        self._schemas[version] = schema
+
     def insert(self, queued: Sequence[Queued]) -> None:
         """Write predictions."""
         start = time.perf_counter()
         rows = [self._row(one) for one in queued]
-        new = {row.version for row in rows} - self._versions
+        new = {row.version for row in rows} - self._seen
         if new:
             self._see(new)
         try:
@@ -85,25 +91,27 @@ class Writer:
         self._observer.store_wrote(len(rows), time.perf_counter() - start)
         self._retention.rows += len(rows)
 
-    def label(self, outcomes: Sequence[tuple[str, bool]]) -> tuple[list[OutcomeStatus], list[CountedOutcome]]:
-        """`PredictionLog.label`."""
-        return self._log.label(outcomes)
+    def label(self, outcomes: Sequence[tuple[str, str]]) -> tuple[list[OutcomeStatus], list[CountedOutcome]]:
+        """`PredictionLog.label`; the observer knows their versions, other replicas' too."""
+        statuses, counted = self._log.label(outcomes)
+        self._observer.versions_known(self._log.classes({outcome.version for outcome in counted}))
+        return statuses, counted
 
     def trim(self, seconds: float) -> None:
         """Delete what is beyond the bounds, for no longer than so long."""
         if self._retention.due():
-            self._see(self._versions)
+            self._see(self._seen)
             self._retention.count()
         self._retention.delete(seconds)
 
     def _row(self, queued: Queued) -> LoggedPrediction:
-        id, version, passenger, *probabilities = queued
-        kept = None if passenger is None else self._kept(passenger)
+        id, version, row, *probabilities = queued
+        kept = None if row is None else self._kept(row)
         return LoggedPrediction(id, time_ms_of(id), version, kept, *probabilities)
 
-    def _kept(self, passenger: Passenger) -> str:
-        content = msgspec.json.encode(passenger)
-        return content.decode() if self._inputs == "passenger" else f"sha256:{hashlib.sha256(content).hexdigest()}"
+    def _kept(self, row: Row) -> str:
+        content = msgspec.json.encode(row)
+        return content.decode() if self._inputs == "row" else f"sha256:{hashlib.sha256(content).hexdigest()}"
 
     def _insert_singly(self, rows: Sequence[LoggedPrediction]) -> None:
         """A row that the database will never take must not hold up the others."""
@@ -115,6 +123,6 @@ class Writer:
                 self._observer.store_dropped("refused", 1)
 
     def _see(self, versions: Iterable[str]) -> None:
-        known = self._log.see_versions(versions, self._retention.oldest_ms())
-        self._versions |= set(versions)
-        self._observer.versions_known(known)
+        schemas = {version: self._schemas[version] for version in versions}
+        self._observer.versions_known(self._log.see_versions(schemas, self._retention.oldest_ms()))
+        self._seen |= set(schemas)

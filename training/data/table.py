@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from models.cells import CellError
+from models.labels import LabelReader
 from models.rows import Row, RowError, Rows
 from models.schema import Schema
 from models.text import Renderer
-from training.data.labels import LabelReader, check_classes
+from training.data.labels import check_classes
 from training.data.source import DataError, Faults, Source, open_source, sha256_of_data
 
 LEAST_PER_CLASS = 2

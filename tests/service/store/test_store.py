@@ -18,7 +18,7 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from models.passenger import Passenger
+from models.schema import Schema
 from service.inference.errors import DeadlinePassed, NotReady, QueueFull
 from service.metrics import Metrics
 from service.settings import Settings
@@ -27,9 +27,11 @@ from service.store.errors import StoreUnavailable
 from service.store.prediction_log import CountedOutcome, LabelledPrediction, LoggedPrediction, PredictionLog, time_ms_of
 from service.store.store import WAITING_OUTCOMES, Store, make_store
 from service.uuid7 import uuid7
+from tests import churn
 from tests.conftest import ROOT
 from tests.postgres import PostgresServer
 from tests.service.predictions import OWEN, prediction
+from tests.titanic import LABELS, SCHEMA, Passenger
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -55,17 +57,26 @@ class Running:
     def __init__(self, held: Database, **options: Any):
         self.told: list[CountedOutcome] = []
         self.registry = CollectorRegistry()
-        metrics = Metrics(self.registry)
+        metrics = self._metrics = Metrics(self.registry)
         limits = {"inputs": "none", "max_rows": 10**6, "max_days": 90.0, "queue_rows": 10**5, **options}
-        self.store = Store(held, metrics, on_outcomes=self.told.extend, **limits)
+        self.store = Store(held, metrics, on_outcomes=self._count, **limits)
+
+    def serve(self, version: str, schema: Schema = SCHEMA) -> None:
+        """Have a bundle of this version and schema loaded."""
+        self.store.bundle_loaded(version, schema)
+
+    def _count(self, outcomes: Sequence[CountedOutcome]) -> None:
+        self.told += outcomes
+        self._metrics.outcomes_counted(outcomes)
 
     def log(self, count: int = 1, version: str = "v1", probability: float = 0.25, ids: Sequence[str] = ()) -> list[str]:
+        self.serve(version)
         ids = ids or [uuid7() for _ in range(count)]
         predictions = [prediction(probability)] * len(ids)
         self.store.log(version, ids, [OWEN] * len(ids), predictions)
         return list(ids)
 
-    def label(self, *outcomes: tuple[str, bool]) -> list[Any]:
+    def label(self, *outcomes: tuple[str, str]) -> list[Any]:
         return asyncio.run(self.store.label(outcomes, 30))
 
     def value(self, name: str, **labels: str) -> float:
@@ -94,22 +105,22 @@ def rows(where: str, **filters: Any) -> list[LabelledPrediction]:
         held.close()
 
 
-@pytest.mark.parametrize("inputs", ["passenger", "hash", "none"])
+@pytest.mark.parametrize("inputs", ["row", "hash", "none"])
 def test_a_prediction_is_kept_with_what_the_setting_allows(where: str, inputs: str) -> None:
     before = time.time_ns() // 1_000_000
     with running(where, inputs=inputs) as one:
         (id,) = one.log(probability=0.1)
-    ((kept, survived),) = rows(where)
-    assert survived is None
+    ((kept, outcome),) = rows(where)
+    assert outcome is None
     assert (kept.id, kept.version, kept.probability, kept.uncalibrated_probability) == (id, "v1", 0.1, 0.5)
     assert before <= kept.time_ms <= time.time_ns() // 1_000_000
-    if inputs == "passenger":
-        assert msgspec.json.decode(kept.passenger or "", type=Passenger) == OWEN
+    if inputs == "row":
+        assert msgspec.json.decode(kept.inputs or "", type=Passenger) == OWEN
     elif inputs == "hash":
-        assert (kept.passenger or "")[:7] == "sha256:"
-        assert len(kept.passenger or "") == 7 + 64
+        assert (kept.inputs or "")[:7] == "sha256:"
+        assert len(kept.inputs or "") == 7 + 64
     else:
-        assert kept.passenger is None
+        assert kept.inputs is None
 
 
 def test_probabilities_come_back_to_the_last_bit(where: str) -> None:
@@ -124,31 +135,34 @@ def test_an_outcome_may_follow_its_prediction_at_once(where: str) -> None:
     with running(where) as one:
         for _ in range(20):
             (id,) = one.log()
-            assert one.label((id, True)) == ["counted"]
-    assert [survived for _, survived in rows(where)] == [True] * 20
+            assert one.label((id, "survived")) == ["counted"]
+    assert [outcome for _, outcome in rows(where)] == ["survived"] * 20
 
 
 def test_twice_counts_once_the_opposite_is_refused_and_the_unknown_named(where: str) -> None:
     with running(where) as one:
         first, second, third = one.log(3)
         strange = ["", "x", uuid7(), "\x00", "{" + first + "}", "ü" * 40]
-        assert one.label((first, True), (second, False)) == ["counted", "counted"]
-        assert one.label((first, True), (first, False), (third, True), (third, True), (third, False)) == [
-            "repeated", "conflicting", "counted", "repeated", "conflicting",
-        ]  # fmt: skip
-        assert one.label(*((id, True) for id in strange)) == ["unknown"] * len(strange)
-        assert one.label((first, True), ("x", True), (second, True)) == ["repeated", "unknown", "conflicting"]
-        assert one.told == [CountedOutcome("v1", 0.25, s) for s in (True, False, True)]
-    assert {kept.id: survived for kept, survived in rows(where)} == {first: True, second: False, third: True}
+        assert one.label((first, "survived"), (second, "died")) == ["counted", "counted"]
+        again = [(first, "survived"), (first, "died"), (third, "survived"), (third, "survived"), (third, "died")]
+        assert one.label(*again) == ["repeated", "conflicting", "counted", "repeated", "conflicting"]
+        assert one.label(*((id, "survived") for id in strange)) == ["unknown"] * len(strange)
+        assert one.label((first, "survived"), ("x", "survived"), (second, "survived")) == [
+            "repeated",
+            "unknown",
+            "conflicting",
+        ]
+        assert one.told == [CountedOutcome("v1", 0.25, label) for label in (1, 0, 1)]
+    assert {kept.id: outcome for kept, outcome in rows(where)} == {first: "survived", second: "died", third: "survived"}
 
 
 def test_a_large_request_is_one_commit(where: str) -> None:
     with running(where) as one:
         ids = one.log(3000)
-        fates = one.label(*((id, n % 3 == 0) for n, id in enumerate(ids)))
+        fates = one.label(*((id, LABELS[n % 3 == 0]) for n, id in enumerate(ids)))
         assert fates == ["counted"] * 3000
-        assert sum(outcome.survived for outcome in one.told) == 1000
-    assert sum(survived is not None for _, survived in rows(where)) == 3000
+        assert sum(outcome.label for outcome in one.told) == 1000
+    assert sum(outcome is not None for _, outcome in rows(where)) == 3000
 
 
 def test_many_at_once_count_each_outcome_once(where: str) -> None:
@@ -159,7 +173,7 @@ def test_many_at_once_count_each_outcome_once(where: str) -> None:
 
         async def ask(store: Store) -> list[list[Any]]:
             parts = [ids[n % 290 : n % 290 + 10] for n in range(0, 600, 7)]
-            return list(await asyncio.gather(*(store.label([(id, True) for id in part], 30) for part in parts)))
+            return list(await asyncio.gather(*(store.label([(id, "survived") for id in part], 30) for part in parts)))
 
         found: list[Any] = []
         stores = (one.store, other.store)
@@ -169,7 +183,7 @@ def test_many_at_once_count_each_outcome_once(where: str) -> None:
         for thread in threads:
             thread.join(60)
         fates = Counter(fate for part in found for fate in part)
-        labelled = sum(survived is not None for _, survived in rows(where))
+        labelled = sum(outcome is not None for _, outcome in rows(where))
         assert fates["counted"] == labelled == len(one.told) + len(other.told)
         assert set(fates) == {"counted", "repeated"}
 
@@ -179,11 +193,11 @@ def test_a_stop_writes_what_waits_and_a_restart_finds_it(where: str) -> None:
         ids = one.log(100, version="old")
     with running(where) as one:
         wait_until(lambda: one.registry.get_sample_value("evenkeel_store_rows") == 100)
-        assert one.value("outcomes_total", version="old", bin="0.2-0.3", survived="true") == 0
-        assert one.label((ids[7], True)) == ["counted"]
-        assert one.told == [CountedOutcome("old", 0.25, True)]
+        assert one.value("outcomes_total", version="old", bin="0.2-0.3", outcome="survived") == 0
+        assert one.label((ids[7], "survived")) == ["counted"]
+        assert one.told == [CountedOutcome("old", 0.25, 1)]
     with running(where) as one:
-        assert one.label((ids[7], True)) == ["repeated"]
+        assert one.label((ids[7], "survived")) == ["repeated"]
         assert one.told == []
 
 
@@ -193,7 +207,7 @@ def test_after_the_stop_nothing_is_taken(tmp_path: Path) -> None:
     one.log(3)
     assert one.value("store_dropped_total", reason="stopped") == 3
     with pytest.raises(NotReady):
-        one.label(("x", True))
+        one.label(("x", "survived"))
 
 
 class Held(Database):
@@ -234,7 +248,7 @@ def test_waiting_outcomes_are_bounded() -> None:
     held = Held()
 
     async def fill(store: Store) -> list[Any]:
-        asks = [store.label([("x", True)] * 1024, 30) for _ in range(WAITING_OUTCOMES // 1024 + 1)]
+        asks = [store.label([("x", "survived")] * 1024, 30) for _ in range(WAITING_OUTCOMES // 1024 + 1)]
         waiting = [asyncio.ensure_future(ask) for ask in asks]
         await asyncio.sleep(0.1)
         held.free.set()
@@ -263,8 +277,8 @@ def test_an_outcome_whose_deadline_passed_meanwhile_counts_once(tmp_path: Path) 
 
         async def impatient() -> list[Any]:
             with pytest.raises(DeadlinePassed):
-                await one.store.label([(id, True)], 0.1)
-            return await one.store.label([(id, True)], 30)
+                await one.store.label([(id, "survived")], 0.1)
+            return await one.store.label([(id, "survived")], 30)
 
         assert asyncio.run(impatient()) == ["repeated"]
         assert len(one.told) == 1
@@ -274,7 +288,7 @@ def test_the_oldest_go_when_there_are_too_many(where: str) -> None:
     with running(where, max_rows=2500) as one:
         ids = [id for _ in range(8) for id in one.log(1000)]
         wait_until(lambda: one.value("store_rows") == 2500)
-        assert one.label((ids[0], True)) == ["unknown"]
+        assert one.label((ids[0], "survived")) == ["unknown"]
     assert [kept.id for kept, _ in rows(where)] == sorted(ids)[-2500:]
 
 
@@ -306,7 +320,7 @@ def refused(one: Running) -> bool:
     """Whether an outcome is refused because of the store, as soon as the store knows."""
     wait_until(lambda: one.store.failure is not None)
     with pytest.raises(StoreUnavailable):
-        one.label(("x", True))
+        one.label(("x", "survived"))
     return one.value("store_up") == 0
 
 
@@ -324,7 +338,7 @@ def test_a_server_that_goes_away_is_waited_for(postgres_server: PostgresServer) 
             server.start()
             wait_until(lambda: one.store.failure is None)
             ids = one.log(1)
-            assert one.label((ids[0], True)) == ["counted"]
+            assert one.label((ids[0], "survived")) == ["counted"]
             assert one.value("store_up") == 1
         assert len(rows(where)) == 21
 
@@ -342,7 +356,7 @@ def test_a_locked_file_is_waited_for(tmp_path: Path) -> None:
         other.execute("ROLLBACK")
         other.close()
         wait_until(lambda: one.store.failure is None)
-        assert one.label((one.log()[0], True)) == ["counted"]
+        assert one.label((one.log()[0], "survived")) == ["counted"]
     assert len(rows(str(path))) == 21
 
 
@@ -355,7 +369,7 @@ def test_a_folder_in_the_files_place_is_told_and_waited_for(tmp_path: Path) -> N
         assert str(path) in str(one.store.failure)
         path.rmdir()
         wait_until(lambda: one.store.failure is None)
-        assert one.label((ids[0], True)) == ["counted"]
+        assert one.label((ids[0], "survived")) == ["counted"]
     assert len(rows(str(path))) == 3
 
 
@@ -384,7 +398,7 @@ def newer(path: Path) -> None:
     with running(str(path)) as one:
         one.log()
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     connection.close()
 
 
@@ -394,7 +408,7 @@ def newer(path: Path) -> None:
         (lambda path: path.write_bytes(b"not a database, and somebody's" * 1000), "not a database"),
         (damaged, "malformed"),
         (foreign, "of another program"),
-        (newer, "has format 2, this version reads format 1"),
+        (newer, "has format 3, this version reads format 2"),
     ],
     ids=["text", "damaged", "foreign", "newer"],
 )
@@ -409,7 +423,7 @@ def test_a_file_that_cannot_be_used_is_left_as_it_is(tmp_path: Path, make: Any, 
         assert path.read_bytes() == content
         path.rename(tmp_path / "set-aside")
         wait_until(lambda: one.store.failure is None)
-        assert one.label((ids[0], True)) == ["counted"]
+        assert one.label((ids[0], "survived")) == ["counted"]
     assert (tmp_path / "set-aside").read_bytes() == content
 
 
@@ -423,7 +437,7 @@ def test_a_file_that_is_removed_meanwhile_is_noticed(tmp_path: Path) -> None:
         ids = one.log(1)
         wait_until(lambda: path.exists() and one.store.failure is None)
         one.flushed()
-        assert one.label((ids[0], True)) == ["counted"]
+        assert one.label((ids[0], "survived")) == ["counted"]
     assert [kept.id for kept, _ in rows(str(path))] == ids
 
 
@@ -433,7 +447,7 @@ from tests.service.store.test_store import refused, rows, running, wait_until
 path = sys.argv[1]
 with running(path) as one:
     ids = one.log(100)
-    assert one.label((ids[0], True)) == ["counted"]
+    assert one.label((ids[0], "survived")) == ["counted"]
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
     ids += one.log(3000)
     assert refused(one)
@@ -441,7 +455,7 @@ with running(path) as one:
     ids += one.log(100)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     wait_until(lambda: one.store.failure is None)
-    assert one.label((ids[0], True), (ids[-1], False)) == ["repeated", "counted"]
+    assert one.label((ids[0], "survived"), (ids[-1], "died")) == ["repeated", "counted"]
 assert sorted(kept.id for kept, _ in rows(path)) == sorted(ids)
 """
 
@@ -459,7 +473,7 @@ def test_a_row_that_is_never_taken_does_not_hold_up_the_others(tmp_path: Path) -
         one.log(3)
         one.log(1, probability=float("nan"))
         ids = one.log(3)
-        assert one.label((ids[0], True)) == ["counted"]
+        assert one.label((ids[0], "survived")) == ["counted"]
         assert one.value("store_dropped_total", reason="refused") == 1
     assert len(rows(path)) == 6
 
@@ -498,3 +512,33 @@ def test_an_id_tells_its_time() -> None:
     now = time.time_ns() // 1_000_000
     assert 0 <= time_ms_of(uuid7()) - now < 1000
     assert LoggedPrediction._fields[0] == "id"
+
+
+def test_an_outcome_is_a_class_of_the_table_that_was_predicted(where: str) -> None:
+    with running(where) as one:
+        one.serve("c1", churn.SCHEMA)
+        passenger, customer = one.log()[0], uuid7()
+        row = churn.customers(1)[0]
+        one.store.log("c1", [customer], [row], [prediction(0.25, row, schema=churn.SCHEMA)])
+        assert one.label((passenger, "leaves"), (customer, "survived"), (customer, "")) == ["unknown"] * 3
+        assert one.label((customer, "stays"), (passenger, "died")) == ["counted"] * 2
+        assert one.told == [CountedOutcome("c1", 0.25, 0), CountedOutcome("v1", 0.25, 0)]
+        assert one.value("outcomes_total", version="c1", bin="0.2-0.3", outcome="stays") == 1
+        assert one.value("outcomes_total", version="c1", bin="0.2-0.3", outcome="leaves") == 0
+        assert one.value("outcomes_total", version="v1", bin="0.2-0.3", outcome="died") == 1
+    # Another replica, or this one after a restart, knows the classes of what it has not served itself.
+    with running(where) as one:
+        assert one.label((customer, "leaves"), (customer, "stays")) == ["conflicting", "repeated"]
+        wait_until(lambda: one.registry.get_sample_value("evenkeel_store_rows") == 2)
+        assert one.value("outcomes_total", version="c1", bin="0.2-0.3", outcome="stays") == 0
+
+
+def test_another_replicas_version_is_counted_under_its_classes(where: str) -> None:
+    with running(where) as one, running(where) as other:
+        one.flushed()
+        other.serve("c1", churn.SCHEMA)
+        row, id = churn.customers(1)[0], uuid7()
+        other.store.log("c1", [id], [row], [prediction(0.75, row, schema=churn.SCHEMA)])
+        other.flushed()
+        assert one.label((id, "leaves")) == ["counted"]
+        assert one.value("outcomes_total", version="c1", bin="0.7-0.8", outcome="leaves") == 1

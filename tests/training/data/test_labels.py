@@ -1,58 +1,8 @@
 import numpy as np
 import pytest
 
-from models.schema import ClassName, Label
-from training.data.labels import LabelReader, check_classes
+from training.data.labels import check_classes
 from training.data.source import DataError
-
-
-def label(*values: str) -> Label:
-    return Label(column="kind", classes=tuple(ClassName(value=value, name=f"class {value}") for value in values))
-
-
-@pytest.mark.parametrize(
-    ("values", "cells"),
-    [
-        (("0", "1"), ("1", "1.0", " 1 ", "1e0", "True", "yes", "class 1", "CLASS 1")),
-        (("no", "yes"), ("yes", "Yes", " YES ", "y", "true", "1", "1.0")),
-        (("False", "True"), ("True", "true", "TRUE ", "1")),
-        (("1", "2"), ("2", "2.0", "02", "+2")),
-        (("b", "a"), ("a", "A", " a")),
-        (("1.5", "2.50"), ("2.5", "2.500")),
-        (("a", "A"), ("A",)),
-    ],
-)
-def test_a_value_is_one_in_any_spelling(values: tuple[str, str], cells: tuple[str, ...]) -> None:
-    read = LabelReader(label(*values))
-    assert [read(cell) for cell in cells] == [1] * len(cells)
-    assert read(values[0]) == 0
-
-
-@pytest.mark.parametrize("cell", ["2", "maybe", "", "NA", "1_0", "nan", "inf"])
-def test_what_is_no_class_is_none(cell: str) -> None:
-    assert LabelReader(label("0", "1"))(cell) is None
-    assert "it must be 0 or 1" in LabelReader(label("0", "1")).fault(cell)
-
-
-def test_the_words_of_truth_are_one_value_only_between_two_of_them() -> None:
-    assert LabelReader(label("1", "2"))("yes") is None
-    assert LabelReader(label("no", "yes", "maybe"))("0") is None
-    assert LabelReader(label("1", "yes"))("true") is None
-
-
-def test_a_value_goes_before_a_name() -> None:
-    turned = Label(column="x", classes=(ClassName(value="a", name="b"), ClassName(value="b", name="a")))
-    assert [LabelReader(turned)(cell) for cell in "ab"] == [0, 1]
-
-
-def test_a_row_without_a_label_is_said_to_be_that() -> None:
-    read = LabelReader(label(*map(str, range(30))))
-    assert (
-        read.fault("")
-        == "kind is '': a row without a label cannot be used; it must be "
-        + ", ".join(map(str, range(20)))
-        + " or 10 more"
-    )
 
 
 @pytest.mark.parametrize(
