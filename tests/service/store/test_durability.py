@@ -18,6 +18,7 @@ from tests.deploy.programs import free_port
 from tests.service.store.outcome_server import serve
 from tests.service.store.test_store import rows, where
 from tests.service.test_app import ALLISON
+from tests.titanic import LABELS
 
 __all__ = ["where"]
 CLIENTS = 3
@@ -46,7 +47,7 @@ class Book:
         """
         with self.lock:
             self.sent |= set(ids)
-        outcomes = [{"id": id, "survived": fate(id)} for id in ids]
+        outcomes = [{"id": id, "outcome": fate(id)} for id in ids]
         answer = post(connection, "/v1/outcomes", {"outcomes": outcomes})
         unknown = set(answer["unknown"])
         assert answer["conflicting"] == []
@@ -57,8 +58,8 @@ class Book:
             self.sent -= unknown
 
 
-def fate(id: str) -> bool:
-    return int(id[-1], 16) % 2 == 1
+def fate(id: str) -> str:
+    return LABELS[int(id[-1], 16) % 2]
 
 
 def post(connection: HTTPConnection, path: str, body: object) -> Any:
@@ -74,7 +75,7 @@ def live(book: Book, port: int, rng: random.Random, first: threading.Event, faul
     connection, mine = HTTPConnection("127.0.0.1", port, timeout=30), list[str]()
     try:
         while True:
-            predictions = post(connection, "/v1/predict/batch", {"passengers": [ALLISON] * ROWS})["predictions"]
+            predictions = post(connection, "/v1/predict/batch", {"rows": [ALLISON] * ROWS})["predictions"]
             ids = [one["id"] for one in predictions]
             for part in [ids] if rng.random() < 0.5 else [[id] for id in ids]:
                 book.send(connection, part, "counted")
@@ -115,8 +116,8 @@ def killed_at_random(bundle: Path, store: str, trials: int) -> Book:
         finally:
             process.kill()
             process.join()
-        held = {kept.id: survived for kept, survived in rows(store, labelled_only=True)}
-        assert [id for id in book.acknowledged if held.get(id) is not fate(id)] == []
+        held = {kept.id: outcome for kept, outcome in rows(store, labelled_only=True)}
+        assert [id for id in book.acknowledged if held.get(id) != fate(id)] == []
         assert set(held) <= book.sent
     assert len(book.acknowledged) > trials * ROWS
     return book
