@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from models.files import AtomicFile
+from models.files import AtomicFile, OverwriteError, refuse_overwriting
 from models.schema import FALSE, TRUE, Field, Schema
 from service.settings import PREFIX, Settings
-from service.store.databases import StoreError, database
+from service.store.databases import StoreError, database, path_of
 from service.store.prediction_log import LabelledPrediction, PredictionLog, holds_row
 
 LOGGED = ("id", "time", "version", "probability", "uncalibrated_probability", "row_sha256")
@@ -39,11 +39,11 @@ def main(arguments: Sequence[str]) -> int:
         done = export(
             options.store, options.output, options.since, options.labelled_only, options.with_rows, options.table
         )
-    except (StoreError, msgspec.DecodeError) as error:
+    except (StoreError, msgspec.DecodeError, OverwriteError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"export: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"export: {error.filename or options.output}: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("export: stopped; nothing was written", file=sys.stderr)
@@ -64,8 +64,9 @@ def export(
 ) -> Exported:  # fmt: skip
     """Write the predictions at or after ``since_ms`` of one table, by default the only one in the store.
 
-    The file appears when it is whole. Raises StoreError, OSError.
+    The file appears when it is whole. Raises StoreError, OverwriteError, OSError.
     """
+    refuse_overwriting([path_of(store)], [destination])
     db = database(store, create=False)
     rows = labelled = bare = 0
     try:

@@ -9,10 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from models.files import AtomicFile, rejected_path
+from models.files import AtomicFile, OverwriteError, refuse_overwriting, rejected_path
 from models.labels import LabelReader
 from models.schema import Schema
-from service.store.databases import StoreError, database
+from service.store.databases import StoreError, database, path_of
 from service.store.export import PREDICTION, add_store
 from service.store.prediction_log import OutcomeStatus, PredictionLog
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         counts = import_outcomes(options.input, options.store)
-    except (OutcomesError, StoreError) as error:
+    except (OutcomesError, StoreError, OverwriteError) as error:
         print(f"outcomes: {error}", file=sys.stderr)
         return 1
     except UnicodeDecodeError:
@@ -74,14 +74,16 @@ def main(arguments: Sequence[str]) -> int:
 def import_outcomes(source: Path, store: str) -> Counter[str]:
     """Put a file's outcomes into the store; returns how many were counted, repeated and rejected.
 
-    Rejected lines go to `rejected_path` with the reason. Raises OutcomesError, StoreError, OSError.
+    Rejected lines go to `rejected_path` with the reason. Raises OutcomesError, StoreError, OverwriteError, OSError.
     """
+    rejects = rejected_path(source)
+    refuse_overwriting([source, path_of(store)], [rejects])
     db = database(store, create=False)
     counts: Counter[str] = Counter()
     try:
         db.open()
         log = PredictionLog(db)
-        with source.open(newline="", encoding="utf-8-sig") as file, AtomicFile(rejected_path(source)) as faults:
+        with source.open(newline="", encoding="utf-8-sig") as file, AtomicFile(rejects) as faults:
             writer = csv.writer(faults.file, lineterminator="\n")
             writer.writerow(["line", "reason"])
             reader = csv.reader(file)
@@ -95,7 +97,7 @@ def import_outcomes(source: Path, store: str) -> Counter[str]:
             if counts["rejected"]:
                 faults.commit()
             else:
-                rejected_path(source).unlink(missing_ok=True)
+                faults.discard()
     finally:
         db.close()
     return counts

@@ -38,6 +38,17 @@ def test_wrong_use_is_exit_2_and_a_missing_store_is_not_made(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 
 
+def test_no_command_writes_over_the_store(tmp_path: Path) -> None:
+    store, rejected = tmp_path / "s.rejected.csv", tmp_path / "s.csv"
+    fill(str(store), [None])
+    rejected.write_text("id,Survived\nnone,1\n")
+    for arguments in (("export", store), ("outcomes", "import", rejected)):
+        done = command(*arguments, "--store", store)
+        assert done.returncode == 1
+        assert "would overwrite" in done.stderr
+    assert store.read_bytes().startswith(b"SQLite format 3")
+
+
 def test_the_export_has_what_was_asked_for(where: str, tmp_path: Path) -> None:
     passenger = json.dumps({**ALLISON, "name": 'Ü, "Miss"\nB', "cabin": None})
     ids = fill(where, [passenger, None, "sha256:" + "0" * 64, passenger])
