@@ -7,8 +7,10 @@ from typing import Any
 
 from models.schema import FALSE, TRUE, Field
 
-UNKNOWN_CELLS = frozenset({"", "na", "nan", "n/a", "null", "none", "<na>"})
-"""Spellings of an unknown value, in any case; in a text column the empty one alone."""
+UNKNOWN_CELLS = frozenset(
+    {"", "na", "nan", "n/a", "null", "none", "<na>", "#n/a", "n.a.", "?", "-", "--", ".", "unknown", "missing"}
+)
+"""Spellings of an unknown value, in any case; in a text column the empty one alone, and no level of a category."""
 TRUTH = {"0": False, "no": False, "n": False, "false": False, "f": False,
          "1": True, "yes": True, "y": True, "true": True, "t": True}  # fmt: skip
 THOUSANDS = re.compile(r"[+-]?\d{1,3}([,' \u00a0\u202f]\d{3})+(\.\d+)?")

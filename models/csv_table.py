@@ -28,6 +28,7 @@ SIGNATURES = {
     b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it first",
     b"PAR1": "Parquet, in spite of its name",
 }
+CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?\s*')
 
 
@@ -199,9 +200,14 @@ def find_separator(sample: Sequence[str]) -> str:
     return max(SEPARATORS, key=fit)
 
 
+def clean_name(name: object) -> str:
+    """A column's name on one line, without blanks around it."""
+    return CONTROL.sub(" ", str(name)).strip()
+
+
 def check_header(names: Sequence[object]) -> list[str]:
     """Columns' names as they are used, without blanks around them. Raises CsvError for one that is there twice."""
-    header = [str(name).strip() for name in names]
+    header = [clean_name(name) for name in names]
     seen: dict[str, str] = {}
     for name in filter(None, header):
         if (other := seen.setdefault(name.casefold(), name)) != name:

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from models.cells import CellError, accepts, parse_cell, parse_value, shorten
+from models.csv_table import clean_name
 from models.schema import Field, Schema
 
 MAX_INTEGER = 2**53
@@ -31,7 +32,7 @@ class Rows:
 
         Raises RowError when a required column is missing, or one is there twice.
         """
-        names = [str(name).strip().casefold() for name in header]
+        names = [clean_name(name).casefold() for name in header]
         positions: dict[str, int] = {}
         for field in self.schema.fields:
             matches = [at for at, name in enumerate(names) if name in (field.name, field.in_table.casefold())]

@@ -24,6 +24,7 @@ TITANIC = Path(__file__).parent / "tables" / "titanic.toml"
 FieldType = Literal["number", "integer", "boolean", "category", "text"]
 Identifier = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
+ColumnName = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Sentence = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Level = int | Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Value = bool | int | float | str
@@ -47,7 +48,7 @@ class ClassName(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Label(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The column to predict. ``classes`` are in the order of the logits; with two, the last is the positive one."""
 
-    column: Name
+    column: ColumnName
     classes: Annotated[tuple[ClassName, ...], Meta(min_length=2, max_length=MAX_CLASSES)]
 
 
@@ -89,7 +90,7 @@ class Field(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
 
     name: Identifier
     type: FieldType
-    column: Name | None = None
+    column: ColumnName | None = None
     required: bool = False
     default: Value | None = None
     title: Sentence = ""
@@ -150,7 +151,7 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     row: Identifier = "row"
     rows: Identifier | None = None
     question: Sentence = ""
-    group: Name | None = None
+    group: ColumnName | None = None
     feature: Identifier | None = None
     examples: Annotated[tuple[Example, ...], Meta(max_length=20)] = ()
 

@@ -1,0 +1,88 @@
+"""The classes of a label, worked out from its column."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from models.cells import shorten
+from models.schema import MAX_CLASSES
+from training.data.caveats import share
+from training.data.labels import canonical, truth_of
+from training.data.profile import ColumnProfile
+from training.data.source import DataError
+
+
+def label_classes(path: Path, column: ColumnProfile) -> tuple[list[dict[str, str]], list[str]]:
+    """The classes, of two the rarer one last, and what is to be said of them. Raises DataError."""
+    levels = column.levels()
+    groups = _group(levels or {})
+    if levels is None or len(groups) > MAX_CLASSES:
+        many = f"more than {MAX_CLASSES}" if levels is None else f"{len(groups):,}"
+        raise DataError(
+            f"{path}: the label {column.name} has {many} different values, it may have 2 to {MAX_CLASSES}: name "
+            "another column, or write into a new one which range of it a row is in"
+        )
+    if len(groups) < 2:
+        only = f"only the value {shorten(repr(next(iter(levels))))}" if levels else "no value at all"
+        raise DataError(f"{path}: the label {column.name} has {only}; two classes are needed")
+    sizes = {key: spellings.total() for key, spellings in groups.items()}
+    order = sorted(groups, key=lambda key: (-sizes[key] if len(groups) == 2 else 0, _sort_key(key)))
+    values = {key: groups[key].most_common(1)[0][0] for key in order}
+    names = _names(column.name, list(values.values()))
+    classes = [{"value": value, "name": name} for value, name in zip(values.values(), names, strict=True)]
+    rows = sum(sizes.values())
+    counts = ", ".join(f"{sizes[key]:,} × {values[key]} ({share(sizes[key], rows)})" for key in order)
+    return classes, [f"{counts}.", *_notes(column, groups, values)]
+
+
+def _notes(column: ColumnProfile, groups: Mapping[str, Counter[str]], values: Mapping[str, str]) -> list[str]:
+    notes = []
+    if len(groups) == 2:
+        notes.append(
+            "The last class is the positive one, whose probability is answered: the rarer one. To have the other, turn "
+            "their order round."
+        )
+    for key, spellings in groups.items():
+        others = [shorten(repr(each)) for each in spellings if canonical(each) != canonical(values[key])]
+        others += [shorten(repr(each)) for each in spellings if canonical(each) == key and each != values[key]]
+        if others:
+            notes.append(f"{values[key]} is also spelled {', '.join(others[:3])}: taken as one value.")
+    missing = column.empty + column.unknown
+    if missing:
+        notes.append(f"{missing:,} rows have no label: delete them, `fit` refuses them.")
+    return notes
+
+
+def _group(levels: Mapping[str, int]) -> dict[str, Counter[str]]:
+    """One spelling of each value → how often each spelling is there; words of truth are two values."""
+    truths = {truth_of(level) for level in levels}
+    merge = len({canonical(level) for level in levels}) > 2 and truths == {False, True}
+    groups: dict[str, Counter[str]] = {}
+    for level, count in levels.items():
+        key = str(truth_of(level)).lower() if merge else canonical(level)
+        groups.setdefault(key, Counter())[level] += count
+    return groups
+
+
+def _sort_key(value: str) -> tuple[bool, float, str]:
+    truth = truth_of(value)
+    try:
+        return (False, float(value), value)
+    except ValueError:
+        return (True, float(bool(truth)), value)
+
+
+def _names(column: str, values: list[str]) -> list[str]:
+    """Names for answers: of yes and no the column's name, with a "not" for the one; else the values."""
+    if len(values) == 2 and {truth_of(value) for value in values} == {False, True}:
+        return [column if truth_of(value) else f"not {column}" for value in values]
+    return values
+
+
+def question(column: str, classes: list[dict[str, Any]]) -> str:
+    """What the page asks of a row."""
+    names = [each["name"] for each in classes]
+    if len(names) == 2 and column in names:
+        return f"{column}?"
+    return f"{column}: {', '.join(names[:-1])} or {names[-1]}?" if len(names) <= 5 else f"Which {column}?"

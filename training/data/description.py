@@ -1,0 +1,118 @@
+"""Which schema some rows have: by a description in TOML, or written where there is none."""
+
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from models.rows import RowError, Rows
+from models.schema import Schema, SchemaError, schema_of
+from models.text import Renderer
+from training.data.describing import describe
+from training.data.profile import profile_table
+from training.data.source import DataError, open_source
+from training.data.toml.completion import complete
+from training.data.toml.document import write_description
+from training.data.toml.lines import find_line
+
+TABLES = Path(__file__).parents[2] / "models" / "tables"
+"""Descriptions that come with the program."""
+MAX_NAMED = 10
+"""Columns to be rewritten that an error names."""
+
+
+class DescribedFile(NamedTuple):
+    """A description's text, with comments, and the schema that it says."""
+
+    text: str
+    schema: Schema
+
+
+def describe_file(
+    path: Path, label: str, *, name: str | None = None, separator: str | None = None, group: str | None = None
+) -> DescribedFile:
+    """Describe a table and take the description as it is. Raises DataError, also for numbers that must be rewritten."""
+    description = describe(profile_table(path, separator), label, name, group)
+    unreadable = [
+        f"{each.field['column']} {caveat.sentence}"
+        for each in description.fields
+        for caveat in each.caveats
+        if caveat.unreadable
+    ]
+    if unreadable:
+        faults = "\n  ".join(unreadable[:MAX_NAMED])
+        raise DataError(f"{path} has columns that cannot be read as numbers:\n  {faults}")
+    return DescribedFile(write_description(description), description.schema)
+
+
+def find_schema(
+    data: Path, table: Path | None = None, label: str | None = None, *, separator: str | None = None
+) -> Schema:
+    """The schema of a file of rows: as ``table`` describes it, or with ``label`` as the label's column, or, without
+    either, that of the packaged table whose columns it has. Raises DataError, also where there is none."""
+    if table is not None:
+        return read_description(table, data, separator=separator)
+    if label is not None:
+        return describe_file(data, label, separator=separator).schema
+    with open_source(data, separator) as source:
+        found = packaged_schema(source.header)
+    if found is None:
+        raise DataError(f"{data}: name the column to predict (--label COLUMN), or its description (--table TOML)")
+    return found
+
+
+def packaged_schema(header: Sequence[str]) -> Schema | None:
+    """The schema that comes with the program whose label and required columns are all in a header; None for none."""
+    columns = {name.casefold() for name in header}
+    for path in sorted(TABLES.glob("*.toml")):
+        schema = schema_of(tomllib.loads(path.read_text(encoding="utf-8")))
+        needed = [schema.label.column, *(field.in_table for field in schema.fields if field.required)]
+        if all(name.casefold() in columns for name in needed):
+            return schema
+    return None
+
+
+def read_description(path: Path, data: Path, *, separator: str | None = None) -> Schema:
+    """The schema that a TOML file describes; what is left out is worked out from the rows of ``data``.
+
+    Raises DataError, with the line of the TOML file where it is at fault.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        document = tomllib.loads(text)
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder; a description in TOML is needed") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8; save it as UTF-8") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise DataError(f"{path} is not TOML: {error}") from None
+    with open_source(data, separator) as source:
+        header = source.header
+    try:
+        return _checked(complete(document, header, data.stem, lambda: profile_table(data, separator)))
+    except SchemaError as error:
+        at = _precise(error)
+        line = find_line(text, at)
+        raise DataError(f"{path}{f', line {line}' if line else ''}: {at}{': ' if at else ''}{error.reason}") from None
+
+
+def _checked(document: dict[str, Any]) -> Schema:
+    """The schema of a complete description, its templates and examples tried. Raises SchemaError."""
+    schema = schema_of(document)
+    Renderer(schema)
+    rows = Rows(schema)
+    for number, example in enumerate(schema.examples):
+        try:
+            rows.check([example.row])
+        except RowError as error:
+            raise SchemaError(f"examples[{number}].row", str(error).removeprefix("row 0: ")) from None
+    return schema
+
+
+def _precise(error: SchemaError) -> str:
+    """The error's path, with the key at its end that is one too many."""
+    unknown = re.search(r"unknown field `([^`]+)`", error.reason)
+    return ".".join(filter(None, (error.path, unknown[1] if unknown else "")))
