@@ -42,7 +42,7 @@ def _run(options: argparse.Namespace) -> int:
     if seen := training_rows(table, bundle):
         which = "WHICH ARE" if seen == len(table) else f"OF WHICH {seen} ARE AMONG"
         how += f", {which} ITS TRAINING ROWS; evaluation.json has the held-out figures"
-    predictions = LabelledPredictions.of(table, predictor.predict(table.rows), bundle.known)
+    predictions = LabelledPredictions.of(table, predictor.predict_checked(table.rows), bundle.known)
     rng, coverage = np.random.default_rng(options.seed), bundle.record.conformal.coverage
     evaluation = evaluate_predictions(predictions, how=how, coverage=coverage, rng=rng)
     print_evaluation(evaluation, Console())

@@ -4,6 +4,7 @@ Their settings were fixed beforehand, scikit-learn's defaults but for what small
 rows. They minimise log loss themselves, so they are scored without further calibration.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,11 +18,11 @@ from threadpoolctl import threadpool_limits
 
 from models.calibration.logit import sigmoid
 from models.rows import Row
-from models.schema import Schema, parts_of
+from models.schema import Schema
 from training.calibrate.maps import log_losses
 from training.evaluate.estimates import Estimate, mean, roc_auc
 from training.evaluate.groups import Members, group_title
-from training.evaluate.inputs import Inputs, PiecewiseLinear, linear_columns
+from training.evaluate.inputs import Inputs, PiecewiseLinear, free_texts, linear_columns
 
 MAX_FIT_ROWS = 50_000
 """Rows that a baseline is trained on, a random sample of more: it bounds time, and more would hardly change a score."""
@@ -33,7 +34,7 @@ LINEAR, TREES, WORDS = "spline_logistic_regression", "gradient_boosting", "words
 BASELINES = {
     LINEAR: "logistic regression on categories and on splines of numbers",
     TREES: "gradient-boosted trees on numbers and categories",
-    WORDS: "logistic regression on numbers and the same words",
+    WORDS: "logistic regression on numbers, categories and words",
 }
 """Name → what it is."""
 
@@ -118,32 +119,32 @@ def _fit_trees(inputs: Inputs, labels: np.ndarray, seed: int) -> Predict:
            "early_stopping": False}  # fmt: skip
     model = HistGradientBoostingClassifier(random_state=seed, **(many if len(labels) >= MANY_ROWS else few))
 
+    # scikit-learn 1.9 fails on a column of nothing but NaN.
+    some = ~np.isnan(inputs.numbers).all(axis=0)
+
     def columns(of: Inputs) -> np.ndarray:
-        return np.column_stack([of.numbers, of.categories])
+        return np.column_stack([of.numbers[:, some], of.categories])
 
     model.fit(columns(inputs), labels)
     return lambda others: _positive(model, columns(others))
 
 
 def _fit_words(inputs: Inputs, labels: np.ndarray, schema: Schema) -> Predict:
-    """Phrases where all are the schema's, else words and pairs of words, weighed by how rare they are."""
+    """Words of free text and pairs of them, weighed by how rare they are; without free text the model's phrases."""
+    basis, free = PiecewiseLinear(inputs.numbers, schema), bool(free_texts(schema))
     counter: CountVectorizer = CountVectorizer(analyzer=lambda text: text.split(", "))
-    if says_free_text(schema):
+    if free:
         counter = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, max_features=MAX_TERMS)
-    counter.fit(inputs.texts)
-    basis = PiecewiseLinear(inputs.numbers, schema)
+    # Where no word is there twice, a vocabulary cannot be made.
+    with contextlib.suppress(ValueError):
+        counter.fit(inputs.texts)
 
     def columns(of: Inputs) -> Any:
-        return hstack([csr_matrix(basis(of.numbers)), counter.transform(of.texts)], "csr")
+        rest = linear_columns(of, basis) if free else csr_matrix(basis(of.numbers))
+        return hstack([rest, counter.transform(of.texts)], "csr") if hasattr(counter, "vocabulary_") else rest
 
     model = LogisticRegression(max_iter=1000).fit(columns(inputs), labels)
     return lambda others: _positive(model, columns(others))
-
-
-def says_free_text(schema: Schema) -> bool:
-    """Whether a field of the type text is said in the rows' texts as it stands."""
-    said = {name for template in schema.text for _, name in parts_of(template)}
-    return any(field.type == "text" and field.name in said for field in schema.fields)
 
 
 def _positive(model: Any, columns: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What baselines read of rows: numbers, categories by number, and the text that the model reads."""
+"""What baselines read of rows: numbers, categories by number, and text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +9,15 @@ from scipy.sparse import csr_matrix, hstack
 
 from models.features.registry import find_feature
 from models.rows import Row
-from models.schema import Schema
+from models.schema import Schema, parts_of
 from models.text import Renderer
 
 
 @dataclass(frozen=True)
 class Inputs:
     """``numbers`` (n, N) float64, NaN where unknown; ``categories`` (n, C) int64 from 0 on, of ``sizes`` values each,
-    the last of them for what is unknown; ``texts`` (n,) str."""
+    the last of them for what is unknown; ``texts`` (n,) str: what the rows hold of free text, or else the texts that
+    the model reads."""
 
     numbers: np.ndarray
     categories: np.ndarray
@@ -33,7 +34,7 @@ class Inputs:
             if field.type in ("category", "boolean")
         }
         columns = [_numbers([getattr(row, name) for row in rows], of) for name, of in levels.items()]
-        feature, renderer = find_feature(schema), Renderer(schema)
+        feature, renderer, free = find_feature(schema), Renderer(schema), free_texts(schema)
         derived = {} if feature is None else feature.derived
         if feature is not None:
             words = [feature.derive(row, known) for row in rows]
@@ -42,7 +43,12 @@ class Inputs:
             np.array([[getattr(row, name) for name in numeric] for row in rows], np.float64).reshape(len(rows), -1),
             np.array(columns, np.int64).reshape(-1, len(rows)).T,
             tuple(len(of) + 1 for of in (*levels.values(), *derived.values())),
-            np.array([renderer(row, known) for row in rows], object),
+            np.array(
+                [" ".join(getattr(row, name) or "" for name in free) for row in rows]
+                if free
+                else [renderer(row, known) for row in rows],
+                object,
+            ),
         )
 
     def __getitem__(self, rows: np.ndarray) -> "Inputs":
@@ -54,6 +60,12 @@ class Inputs:
         count, fields = self.categories.shape
         places = (self.categories + starts[:-1]).ravel()
         return csr_matrix((np.ones(count * fields), (np.repeat(np.arange(count), fields), places)), (count, starts[-1]))
+
+
+def free_texts(schema: Schema) -> list[str]:
+    """Fields of the type text that are said in the rows' texts as they stand."""
+    said = {name for template in schema.text for _, name in parts_of(template)}
+    return [field.name for field in schema.fields if field.type == "text" and field.name in said]
 
 
 def _numbers(values: Sequence[Any], of: Sequence[Any]) -> list[int]:

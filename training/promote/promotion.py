@@ -112,7 +112,7 @@ def predict_with_both(
     if len(table) < MIN_ROWS:
         raise DataError(f"{len(table)} rows are too few to decide; at least {MIN_ROWS} are needed")
     ours, theirs = (
-        np.array([prediction.probability for prediction in predictor.predict(each.rows)])
+        np.array([prediction.probability for prediction in predictor.predict_checked(each.rows)])
         for predictor, each in zip(predictors, tables, strict=True)
     )
     groups = members(table.rows, table.schema, [predictors[0].bundle.known] * len(table))
@@ -132,7 +132,7 @@ def _times(tables: Sequence[Table], pair: "Sequence[Predictor]", rounds: int, rn
         for which in rng.permutation(2):
             rows = [tables[which].rows[row] for row in chosen]
             start = time.perf_counter()
-            pair[which].predict(rows)
+            pair[which].predict_checked(rows)
             of_round[which] = (time.perf_counter() - start) / len(rows)
     return seconds
 

@@ -264,5 +264,7 @@ def text_table(figures: Figures) -> TextTable:
 def markdown(figures: Figures) -> str:
     """A table under a heading of the third level."""
     head = [figures.columns, ("---",) * len(figures.columns)]
-    rows = "\n".join(f"| {' | '.join(row)} |" for row in (*head, *figures.rows))
+    # A bar in a name would end its cell.
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (*head, *figures.rows)]
+    rows = "\n".join(f"| {' | '.join(row)} |" for row in cells)
     return f"### {figures.title}\n\n{rows}" + (f"\n\n{figures.note}" if figures.note else "")

@@ -5,7 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.data.table import Table, fold_companions
+from models.text import Renderer
+from tests.titanic import SCHEMA
+from tests.training.logits import two
+from training.data.table import Table, fold_known
 from training.evaluate.evaluation import nested_evaluation
 
 
@@ -13,14 +16,15 @@ def test_nested_evaluation_scores_every_row_by_a_calibration_without_it(table: T
     rng = np.random.default_rng(4)
     z = 2 * (1.8 * rng.normal(size=len(table)) + 1.5 * (table.labels - 0.5))
     folds = rng.integers(0, 4, len(table))
-    known = fold_companions(table.passengers, table.labels, folds)
-    settings: dict[str, Any] = {"companions": known, "inverse": None, "coverage": 0.9, "seed": 0}
-    evaluation, predictions = nested_evaluation(z, table.labels, folds, table.passengers, **settings)
+    renderer, rows = Renderer(SCHEMA), (table.rows, SCHEMA)
+    known = fold_known(renderer, table.rows, table.labels, folds)
+    settings: dict[str, Any] = {"inverse": None, "coverage": 0.9, "seed": 0}
+    evaluation, predictions = nested_evaluation(two(z), table.labels, folds, *rows, known, **settings)
     assert evaluation.calibrated.log_loss.value < evaluation.raw.log_loss.value
     assert evaluation.sets.overall.value == pytest.approx(0.9, abs=0.04)
     assert evaluation.interval.outside_by < 0.02
-    assert evaluation.logistic_regression is not None
-    assert 0.37 < evaluation.logistic_regression.scores.log_loss.value < 0.43
+    assert evaluation.baselines is not None
+    assert all(0.37 < one.log_loss.value < 0.43 for one in evaluation.baselines.values())
     assert [one.nominal for one in evaluation.sets_at or ()] == [0.8, 0.9, 0.95]
     for one in evaluation.sets_at or ():
         assert one.overall.value == pytest.approx(one.nominal, abs=0.04)
@@ -32,7 +36,7 @@ def test_nested_evaluation_scores_every_row_by_a_calibration_without_it(table: T
         assert error == pytest.approx(scores.calibration_error.value.value)
     # The labels of a fold do not reach its own calibrated probabilities.
     changed = np.where(folds == 2, 1 - table.labels, table.labels)
-    settings |= {"companions": fold_companions(table.passengers, changed, folds), "with_baselines": False}
-    _, again = nested_evaluation(z, changed, folds, table.passengers, **settings)
+    others = fold_known(renderer, table.rows, changed, folds)
+    _, again = nested_evaluation(two(z), changed, folds, *rows, others, **settings, with_baselines=False)
     assert np.array_equal(predictions.calibrated[folds == 2], again.calibrated[folds == 2])
     assert not np.array_equal(predictions.calibrated[folds != 2], again.calibrated[folds != 2])

@@ -27,7 +27,7 @@ def test_a_change_of_the_smooth_error_is_that_of_the_scores_and_of_the_same_rows
     labels = (rng.random(400) < 1 / (1 + np.exp(-logits))).astype(int)
     good, bad = 1 / (1 + np.exp(-logits)), 1 / (1 + np.exp(-2 * logits))
     found, by_pair = error_difference(smooth_error, [bad], [good], labels, rng)
-    each = [score(p, labels, np.random.default_rng(1)).smooth_error.value.value for p in (bad, good)]
+    each = [score(p, labels, ("no", "yes"), np.random.default_rng(1)).smooth_error.value.value for p in (bad, good)]
     assert found.value == pytest.approx(each[0] - each[1], abs=1e-9)
     assert by_pair == [found.value]
     assert found.low > 0

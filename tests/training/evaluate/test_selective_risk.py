@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from models.calibration.logit import sigmoid
+from models.prediction import class_probabilities
 from training.calibrate.record import fit_sets
 from training.evaluate.selective_risk import SetCoverage, risk_coverage, set_coverage
+
+CLASSES = ("stays", "leaves")
 
 
 def truth(rng: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -16,7 +19,8 @@ def truth(rng: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]:
 def coverage_of(
     calibration: tuple[np.ndarray, np.ndarray], rows: tuple[np.ndarray, np.ndarray], nominal: float
 ) -> SetCoverage:
-    return set_coverage(fit_sets(*calibration, nominal).sets(rows[0]), rows[1], nominal)
+    fitted = fit_sets(class_probabilities(calibration[0]), calibration[1], nominal)
+    return set_coverage(fitted.sets(class_probabilities(rows[0])), rows[1], nominal, CLASSES)
 
 
 def test_by_hand() -> None:
@@ -69,7 +73,7 @@ def test_few_rows_of_either_class_are_answered_wrongly(nominal: float) -> None:
     for _ in range(300):
         (p, y), (q, labels) = truth(rng, 500), truth(rng, 500)
         found = coverage_of((p**2, y), (q**2, labels), nominal)
-        wrong.append([found.wrong_by_class[name].value for name in ("died", "survived")])
+        wrong.append([found.wrong_by_class[name].value for name in CLASSES])
         all_wrong = np.average(wrong[-1], weights=np.bincount(labels))
         assert found.error_answered.value * (1 - found.abstained) == pytest.approx(all_wrong)
     shares = np.array(wrong)
@@ -92,6 +96,6 @@ def test_too_few_rows_abstain_always_and_no_rows_are_refused() -> None:
     found = coverage_of((np.array([0.2, 0.8]), np.array([0, 1])), (np.array([0.1, 0.9]), np.array([0, 0])), 0.9)
     assert found.abstained == 1
     assert np.isnan(found.error_answered.value)
-    assert np.isnan(found.wrong_by_class["survived"].value)
+    assert np.isnan(found.wrong_by_class["leaves"].value)
     with pytest.raises(ValueError, match="no rows"):
         risk_coverage(np.array([]), np.array([]))

@@ -1,5 +1,6 @@
 """The verdict's rule, and the claims on worlds made to deny or to bear them out."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 
@@ -8,6 +9,9 @@ import pytest
 
 from models.calibration.inverse import FocalInverse
 from models.calibration.logit import sigmoid
+from models.prediction import positive_logits
+from tests.titanic import LABELS as CLASSES
+from tests.training.logits import two
 from training.evaluate.estimates import Estimate
 from training.loss_study.claims import Claim, Verdict, combine, evaluate_claims, verdict_on
 from training.loss_study.comparison import Comparison
@@ -60,20 +64,18 @@ def world(prevalence_shift: float = -0.6) -> Comparison:
     rng = np.random.default_rng(5)
     true = 1.6 * rng.normal(size=ROWS) + prevalence_shift
     labels = (rng.random(ROWS) < sigmoid(true)).astype(int)
-    losses = {name: choice.make(labels) for name, choice in loss_choices(NAMES).items()}
+    losses = {name: choice.make(CLASSES, labels) for name, choice in loss_choices(NAMES).items()}
     runs: dict[str, dict[int, Run]] = {}
     for name, loss in losses.items():
         inverse = loss.inverse(STEPS)
         assert isinstance(inverse, FocalInverse)
         noisy = [true + 0.1 * rng.normal(size=ROWS) for _ in range(2)]
-        runs[name] = {seed: Run(minimisers(inverse, one), sigmoid(one)) for seed, one in enumerate(noisy)}
-    return Comparison(labels=labels, losses=losses, steps=STEPS, runs=runs)
+        runs[name] = {seed: Run(two(minimisers(inverse, one)), sigmoid(one)) for seed, one in enumerate(noisy)}
+    return Comparison(classes=CLASSES, labels=labels, losses=losses, steps=STEPS, runs=runs)
 
 
 def replaced(comparison: Comparison, runs: Mapping[str, Mapping[int, Run]]) -> Comparison:
-    return Comparison(
-        labels=comparison.labels, losses=comparison.losses, steps=STEPS, runs={**comparison.runs, **runs},
-    )  # fmt: skip
+    return dataclasses.replace(comparison, runs={**comparison.runs, **runs})
 
 
 def evaluated(comparison: Comparison) -> dict[str, Claim]:
@@ -96,11 +98,11 @@ def test_where_theory_holds_the_notes_claims_do_not(claims: dict[str, Claim]) ->
     }  # fmt: skip
     # α moves recall; focusing and smoothing cannot: ½ stays ½.
     attribution = {evidence.what: evidence.found for evidence in claims["3b"].evidence}
-    alpha = attribution["recall of those who survived, raw, weighted_ce minus cross_entropy"]
+    alpha = attribution["recall of survived, raw, weighted_ce minus cross_entropy"]
     assert alpha is not None
     assert alpha.low > 0.03
     for what in ("label_smooth minus cross_entropy", "focal minus weighted_ce", "focal_smooth minus focal"):
-        other = attribution[f"recall of those who survived, raw, {what}"]
+        other = attribution[f"recall of survived, raw, {what}"]
         assert other is not None
         assert abs(other.value) < 0.01
 
@@ -129,8 +131,8 @@ def test_a_world_where_the_claims_hold_is_seen_too() -> None:
     worse = {seed: Run(2.5 * run.logits, run.calibrated) for seed, run in better.items()}
     found = verdicts(replaced(before, {"cross_entropy": worse, "focal_smooth": better}))
     assert (found["1"], found["2"]) == ("supported", "supported")
-    survivors = {seed: run.logits + 0.17 * (before.labels == 1) for seed, run in better.items()}
-    more = {seed: Run(logits, sigmoid(logits)) for seed, logits in survivors.items()}
+    survivors = {seed: run.logits + two(0.17 * (before.labels == 1)) for seed, run in better.items()}
+    more = {seed: Run(logits, sigmoid(positive_logits(logits))) for seed, logits in survivors.items()}
     plain = {"weighted_ce": better, "focal_smooth": more, "focal_smooth:note": more}
     found = verdicts(replaced(before, plain))
     assert (found["3a"], found["3b"], found["3c"]) == ("supported", "supported", "supported")
@@ -141,7 +143,7 @@ def test_what_was_not_trained_gets_no_verdict() -> None:
     whole = world()
     some = {name: runs for name, runs in whole.runs.items() if name in ("cross_entropy", "focal_smooth")}
     part = Comparison(
-        labels=whole.labels, losses=whole.losses, steps=STEPS, runs=some
+        classes=CLASSES, labels=whole.labels, losses=whole.losses, steps=STEPS, runs=some
     )  # fmt: skip
     found = verdicts(part)
     assert (found["3a"], found["3b"]) == ("not measured", "not measured")

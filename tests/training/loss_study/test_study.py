@@ -13,11 +13,12 @@ from rich.console import Console
 
 from models.bundle.read import read_bundle
 from models.calibration.logit import logit, sigmoid
-from models.features.titanic import Companions
 from models.files import write_atomic
 from tests.conftest import ROOT
+from tests.titanic import LABELS, SCHEMA
 from tests.training.bases import write_base
 from tests.training.commands import few_rows, interrupted, run_here
+from tests.training.logits import two
 from training.__main__ import main
 from training.data.table import Table
 from training.evaluate.evaluation import nested_evaluation
@@ -38,7 +39,7 @@ MESSAGE = "fold 1 of 5, epoch 1: every row was predicted survived, the model has
 def test_all_losses_and_the_notes_two_presets_are_compared() -> None:
     choices = loss_choices(ALL)
     assert set(LOSSES) < set(choices)
-    assert choices["focal_smooth:note"].make(np.array([0, 1])).parameters["alpha"]["survived"] == 0.39
+    assert choices["focal_smooth:note"].make(LABELS, np.array([0, 1])).parameters["alpha"]["survived"] == 0.39
     assert list(loss_choices(["dice"])) == ["cross_entropy", "dice"]
     for wrong in ("focul", "focal:mine", "focal:"):
         with pytest.raises(LossError, match=f"there is no loss '{wrong}'; there are cross_entropy, .*NAME:note"):
@@ -48,9 +49,9 @@ def test_all_losses_and_the_notes_two_presets_are_compared() -> None:
 @pytest.fixture(scope="module")
 def comparison(table: Table, few_resamples: None) -> Comparison:
     """Two seeds of synthetic logits that say something: calibrated, five times too steep, and one loss that failed."""
-    labels, passengers = table.labels[:ROWS], table.passengers[:ROWS]
+    labels, rows = table.labels[:ROWS], table.rows[:ROWS]
     choices = loss_choices(["focal_smooth", "dice", "tversky"])
-    losses = {name: choice.make(labels) for name, choice in choices.items()}
+    losses = {name: choice.make(LABELS, labels) for name, choice in choices.items()}
     slopes = {"cross_entropy": 1.0, "focal_smooth": 5.0, "tversky": 1.0}
     rng, runs, evaluations = np.random.default_rng(8), {}, {}
     for name, slope in slopes.items():
@@ -58,16 +59,16 @@ def comparison(table: Table, few_resamples: None) -> Comparison:
         for seed in (0,) if name == "tversky" else (0, 1):
             # A mark that is normal about −½ or ½ with variance 1 is its own log likelihood ratio.
             mark = labels - 0.5 + rng.normal(size=ROWS)
-            logits = slope * (mark + logit(labels.mean()))
+            logits = two(slope * (mark + logit(labels.mean())))
             evaluation, answers = nested_evaluation(
-                logits, labels, make_folds(labels, 3, seed), passengers, companions=(Companions(),) * 3, inverse=None,
+                logits, labels, make_folds(labels, 3, seed), rows, SCHEMA, (None,) * 3, inverse=None,
                 coverage=0.9, seed=seed, with_baselines=False,
             )  # fmt: skip
             assert evaluation.baselines is None
             runs[name][seed], evaluations[name][seed] = Run(logits, answers.calibrated), evaluation
     failures = {"dice": {0: MESSAGE, 1: MESSAGE}, "tversky": {1: MESSAGE}}
     return Comparison(
-        labels=labels, losses=losses, steps=STEPS, runs=runs, evaluations=evaluations, failures=failures
+        classes=LABELS, labels=labels, losses=losses, steps=STEPS, runs=runs, evaluations=evaluations, failures=failures
     )  # fmt: skip
 
 
@@ -75,8 +76,8 @@ def comparison(table: Table, few_resamples: None) -> Comparison:
 def report(comparison: Comparison) -> ComparisonReport:
     losses = {name: report_loss(comparison, name) for name in comparison.losses}
     return ComparisonReport(
-        data_sha256="0" * 64, base="base", rows=ROWS, survived=int(comparison.labels.sum()), seeds=(0, 1), folds=3,
-        companions=True, recipe=Recipe(epochs=1), losses=losses, tests=count_tests(losses.values()),
+        data_sha256="0" * 64, base="base", rows=ROWS, classes={"died": 124, "survived": 76}, seeds=(0, 1), folds=3,
+        feature=True, recipe=Recipe(epochs=1), losses=losses, tests=count_tests(losses.values()),
         claims=evaluate_claims(comparison, np.random.default_rng(0)), default=default_by_evidence(comparison),
     )  # fmt: skip
 
@@ -132,8 +133,8 @@ def evidence(worse_by: float, rows: int = 400) -> Comparison:
     true = 1.5 * rng.normal(size=rows)
     labels = (rng.random(rows) < sigmoid(true)).astype(int)
     noise = {"cross_entropy": 0.1, "focal_smooth": 0.1 + worse_by}
-    runs = {name: {0: Run(z := true + size * rng.normal(size=rows), sigmoid(z))} for name, size in noise.items()}
-    return Comparison(labels=labels, losses={}, steps=STEPS, runs=runs)
+    runs = {name: {0: Run(two(z := true + size * rng.normal(size=rows)), sigmoid(z))} for name, size in noise.items()}
+    return Comparison(classes=LABELS, labels=labels, losses={}, steps=STEPS, runs=runs)
 
 
 def test_the_default_stays_unless_it_is_worse_by_more_than_a_standard_error() -> None:
@@ -144,7 +145,7 @@ def test_the_default_stays_unless_it_is_worse_by_more_than_a_standard_error() ->
     assert goes.difference is not None
     assert goes.difference.over_rows.value > goes.difference.over_rows.standard_error
     assert "should be cross_entropy" in goes.words
-    nothing = Comparison(labels=np.array([0, 1]), losses={}, steps=1)
+    nothing = Comparison(classes=LABELS, labels=np.array([0, 1]), losses={}, steps=1)
     assert default_by_evidence(nothing).words.startswith("not measured")
 
 

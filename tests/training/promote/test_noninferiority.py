@@ -7,9 +7,8 @@ import pytest
 from scipy import stats
 
 from models.calibration.logit import sigmoid
-from models.passenger import Passenger
 from training.calibrate.maps import log_losses
-from training.promote.noninferiority import calibration_bound, mean_bound, median_bound, ticket_clusters
+from training.promote.noninferiority import calibration_bound, mean_bound, median_bound
 
 RISK = 0.05
 MARGIN = 0.02
@@ -115,13 +114,6 @@ def test_equal_answers_have_no_spread_and_one_party_has_no_bound() -> None:
     bound = mean_bound(np.zeros(40), np.arange(40), RISK)
     assert (bound.value, bound.upper, bound.worse_p) == (0, 0, 1)
     assert mean_bound(np.arange(4.0), np.zeros(4, int), RISK).upper == np.inf
-
-
-def test_parties_are_tickets() -> None:
-    tickets = ["A", None, "B", "A", None]
-    found = ticket_clusters([Passenger(pclass=1, sex="male", ticket=ticket) for ticket in tickets])
-    assert found[0] == found[3]
-    assert len(set(found.tolist())) == 4
 
 
 def share_calibrated(model: Model, rows: int, limit: float, samples: int, over: Model | None = None) -> float:

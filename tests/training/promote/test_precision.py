@@ -32,7 +32,7 @@ MARGINS = ("--log-loss-margin", "0.02", "--calibration-margin", "0.05")
 @pytest.fixture(scope="module")
 def unseen(table: Table) -> Table:
     """The rows that the tests' bundle was not trained on."""
-    return Table(table.passengers[240:], table.labels[240:], "1" * 64)
+    return Table(table.schema, table.rows[240:], table.labels[240:], "1" * 64)
 
 
 @pytest.fixture(scope="module")
@@ -132,5 +132,5 @@ def test_wrong_use_is_explained(bundle_folder: Path, tmp_path: Path) -> None:
 def test_training_rows_are_marked(bundle_folder: Path, gpu: None, table: Table) -> None:
     trained = read_bundle(bundle_folder).manifest.origin.data.sha256
     for sha256, is_trained in ((trained, True), ("1" * 64, False)):
-        (found,) = measure(bundle_folder, Table(table.passengers[:100], table.labels[:100], sha256), ["int8"])
+        (found,) = measure(bundle_folder, Table(table.schema, table.rows[:100], table.labels[:100], sha256), ["int8"])
         assert (found.training_rows, found.data_sha256, found.rows) == (is_trained, sha256, 100)

@@ -13,8 +13,11 @@ from models.bundle.write import write_bundle
 from models.calibration.logit import sigmoid
 from tests.conftest import TITANIC
 from tests.tiny import ORIGIN, Contents
+from tests.titanic import SCHEMA
 from tests.training.commands import run_here
-from training.data.table import DataError, Table
+from training.data.source import DataError
+from training.data.table import Table
+from training.promote.eligibility import read_for_both, refuse_seen_rows
 from training.promote.promotion import (
     Criterion,
     PairedPredictions,
@@ -22,7 +25,6 @@ from training.promote.promotion import (
     decide,
     evaluate_criteria,
     promotion_path,
-    refuse_seen_rows,
 )
 from training.promote.table import verdict
 
@@ -49,16 +51,16 @@ def verdicts(found: tuple[Criterion, ...]) -> dict[str, str]:
 
 def test_a_good_candidate_passes_everything_that_can_be_tested() -> None:
     assert verdicts(evaluate_criteria(predictions(), LIMITS, 0)) == {
-        "log loss": "passed", "calibration error": "passed", "log loss, female": "passed",
-        "log loss, male": "passed", "log loss, rare": "too few rows", "milliseconds per row": "passed",
+        "log loss": "passed", "calibration error": "passed", "log loss, sex: female": "passed",
+        "log loss, sex: male": "passed", "log loss, class: rare": "too few rows", "milliseconds per row": "passed",
     }  # fmt: skip
 
 
 def test_harm_to_a_subgroup_alone_refuses() -> None:
     harmful = predictions(np.where(np.arange(ROWS) < 300, 1.5, 0.0))
     found = evaluate_criteria(harmful, PromotionLimits(log_loss=0.9, calibration=0.4), 0)
-    assert verdicts(found)["log loss, female"] == "worse"
-    assert verdicts(found)["log loss, male"] == "passed"
+    assert verdicts(found)["log loss, sex: female"] == "worse"
+    assert verdicts(found)["log loss, sex: male"] == "passed"
 
 
 def test_a_slower_and_a_miscalibrated_one_are_refused() -> None:
@@ -105,26 +107,30 @@ def test_a_wrong_promotion_is_no_likelier_for_many_criteria() -> None:
     assert promoted / samples <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / samples)
 
 
+def part(table: Table, rows: slice, sha256: str = "1" * 64) -> Table:
+    return Table(table.schema, table.rows[rows], table.labels[rows], sha256)
+
+
 def test_training_rows_are_refused_by_table_and_by_name(tiny_bundle: Bundle, table: Table) -> None:
-    with pytest.raises(DataError, match="of 20 rows were training rows of the current bundle, by ticket and name"):
-        refuse_seen_rows(Table(table.passengers[:20], table.labels[:20], "1" * 64), {"current": tiny_bundle})
+    with pytest.raises(DataError, match="20 of 40 rows were training rows of the current bundle"):
+        refuse_seen_rows([part(table, slice(40, 80))], {"current": tiny_bundle})
     with pytest.raises(DataError, match="are those that the candidate bundle was trained on"):
-        refuse_seen_rows(Table(table.passengers[80:], table.labels[80:], "0" * 64), {"candidate": tiny_bundle})
-    rest = Table(table.passengers[80:], table.labels[80:], "1" * 64)
+        refuse_seen_rows([part(table, slice(80, None), "0" * 64)], {"candidate": tiny_bundle})
+    rest = [part(table, slice(80, None))]
     assert refuse_seen_rows(rest, {"candidate": tiny_bundle}) == ()
-    forgetful = msgspec.structs.replace(tiny_bundle, companions=type(tiny_bundle.companions)())
+    forgetful = msgspec.structs.replace(tiny_bundle, known=type(tiny_bundle.known)())
     assert "does not say who was in its training table" in refuse_seen_rows(rest, {"candidate": forgetful})[0]
 
 
 def test_a_refusal_names_its_figures(tiny_bundle: Bundle, table: Table) -> None:
     one = predictions(1.2)
-    rows = Table(table.passengers[:ROWS], one.labels, "1" * 64)
+    rows = Table(SCHEMA, table.rows[:ROWS], one.labels, "1" * 64)
     found = decide(rows, one, tiny_bundle, tiny_bundle, LIMITS, (), 0)
     assert not found.promoted
     text = verdict(found)
     assert text.startswith(f"REFUSED: {tiny_bundle.version} over {tiny_bundle.version}. Log loss is shown to be worse")
     assert f"the bound is {found.criteria[0].bound:.4f}" in text
-    assert found.caveats == ("of rare there are fewer than 50 rows: nothing is shown of them",)
+    assert found.caveats == ("of class: rare there are fewer than 50 rows: nothing is shown of them",)
     assert verdict(decide(rows, predictions(), tiny_bundle, tiny_bundle, LIMITS, (), 0)).startswith("PROMOTED")
 
 
@@ -175,7 +181,7 @@ def test_the_command_decides_and_writes_it_beside_the_candidate(pair: tuple[Path
         (("--slower", 0.5), 2, "0.5 must be at least 1"),
         (("--rounds", 3), 2, "from 8 to 10000"),
         (("--data", "nowhere.csv"), 1, "there is no file nowhere.csv"),
-        (("--data", TITANIC), 1, "rows were training rows of the candidate bundle, by ticket and name"),
+        (("--data", TITANIC), 1, "rows were training rows of the candidate bundle"),
     ],
 )
 def test_what_cannot_be_decided_is_said(
@@ -191,3 +197,23 @@ def test_a_bundle_is_not_promoted_over_itself(pair: tuple[Path, Path, Path]) -> 
     done = promote((pair[1], pair[1], pair[2]))
     assert done.returncode == 1
     assert "there is nothing to decide" in done.stderr
+
+
+def test_a_bundle_of_other_classes_is_refused_by_name(tiny_bundle: Bundle, table: Table) -> None:
+    turned = msgspec.structs.replace(
+        SCHEMA, name="turned", examples=(),
+        label=msgspec.structs.replace(SCHEMA.label, classes=SCHEMA.label.classes[::-1]),
+    )  # fmt: skip
+    with pytest.raises(DataError, match="turned, has the classes survived, died, and the current bundle, tiny, has "):
+        read_for_both(TITANIC, msgspec.structs.replace(tiny_bundle, schema=turned), tiny_bundle)
+    # Another description of the same classes reads the same rows in its own way.
+    wider = msgspec.structs.replace(SCHEMA, fields=SCHEMA.fields[:4], text=("{sex}",), feature=None)
+    ours, theirs = read_for_both(TITANIC, msgspec.structs.replace(tiny_bundle, schema=wider), tiny_bundle)
+    assert ours.labels.tolist() == theirs.labels.tolist() == table.labels.tolist()
+    assert list(map(msgspec.structs.asdict, theirs.rows)) == list(map(msgspec.structs.asdict, table.rows))
+    assert len(ours.rows[0].__struct_fields__) == 4
+    swapped = msgspec.structs.replace(SCHEMA, examples=(), label=msgspec.structs.replace(SCHEMA.label, classes=tuple(
+        msgspec.structs.replace(each, value=value) for each, value in zip(SCHEMA.label.classes, "10", strict=True)
+    )))  # fmt: skip
+    with pytest.raises(DataError, match="their schemas spell the classes differently"):
+        read_for_both(TITANIC, msgspec.structs.replace(tiny_bundle, schema=swapped), tiny_bundle)

@@ -1,5 +1,6 @@
 """The pictures show what was computed; the page is whole, needs nothing else, and shows no markup from outside."""
 
+import dataclasses
 import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
@@ -11,7 +12,11 @@ import pytest
 
 from models.bundle.manifest import BaseModel, DataRecord, LossRecord, Origin
 from models.calibration.logit import logit
-from training.data.table import Table, fold_companions
+from models.schema import ClassName, Label
+from models.text import Renderer
+from tests.titanic import LABELS, SCHEMA
+from tests.training.logits import two
+from training.data.table import Table, fold_known
 from training.evaluate.baselines import BASELINES, held_out_probabilities
 from training.evaluate.evaluation import Evaluation, LabelledPredictions, nested_evaluation
 from training.fit.crossfit import make_folds
@@ -22,10 +27,15 @@ from training.report.plots import consistency_band, make_plots
 from training.report.tables import baselines_verdict, tables
 
 ORIGIN = Origin(
-    name="b", created="2026-01-01T00:00:00+00:00", seed=0, base=BaseModel("base", "0" * 64),
-    loss=LossRecord("cross_entropy", {}), recipe={"epochs": 1}, data=DataRecord("0" * 64, 891, 342), packages={},
+    created="2026-01-01T00:00:00+00:00", seed=0, base=BaseModel("base", "0" * 64),
+    loss=LossRecord("cross_entropy", {}), recipe={"epochs": 1}, packages={},
+    data=DataRecord("0" * 64, 891, {"died": 549, "survived": 342}),
 )  # fmt: skip
-
+NOT_MARKUP = ClassName(value="1", name="<i>odd</i>")
+ODD = msgspec.structs.replace(
+    SCHEMA, examples=(), label=Label(column="y", classes=(ClassName(value="0", name="died"), NOT_MARKUP))
+)
+"""A class whose name is not to be read as markup."""
 
 Evaluated = tuple[Evaluation, LabelledPredictions]
 
@@ -34,11 +44,10 @@ Evaluated = tuple[Evaluation, LabelledPredictions]
 def evaluated(table: Table, few_resamples: None) -> Evaluated:
     """A real nested evaluation of a baseline's logits made overconfident, as a model's would be."""
     folds = make_folds(table.labels, 5, 0)
-    known = fold_companions(table.passengers, table.labels, folds)
-    logits = 2 * logit(held_out_probabilities(table.passengers, table.labels, folds, known, 0)["gradient_boosting"])
-    return nested_evaluation(
-        logits, table.labels, folds, table.passengers, companions=known, inverse=None, coverage=0.9, seed=0
-    )
+    known = fold_known(Renderer(SCHEMA), table.rows, table.labels, folds)
+    p = held_out_probabilities(table.rows, table.labels, folds, SCHEMA, known, 0)["gradient_boosting"]
+    logits = two(2 * logit(p))
+    return nested_evaluation(logits, table.labels, folds, table.rows, SCHEMA, known, inverse=None, coverage=0.9, seed=0)
 
 
 def epochs() -> list[EpochDiagnostics]:
@@ -46,7 +55,7 @@ def epochs() -> list[EpochDiagnostics]:
     logits = np.array([[1.0, 0], [0, 1], [1, 0], [0.5, 0]])
     where = [("fold 1 of 2", 1), ("fold 1 of 2", 2), ("final model", 1), ("final model", 2)]
     return [
-        EpochDiagnostics.of(logits * epoch, y, phase=phase, run=1, epoch=epoch, loss=1 / epoch, seconds=1.0)
+        EpochDiagnostics.of(logits * epoch, y, LABELS, phase=phase, run=1, epoch=epoch, loss=1 / epoch, seconds=1.0)
         for phase, epoch in where
     ]
 
@@ -82,8 +91,8 @@ class Page(HTMLParser):
 
 def test_the_page_is_whole_and_needs_nothing_else(evaluated: Evaluated) -> None:
     evaluation, predictions = evaluated
-    plots = make_plots(predictions, evaluation, epochs(), np.random.default_rng(0))
-    text = report("<i>odd & name</i>", evaluation, plots)
+    plots = make_plots(dataclasses.replace(predictions, schema=ODD), evaluation, epochs(), np.random.default_rng(0))
+    text = report(ODD, evaluation, plots)
     page = Page(text)
     assert page.open == []
     assert page.tags.count("svg") == len(plots) == 9
@@ -118,7 +127,7 @@ def test_without_a_log_or_baselines_their_pictures_are_left_out(evaluated: Evalu
         "reliability_calibrated", "reliability_raw", "outcomes_calibrated", "outcomes_raw", "risk_coverage",
         "subgroups",
     ]  # fmt: skip
-    assert "Baselines" not in report("b", alone, [])
+    assert "Baselines" not in report(SCHEMA, alone, [])
 
 
 def test_the_consistency_band_holds_binomial_rates() -> None:
@@ -142,7 +151,7 @@ def test_the_log_is_read_and_a_repeated_epoch_counts_as_last_written(tmp_path: P
 
 def test_the_card_says_who_is_better_in_which_rows_and_what_it_is_not_for(evaluated: Evaluated) -> None:
     evaluation, _ = evaluated
-    card = model_card(ORIGIN, evaluation)
+    card = model_card(ORIGIN, SCHEMA, evaluation)
     assert evaluation.baselines is not None
     assert list(evaluation.baselines) == list(BASELINES)
     for name, baseline in evaluation.baselines.items():
@@ -150,8 +159,9 @@ def test_the_card_says_who_is_better_in_which_rows_and_what_it_is_not_for(evalua
         rank = "better" if by.value > 0 else "worse"
         assert f"{rank} than this model by {abs(by.value):.4f} ± {by.standard_error:.4f}" in card, name
     for group in evaluation.subgroups:
-        assert f"| {group.group} | {group.rows} |" in card
-    assert "not a predictor of\nanything today" in card
+        assert f"| {group.title} | {group.rows} |" in card
+    assert "no decision about people by this alone" in card
+    assert "Probability that a passenger is of the class survived" in card
     # Every row of a table has as many cells as its head.
     for table in re.findall(r"(?:^\|.*\n)+", card, re.MULTILINE):
         assert len({line.count("|") for line in table.splitlines()}) == 1
@@ -170,3 +180,23 @@ def test_the_verdict_names_the_side_and_whether_it_is_settled(evaluated: Evaluat
 
     assert "better than this model by 0.0500 ± 0.0100; its 95 % interval leaves out 0." in verdict(0.05, 0.01)
     assert "worse than this model by 0.0100 ± 0.0100; its 95 % interval holds 0." in verdict(-0.01, 0.01)
+
+
+def test_a_baseline_that_is_plainly_better_is_named_first(evaluated: Evaluated) -> None:
+    evaluation, _ = evaluated
+    assert evaluation.baselines is not None
+    one = evaluation.baselines["gradient_boosting"]
+
+    def ahead(value: float) -> Evaluation:
+        by = msgspec.structs.replace(one.log_loss_difference, value=value, standard_error=0.004)
+        better = {**evaluation.baselines, "gradient_boosting": msgspec.structs.replace(one, log_loss_difference=by)}
+        return msgspec.structs.replace(evaluation, baselines=better)
+
+    card = model_card(ORIGIN, SCHEMA, ahead(0.0123))
+    start = card.partition("# titanic\n\n")[2]
+    assert start.startswith("**On this table another model is better: gradient-boosted trees")
+    assert "Paired difference: 0.0123 ± 0.0040.**" in start.split("\n\n")[0]
+    assert "another model is better" in report(SCHEMA, ahead(0.0123), [])
+    assert "another model is better" not in model_card(ORIGIN, SCHEMA, ahead(0.0099)) + report(
+        SCHEMA, ahead(0.0099), []
+    )
