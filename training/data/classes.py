@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from models.cells import shorten
+from models.labels import canonical, truth_of
 from models.schema import MAX_CLASSES
 from training.data.caveats import share
-from training.data.labels import canonical, truth_of
 from training.data.profile import ColumnProfile
 from training.data.source import DataError
 

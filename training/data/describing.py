@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from models.labels import LabelReader
 from models.schema import MAX_FIELDS, Label, Schema, SchemaError, schema_of
 from training.data.caveats import Caveat, column_caveats, share
 from training.data.classes import label_classes, question
 from training.data.examples import made_up_examples
 from training.data.identifiers import identifiers, table_name
 from training.data.inference import complete_field
-from training.data.labels import LabelReader
 from training.data.profile import ColumnProfile, TableProfile
 from training.data.source import DataError
 from training.data.wording import phrases

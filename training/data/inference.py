@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from models.cells import TRUTH
+from models.labels import canonical, truth_of
 from models.schema import MAX_LEVELS, MAX_TEXT
 from training.data.kinds import NUMBERS, Kind
-from training.data.labels import canonical, truth_of
 from training.data.profile import ColumnProfile, TableProfile
 from training.data.wording import ATOM, cut_points, words_of
 
