@@ -1,9 +1,13 @@
 """Predictions made up for tests that are not about the model."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from models.bundle.read import Bundle
 from models.calibration.confidence import Confidence
-from models.prediction import Prediction
+from models.prediction import Diagnosis, Prediction
 from models.reference import InputBinner, probability_bin
 from models.schema import Schema
 from tests.titanic import SCHEMA, Passenger
@@ -27,3 +31,9 @@ def prediction(
         unshifted_probability=before, probability_bin=probability_bin(probability),
         unshifted_bin=probability_bin(before), input_bins=(BINS if schema is SCHEMA else InputBinner(schema))(row),
     )  # fmt: skip
+
+
+def diagnose(bundle: Bundle, z: np.ndarray, rows: Sequence[Any], texts: Sequence[str]) -> list[Prediction]:
+    """The predictions of a bundle whose model gives the log-odds z (B,)."""
+    logits = np.stack([np.zeros_like(z), z], axis=1)
+    return Diagnosis(bundle.record, bundle.reference, bundle.schema).predictions(logits, rows, texts)

@@ -31,6 +31,7 @@ from tests.service.processes import JSON, Service
 from tests.service.store.test_store import rows
 from tests.service.test_real import start, wait_ready
 from tests.tiny import ORIGIN, Contents
+from tests.titanic import Passenger
 
 STOPS = int(os.environ.get("EVENKEEL_TEST_STOPS", "3"))
 KILLS = int(os.environ.get("EVENKEEL_TEST_SIGKILLS", "2"))
@@ -65,7 +66,7 @@ class Clients:
             assert not one.is_alive()
 
     def _ask(self, size: int) -> None:
-        body = json.dumps({"passengers": [OWEN] * size}).encode()
+        body = json.dumps({"rows": [OWEN] * size}).encode()
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)) as connection:
             self._ask_on(connection, body)
 
@@ -132,7 +133,7 @@ def test_a_killed_process_comes_back_with_what_it_had_saved(bundle_folder: Path,
                 took.append(time.perf_counter() - begun)
                 assert seen(again) >= saved(tmp_path) >= before
                 assert "unusable" not in again.said
-                status, outcomes = again.post("/v1/outcomes", {"outcomes": [{"id": known[-1], "survived": True}]})
+                status, outcomes = again.post("/v1/outcomes", {"outcomes": [{"id": known[-1], "outcome": "survived"}]})
                 assert (status, outcomes["counted"]) == (200, 1)
         with contextlib.closing(sqlite3.connect(store)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -184,7 +185,7 @@ def test_with_few_open_files_it_serves_on_and_saves_on(tiny_bundle: Bundle, tmp_
             assert service.descriptors() <= 64
             service.until(lambda: saved(tmp_path) == 1)
             service.until(lambda: written(service) == 1)
-            status, outcomes = service.post("/v1/outcomes", {"outcomes": [{"id": answer["id"], "survived": True}]})
+            status, outcomes = service.post("/v1/outcomes", {"outcomes": [{"id": answer["id"], "outcome": "survived"}]})
             assert (status, outcomes["counted"]) == (200, 1)
             # Another bundle needs files of its own.
             service.process.send_signal(signal.SIGHUP)
@@ -216,8 +217,8 @@ def with_nan(tiny_contents: Contents, tmp_path: Path) -> Bundle:
     (tmp_path / "tokenizer.json").write_bytes(content)
     tokenizer = Tokenizer.load(tmp_path / "tokenizer.json", 16)
     there, others = (
-        {token for one in passengers for token in tokenizer.token_ids([render(one)])[0]}
-        for passengers in ([Passenger(**POISONOUS)], [WARM_UP, Passenger(**OWEN)])
+        {token for one in rows for token in tokenizer.token_ids([render(one)])[0]}
+        for rows in ([Passenger(**POISONOUS)], [WARM_UP, Passenger(**OWEN)])
     )
     # Where the word stands when a bundle is tried, its logit is finite; further behind it is not.
     embeddings = large(tiny_contents, word=sorted(there - others), position=range(12, 16))
@@ -254,7 +255,7 @@ def test_a_number_that_is_not_finite_is_a_503_for_who_brings_it_alone(with_nan: 
                 assert "probability" not in problem
                 assert service.value("prediction_failures_total", reason="not_finite") == number
         assert (set(clients.answered), clients.lost) == ({200}, [])
-        mixed = {"passengers": [OWEN, POISONOUS]}
+        mixed = {"rows": [OWEN, POISONOUS]}
         assert service.post("/v1/predict/batch", mixed)[0] == 503
         assert service.value("inference_threads_lost_total") == 0
         assert service.get("/health/ready")[0] == service.post("/v1/predict", OWEN)[0] == 200
@@ -279,11 +280,11 @@ def test_while_another_holds_the_store_predictions_go_on(tiny_bundle: Bundle, tm
             other.execute("BEGIN EXCLUSIVE")
             ids = [service.post("/v1/predict", OWEN)[1]["id"] for _ in range(20)]
             service.until(lambda: b"outcomes are refused" in service.get("/health/ready")[1])
-            assert service.post("/v1/outcomes", {"outcomes": [{"id": first["id"], "survived": True}]})[0] == 503
+            assert service.post("/v1/outcomes", {"outcomes": [{"id": first["id"], "outcome": "survived"}]})[0] == 503
             ids += [service.post("/v1/predict", OWEN)[1]["id"] for _ in range(20)]
             other.execute("ROLLBACK")
         service.until(lambda: written(service) == 41)
-        outcomes = [{"id": one, "survived": False} for one in [first["id"], *ids]]
+        outcomes = [{"id": one, "outcome": "died"} for one in [first["id"], *ids]]
         assert service.post("/v1/outcomes", {"outcomes": outcomes})[1]["counted"] == 41
 
 
@@ -295,18 +296,18 @@ def test_while_the_disk_is_full_predictions_go_on(tiny_bundle: Bundle, tmp_path:
         ids = [service.post("/v1/predict", OWEN)[1]["id"]]
         service.until(lambda: written(service) == 1)
         fill(service, folder, kind)
-        batch = {"passengers": [OWEN] * 500}
+        batch = {"rows": [OWEN] * 500}
         for _ in range(12):
             status, answer = service.post("/v1/predict/batch", batch)
             assert status == 200
             ids += [one["id"] for one in answer["predictions"]]
         service.until(lambda: b"the store is unusable" in service.get("/health/ready")[1])
-        assert service.post("/v1/outcomes", {"outcomes": [{"id": ids[0], "survived": True}]})[0] == 503
+        assert service.post("/v1/outcomes", {"outcomes": [{"id": ids[0], "outcome": "survived"}]})[0] == 503
         assert service.post("/v1/predict", OWEN)[0] == 200
         service.until(lambda: "the drift tests was not saved" in service.said)
         fill(service, folder, kind, undo=True)
         service.until(lambda: written(service) == len(ids) + 1)
-        assert service.post("/v1/outcomes", {"outcomes": [{"id": ids[-1], "survived": True}]})[1]["counted"] == 1
+        assert service.post("/v1/outcomes", {"outcomes": [{"id": ids[-1], "outcome": "survived"}]})[1]["counted"] == 1
         service.until(lambda: saved(folder) == len(ids) + 1)
 
 
@@ -385,7 +386,7 @@ def test_a_clock_that_steps_back_repeats_no_id_and_deletes_nothing(tiny_bundle: 
         assert milliseconds[20] < milliseconds[0] - hour / 2, "the clock did not step"
         assert len(set(ids)) == len(ids)
         service.until(lambda: written(service) == len(ids))
-        outcomes = [{"id": one, "survived": True} for one in ids]
+        outcomes = [{"id": one, "outcome": "survived"} for one in ids]
         assert service.post("/v1/outcomes", {"outcomes": outcomes})[1]["counted"] == len(ids)
         assert service.value("http_request_seconds_sum") >= 0
         assert service.value("queue_seconds_sum") >= 0

@@ -76,8 +76,8 @@ def test_a_cached_answer_differs_in_its_id_alone(service: str, bundle_folder: Pa
     process = start("--bundle", bundle_folder, "--port", port, "--grace-seconds", 0, "--cache-rows", 5)
     url = f"http://127.0.0.1:{port}"
     wait_ready(url, process)
-    passengers = [msgspec.to_builtins(one) for one in table.passengers[:3]]
-    answers = [[httpx.post(f"{at}/v1/predict", json=one).json() for one in passengers] for at in (service, url, url)]
+    rows = [msgspec.to_builtins(one) for one in table.rows[:3]]
+    answers = [[httpx.post(f"{at}/v1/predict", json=one).json() for one in rows] for at in (service, url, url)]
     metrics = httpx.get(f"{url}/metrics").text
     for fresh, first, cached in zip(*answers, strict=True):
         assert len({one.pop("id") for one in (fresh, first, cached)}) == 3
@@ -90,15 +90,15 @@ def test_a_cached_answer_differs_in_its_id_alone(service: str, bundle_folder: Pa
 
 
 def test_answers_do_not_depend_on_company(service: str, table: Table) -> None:
-    passengers = [msgspec.to_builtins(one) for one in table.passengers[:60]]
-    batch = httpx.post(f"{service}/v1/predict/batch", json={"passengers": passengers}, timeout=30)
+    rows = [msgspec.to_builtins(one) for one in table.rows[:60]]
+    batch = httpx.post(f"{service}/v1/predict/batch", json={"rows": rows}, timeout=30)
     together = [one["probability"] for one in batch.json()["predictions"]]
 
     def alone(passenger: object) -> float:
         return float(httpx.post(f"{service}/v1/predict", json=passenger, timeout=30).json()["probability"])
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(alone, passengers))
+        found = list(pool.map(alone, rows))
     assert max(abs(a - b) for a, b in zip(found, together, strict=True)) < 1e-5
     assert len(set(found)) > 10
 

@@ -38,7 +38,7 @@ from tests.service.serving import ApplicationClient, make_app
 from tests.service.test_app import ALLISON, Deterministic, problem, samples
 from tests.service.test_real import start
 
-OUTCOME = {"outcomes": [{"id": "0199c1f2-0000-7000-8000-000000000000", "survived": True}]}
+OUTCOME = {"outcomes": [{"id": "0199c1f2-0000-7000-8000-000000000000", "outcome": "survived"}]}
 PAST = datetime.now(UTC) - timedelta(seconds=1)
 
 
@@ -457,7 +457,7 @@ def test_a_rate_refuses_with_the_seconds_to_wait(client: ApplicationClient, hold
 
 def test_rows_count_and_not_requests_alone(client: ApplicationClient, holders: Holders) -> None:
     headers = bearer(holders.keys["slow"])
-    batch = {"passengers": [ALLISON] * 10}
+    batch = {"rows": [ALLISON] * 10}
     assert client.post("/v1/predict/batch", json=batch, headers=headers).status_code == 200
     refused = client.post("/v1/predict", json=ALLISON, headers=headers)
     problem(refused, 429)
@@ -566,7 +566,7 @@ def test_every_answer_bears_the_security_headers(client: ApplicationClient, hold
         client.post("/v1/predict", json=ALLISON, headers=key), client.post("/v1/predict", json=ALLISON),
         client.post("/v1/predict", content=b"{", headers=key), client.get("/nowhere"), client.get("/health/live"),
         client.get("/metrics", headers=key), client.options("/v1/predict"), client.head("/v1/model", headers=key),
-        client.post("/v1/predict/batch", json={"passengers": [ALLISON] * 9}, headers=key),
+        client.post("/v1/predict/batch", json={"rows": [ALLISON] * 9}, headers=key),
     ]  # fmt: skip
     for one in answers:
         assert one.headers["X-Content-Type-Options"] == "nosniff"

@@ -95,7 +95,7 @@ def test_a_body_that_trickles_in_gets_a_problem_and_is_counted(service: Service)
 
 
 def test_a_body_at_a_fair_rate_is_awaited(service: Service) -> None:
-    body = b'{"passengers":[' + b",".join([GOOD] * 100) + b"]}"
+    body = b'{"rows":[' + b",".join([GOOD] * 100) + b"]}"
     whole = request(body, JSON, path="/v1/predict/batch")
     with connected(service) as connection:
         for first in range(0, len(whole), 3000):
@@ -142,7 +142,7 @@ def test_a_head_without_end_is_refused(service: Service, before: bytes, start: b
 )
 def test_requests_before_what_is_no_http_are_answered(service: Service, after: bytes) -> None:
     # The first is slow, so that what follows it is read before it is answered.
-    slow = request(b'{"passengers":[' + b",".join([GOOD] * 900) + b"]}", JSON, path="/v1/predict/batch")
+    slow = request(b'{"rows":[' + b",".join([GOOD] * 900) + b"]}", JSON, path="/v1/predict/batch")
     with connected(service) as connection:
         connection.sendall(slow + request(GOOD, JSON) + after)
         answer = received(connection)

@@ -14,10 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
-from models.passenger import Passenger
 
 from models.bundle.read import Bundle
 from models.prediction import EncodedText, Prediction
+from models.rows import Row
 from service.app import Application
 from service.http.access import Access, Keyring
 from service.http.connections import ConnectionLimits, connection_protocol
@@ -31,6 +31,7 @@ from tests.service.http.test_raw_bytes import GOOD, JSON, request
 from tests.service.inference.test_batcher import Echo, running
 from tests.service.serving import Served, make_app, serving
 from tests.service.test_app import ALLISON, Deterministic
+from tests.titanic import Passenger
 
 QUEUE_ROWS = 40
 LIMITS = ConnectionLimits(10, 60, 100, 1 << 20)
@@ -41,11 +42,9 @@ REFUSED = request(GOOD, JSON, b"Refuse: me")
 class Slow(Deterministic):
     """A hundredth of a second for a row."""
 
-    def predict_checked(
-        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
-    ) -> list[Prediction]:
-        self.seconds = 0.01 * len(passengers)
-        return super().predict_checked(passengers, encoded)
+    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
+        self.seconds = 0.01 * len(rows)
+        return super().predict_checked(rows, encoded)
 
 
 def client(served: Served, **headers: str) -> httpx.AsyncClient:

@@ -95,7 +95,7 @@ def test_a_model_that_has_not_changed_is_not_sent_again(client: TestClient[Any])
 
 
 def test_large_answers_are_compressed_for_who_wants_it(client: TestClient[Any]) -> None:
-    batch = {"passengers": [{**ALLISON, "age": age / 9} for age in range(1000)]}
+    batch = {"rows": [{**ALLISON, "age": age / 9} for age in range(1000)]}
     undo = {"gzip": gzip.decompress, "zstd": lambda body: zstandard.ZstdDecompressor().decompressobj().decompress(body)}
     plain: Any = None
     for coding in (None, *undo):
@@ -160,7 +160,7 @@ def test_a_key_that_stands_twice_is_refused_and_named(client: TestClient[Any], b
 
 def test_colons_in_values_are_no_repeated_keys(client: TestClient[Any]) -> None:
     assert client.post("/v1/predict", json={**ALLISON, "name": "a: b, c: d", "cabin": ":"}).status_code == 200
-    nested = b'{"passengers":[{"pclass":3,"sex":"male"},{"pclass":3,"sex":"male","pclass":1}]}'
+    nested = b'{"rows":[{"pclass":3,"sex":"male"},{"pclass":3,"sex":"male","pclass":1}]}'
     refused = client.post("/v1/predict/batch", content=nested, headers={"Content-Type": "application/json"})
     assert '"pclass" twice' in problem(refused, 400)["detail"]
 

@@ -85,9 +85,9 @@ class Noting(Deterministic):
         super().__init__(bundle)
         self.fares: list[list[float | None]] = []
 
-    def predict_checked(self, passengers: Any, encoded: Any = None) -> Any:
-        self.fares.append([one.fare for one in passengers])
-        return super().predict_checked(passengers, encoded)
+    def predict_checked(self, rows: Any, encoded: Any = None) -> Any:
+        self.fares.append([one.fare for one in rows])
+        return super().predict_checked(rows, encoded)
 
 
 async def crowd(port: int, predictor: Noting) -> None:

@@ -267,7 +267,7 @@ def corpus() -> Iterator[Case]:
         yield case(f"wrong: {name} to {path}", request(body, JSON, path=path), 422)
     for name, body in FAULTS.items():
         yield case(f"fault: {name}", request(body, JSON), 422)
-        batch = b'{"passengers":[' + GOOD + b"," + body + b"]}"
+        batch = b'{"rows":[' + GOOD + b"," + body + b"]}"
         yield case(f"fault in a batch: {name}", request(batch, JSON, path="/v1/predict/batch"), 422)
     for name, body in ODD_BUT_RIGHT.items():
         yield case(f"odd: {name}", request(body, JSON), 200)

@@ -10,19 +10,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
-from models.passenger import Passenger
 
 from models.bundle.read import Bundle
 from models.engines.backend import Backend
 from models.prediction import EncodedText, Prediction
+from models.rows import Row, Rows
 from service.inference.batcher import Batcher
 from service.inference.errors import ClientDisconnected, DeadlinePassed, NotReady, PredictionFailed, QueueFull
 from service.inference.inference_thread import NICENESS
 from service.inference.supervision import MAX_RESTARTS
 from tests.service.predictions import prediction
+from tests.titanic import ROWS, Passenger
 
 
-def passenger(number: float) -> Passenger:
+def passenger(number: float) -> Row:
     return Passenger(pclass=1, sex="male", fare=number)
 
 
@@ -33,6 +34,7 @@ class Echo:
 
     def __init__(self, bundle: Bundle | None = None, seconds: float = 0.0):
         self.bundle, self.seconds = bundle, seconds
+        self.rows = ROWS if bundle is None else Rows(bundle.schema)
         self.batches: list[int] = []
         self.read_rows = 0
         self.hold = threading.Event()
@@ -40,21 +42,19 @@ class Echo:
 
     def warm_up(self) -> None: ...
 
-    def encode(self, passengers: Sequence[Passenger]) -> list[EncodedText]:
-        return [EncodedText(str(passenger.fare), []) for passenger in passengers]
+    def encode(self, rows: Sequence[Row]) -> list[EncodedText]:
+        return [EncodedText(str(passenger.fare), []) for passenger in rows]
 
-    def predict_checked(
-        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
-    ) -> list[Prediction]:
+    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
         self.hold.wait(10)
         if encoded is not None:
-            assert [one.text for one in encoded] == [str(passenger.fare) for passenger in passengers]
+            assert [one.text for one in encoded] == [str(passenger.fare) for passenger in rows]
             self.read_rows += len(encoded)
         time.sleep(self.seconds)
-        self.batches.append(len(passengers))
-        if any(one.fare == 999 for one in passengers):
+        self.batches.append(len(rows))
+        if any(one.fare == 999 for one in rows):
             raise ValueError("a bad row")
-        return [prediction(float(one.fare or 0), one) for one in passengers]
+        return [prediction(float(one.fare or 0), one) for one in rows]
 
 
 class Silent:
@@ -186,12 +186,10 @@ def test_a_full_queue_refuses_at_once_and_a_passed_deadline_leaves_it() -> None:
 class Dying(Echo):
     """A fare of 666 ends the thread."""
 
-    def predict_checked(
-        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
-    ) -> list[Prediction]:
-        if any(one.fare == 666 for one in passengers):
+    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
+        if any(one.fare == 666 for one in rows):
             raise SystemExit("the device is gone")
-        return super().predict_checked(passengers, encoded)
+        return super().predict_checked(rows, encoded)
 
 
 def test_a_dead_thread_has_a_successor_and_who_waits_for_its_batch_is_told() -> None:
@@ -259,15 +257,13 @@ class Versioned(Echo):
         super().__init__(seconds=seconds)
         self.number = number
 
-    def encode(self, passengers: Sequence[Passenger]) -> list[EncodedText]:
-        return [EncodedText(str(self.number), []) for _ in passengers]
+    def encode(self, rows: Sequence[Row]) -> list[EncodedText]:
+        return [EncodedText(str(self.number), []) for _ in rows]
 
-    def predict_checked(
-        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
-    ) -> list[Prediction]:
+    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
         assert encoded is None or {one.text for one in encoded} == {str(self.number)}
         time.sleep(self.seconds)
-        return [prediction(self.number) for _ in passengers]
+        return [prediction(self.number) for _ in rows]
 
 
 def test_a_new_predictor_takes_over_and_no_answer_mixes_two() -> None:
@@ -435,10 +431,10 @@ def test_stopping_answers_what_waits() -> None:
 def test_who_computes_gives_way_to_who_reads_requests() -> None:
     class Prioritised(Echo):
         def predict_checked(
-            self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
+            self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None
         ) -> list[Prediction]:
             found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-            return super().predict_checked(passengers, encoded)
+            return super().predict_checked(rows, encoded)
 
     found: list[int] = []
     own = os.getpriority(os.PRIO_PROCESS, 0)

@@ -7,9 +7,9 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models.passenger import Passenger
 
 from models.prediction import EncodedText, Prediction, PredictionError
+from models.rows import Row
 from service.inference.batcher import Batcher
 from service.inference.errors import ClientDisconnected, DeadlinePassed, NotReady, PredictionFailed, QueueFull
 from service.inference.fair_queue import Answer
@@ -28,22 +28,20 @@ class Fragile(Echo):
         super().__init__(seconds=0.001)
         self.generation = generation
 
-    def encode(self, passengers: Sequence[Passenger]) -> list[EncodedText]:
-        return [EncodedText(f"{self.generation} {one.fare}", []) for one in passengers]
+    def encode(self, rows: Sequence[Row]) -> list[EncodedText]:
+        return [EncodedText(f"{self.generation} {one.fare}", []) for one in rows]
 
-    def predict_checked(
-        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
-    ) -> list[Prediction]:
+    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
         if encoded is not None:
-            assert [one.text for one in encoded] == [f"{self.generation} {one.fare}" for one in passengers]
-        fares = [float(one.fare or 0) for one in passengers]
+            assert [one.text for one in encoded] == [f"{self.generation} {one.fare}" for one in rows]
+        fares = [float(one.fare or 0) for one in rows]
         if DEADLY in fares:
             raise SystemExit("the device is gone")
         if NOT_FINITE in fares:
             raise PredictionError("not finite")
         if POISON in fares:
             raise ValueError("a bad row")
-        self.batches.append(len(passengers))
+        self.batches.append(len(rows))
         return [prediction(fare + 1000 * self.generation) for fare in fares]
 
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
-from models.passenger import Passenger
 
 from models.prediction import EncodedText, Prediction, PredictionError
+from models.rows import Row
 from service.inference.batcher import Batcher
 from service.inference.errors import ClientDisconnected, DeadlinePassed, NotReady, PredictionFailed, QueueFull
 from service.inference.fair_queue import Answer
@@ -44,13 +44,11 @@ class Priced(Echo):
         self.clock, self.price = clock, price
         self.encoded_rows: list[int | None] = []
 
-    def predict_checked(
-        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
-    ) -> list[Prediction]:
+    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
         self.encoded_rows.append(None if encoded is None else len(encoded))
-        found = super().predict_checked(passengers, encoded)
-        fares = [one.fare for one in passengers]
-        self.clock.computing += self.price * len(passengers)
+        found = super().predict_checked(rows, encoded)
+        fares = [one.fare for one in rows]
+        self.clock.computing += self.price * len(rows)
         if 998 in fares:
             raise PredictionError("not finite")
         if 997 in fares:
@@ -430,9 +428,7 @@ def test_a_spare_that_ends_the_thread_is_told_as_an_error(clock: Clock) -> None:
 class Mute(Echo):
     """Ends its thread without a word."""
 
-    def predict_checked(
-        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
-    ) -> list[Prediction]:
+    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
         raise KeyboardInterrupt
 
 

@@ -5,9 +5,9 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
-from models.passenger import Passenger
 
 from service.inference.fair_queue import QUANTUM, Entry, FairQueue
+from tests.titanic import Passenger
 
 ONE = Passenger(pclass=1, sex="male")
 
@@ -49,7 +49,7 @@ def test_every_row_is_taken_once_and_in_order(
         assert queue.rows == sum(one.waiting for one in queue) == queue.rows_before("d", 1000)
         step += 1
     for place, one in enumerate(entries):
-        assert taken[id(one)] == len(one.passengers) or place in leaving
+        assert taken[id(one)] == len(one.rows) or place in leaving
     assert not list(queue)
 
 
@@ -120,7 +120,7 @@ def test_no_request_ends_later_than_if_all_shared_and_none_is_overtaken_by_one_a
         nonlocal served
         for part in queue.take(1):
             served += 1
-            if part.stop == len(part.entry.passengers):
+            if part.stop == len(part.entry.rows):
                 ends[entries.index(part.entry)] = served
 
     for (pause, _), one in zip(arrivals, entries, strict=True):

@@ -15,11 +15,11 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from models.passenger import Passenger
 
 from models.bundle.read import Bundle
 from models.bundle.write import write_bundle
 from models.predictor import Predictor
+from models.rows import Row
 from service.http.keys import SCOPES, new_key, write_keys
 from tests.deploy.programs import free_port
 from tests.service.inference.test_batcher import wait_until
@@ -38,7 +38,7 @@ get, post = partial(httpx.get, headers=HEADERS), partial(httpx.post, headers=HEA
 def bundles(tiny_contents: Contents, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Bundle]:
     """Two that give different probabilities: the second knows no companions and says so in its card."""
     folder = tmp_path_factory.mktemp("two")
-    other = {**tiny_contents, "companions.json": b'{"by_ticket":{}}', "README.md": b"# the other\n"}
+    other = {**tiny_contents, "feature.json": b'{"by_ticket":{}}', "README.md": b"# the other\n"}
     return write_bundle(folder / "a", tiny_contents, ORIGIN), write_bundle(folder / "b", other, ORIGIN)
 
 
@@ -70,8 +70,8 @@ def version(url: str) -> str:
     return str(get(f"{url}/v1/model").json()["version"])
 
 
-def answers(predictor: Predictor, passengers: list[Passenger]) -> list[float]:
-    return [one.probability for one in predictor.predict(passengers)]
+def answers(predictor: Predictor, rows: list[Row]) -> list[float]:
+    return [one.probability for one in predictor.predict(rows)]
 
 
 @pytest.mark.slow
@@ -79,13 +79,11 @@ def test_reloads_under_load_fail_no_request_and_mix_no_versions(
     service: tuple[str, Path, subprocess.Popen[str]], bundles: tuple[Bundle, Bundle], table: Table
 ) -> None:
     url, folder, _ = service
-    passengers = [msgspec.structs.replace(one, age=place / 8) for place, one in enumerate(table.passengers[:60])]
-    passengers = [passengers[place % 60] for place in range(max(SIZES))]
-    expected = {one.version: answers(Predictor.load(one.folder), passengers) for one in bundles}
+    rows = [msgspec.structs.replace(one, age=place / 8) for place, one in enumerate(table.rows[:60])]
+    rows = [rows[place % 60] for place in range(max(SIZES))]
+    expected = {one.version: answers(Predictor.load(one.folder), rows) for one in bundles}
     assert expected[bundles[0].version] != expected[bundles[1].version]
-    bodies = {
-        size: msgspec.json.encode({"passengers": [_known(one) for one in passengers[:size]]}) for size in set(SIZES)
-    }
+    bodies = {size: msgspec.json.encode({"rows": [_known(one) for one in rows[:size]]}) for size in set(SIZES)}
     done, faults, seen = threading.Event(), [], {one.version: 0 for one in bundles}
 
     def ask(size: int) -> None:
@@ -122,7 +120,7 @@ def test_reloads_under_load_fail_no_request_and_mix_no_versions(
     assert min(seen.values()) > 0, seen
 
 
-def _known(passenger: Passenger) -> dict[str, Any]:
+def _known(passenger: Row) -> dict[str, Any]:
     return {name: value for name, value in msgspec.to_builtins(passenger).items() if value is not None}
 
 

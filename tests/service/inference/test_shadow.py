@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 from litestar.testing import TestClient
-from models.passenger import Passenger
 
 from models.bundle.read import Bundle
 from models.prediction import EncodedText, Prediction
+from models.rows import Row
 from service.inference.shadow import WAITING_ROWS
 from service.settings import Settings
 from tests.service.inference.test_batcher import wait_until
@@ -24,14 +24,12 @@ PREFIX = "evenkeel_shadow_"
 class Opposite(Deterministic):
     """1 − p of what is served; a fare of 13 fails."""
 
-    def predict_checked(
-        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
-    ) -> list[Prediction]:
+    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
         self.hold.wait(10)
-        if any(one.fare == 13 for one in passengers):
+        if any(one.fare == 13 for one in rows):
             raise ValueError("the shadow's own fault")
-        served = super().predict_checked(passengers, encoded)
-        return [prediction(1 - one.probability, passenger) for one, passenger in zip(served, passengers, strict=True)]
+        served = super().predict_checked(rows, encoded)
+        return [prediction(1 - one.probability, passenger) for one, passenger in zip(served, rows, strict=True)]
 
 
 @pytest.fixture
@@ -54,7 +52,7 @@ def counted(client: TestClient[Any], name: str, **labels: str) -> float:
 
 
 def test_its_agreement_and_its_distribution_are_counted(client: TestClient[Any]) -> None:
-    batch = {"passengers": [{**ALLISON, "age": age} for age in range(1, 120, 7)]}
+    batch = {"rows": [{**ALLISON, "age": age} for age in range(1, 120, 7)]}
     served = [one["probability"] for one in client.post("/v1/predict/batch", json=batch).json()["predictions"]]
     assert {one["model"]["version"] for one in client.post("/v1/predict/batch", json=batch).json()["predictions"]} != {
         "shadow000000"
@@ -71,7 +69,7 @@ def test_its_faults_and_its_slowness_disturb_nobody(client: TestClient[Any], sha
     assert client.post("/v1/predict", json={**ALLISON, "fare": 13}).status_code == 200
     wait_until(lambda: counted(client, "dropped_total") == 1)
     shadow.hold.clear()
-    batch = {"passengers": [ALLISON] * 1024}
+    batch = {"rows": [ALLISON] * 1024}
     for _ in range(WAITING_ROWS // 1024 + 2):
         assert client.post("/v1/predict/batch", json=batch).status_code == 200
     assert counted(client, "dropped_total") in (1 + 1024, 1 + 2048)

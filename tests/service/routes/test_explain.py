@@ -13,16 +13,18 @@ from zlib import crc32
 import msgspec
 import numpy as np
 import pytest
-from models.passenger import Passenger
 
 from models.bundle.read import Bundle
 from models.features.titanic import Companions
-from models.prediction import EncodedText, Prediction, predictions_from_logits
-from models.text import render
+from models.prediction import EncodedText, Prediction
+from models.rows import Row
+from models.text import Renderer
 from service.settings import Settings
 from tests.service.inference.test_batcher import Echo, wait_until
+from tests.service.predictions import diagnose
 from tests.service.serving import ApplicationClient, make_app
 from tests.service.test_app import ALLISON, post, problem, samples
+from tests.titanic import Passenger
 
 FULL = {**ALLISON, "fare": 151.55, "ticket": "113781", "cabin": "C22 C26", "embarked": "S"}
 
@@ -32,25 +34,24 @@ class Worded(Echo):
 
     def __init__(self, bundle: Bundle):
         super().__init__(bundle)
-        self.asked: list[list[Passenger]] = []
+        self.render = Renderer(bundle.schema)
+        self.asked: list[list[Row]] = []
         self.entered = threading.Event()
 
-    def encode(self, passengers: Sequence[Passenger]) -> list[EncodedText]:
+    def encode(self, rows: Sequence[Row]) -> list[EncodedText]:
         assert self.bundle is not None
-        return [EncodedText(render(one, self.bundle.companions), []) for one in passengers]
+        return [EncodedText(self.render(one, self.bundle.known), []) for one in rows]
 
-    def predict_checked(
-        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
-    ) -> list[Prediction]:
+    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
         assert self.bundle is not None
         self.entered.set()
         self.hold.wait(10)
-        self.asked.append(list(passengers))
-        if any(one.fare == 999 for one in passengers):
+        self.asked.append(list(rows))
+        if any(one.fare == 999 for one in rows):
             raise ValueError("a bad row")
-        texts = [one.text for one in encoded or self.encode(passengers)]
+        texts = [one.text for one in encoded or self.encode(rows)]
         logits = np.array([crc32(text.encode()) / 2**30 - 2 for text in texts])
-        return predictions_from_logits(self.bundle.record, self.bundle.reference, logits, passengers, texts)
+        return diagnose(self.bundle, logits, rows, texts)
 
 
 @contextmanager
@@ -78,13 +79,13 @@ def test_by_default_each_contribution_is_the_difference_of_two_predictions(
     client: ApplicationClient, tiny_bundle: Bundle
 ) -> None:
     body = client.post("/v1/explain", json=FULL).json()
-    assert list(body) == ["model", "method", "prediction", "baseline", "fields", "text"]
+    assert list(body) == ["model", "method", "positive", "prediction", "baseline", "fields", "text"]
     assert body["model"] == {"name": "tiny", "version": tiny_bundle.version}
     assert body["method"] == "unknown"
     whole = log_odds(client, FULL)
     predicted = client.post("/v1/predict", json=FULL).json()
     assert body["prediction"] == {
-        "survived": predicted["survived"], "probability": predicted["probability"], "log_odds": whole,
+        "outcome": predicted["outcome"], "probability": predicted["probability"], "log_odds": whole,
     }  # fmt: skip
     contributions = {one["field"]: one["contribution"] for one in body["fields"]}
     assert {one["field"]: one["value"] for one in body["fields"]} == FULL
@@ -106,7 +107,7 @@ def test_shapley_values_sum_to_the_difference_from_the_baseline(client: Applicat
     assert total == pytest.approx(body["prediction"]["log_odds"] - body["baseline"]["log_odds"], abs=1e-9)
     baseline = body["baseline"]
     assert baseline["probability"] == pytest.approx(1 / (1 + math.exp(-baseline["log_odds"])))
-    assert "sibsp and parch count as 0" in baseline["description"]
+    assert baseline["description"].endswith("all else unknown")
     assert client.post("/v1/explain", json=FULL).json()["baseline"] == pytest.approx(baseline)
 
 
@@ -183,7 +184,7 @@ def test_it_takes_its_place_in_the_queue_and_is_refused_when_there_is_none(tiny_
         predictor.hold.clear()
         first = pool.submit(client.post, "/v1/predict", json=FULL)
         assert predictor.entered.wait(5)
-        batch = pool.submit(client.post, "/v1/predict/batch", json={"passengers": [FULL] * 1020})
+        batch = pool.submit(client.post, "/v1/predict/batch", json={"rows": [FULL] * 1020})
         wait_until(lambda: samples(client)["evenkeel_queue_rows", frozenset()] == 1020)
         response = client.post("/v1/explain", json=FULL)
         problem(response, 429)
@@ -210,7 +211,7 @@ def test_who_asks_meanwhile_does_not_wait_for_all(tiny_bundle: Bundle) -> None:
 
 def test_an_explanation_is_of_one_bundle(tiny_bundle: Bundle) -> None:
     party = [Passenger(pclass=1, sex="female", name="Allison, Mrs. Bess", ticket="113781")]
-    other = msgspec.structs.replace(tiny_bundle, version="f" * 12, companions=Companions.of(party, [1]))
+    other = msgspec.structs.replace(tiny_bundle, version="f" * 12, known=Companions.of(party, [1]))
     predictor = Worded(tiny_bundle)
     with serving(predictor, store="none") as client, concurrent.futures.ThreadPoolExecutor() as pool:
         predictor.hold.clear()

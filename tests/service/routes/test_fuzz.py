@@ -30,7 +30,7 @@ TOKENS = (
     b"null", b"-1", b"1e999", b"NaN", b"9" * 400, b"HTTP/1.1", b"HTTP/1.0", b"Transfer-Encoding: chunked\r\n",
     b"Content-Length: 5\r\n", b"Content-Length: 0\r\n", b"Connection: close\r\n", b"Expect: 100-continue\r\n",
     b"Content-Encoding: zstd\r\n", b"Accept: application/msgpack\r\n", b"X-Request-Timeout-Ms: 1\r\n", b"0\r\n\r\n",
-    b'{"passengers":', b'"pclass":3,"sex":"male"', b"\xf0\x9f\x9a\xa2", b"\xc1", b"\x28\xb5\x2f\xfd", b"\x1f\x8b",
+    b'{"rows":', b'"pclass":3,"sex":"male"', b"\xf0\x9f\x9a\xa2", b"\xc1", b"\x28\xb5\x2f\xfd", b"\x1f\x8b",
 )  # fmt: skip
 LAST = request(b"", b"Connection: close", path="/health/live", method="GET")
 MANNERS = ("whole", "pieces", "bytes", "pipelined", "truncated", "half-closed", "reset")

@@ -20,10 +20,10 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models.passenger import Passenger
 
 from models.bundle.read import Bundle
 from models.prediction import EncodedText, Prediction
+from models.rows import Row
 from service.app import Application
 from service.http.keys import new_key, write_keys
 from service.inference.futures import WATCHED_AFTER_SECONDS
@@ -47,15 +47,13 @@ class Watched(Deterministic):
         self.rows = 0
         self.sizes: list[int] = []
 
-    def predict_checked(
-        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
-    ) -> list[Prediction]:
+    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
         self.hold.wait(10)
         if self.seconds:
             threading.Event().wait(self.seconds)
-        self.rows += len(passengers)
-        self.sizes.append(len(passengers))
-        return super().predict_checked(passengers, encoded)
+        self.rows += len(rows)
+        self.sizes.append(len(rows))
+        return super().predict_checked(rows, encoded)
 
 
 def make(bundle: Bundle, predictor: Watched | None = None, **changes: Any) -> Application:
@@ -299,12 +297,10 @@ class Counted(Watched):
 
     waited: list[int]
 
-    def predict_checked(
-        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
-    ) -> list[Prediction]:
-        if any(one.age == 77 for one in passengers):
+    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
+        if any(one.age == 77 for one in rows):
             self.waited[-1] = len(self.sizes) - self.waited[-1]
-        return super().predict_checked(passengers, encoded)
+        return super().predict_checked(rows, encoded)
 
 
 def test_streams_leave_single_requests_their_place(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,10 +310,10 @@ def test_streams_leave_single_requests_their_place(tiny_bundle: Bundle, monkeypa
         talks = [stack.enter_context(Talk(served.port)) for _ in range(6)]
         predict = served.app.services.batcher.predict
 
-        async def noted(passengers: Sequence[Passenger], *rest: Any) -> Any:
-            if passengers[0].age == 77:
+        async def noted(rows: Sequence[Row], *rest: Any) -> Any:
+            if rows[0].age == 77:
                 predictor.waited.append(len(predictor.sizes))
-            return await predict(passengers, *rest)
+            return await predict(rows, *rest)
 
         monkeypatch.setattr(served.app.services.batcher, "predict", noted)
         for talk in talks:
@@ -334,7 +330,7 @@ def test_a_full_queue_is_waited_for(tiny_bundle: Bundle) -> None:
     predictor = Watched(tiny_bundle)
     with serving(make(tiny_bundle, predictor, max_queue_rows=1024)) as served, Talk(served.port) as talk:
         predictor.hold.clear()
-        body = {"passengers": [ALLISON] * 1024}
+        body = {"rows": [ALLISON] * 1024}
         url = f"http://127.0.0.1:{served.port}/v1/predict/batch"
         other = threading.Thread(target=httpx.post, args=(url,), kwargs={"json": body, "timeout": 20})
         other.start()

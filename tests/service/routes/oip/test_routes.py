@@ -11,7 +11,6 @@ import httpx
 import msgspec
 import numpy as np
 import pytest
-from models.passenger import COLUMNS
 
 from models.bundle.read import Bundle
 from service.routes.oip.inputs import FIELDS
@@ -19,6 +18,7 @@ from service.routes.oip.outputs import OUTPUTS
 from service.settings import Settings
 from tests.service.serving import Served, make_app, serving
 from tests.service.test_app import Deterministic, samples
+from tests.titanic import COLUMNS
 from training.data.table import Table
 
 with warnings.catch_warnings():
@@ -51,7 +51,7 @@ def raw(served: Served) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="module")
 def rows(table: Table) -> list[dict[str, Any]]:
     """Real passengers as /v1 takes them, unknown values among them."""
-    return [msgspec.to_builtins(one) for one in table.passengers[:200]]
+    return [msgspec.to_builtins(one) for one in table.rows[:200]]
 
 
 def tensor(name: str, values: list[Any], binary: bool, dtype: Any = None) -> Any:
@@ -71,8 +71,8 @@ def tensor(name: str, values: list[Any], binary: bool, dtype: Any = None) -> Any
 
 
 def check_answers(result: Any, rows: list[dict[str, Any]], raw: httpx.Client) -> None:
-    """All outputs against what /v1/predict/batch says of the same passengers."""
-    expected = raw.post("/v1/predict/batch", json={"passengers": rows}).json()["predictions"]
+    """All outputs against what /v1/predict/batch says of the same rows."""
+    expected = raw.post("/v1/predict/batch", json={"rows": rows}).json()["predictions"]
 
     def texts(name: str) -> list[str]:
         return [one.decode() if isinstance(one, bytes) else one for one in result.as_numpy(name)]

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 import schemathesis
-from models.passenger import Passenger
 
 from service.http.body.decoding import decode_body
 from service.http.errors import ServiceError
+from tests.titanic import Passenger
 
 JSON, MESSAGEPACK, LINES = "application/json", "application/msgpack", "application/x-ndjson"
 STREAM = "/v1/predict/stream"

@@ -20,12 +20,12 @@ import jsonschema_rs
 import msgspec
 import pytest
 from litestar.routes import HTTPRoute
-from models.passenger import Passenger
 from schemathesis.specs.openapi import definitions
 
 from models.bundle.manifest import BundleError
 from models.bundle.read import Bundle
 from models.prediction import EncodedText, Prediction
+from models.rows import Row
 from service.drift.events import MAX_SUBSCRIBERS
 from service.http import access
 from service.http.keys import SCOPES, new_key, write_keys
@@ -64,11 +64,9 @@ KEYS = {name: key for name, (key, _) in MADE.items()}
 class Held(Deterministic):
     """Answers once ``hold`` is set."""
 
-    def predict_checked(
-        self, passengers: Sequence[Passenger], encoded: Sequence[EncodedText] | None = None
-    ) -> list[Prediction]:
+    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
         self.hold.wait(10)
-        return super().predict_checked(passengers)
+        return super().predict_checked(rows)
 
 
 @contextmanager
@@ -190,7 +188,7 @@ def access_refusals(operation: dict[str, Any]) -> set[str]:
 
 def test_the_constraints_are_there(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
-    item = schemas["BatchRequest"]["properties"]["passengers"]
+    item = schemas["BatchRequest"]["properties"]["rows"]
     assert (item["minItems"], item["maxItems"]) == (1, 1024)
     passenger = schemas["Passenger"]
     assert passenger["required"] == ["pclass", "sex"]
@@ -198,9 +196,9 @@ def test_the_constraints_are_there(document: dict[str, Any]) -> None:
     assert all(field["description"] for field in passenger["properties"].values())
     batch = {"$ref": "#/components/schemas/BatchRequest"}
     good = {"pclass": 1, "sex": "male"}
-    assert faults(document, batch, {"passengers": [good]}) == []
+    assert faults(document, batch, {"rows": [good]}) == []
     for wrong in ({"agee": 3}, {"age": 121}, {"pclass": 4}, {"pclass": "1"}, {"sibsp": 1.5}, {"name": "x" * 201}):
-        assert faults(document, batch, {"passengers": [{**good, **wrong}]})
+        assert faults(document, batch, {"rows": [{**good, **wrong}]})
     for _, _, operation in operations(document):
         for content in operation.get("requestBody", {}).get("content", {}).values():
             name = content["schema"].get("items", content["schema"])["$ref"].rsplit("/", 1)[1]
@@ -276,9 +274,9 @@ def test_the_answers_of_every_route_have_the_forms_that_are_promised(
 def test_the_report_has_its_form_when_there_is_something_to_report(
     client: ApplicationClient, document: dict[str, Any]
 ) -> None:
-    passengers = [{"pclass": 1, "sex": "male", "age": 110, "fare": n % 900} for n in range(1024)]
+    rows = [{"pclass": 1, "sex": "male", "age": 110, "fare": n % 900} for n in range(1024)]
     for _ in range(6):
-        client.post("/v1/predict/batch", json={"passengers": passengers})
+        client.post("/v1/predict/batch", json={"rows": rows})
     response = client.get("/v1/drift")
     assert response.json()["distributions"]
     assert response.json()["estimates"]
@@ -465,7 +463,7 @@ class Situations:
         fillers = []
 
         def fill(rows: int, queued: int) -> None:
-            body = {"passengers": [{"pclass": 1, "sex": "male"}] * rows}
+            body = {"rows": [{"pclass": 1, "sex": "male"}] * rows}
             fillers.append(threading.Thread(target=client.post, args=("/v1/predict/batch",), kwargs={"json": body}))
             fillers[-1].start()
             wait_until(lambda: f"\nevenkeel_queue_rows {queued}.0\n" in client.get("/metrics").text)
@@ -528,7 +526,7 @@ class Situations:
 
     def _full_store(self) -> ApplicationClient:
         client = self._stalled_store(timeout_seconds=0.01)
-        outcomes = {"outcomes": [{"id": str(n), "survived": True} for n in range(1024)]}
+        outcomes = {"outcomes": [{"id": str(n), "outcome": "survived"} for n in range(1024)]}
         for _ in range(100):
             if client.post("/v1/outcomes", json=outcomes).status_code == 429:
                 return client
@@ -619,7 +617,7 @@ with Client(base_url=sys.argv[1]) as client:
     man = Passenger(pclass=PassengerPclass.VALUE_3, sex=PassengerSex.MALE)
     one = predict.sync(client=client, body=child)
     assert isinstance(one, PredictionResponse), one
-    batch = predict_batch.sync(client=client, body=BatchRequest(passengers=[child, man]))
+    batch = predict_batch.sync(client=client, body=BatchRequest(rows=[child, man]))
     assert batch.predictions[0].probability == one.probability
     problem = predict.sync(client=client, body=Passenger.from_dict({"pclass": 1, "sex": "male", "age": 200}))
     assert isinstance(problem, Problem), problem

@@ -34,7 +34,7 @@ enabled = true
 include-operation-id = "predictStream"
 checks.negative_data_rejection.enabled = false
 
-# Which tensors go together no schema can say: of those that it allows few are passengers.
+# Which tensors go together no schema can say: of those that it allows few are rows.
 [[operations]]
 include-operation-id = ["oipInfer", "oipInferOfVersion"]
 checks.positive_data_acceptance.enabled = false
