@@ -106,7 +106,7 @@ def make_struct(schema: Schema) -> type[Struct]:
     """The type of a schema's rows."""
     fields: list[Any] = []
     for field in schema.fields:
-        kind = _annotation(field) if field.required else _annotation(field) | None
+        kind: Any = _annotation(field) if field.required else _annotation(field) | None
         described = Annotated[kind, _description(field)]
         fields.append((field.name, described) if field.required else (field.name, described, field.default))
     name = "".join(part.capitalize() for part in schema.row.split("_")) or "Row"

@@ -43,10 +43,8 @@ async def send_outcomes(request: AnyRequest) -> Response[bytes]:
     services = services_of(request)
     if services.store is None:
         raise OutcomesNotKept
-    table = table_of(request)
-    body: Any = await parse_body(request, table.outcomes)
-    number = table.schema.classes.index
-    outcomes = [(outcome.id.lower(), number(outcome.outcome)) for outcome in body.outcomes]
+    body: Any = await parse_body(request, table_of(request).outcomes)
+    outcomes = [(outcome.id.lower(), outcome.outcome) for outcome in body.outcomes]
     statuses = await services.store.label(outcomes, services.settings.timeout_seconds)
     services.metrics.outcomes_received(statuses)
 
