@@ -324,8 +324,9 @@ def test_counters_add_up(fresh: TestClient[Any], tiny_bundle: Bundle) -> None:
     assert total("predictions_total") == total("predictions_by_probability_total") == len(p)
     assert total("predictions_total", outcome="survived") == sum(q >= 0.5 for q in p)
     assert total("predictions_by_probability_total", bin="0.3-0.4") == sum(0.3 <= q < 0.4 for q in p)
-    assert total("expected_outcomes_total", outcome="survived") == pytest.approx(sum(p))
-    assert total("expected_outcomes_total", outcome="died") == pytest.approx(sum(1 - q for q in p))
+    for outcome, expected in (("survived", sum(p)), ("died", sum(1 - q for q in p))):
+        counted = found["evenkeel_expected_outcomes_total", frozenset({version, ("outcome", outcome)})]
+        assert counted == pytest.approx(expected)
     assert total("expected_correct_total") == pytest.approx(sum(max(q, 1 - q) for q in p))
     assert total("prediction_sets_total") == len(p)
     assert total("abstentions_total") == sum(one["confidence"]["abstain"] for one in predictions)

@@ -18,20 +18,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models.passenger import Passenger
 from safetensors.numpy import load_file, save_file
 
 from models.bert.tokenizer import Tokenizer
 from models.bundle.read import Bundle
 from models.bundle.write import write_bundle
-from models.predictor import WARM_UP
-from models.text import render
+from models.features.titanic import Companions
+from models.text import Renderer
 from tests.deploy.programs import free_port
 from tests.service.processes import JSON, Service
 from tests.service.store.test_store import rows
 from tests.service.test_real import start, wait_ready
 from tests.tiny import ORIGIN, Contents
-from tests.titanic import Passenger
+from tests.titanic import ROWS, SCHEMA, Passenger
 
 STOPS = int(os.environ.get("EVENKEEL_TEST_STOPS", "3"))
 KILLS = int(os.environ.get("EVENKEEL_TEST_SIGKILLS", "2"))
@@ -216,9 +215,10 @@ def with_nan(tiny_contents: Contents, tmp_path: Path) -> Bundle:
     assert isinstance(content, bytes)
     (tmp_path / "tokenizer.json").write_bytes(content)
     tokenizer = Tokenizer.load(tmp_path / "tokenizer.json", 16)
+    render = Renderer(SCHEMA)
     there, others = (
-        {token for one in rows for token in tokenizer.token_ids([render(one)])[0]}
-        for rows in ([Passenger(**POISONOUS)], [WARM_UP, Passenger(**OWEN)])
+        {token for one in rows for token in tokenizer.token_ids([render(one, Companions.of([], []))])[0]}
+        for rows in ([Passenger(**POISONOUS)], [ROWS.typical(), Passenger(**OWEN)])
     )
     # Where the word stands when a bundle is tried, its logit is finite; further behind it is not.
     embeddings = large(tiny_contents, word=sorted(there - others), position=range(12, 16))

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from models.bundle.read import Bundle
-from service.routes.oip.inputs import FIELDS
+from service.routes.oip.inputs import input_columns
 from service.routes.oip.outputs import OUTPUTS
+from service.routes.table import Table
 from service.settings import Settings
 from tests.service.serving import Served, make_app, serving
 from tests.service.test_app import Deterministic, samples
-from tests.titanic import COLUMNS
-from training.data.table import Table
+from tests.titanic import COLUMNS, ROWS
+from training.data import table as data
 
 with warnings.catch_warnings():
     # The client brings gevent, whose compiled modules warn on import.
@@ -28,6 +29,7 @@ with warnings.catch_warnings():
     from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 INFER = "/v2/models/tiny/infer"
+INPUTS = input_columns(Table(ROWS))
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +51,14 @@ def raw(served: Served) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
-def rows(table: Table) -> list[dict[str, Any]]:
+def rows(table: data.Table) -> list[dict[str, Any]]:
     """Real passengers as /v1 takes them, unknown values among them."""
     return [msgspec.to_builtins(one) for one in table.rows[:200]]
 
 
 def tensor(name: str, values: list[Any], binary: bool, dtype: Any = None) -> Any:
-    field = FIELDS.get(name)
-    if field is None or field.datatype == "BYTES":
+    field = INPUTS[name]
+    if field.datatype == "BYTES":
         array = np.array(["" if one is None else one for one in values], object)
     elif field.datatype == "FP64":
         array = np.array([np.nan if one is None else one for one in values], dtype or np.float64)
@@ -78,7 +80,10 @@ def check_answers(result: Any, rows: list[dict[str, Any]], raw: httpx.Client) ->
         return [one.decode() if isinstance(one, bytes) else one for one in result.as_numpy(name)]
 
     assert result.as_numpy("probability").tolist() == [one["probability"] for one in expected]
-    assert result.as_numpy("survived").tolist() == [one["survived"] for one in expected]
+    assert texts("outcome") == [one["outcome"] for one in expected]
+    assert result.as_numpy("probabilities").tolist() == [
+        [one["probabilities"][name] for name in ("died", "survived")] for one in expected
+    ]
     assert len(set(texts("id"))) == len(rows)
     confidences = [one["confidence"] for one in expected]
     for name in ("interval", "abstain", "coverage", "margin", "entropy_bits", "typicality", "uncalibrated_probability"):
@@ -99,7 +104,7 @@ def test_the_server_and_its_model(client: Any, tiny_bundle: Bundle) -> None:
     assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
     described = client.get_model_metadata("tiny", tiny_bundle.version)
     assert (described["name"], described["versions"]) == ("tiny", [tiny_bundle.version])
-    assert [one["name"] for one in described["inputs"]] == [*COLUMNS, "passenger"]
+    assert [one["name"] for one in described["inputs"]] == [*COLUMNS, "row"]
     assert {"name": "age", "datatype": "FP64", "shape": [-1]} in described["inputs"]
     assert {"name": "interval", "datatype": "FP64", "shape": [-1, 2]} in described["outputs"]
     with pytest.raises(InferenceServerException, match="no model") as caught:
@@ -121,10 +126,10 @@ def test_one_tensor_per_field(
     check_answers(result, rows, raw)
 
 
-def test_one_tensor_of_whole_passengers(client: Any, raw: httpx.Client, rows: list[dict[str, Any]]) -> None:
+def test_one_tensor_of_whole_rows(client: Any, raw: httpx.Client, rows: list[dict[str, Any]]) -> None:
     values = [json.dumps(row) for row in rows]
     for binary in (True, False):
-        check_answers(client.infer("tiny", [tensor("passenger", values, binary)]), rows, raw)
+        check_answers(client.infer("tiny", [tensor("row", values, binary)]), rows, raw)
 
 
 @pytest.mark.parametrize("binary", [True, False])
@@ -156,12 +161,12 @@ def test_compressed_both_ways(client: Any, raw: httpx.Client, rows: list[dict[st
 
 def test_outputs_are_chosen(client: Any) -> None:
     inputs = [tensor("pclass", [1], True), tensor("sex", ["female"], True)]
-    chosen = [triton.InferRequestedOutput("interval"), triton.InferRequestedOutput("survived", binary_data=False)]
+    chosen = [triton.InferRequestedOutput("interval"), triton.InferRequestedOutput("outcome", binary_data=False)]
     result = client.infer("tiny", inputs, outputs=chosen, parameters={"own": 1}, priority=2, timeout=5)
-    assert [one["name"] for one in result.get_response()["outputs"]] == ["interval", "survived"]
+    assert [one["name"] for one in result.get_response()["outputs"]] == ["interval", "outcome"]
     assert "id" not in result.get_response()
     assert result.as_numpy("interval").shape == (1, 2)
-    with pytest.raises(InferenceServerException, match='output "odds" is not one; the outputs are id, survived'):
+    with pytest.raises(InferenceServerException, match='output "odds" is not one; the outputs are id, outcome'):
         client.infer("tiny", inputs, outputs=[triton.InferRequestedOutput("odds")])
 
 
@@ -176,13 +181,13 @@ def test_all_faults_are_told(client: Any) -> None:
     message = caught.value.message()
     assert message.startswith("the request has 5 faults: ")
     for part in (
-        "input pclass, row 1 is 9:", 'input sex, row 1 is "x":', "input age, row 0 is 130.0:",
-        "input age, row 2 is inf: must be a finite number", 'input name, row 0 is "xxx',
+        "input pclass, row 1 is 9: must be one of 1, 2, 3;", 'input sex, row 1 is "x":', "input age, row 0 is 130.0:",
+        "input age, row 2 is inf: must be a number from 0 to 120, or null", 'input name, row 0 is "xxx',
     ):  # fmt: skip
         assert part in message
     assert "x" * 61 not in message
-    with pytest.raises(InferenceServerException, match=r"input passenger, row 1/agee is 3: .*did you mean"):
-        client.infer("tiny", [tensor("passenger", ['{"pclass":1,"sex":"male"}', '{"pclass":1,"agee":3}'], True)])
+    with pytest.raises(InferenceServerException, match=r"input row, row 1/agee is 3: .*did you mean"):
+        client.infer("tiny", [tensor("row", ['{"pclass":1,"sex":"male"}', '{"pclass":1,"agee":3}'], True)])
 
 
 def test_nan_in_json_is_explained(client: Any) -> None:
@@ -222,7 +227,7 @@ HOSTILE: list[tuple[Any, str]] = [
     ({}, "/inputs is absent: is required"),
     ({"inputs": []}, "/inputs is"),
     ({"inputs": [{}]}, "/inputs/0/name is absent"),
-    ({"inputs": request()["inputs"] * 6}, "/inputs is"),
+    ({"inputs": request()["inputs"] * 101}, "/inputs is"),
     (request(ouputs=[]), 'did you mean "outputs"'),
     (request(id=3), "/id is 3"),
     (request(parameters=[]), "/parameters is"),
@@ -231,7 +236,7 @@ HOSTILE: list[tuple[Any, str]] = [
     (request(outputs=[{"name": "id", "parameters": {"classification": 2}}]), "classification is not offered"),
     (request(parameters={"binary_data_output": "yes"}), "binary_data_output"),
     (request(more=request()["inputs"]), 'input "pclass" is there twice'),
-    (request(more=[{"name": "passenger", "shape": [2], "datatype": "BYTES", "data": ["", ""]}]), "stands for all"),
+    (request(more=[{"name": "row", "shape": [2], "datatype": "BYTES", "data": ["", ""]}]), "stands for all"),
     ({"inputs": request()["inputs"][1:]}, "input pclass is absent"),
     (age(name="agee"), "is not one; the inputs are pclass"),
     (age(datatype="BYTES"), "datatype is"),
@@ -250,7 +255,7 @@ HOSTILE: list[tuple[Any, str]] = [
     (age(data=[[1], [2]]), "row 0 is [1]"),
     (age(data=[[[1]], [2]], shape=[2, 1]), "row 0 is [1]"),
     (age(data=["1", True]), 'row 0 is "1"; row 1 is true, which is no FP32'),
-    (age(data=[1e300, 1]), "must be a finite number"),
+    (age(data=[1e300, 1]), "row 0 is inf: must be a number from 0 to 120"),
     (age(data=[10**400, 1]), "which is no FP32"),
     (age(data=[10**400, 1], datatype="FP64"), "which is no FP64"),
     (age(data=[10**400, 1], datatype="INT64"), "which is no INT64"),
@@ -279,7 +284,7 @@ HOSTILE: list[tuple[Any, str]] = [
     (behind(binary_age(8, name="name", datatype="BYTES"), b"\xff" * 8), "row 0 ends behind"),
     (behind(binary_age(10, name="name", datatype="BYTES"), bytes(10)), "2 texts end after 8"),
     (behind(binary_age(9, name="name", datatype="BYTES"), b"\x01\x00\x00\x00\xff" + bytes(4)), "row 0 is not UTF-8"),
-    (behind(binary_age(8), np.array([np.inf, 1], "<f4").tobytes()), "row 0 is inf: must be a finite number"),
+    (behind(binary_age(8), np.array([np.inf, 1], "<f4").tobytes()), "row 0 is inf: must be a number from 0 to 120"),
     (behind(binary_age(4, datatype="FP16"), np.array([65000, 1], "<f2").tobytes()), "row 0 is 65000.0"),
 ]  # fmt: skip
 
