@@ -163,6 +163,16 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         _check_examples(self.examples, self.classes)
         _unique("fields", (field.in_table.casefold() for field in self.fields), "column")
 
+    def beside(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Names for columns that are added to the table's own: what the table has too begins with ``prediction_``."""
+        own = [
+            self.label.column,
+            self.group or "",
+            *(name for each in self.fields for name in (each.name, each.in_table)),
+        ]
+        taken = {name.casefold() for name in own}
+        return tuple(f"prediction_{name}" if name in taken else name for name in names)
+
     @property
     def plural(self) -> str:
         """What several rows are called."""

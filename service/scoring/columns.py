@@ -1,25 +1,30 @@
-"""Rows of a table: its columns → passengers → the cells of their predictions."""
+"""Rows of a table: its columns → rows of the schema → the cells of their predictions."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-import msgspec
-from models.passenger import Passenger, PassengerError, find_columns, parse_passenger
-
+from models.cells import CellError
 from models.files import AtomicFile
 from models.prediction import Prediction
 from models.predictor import Predictor
+from models.rows import Row, RowError
 
 CHUNK_ROWS = 4096
 CACHED_ROWS = 1 << 16
-"""Distinct passengers whose answer is kept, about a kilobyte each."""
-ADDED = ("probability", "survived", "interval_low", "interval_high", "prediction_set", "typicality", "warnings")
+"""Distinct rows whose answer is kept, about a kilobyte each."""
+ADDED = ("outcome", "probability", "interval_low", "interval_high", "prediction_set", "typicality", "warnings")
+"""What is added to a row; where the table has a column of that name, as `Schema.beside` has it."""
 
 Cells = tuple[str, ...]
 
 
 class ScoreError(Exception):
     """A table that cannot be scored; the message says what to change."""
+
+
+class Refused(str):
+    """Why a row of a table is none of the schema."""
 
 
 def commit(output: AtomicFile, faults: AtomicFile, rejected: int) -> None:
@@ -31,18 +36,53 @@ def commit(output: AtomicFile, faults: AtomicFile, rejected: int) -> None:
         faults.discard()
 
 
+class Columns:
+    """The columns of one table: ``added`` are the names of `ADDED` in it. Raises ScoreError."""
+
+    def __init__(self, header: Sequence[str], predictor: Predictor):
+        self._rows = predictor.rows
+        self.added = predictor.bundle.schema.beside(ADDED)
+        try:
+            self._fields = self._rows.find_columns(header)
+        except RowError as error:
+            raise ScoreError(str(error)) from None
+        taken = [name for name in header if name in self.added]
+        if taken:
+            raise ScoreError(f"the input has a column {taken[0]} already, which the output adds")
+
+    @property
+    def places(self) -> Iterable[int]:
+        """Where the fields are, in the order of `convert`'s values."""
+        return self._fields.values()
+
+    def parse(self, cells: Sequence[str]) -> Row | Refused:
+        """A line's cells → its row, or why it is none."""
+        return _accepted(self._rows.parse, {field: cells[place] for field, place in self._fields.items()})
+
+    def convert(self, values: Sequence[Any]) -> Row | Refused:
+        """Values with a type, of the columns at ``places`` → their row, or why they are none."""
+        return _accepted(self._rows.convert, dict(zip(self._fields, values, strict=True)))
+
+
+def _accepted(make: Callable[[dict[str, Any]], Row], values: dict[str, Any]) -> Row | Refused:
+    try:
+        return make(values)
+    except CellError as error:
+        return Refused(error)
+
+
 class PredictionCells:
-    """Passengers → the cells `ADDED` of their predictions; equal passengers are computed once."""
+    """Rows → the cells `ADDED` of their predictions; equal rows are computed once."""
 
     def __init__(self, predictor: Predictor):
         self._predictor = predictor
-        self._cached: OrderedDict[Passenger, Cells] = OrderedDict()
+        self._cached: OrderedDict[Row, Cells] = OrderedDict()
 
-    def of(self, passengers: Sequence[Passenger]) -> list[Cells]:
-        """The cells of each passenger. Raises PredictionError."""
-        new = [passenger for passenger in dict.fromkeys(passengers) if passenger not in self._cached]
+    def of(self, rows: Sequence[Row]) -> list[Cells]:
+        """The cells of each row. Raises PredictionError."""
+        new = [row for row in dict.fromkeys(rows) if row not in self._cached]
         computed = dict(zip(new, map(_cells, self._predictor.predict_checked(new)), strict=True))
-        cells = [self._cached.get(passenger) or computed[passenger] for passenger in passengers]
+        cells = [self._cached.get(row) or computed[row] for row in rows]
         self._cached.update(computed)
         while len(self._cached) > CACHED_ROWS:
             self._cached.popitem(last=False)
@@ -52,27 +92,7 @@ class PredictionCells:
 def _cells(prediction: Prediction) -> Cells:
     confidence = prediction.confidence
     return (
-        repr(prediction.probability), str(prediction.survived).lower(), *map(repr, confidence.interval),
+        prediction.outcome, repr(prediction.probability), *map(repr, confidence.interval),
         "|".join(confidence.prediction_set), repr(confidence.typicality),
         "; ".join(f"{warning.field}: {warning.message}" for warning in confidence.warnings),
     )  # fmt: skip
-
-
-def input_columns(header: Sequence[str]) -> dict[str, int]:
-    """Field → position (`find_columns`) in a table that has none of the columns `ADDED`; raises ScoreError."""
-    try:
-        fields = find_columns(header)
-    except PassengerError as error:
-        raise ScoreError(str(error)) from None
-    taken = [name for name in header if name in ADDED]
-    if taken:
-        raise ScoreError(f"the input has a column {taken[0]} already, which the output adds")
-    return fields
-
-
-def read_passenger(cells: Mapping[str, str]) -> Passenger | str:
-    """Cells by field of `Passenger` → the passenger, or the reason why it is none."""
-    try:
-        return parse_passenger(cells)
-    except msgspec.ValidationError as error:
-        return str(error).replace(" - at `$.", ", in `")

@@ -6,8 +6,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from models.passenger import COLUMNS
-
 from models.bundle.bucket import bundle_folder
 from models.bundle.manifest import BundleError
 from models.bundle.precisions import FULL, PRECISIONS
@@ -18,6 +16,7 @@ from models.prediction import PredictionError
 from models.predictor import Predictor
 from service.scoring.columns import ADDED, ScoreError
 from service.scoring.csv import score_csv
+from service.settings import Settings
 
 REPORT_SECONDS = 10.0
 ENGINES = ("local", "ray")
@@ -114,17 +113,18 @@ def _prevalence(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service score",
-        description=f"Add to each passenger of a CSV file: {', '.join(ADDED)}. Memory does not grow with the file. "
+        description=f"Add to each row of a CSV file: {', '.join(ADDED)}. Memory does not grow with the file. "
         "With --engine ray the CSV and Parquet files of a folder are scored side by side, on this machine or on a "
         "cluster; a run that was stopped goes on where it was.",
-        epilog=f"Columns are found by name: {', '.join(COLUMNS.values())}; Pclass and Sex are required. Rows that are "
-        "no passengers go to OUT.rejected.csv with their line and the reason (with --engine ray to "
+        epilog="Columns are found by the names of the fields or columns in the bundle's schema, in any case; required "
+        "ones must be there. An added column that the table has too begins with prediction_. Rows that the schema "
+        "refuses go to OUT.rejected.csv with their line and the reason (with --engine ray to "
         "OUT/_scored/FILE/rejected.csv); the exit code is then 1.",
     )  # fmt: skip
     parser.add_argument("input", type=Path, metavar="IN", help="a CSV file; with --engine ray, or a folder")
     parser.add_argument("output", type=Path, metavar="OUT", help="a CSV file; with --engine ray a folder")
     parser.add_argument(
-        "--bundle", default="artifacts/titanic", help="a folder, or s3://BUCKET/PREFIX (default: %(default)s)"
+        "--bundle", default=Settings().bundle, help="a folder, or s3://BUCKET/PREFIX (default: %(default)s)"
     )
     parser.add_argument(
         "--bundles", type=Path, default=Path("artifacts/bundles"), metavar="DIR",
@@ -149,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
         "--target-prevalence",
         type=_prevalence,
         metavar="P",
-        help="share of survivors among these passengers, if it is not the bundle's own",
+        help="share of the positive class among these rows, if it is not the bundle's own",
     )
     parser.add_argument(
         "--threads", type=_count, metavar="N",

@@ -1,20 +1,21 @@
 """A Parquet file: its rows, types kept, with the columns of their predictions."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from models.passenger import Passenger
-
 from models.files import AtomicFile
 from models.predictor import Predictor
-from service.scoring.columns import CHUNK_ROWS, PredictionCells, ScoreError, commit, input_columns, read_passenger
+from models.rows import Row
+from service.scoring.columns import CHUNK_ROWS, Cells, Columns, PredictionCells, Refused, ScoreError, commit
 
 ADDED_TYPES: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "outcome": ("string", str),
     "probability": ("double", float),
-    "survived": ("bool", "true".__eq__),
     "interval_low": ("double", float),
     "interval_high": ("double", float),
     "prediction_set": ("string", str),
@@ -27,8 +28,8 @@ ADDED_TYPES: dict[str, tuple[str, Callable[[str], Any]]] = {
 def score_parquet(source: Path, destination: Path, rejects: Path, predictor: Predictor) -> tuple[int, int]:
     """Write ``source``'s rows and the columns `columns.ADDED` to ``destination``; returns rows scored and rejected.
 
-    A row that is no passenger goes to ``rejects``, a CSV, with its number from 1 on and the reason. Both files appear
-    whole, at the end. Raises ScoreError, OSError, PredictionError.
+    A row that the schema refuses goes to ``rejects``, a CSV, with its number from 1 on and the reason. Both files
+    appear whole, at the end. Raises ScoreError, OSError, PredictionError.
     """
     import pyarrow
 
@@ -43,47 +44,47 @@ def _score(source: Path, destination: Path, rejects: Path, predictor: Predictor)
 
     with ExitStack() as stack:
         table = stack.enter_context(parquet.ParquetFile(source))
-        fields = input_columns(table.schema_arrow.names)
+        columns = Columns(table.schema_arrow.names, predictor)
         output = stack.enter_context(AtomicFile(destination, binary=True))
         faults = stack.enter_context(AtomicFile(rejects))
         bad = csv.writer(faults.file, lineterminator="\n")
         bad.writerow(["row", "reason"])
         predictions, scored, rejected = PredictionCells(predictor), 0, 0
-        with parquet.ParquetWriter(output.file, _schema_with_added(table.schema_arrow)) as out:
+        with parquet.ParquetWriter(output.file, _schema_with_added(table.schema_arrow, columns.added)) as out:
             for batch in table.iter_batches(CHUNK_ROWS):
-                passengers = _passengers(batch, fields)
-                good = [isinstance(passenger, Passenger) for passenger in passengers]
-                cells = predictions.of([passenger for passenger in passengers if isinstance(passenger, Passenger)])
+                rows = _rows(batch, columns)
+                good = [not isinstance(row, Refused) for row in rows]
+                cells = predictions.of([row for row in rows if not isinstance(row, Refused)])
                 out.write_batch(_with_cells(batch, good, cells, out.schema))
                 first = scored + rejected + 1
-                bad.writerows((row, reason) for row, reason in enumerate(passengers, first) if isinstance(reason, str))
-                scored, rejected = scored + len(cells), rejected + len(passengers) - len(cells)
+                bad.writerows((at, reason) for at, reason in enumerate(rows, first) if isinstance(reason, Refused))
+                scored, rejected = scored + len(cells), rejected + len(rows) - len(cells)
         commit(output, faults, rejected)
     return scored, rejected
 
 
-def _schema_with_added(schema: Any) -> Any:
+def _schema_with_added(schema: Any, names: Sequence[str]) -> Any:
     import pyarrow
 
-    for name, (kind, _) in ADDED_TYPES.items():
+    for name, (kind, _) in zip(names, ADDED_TYPES.values(), strict=True):
         schema = schema.append(pyarrow.field(name, pyarrow.type_for_alias(kind)))
     return schema
 
 
-def _passengers(batch: Any, fields: dict[str, int]) -> list[Passenger | str]:
-    """Each row's passenger, or the reason why it is none."""
-    columns = [batch.column(place).to_pylist() for place in fields.values()]
-    return [read_passenger(dict(zip(fields, map(_cell, row), strict=True))) for row in zip(*columns, strict=True)]
+def _rows(batch: Any, columns: Columns) -> list[Row | Refused]:
+    """Each row of the schema, or why it is none."""
+    values = [[_plain(value) for value in batch.column(place).to_pylist()] for place in columns.places]
+    return [columns.convert(row) for row in zip(*values, strict=True)]
 
 
-def _cell(value: Any) -> str:
-    """A value as a CSV file has it; NaN is unknown, and whole numbers may be floats, as pandas makes them beside it."""
-    if value is None or value != value:
-        return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+def _plain(value: Any) -> Any:
+    """A decimal number as a float, a date or time as its ISO text, which text columns take."""
+    return (
+        value.isoformat() if isinstance(value, date | time) else float(value) if isinstance(value, Decimal) else value
+    )
 
 
-def _with_cells(batch: Any, good: list[bool], cells: list[tuple[str, ...]], schema: Any) -> Any:
+def _with_cells(batch: Any, good: list[bool], cells: list[Cells], schema: Any) -> Any:
     import pyarrow
 
     kept = batch.filter(pyarrow.array(good, pyarrow.bool_()))

@@ -1,7 +1,7 @@
 """The files of a scoring run: which there are, where what is written of each lies, and whether it is done.
 
 OUT/FILE                            its rows with their predictions
-OUT/_scored/FILE/rejected.csv       its rows that are no passengers, where there are any
+OUT/_scored/FILE/rejected.csv       its rows that the schema refuses, where there are any
 OUT/_scored/FILE/record.json        written last: from what, with what, and the sha256 of the above
 """
 
@@ -19,7 +19,7 @@ from service.scoring.columns import ScoreError
 
 SUFFIXES = (".csv", ".parquet")
 ABOUT = "_scored"
-FORMAT = 1
+FORMAT = 2
 """Of the record, and of the columns that are added: another number has everything scored again."""
 
 

@@ -19,8 +19,6 @@ from service.store.prediction_log import LabelledPrediction, PredictionLog, hold
 
 LOGGED = ("id", "time", "version", "probability", "uncalibrated_probability", "row_sha256")
 HASHED = "sha256:"
-PREDICTION = "prediction_"
-"""What a column of `LOGGED` begins with where the table has one of its name."""
 
 
 class Exported(NamedTuple):
@@ -102,21 +100,15 @@ def choose_table(schemas: dict[str, Schema], name: str | None) -> tuple[Schema, 
     return list(versions.values())[-1], set(versions)
 
 
-def logged_columns(schema: Schema) -> tuple[str, ...]:
-    """The names of `LOGGED`, none of them a column of the table."""
-    taken = {name.casefold() for field in schema.fields for name in (field.name, field.in_table)}
-    taken.add(schema.label.column.casefold())
-    return tuple(PREDICTION + name if name in taken else name for name in LOGGED)
-
-
 class Cells:
-    """A logged prediction → its cells under ``header``: the table's columns, the label's, and `logged_columns`."""
+    """A logged prediction → its cells under ``header``: the table's columns, the label's, and
+    `LOGGED`, where the table has a column of such a name as `Schema.beside` has it."""
 
     def __init__(self, schema: Schema):
         self._fields = schema.fields
         self._values = {each.name: each.value for each in schema.label.classes}
         columns = [field.in_table for field in schema.fields]
-        self.header = (*columns, schema.label.column, *logged_columns(schema))
+        self.header = (*columns, schema.label.column, *schema.beside(LOGGED))
 
     def __call__(self, row: LabelledPrediction) -> Iterator[Any]:
         prediction = row.prediction
@@ -159,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service export",
         description="Write the logged predictions with their outcomes, in the order of time, with the columns of their "
-        f"table, its label's, and {', '.join(LOGGED)} (with {PREDICTION} before a name that the table has too). The "
+        f"table, its label's, and {', '.join(LOGGED)} (with prediction_ before a name that the table has too). The "
         "service may run meanwhile.",
         epilog="With --labelled-only --with-rows the file is ready for `python -m training recalibrate`, `evaluate` "
         "and `fit`.",

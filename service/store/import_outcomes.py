@@ -9,11 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from models.csv_table import CsvError, CsvRow, CsvTable
 from models.files import AtomicFile, OverwriteError, refuse_overwriting, rejected_path
 from models.labels import LabelReader
 from models.schema import Schema
 from service.store.databases import StoreError, database, path_of
-from service.store.export import PREDICTION, add_store
+from service.store.export import add_store
 from service.store.prediction_log import OutcomeStatus, PredictionLog
 
 ID, OUTCOME = "id", "outcome"
@@ -27,14 +28,6 @@ REASONS: dict[OutcomeStatus, str] = {
 
 class OutcomesError(Exception):
     """A file that holds no outcomes; the message says what to change."""
-
-
-class Line(NamedTuple):
-    """A line with cells; ``fault`` says why it is none that can be read."""
-
-    number: int
-    cells: Sequence[str]
-    fault: str | None = None
 
 
 class Result(NamedTuple):
@@ -53,11 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     except (OutcomesError, StoreError, OverwriteError) as error:
         print(f"outcomes: {error}", file=sys.stderr)
         return 1
-    except UnicodeDecodeError:
-        print(f"outcomes: {options.input} is not UTF-8", file=sys.stderr)
-        return 1
-    except csv.Error as error:
-        print(f"outcomes: {options.input} cannot be read as a CSV: {error}", file=sys.stderr)
+    except CsvError as error:
+        print(f"outcomes: {options.input} cannot be read: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         print(f"outcomes: {error.filename}: {error.strerror}", file=sys.stderr)
@@ -74,7 +64,8 @@ def main(arguments: Sequence[str]) -> int:
 def import_outcomes(source: Path, store: str) -> Counter[str]:
     """Put a file's outcomes into the store; returns how many were counted, repeated and rejected.
 
-    Rejected lines go to `rejected_path` with the reason. Raises OutcomesError, StoreError, OverwriteError, OSError.
+    Rejected lines go to `rejected_path` with the reason. Raises OutcomesError, CsvError, StoreError,
+    OverwriteError, OSError.
     """
     rejects = rejected_path(source)
     refuse_overwriting([source, path_of(store)], [rejects])
@@ -83,12 +74,11 @@ def import_outcomes(source: Path, store: str) -> Counter[str]:
     try:
         db.open()
         log = PredictionLog(db)
-        with source.open(newline="", encoding="utf-8-sig") as file, AtomicFile(rejects) as faults:
+        with source.open("rb") as file, AtomicFile(rejects) as faults:
             writer = csv.writer(faults.file, lineterminator="\n")
             writer.writerow(["line", "reason"])
-            reader = csv.reader(file)
-            columns = OutcomeColumns(next(reader, []), log.schemas())
-            lines = _lines(reader, len(columns.header))
+            table = CsvTable(file)
+            columns, lines = OutcomeColumns(table.header, log.schemas()), iter(table)
             while part := list(islice(lines, COMMIT_ROWS)):
                 for result in sorted(_label(log, columns, part)):
                     counts[result.status] += 1
@@ -110,14 +100,14 @@ class OutcomeColumns:
     def __init__(self, header: Sequence[str], schemas: Mapping[str, Schema]):
         if not schemas:
             raise OutcomesError("the store holds no predictions yet, so no outcome can be of one")
-        self.header = header
-        names = [name.strip().casefold() for name in header]
+        self._header = header
+        names = [name.casefold() for name in header]
         labels = sorted({schema.label.column for schema in schemas.values()})
         known = {column: self._find(names, column) for column in (*labels, OUTCOME)}
         self._outcomes = [at for at in known.values() if at is not None]
         if not self._outcomes:
             raise OutcomesError(self._needed(" or ".join(dict.fromkeys((*labels, OUTCOME)))))
-        id_at = self._find(names, f"{PREDICTION}{ID}")
+        id_at = self._find(names, f"prediction_{ID}")
         self._id = self._find(names, ID) if id_at is None else id_at
         if self._id is None:
             raise OutcomesError(self._needed(ID))
@@ -152,36 +142,28 @@ class OutcomeColumns:
         return places[0] if places else None
 
     def _needed(self, column: str) -> str:
-        return f"one column {column} is needed, in any case; the columns are: {', '.join(self.header) or 'none'}"
+        return f"one column {column} is needed, in any case; the columns are: {', '.join(self._header)}"
 
 
-def _lines(reader: Iterator[list[str]], columns: int) -> Iterator[Line]:
-    """The lines that have cells."""
-    for cells in reader:
-        if cells:
-            fault = None if len(cells) == columns else f"has {len(cells)} cells, the header has {columns}"
-            yield Line(reader.line_num, cells, fault)  # type: ignore[attr-defined]
-
-
-def _label(log: PredictionLog, columns: OutcomeColumns, part: Sequence[Line]) -> Iterator[Result]:
+def _label(log: PredictionLog, columns: OutcomeColumns, part: Sequence[CsvRow]) -> Iterator[Result]:
     """Take the outcomes of these lines; those that have none yet are passed over."""
-    versions = log.versions(columns.id(line.cells) for line in part if not line.fault)
-    outcomes: list[tuple[Line, str]] = []
-    for line in part:
-        if line.fault:
-            yield Result(line.number, "rejected", line.fault)
+    versions = log.versions(columns.id(row.cells) for row in part if not row.fault)
+    outcomes: list[tuple[CsvRow, str]] = []
+    for row in part:
+        if row.fault:
+            yield Result(row.line, "rejected", row.fault)
             continue
-        if columns.is_open(line.cells):
+        if columns.is_open(row.cells):
             continue
-        name, fault = columns.read(line.cells, versions.get(columns.id(line.cells), ""))
+        name, fault = columns.read(row.cells, versions.get(columns.id(row.cells), ""))
         if fault:
-            yield Result(line.number, "rejected", fault)
+            yield Result(row.line, "rejected", fault)
         else:
-            outcomes.append((line, name))
-    statuses, _ = log.label([(columns.id(line.cells), name) for line, name in outcomes])
-    for (line, _), status in zip(outcomes, statuses, strict=True):
+            outcomes.append((row, name))
+    statuses, _ = log.label([(columns.id(row.cells), name) for row, name in outcomes])
+    for (row, _), status in zip(outcomes, statuses, strict=True):
         reason = REASONS.get(status)
-        yield Result(line.number, "rejected" if reason else status, reason)
+        yield Result(row.line, "rejected" if reason else status, reason)
 
 
 def _parser() -> argparse.ArgumentParser:

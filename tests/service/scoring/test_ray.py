@@ -116,11 +116,11 @@ def test_a_folder_is_scored_as_one_process_scores_its_files_and_only_once(tiny_b
     for typed, text in zip(rows, same, strict=True):
         for name in ("probability", "interval_low", "interval_high", "typicality"):
             assert typed[name] == pytest.approx(float(text[name]), abs=1e-5)
-        assert (typed["survived"], typed["prediction_set"]) == (text["survived"] == "true", text["prediction_set"])
+        assert (typed["outcome"], typed["prediction_set"]) == (text["outcome"], text["prediction_set"])
     reasons = {row["row"]: row["reason"] for row in read_csv(out / "_scored" / "typed.parquet" / "rejected.csv")}
     assert list(reasons) == ["8", "5001"]
-    assert "pclass" in reasons["8"]
-    assert "age" in reasons["5001"]
+    assert reasons["8"] == "Pclass is 4.0; it must be one of 1, 2, 3"
+    assert reasons["5001"] == "Age is 121.0; it must be a number from 0 to 120, or unknown"
 
     kept = (out / "typed.parquet").stat().st_mtime_ns
     (given / "none.csv").unlink()
@@ -128,7 +128,7 @@ def test_a_folder_is_scored_as_one_process_scores_its_files_and_only_once(tiny_b
     (out / "large.csv").write_bytes(large.read_bytes())
     before = (out / "_scored" / "large.csv" / "record.json").read_bytes()
     again = run(given, out, *bundle)
-    assert again.returncode == 1  # The rows of typed.parquet that are no passengers still are none.
+    assert again.returncode == 1  # The rows of typed.parquet that were refused still are.
     assert "1 files were done before" in again.stderr
     assert (out / "typed.parquet").stat().st_mtime_ns == kept
     assert len(read_csv(out / "deep" / "bad.csv")) == 1
