@@ -80,8 +80,9 @@ class Rows:
         return self.struct(**values)
 
     def _checked(self, number: int, row: Row | Mapping[str, Any]) -> Row:
-        # A Struct is not checked when it is made in Python, only when it is decoded or converted.
-        if isinstance(row, self.struct):
+        # A Struct is not checked when it is made in Python, only when it is decoded or converted. One that another
+        # `Rows` of the same schema made is a type of its own.
+        if isinstance(row, Struct):
             values = msgspec.structs.asdict(row)
         elif isinstance(row, Mapping):
             values = dict(row)
