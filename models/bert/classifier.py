@@ -9,6 +9,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from models.bert.bert import BertConfig, BertModel, Linear
+from models.bert.checkpoint import Checkpoint
 from models.bert.quantization import HALVES, quantize
 
 
@@ -64,28 +65,18 @@ def _taken(weights: dict[str, np.ndarray], name: str) -> mx.array:
 
 
 def from_pretrained(config: dict[str, Any], weights: Path, seed: int) -> BertClassifier:
-    """A classifier on a pretrained BERT: encoder (and pooler, where the file has one) from the file, head new.
+    """A classifier on a pretrained BERT: encoder (and pooler, where the file has one) from the file, the rest new.
 
-    Raises ValueError naming the first parameter of the encoder that the file lacks or shapes differently.
+    Raises CheckpointError.
     """
     mx.random.seed(seed)
     model = BertClassifier(BertConfig.from_dict(config))
     model.classifier.weight = 0.02 * mx.random.normal(model.classifier.weight.shape)
     model.classifier.bias = mx.zeros_like(model.classifier.bias)
-    tensors: dict[str, mx.array] = mx.load(str(weights))  # type: ignore[assignment]
-    # Bare encoders have no prefix; checkpoints with a task head have "bert." and keys that we do not use.
-    checkpoint = {key if key.startswith("bert.") else f"bert.{key}": value for key, value in tensors.items()}
-    own = []
-    for name, value in tree_flatten(model.bert.parameters(), prefix=".bert"):
-        if name not in checkpoint and not name.startswith("bert.pooler."):
-            raise ValueError(f"{weights} has no tensor {name}")
-        if name in checkpoint:
-            if checkpoint[name].shape != value.shape:
-                raise ValueError(
-                    f"{weights}: {name} has shape {checkpoint[name].shape}, config.json says {value.shape}"
-                )
-            own.append((name, checkpoint[name].astype(mx.float32)))
-    model.load_weights(own, strict=False)
+    expected = {name: value.shape for name, value in tree_flatten(model.bert.parameters(), prefix=".bert")}
+    for name, values in Checkpoint(weights, expected).tensors():
+        # One by one: the arrays of NumPy and of MLX need not be in memory together.
+        model.load_weights([(name, mx.array(values))], strict=False)
     mx.eval(model.parameters())
     return model
 

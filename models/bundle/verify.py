@@ -81,15 +81,20 @@ def check_config(config: dict[str, Any], schema: Schema) -> dict[str, Any]:
     for field, value in (REQUIRED_CONFIG | labels_config(schema)).items():
         if config.get(field) != value:
             raise BundleError(f"config.json: {field} is {str(config.get(field))[:80]}, it must be {value}")
-    for field, (default, lowest) in {"layer_norm_eps": (1e-12, 1e-15), "hidden_dropout_prob": (0.1, 0.0)}.items():
-        value = config.get(field, default)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not lowest <= value < 1:
-            raise BundleError(f"config.json: {field} is {str(value)[:80]}, it must be a number in [{lowest:g}, 1)")
+    check_rates(config)
     try:
         expected_tensors(config)
     except WeightsError as error:
         raise BundleError(f"config.json: {error}") from error
     return config
+
+
+def check_rates(config: dict[str, Any]) -> None:
+    """Raise BundleError unless the numbers of a config that are no sizes are in their bounds."""
+    for field, (default, lowest) in {"layer_norm_eps": (1e-12, 1e-15), "hidden_dropout_prob": (0.1, 0.0)}.items():
+        value = config.get(field, default)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not lowest <= value < 1:
+            raise BundleError(f"config.json: {field} is {str(value)[:80]}, it must be a number in [{lowest:g}, 1)")
 
 
 def load_tokenizer(content: bytes, config: dict[str, Any]) -> Tokenizer:

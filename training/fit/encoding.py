@@ -5,6 +5,7 @@ large or each text is needed about once, anew for each batch. Texts go through t
 """
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -36,15 +37,27 @@ HiddenStates = Callable[[np.ndarray, int], mx.array]
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A pretrained encoder on disk: its ``config.json`` as a dictionary, and its weights."""
+    """A pretrained encoder on disk: its ``config.json`` as a dictionary, and its weights.
+
+    ``unused`` are tensors of the file that training leaves out, such as a task's head.
+    """
 
     config: dict[str, Any]
     weights: Path
+    unused: tuple[str, ...] = ()
+    has_pooler: bool = True
 
     @property
     def max_tokens(self) -> int:
         """Positions that the model has."""
         return int(self.config["max_position_embeddings"])
+
+    def print_notes(self, quiet: bool) -> None:
+        """Say on standard error, unless ``quiet``, what a user may not expect of it."""
+        if self.unused and not quiet:
+            print(f"training: of {self.weights} these are not used: {', '.join(self.unused)}", file=sys.stderr)
+        if not self.has_pooler and not quiet:
+            print(f"training: {self.weights} has no pooler: a new one is trained", file=sys.stderr)
 
     def first_trained(self, trained_layers: int) -> int:
         """The number of the lowest layer that is trained."""

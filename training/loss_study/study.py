@@ -83,6 +83,7 @@ def compare_losses(options: CompareOptions, table: Table, executor: Executor) ->
     ValueError, and TrainingError when nothing could be trained.
     """
     base, tokenizer_path = find_base(options.base)
+    base.print_notes(options.quiet)
     choices = loss_choices(options.losses)
     losses = {name: choice.make(table.schema.classes, table.labels) for name, choice in choices.items()}
     plans = _plans(options, table, sha256_of(base.weights), choices, losses)
