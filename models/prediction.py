@@ -63,6 +63,8 @@ class Diagnosis:
 
     def predictions(self, logits: np.ndarray, rows: Sequence[Row], texts: Sequence[str]) -> list[Prediction]:
         """Logits (B, K), the rows and the texts that they are of → a prediction each, in order."""
+        if not len(rows):
+            return []
         z = positive_logits(logits)
         trace = self._record.map.trace(z)
         p, unshifted = trace[-1][1], self._unshifted(trace)

@@ -1,6 +1,7 @@
 """The type of a table's rows, made from its schema, and how rows come in: cells of a table, or Python's values."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -104,16 +105,22 @@ class Rows:
 
 
 def make_struct(schema: Schema) -> type[Struct]:
-    """The type of a schema's rows."""
+    """The type of a schema's rows: one and the same for schemas with the same fields, so that their rows are equal."""
+    return _make_struct(msgspec.json.encode((schema.row, schema.fields)))
+
+
+@lru_cache(64)
+def _make_struct(definition: bytes) -> type[Struct]:
+    row, described_fields = msgspec.json.decode(definition, type=tuple[str, tuple[Field, ...]])
     fields: list[Any] = []
-    for field in schema.fields:
+    for field in described_fields:
         kind: Any = _annotation(field) if field.required else _annotation(field) | None
         described = Annotated[kind, _description(field)]
         fields.append((field.name, described) if field.required else (field.name, described, field.default))
-    name = "".join(part.capitalize() for part in schema.row.split("_")) or "Row"
+    name = "".join(part.capitalize() for part in row.split("_")) or "Row"
     return msgspec.defstruct(
-        name, fields, namespace={"__doc__": f"One row of the table {schema.name}."}, module=__name__, frozen=True,
-        kw_only=True, forbid_unknown_fields=True,
+        name, fields, namespace={"__doc__": f"One {row.replace('_', ' ')} of the table."}, module=__name__,
+        frozen=True, kw_only=True, forbid_unknown_fields=True,
     )  # fmt: skip
 
 

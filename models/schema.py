@@ -5,7 +5,7 @@ Users write it as TOML, or have it written; a bundle carries it, complete, as ``
 
 import keyword
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -22,11 +22,11 @@ FALSE, TRUE, OTHER, UNKNOWN, KNOWN = "false", "true", "other", "unknown", "known
 TITANIC = Path(__file__).parent / "tables" / "titanic.toml"
 
 FieldType = Literal["number", "integer", "boolean", "category", "text"]
-Identifier = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
-Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
-ColumnName = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Sentence = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Level = int | Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Identifier = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\Z", max_length=60)]
+Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
+ColumnName = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
+Sentence = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
+Level = int | Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
 Value = bool | int | float | str
 
 
@@ -74,9 +74,14 @@ class InputBins(Struct, frozen=True, kw_only=True):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All bins of the field, ``unknown`` last."""
-        spans = tuple(f"{low:g}-{high:g}" for low, high in pairwise(self.edges))
-        return (*(spans or self.levels or (KNOWN,)), *([OTHER] if self.other else []), UNKNOWN)
+        """All bins of the field, each by another name, ``unknown`` last; a level of that name keeps it."""
+        ends = _distinct(self.edges)
+        names = [f"{low}-{high}" for low, high in pairwise(ends)] or list(self.levels) or [KNOWN]
+        for name in (OTHER, UNKNOWN) if self.other else (UNKNOWN,):
+            while name in names:
+                name += "_"
+            names.append(name)
+        return tuple(names)
 
 
 class Field(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -144,7 +149,7 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     names code of `models.features` that derives further words from a row. Raises SchemaError.
     """
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z", max_length=100)]
     label: Label
     fields: Annotated[tuple[Field, ...], Meta(min_length=1, max_length=MAX_FIELDS)]
     text: Annotated[tuple[Sentence, ...], Meta(min_length=1, max_length=2 * MAX_FIELDS)]
@@ -220,6 +225,15 @@ def schema_of(document: Any) -> Schema:
             raise error.__cause__ from None
         reason, _, path = str(error).partition(" - at `$.")
         raise SchemaError(path.rstrip("`"), reason) from None
+
+
+def _distinct(numbers: Sequence[float]) -> list[str]:
+    """Numbers, in as few digits as tell them apart."""
+    for digits in (6, 9, 12, 17):
+        texts = [f"{number:.{digits}g}" for number in numbers]
+        if len(set(texts)) == len(set(numbers)):
+            break
+    return texts
 
 
 def _check_label(label: Label, fields: Iterable[Field]) -> None:

@@ -33,7 +33,7 @@ class BundleError(Exception):
 
 
 Count = Annotated[int, Meta(ge=0, le=10**12)]
-Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
 
 
 class FileRecord(Struct, frozen=True, forbid_unknown_fields=True):

@@ -4,7 +4,7 @@ import pytest
 
 from models.reference import PROBABILITY_BINS, InputBinner, Reference, build_reference, probability_bins
 from models.rows import Rows
-from models.schema import schema_of
+from models.schema import Field, schema_of
 from tests.titanic import SCHEMA, Passenger
 from training.data.table import Table
 
@@ -57,6 +57,16 @@ def test_booleans_many_levels_and_numbers_beyond_their_bins() -> None:
     assert reference.warnings(Rows(schema).check([{"town": "town 59", "tenure": 100}])[0])[0].message == (
         "100 is outside the training range -7–99"
     )
+
+
+def test_every_bin_has_a_name_of_its_own() -> None:
+    levels = ("yes", "unknown", "other", *(f"l{number}" for number in range(60)))
+    town = Field(name="town", type="category", levels=levels).input_bins.names
+    assert town[-2:] == ("other_", "unknown_")
+    amounts = Field(name="amount", type="number", bins=(1000001, 1000002, 1000003.25)).input_bins.names
+    assert amounts == ("1000001-1000002", "1000002-1000003.25", "unknown")
+    for names in (town, amounts):
+        assert len(set(names)) == len(names)
 
 
 def test_counts_and_ranges_come_from_the_rows(table: Table) -> None:

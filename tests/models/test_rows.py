@@ -33,6 +33,7 @@ def test_the_type_is_the_schemas() -> None:
     assert msgspec.structs.asdict(row) == {
         "tenure": 1, "charges": None, "contract": "monthly", "senior": False, "comment": None,
     }  # fmt: skip
+    assert Rows(CHURN.schema).struct is CHURN.struct
     assert tuple(COLUMNS) == Passenger.__struct_fields__
     assert hash(row) == hash(CHURN.struct(tenure=1, contract="monthly"))
 

@@ -80,14 +80,14 @@ def test_a_manifest_of_other_bytes_is_refused_though_it_says_the_same(signed: Pa
 
 def test_a_file_that_the_manifest_does_not_name_is_refused(signed: Path, signer: Signer) -> None:
     manifest = json.loads((signed / MANIFEST).read_bytes())
-    feature = (signed / "feature.json").read_bytes()
-    (signed / "feature.json").unlink()
-    del manifest["files"]["feature.json"]
+    measured = (signed / "precisions.json").read_bytes()
+    (signed / "precisions.json").unlink()
+    del manifest["files"]["precisions.json"]
     (signed / MANIFEST).write_text(json.dumps(manifest))
     sign(signed, signer.private)
     read_bundle(signed, signer.public)
-    (signed / "feature.json").write_bytes(feature)
-    with pytest.raises(BundleError, match=r"files does not name feature\.json"):
+    (signed / "precisions.json").write_bytes(measured)
+    with pytest.raises(BundleError, match=r"files does not name precisions\.json"):
         read_bundle(signed, signer.public)
 
 
