@@ -1,7 +1,7 @@
 // The page's beginning: its tabs, and the model that is served.
 
 import { ask, pause } from "./api.js";
-import { openDrift, startDrift } from "./drift.js";
+import { openDrift, redrawDrift, startDrift } from "./drift.js";
 import { by } from "./elements.js";
 import { describeFile, startFile } from "./file.js";
 import { startKey } from "./key.js";
@@ -74,6 +74,7 @@ function show(model) {
   showTable(model.schema, classes[positive] / rows);
   by("about").textContent = `The model was trained on ${count(rows)} ${schema.rows}, and its probabilities are true of others like them.`;
   describeFile();
+  redrawDrift();
   showModel(model);
 }
 

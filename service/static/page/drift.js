@@ -9,15 +9,15 @@ import { count, minus, percent, range, sentence, two } from "./words.js";
 
 const STREAMS = {
   prediction: ["Predictions", "Do the probabilities look as they did in training?", "predictions"],
-  input: ["Inputs", "Do the rows look as they did in training?", "predictions"],
+  input: ["Inputs", "", "predictions"],
   calibration: ["Outcomes", "Do the outcomes agree with the probabilities?", "outcomes"],
 };
-const CAUSES = { mix: "The mix of rows", base_rate: "The base rate", calibration: "The calibration" };
+const CAUSES = { base_rate: "The base rate", calibration: "The calibration" };
 // Fewer recent rows than these are too few to call an index large.
 const FEWEST_ROWS = 100;
 
 const say = speaker(by("drift-spoken"));
-let following = null, wanted = false, cards = null, drawShares, drawOutcomes, onAlarm = () => {};
+let following = null, wanted = false, latest = null, cards = null, drawShares, drawOutcomes, onAlarm = () => {};
 
 // `alarmChanged`: called with whether any test alarms, whenever a report comes.
 export function startDrift(alarmChanged) {
@@ -36,12 +36,17 @@ export function openDrift(open) {
   follow();
 }
 
+// Show what came last anew: the words for fields and levels may have come after it.
+export function redrawDrift() {
+  if (latest) show(latest);
+}
+
 function follow() {
   if (!wanted || document.hidden) { leave(); link(false, ""); return; }
   if (following) return;
   following = new AbortController();
   followEvents("v1/drift/events", following.signal, {
-    onEvent(name, data) { if (name === "drift") { link(true, "live"); show(JSON.parse(data)); } },
+    onEvent(name, data) { if (name === "drift") { link(true, "live"); came(JSON.parse(data)); } },
     onLost() { link(false, "reconnecting …"); },
   });
 }
@@ -56,8 +61,13 @@ function link(live, text) {
   by("drift-link").classList.toggle("live-now", live);
 }
 
-function show(report) {
+function came(report) {
   answeredBy(report.version);
+  show(report);
+}
+
+function show(report) {
+  latest = report;
   const seen = Object.fromEntries(report.streams.map((one) => [one.stream, one]));
   by("drift-body").hidden = false;
   const nothing = seen.prediction.seen === 0;
@@ -74,16 +84,16 @@ function show(report) {
 }
 
 function makeCard(stream, [title, question, noun]) {
-  const state = html("span", { class: "state" }), plot = html("div", { class: "plot" }), price = html("p", { class: "fine price" });
+  const state = html("span", { class: "state" }), asked = html("p", { class: "fine" }), plot = html("div", { class: "plot" }), price = html("p", { class: "fine price" });
   const corrected = html("button", { type: "button", class: "button small" }, stream === "calibration" ? "Acknowledge" : "Corrected: compare with training again");
   const normal = html("button", { type: "button", class: "button small quiet" }, "This is normal now");
   const actions = html("div", { class: "actions", hidden: "" }, corrected, stream === "calibration" ? null : normal);
   const element = html("section", { class: "card", "aria-label": title, tabindex: -1 },
-    html("header", {}, html("h4", {}, title), state), html("p", { class: "fine" }, question), plot, price, actions);
+    html("header", {}, html("h4", {}, title), state), asked, plot, price, actions);
   const draw = drawn(plot, evidence);
   const acknowledge = async (begin) => {
     try {
-      show(await ask("v1/drift/acknowledge", { stream, begin }));
+      came(await ask("v1/drift/acknowledge", { stream, begin }));
       // The button that was pressed is gone; whoever uses a keyboard stays here.
       element.focus();
     } catch (error) { price.textContent = `Not acknowledged: ${error.message}.`; }
@@ -95,6 +105,7 @@ function makeCard(stream, [title, question, noun]) {
     show(report) {
       element.classList.toggle("alarmed", report.alarm);
       state.textContent = report.alarm ? "Alarm" : report.seen ? "No alarm" : "Nothing yet";
+      asked.textContent = question || `Do the ${schema.rows} look as they did in training?`;
       price.textContent = evidenceText(report, noun);
       actions.hidden = !report.alarm;
       draw({ ...report, noun });
@@ -111,7 +122,7 @@ function evidenceText(report, noun) {
 
 function cause({ cause: name, found, evidence: why }) {
   const word = found === null ? "Unknown" : found ? "Changed" : "Unchanged";
-  return html("div", {}, html("dt", {}, CAUSES[name]),
+  return html("div", {}, html("dt", {}, CAUSES[name] ?? `The mix of ${schema.rows}`),
     html("dd", { class: `found ${found === null ? "open" : found ? "yes" : "no"}` }, word), html("dd", { class: "why" }, `${sentence(why)}.`));
 }
 

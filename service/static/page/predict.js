@@ -98,7 +98,7 @@ function show(found) {
 function refused(error) {
   stale(true);
   hideTruth();
-  const faults = new Map(error.faults.map((one) => [one.pointer.slice(1), accepted(one.message)]));
+  const faults = new Map(error.faults.map((one) => [one.pointer.slice(1), `${sentence(accepted(one.message))}.`]));
   showNotes(faults, true);
   const named = [...faults.keys()].filter((field) => schema.find(field)).map((field) => schema.labelOf(field));
   // A field that is not in this form: the service has another table than when the form was made.

@@ -12,23 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from models.passenger import COLUMNS, Passenger
+from msgspec.structs import asdict
 from playwright.sync_api import Browser, Page, Response, Route, expect
 
 from service.routes.page import FOLDER
-from tests.conftest import TITANIC
 from tests.deploy.programs import free_port
 from tests.service.browser import chromium, watched
 from tests.service.test_app import problem
 from tests.service.test_real import start, wait_ready
+from tests.titanic import ROWS, SCHEMA
 from training.data.table import Table
 
 TABS = ("predict", "drift", "model", "file")
 MAX_TRANSFER_BYTES = 300_000
-THIRD_CLASS_MEN = {"passengers": [{"pclass": 3, "sex": "male", "age": 22}] * 100}
+THIRD_CLASS_MEN = {"rows": [{"pclass": 3, "sex": "male", "age": 22}] * 100}
 Open = Callable[..., AbstractContextManager[Page]]
 
 
@@ -130,28 +129,41 @@ def test_it_is_no_part_of_the_api_but_its_events_are(service: str) -> None:
 # Predict
 
 
-def test_the_form_is_that_of_a_passenger_and_the_famous_are_true(visit: Open, table: Table) -> None:
-    with TITANIC.open(newline="") as file:
-        rows = {row["Name"]: row for row in csv.DictReader(file)}
+def test_the_form_is_that_of_the_schema(visit: Open) -> None:
     with visit() as page:
-        module = page.evaluate("import('/page/passenger.js').then(({FIELDS, FAMOUS}) => ({FIELDS, FAMOUS}))")
-        labels = page.locator("#passenger").inner_text()
-        lengths = {one: page.locator(f"#{one}").get_attribute("maxlength") for one in ("name", "ticket", "cabin")}
-    assert {field: one["column"] for field, one in module["FIELDS"].items()} == COLUMNS
-    properties = msgspec.json.schema(Passenger)["$defs"]["Passenger"]["properties"]
-    for field, length in lengths.items():
-        assert any(str(one.get("maxLength")) == length for one in properties[field]["anyOf"])
-    for field, shown in {"age": "0–120", "fare": "0–1000", "sibsp": "0 to 20", "parch": "0 to 20"}.items():
-        bounds = next(one for one in properties[field]["anyOf"] if "maximum" in one)
-        assert f"{bounds['minimum']:g}" == shown.split(" to ")[0].split("–")[0]
-        assert f"{bounds['maximum']:g}" == shown.split(" to ")[-1].split("–")[-1]
-        assert shown in labels
-    known = {one.name: (one, label) for one, label in zip(table.passengers, table.labels.tolist(), strict=True)}
-    for one in module["FAMOUS"]:
-        passenger = msgspec.convert(one["passenger"], Passenger)
-        assert one["known"] == (passenger.name in rows)
-        if one["known"]:
-            assert known[passenger.name] == (passenger, one["survived"])
+        expect(page.locator("#question")).to_have_text(SCHEMA.question)
+        expect(page.locator("#row-fields > .field")).to_have_count(len(SCHEMA.fields))
+        for field in SCHEMA.fields:
+            control = page.locator(f"#field-{field.name}")
+            label = field.title or field.name.capitalize()
+            expect(page.get_by_label(label).or_(page.get_by_role("radiogroup", name=label)).first).to_be_visible()
+            expect(page.locator(f"#field-{field.name}-about")).to_have_text(field.meaning)
+            assert control.get_attribute("maxlength") == (str(field.max_length) if field.max_length else None)
+            if field.minimum is not None:
+                text = page.locator(f"label[for=field-{field.name}]").inner_text()
+                assert f"{field.minimum:g}–{field.maximum:g}" in text
+                assert field.unit in text
+        words = page.locator("#field-embarked option").all_inner_texts()
+        assert words == ["unknown", "Southampton", "Cherbourg", "Queenstown"]
+        assert page.locator("#field-pclass label").all_inner_texts() == ["first class", "second class", "third class"]
+
+
+def test_each_example_fills_the_form_and_is_true(visit: Open, service: str, table: Table) -> None:
+    known = {row.name: (asdict(row), table.schema.classes[y]) for row, y in zip(table.rows, table.labels, strict=True)}
+    examples = httpx.get(f"{service}/v1/model").json()["schema"]["examples"]
+    assert len(examples) == len(SCHEMA.examples)
+    with visit() as page:
+        assert page.locator("#presets button").all_inner_texts() == [one["label"] for one in examples]
+        for one in examples:
+            (row,) = ROWS.check([one["row"]])
+            assert one.get("seen", False) == (row.name in known)
+            if row.name in known:
+                assert known[row.name] == (asdict(row), one["outcome"])
+            button = page.get_by_role("button", name=one["label"])
+            answer_of(page, button.click, **{name: getattr(row, name) for name in ("name", "pclass", "cabin", "age")})
+            expect(button).to_have_attribute("aria-pressed", "true")
+            expect(page.locator("#truth")).to_contain_text(f"In truth: {one['outcome']}. {one['story']}")
+            expect(page.locator("#truth")).to_contain_text("One of" if one.get("seen") else "Not among")
 
 
 def test_what_is_typed_is_answered_as_the_api_answers(visit: Open, service: str) -> None:
@@ -162,12 +174,12 @@ def test_what_is_typed_is_answered_as_the_api_answers(visit: Open, service: str)
     expected = httpx.post(f"{service}/v1/predict", json=passenger, timeout=30).json()
     with visit() as page:
         expect(page.locator("#truth")).to_contain_text("In truth: survived")
-        page.get_by_role("radio", name="Third").check(force=True)
-        page.get_by_role("radio", name="Male", exact=True).check(force=True)
+        page.get_by_role("radio", name="third class").check(force=True)
+        page.get_by_role("radio", name="male", exact=True).check(force=True)
         for field in ("name", "age", "sibsp", "parch", "ticket", "cabin"):
-            page.locator(f"#{field}").fill("" if passenger[field] is None else str(passenger[field]))
-        page.locator("#embarked").select_option("S")
-        found = answer_of(page, lambda: page.locator("#fare").fill("7,25"), fare=7.25)
+            page.locator(f"#field-{field}").fill("" if passenger[field] is None else str(passenger[field]))
+        page.locator("#field-embarked").select_option("Southampton")
+        found = answer_of(page, lambda: page.locator("#field-fare").fill("7,25"), fare=7.25)
         assert {**found, "id": ""} == {**expected, "id": ""}
         p = expected["probability"]
         expect(page.locator("#percent")).to_have_text(str(round(100 * p)))
@@ -208,8 +220,8 @@ def test_a_famous_passenger_by_keyboard_alone(visit: Open) -> None:
         found = answer_of(page, lambda: page.keyboard.press("Enter"))
         expect(page.locator("#percent")).to_have_text(str(round(100 * found["probability"])))
         expect(page.locator("#truth")).to_contain_text("In truth: died")
-        expect(page.locator("#name")).to_have_value("Astor, Col. John Jacob")
-        page.locator("#pclass input").first.focus()
+        expect(page.locator("#field-name")).to_have_value("Astor, Col. John Jacob")
+        page.locator("#field-pclass input").first.focus()
         other = answer_of(page, lambda: page.keyboard.press("ArrowRight"))
         assert other["probability"] != found["probability"]
 
@@ -218,26 +230,26 @@ def test_a_wrong_value_shows_its_fault_where_it_stands(visit: Open) -> None:
     with visit(refused=("/v1/predict",)) as page:
         expect(page.locator("#answer")).to_be_visible()
         for field, wrong in {"age": "old", "fare": "2000", "sibsp": "1.5"}.items():
-            page.locator(f"#{field}").fill(wrong)
+            page.locator(f"#field-{field}").fill(wrong)
         for field in ("age", "fare", "sibsp"):
-            expect(page.locator(f"#{field}-note")).not_to_be_empty()
-            expect(page.locator(f"#{field}")).to_have_attribute("aria-invalid", "true")
-        expect(page.locator("#fare-note")).to_contain_text("1000")
-        expect(page.locator("#age-note")).not_to_contain_text("{")
-        expect(page.get_by_role("alert")).to_contain_text("age, siblings, spouses, fare")
+            expect(page.locator(f"#field-{field}-note")).not_to_be_empty()
+            expect(page.locator(f"#field-{field}")).to_have_attribute("aria-invalid", "true")
+        expect(page.locator("#field-fare-note")).to_contain_text("1000")
+        expect(page.locator("#field-age-note")).not_to_contain_text("{")
+        expect(page.get_by_role("alert")).to_contain_text("Age, Siblings and spouses, Fare")
         for field, right in {"age": "100", "fare": "20", "sibsp": "1"}.items():
-            page.locator(f"#{field}").fill(right)
+            page.locator(f"#field-{field}").fill(right)
         # Not in the training rows: noted at the field too, and answered all the same.
-        expect(page.locator("#age-note")).to_contain_text("outside the training range")
-        expect(page.locator("#age")).not_to_have_attribute("aria-invalid", "true")
-        expect(page.locator("#fare-note")).to_be_empty()
+        expect(page.locator("#field-age-note")).to_contain_text("outside the training range")
+        expect(page.locator("#field-age")).not_to_have_attribute("aria-invalid", "true")
+        expect(page.locator("#field-fare-note")).to_be_empty()
         expect(page.locator("#answer-problem")).to_be_hidden()
 
 
 def test_an_answer_that_comes_too_late_is_dropped_and_a_busy_service_asked_again(visit: Open) -> None:
     held: list[Route] = []
     with visit(refused=("/v1/predict",)) as page:
-        stale = answer_of(page, lambda: page.locator("#age").fill("40"))
+        stale = answer_of(page, lambda: page.locator("#field-age").fill("40"))
 
         def late(route: Route) -> None:
             if json.loads(route.request.post_data or "{}")["age"] == 1:
@@ -249,9 +261,9 @@ def test_an_answer_that_comes_too_late_is_dropped_and_a_busy_service_asked_again
                 route.continue_()
 
         page.route("**/v1/predict?trial=true", late)
-        page.locator("#age").fill("1")
+        page.locator("#field-age").fill("1")
         expect(page.locator("#answer")).to_have_class("stale")
-        found = answer_of(page, lambda: page.locator("#age").fill("70"))
+        found = answer_of(page, lambda: page.locator("#field-age").fill("70"))
         assert found == {"detail": "full"}
         expect(page.locator("#answer")).not_to_have_class("stale")
         shown = page.locator("#percent").inner_text()
@@ -264,16 +276,16 @@ def test_an_answer_that_comes_too_late_is_dropped_and_a_busy_service_asked_again
 def test_what_the_fields_add_is_what_the_service_explains(visit: Open, service: str) -> None:
     passenger = {"pclass": 2, "sex": "female"}
     with visit() as page:
-        page.locator("#passenger").evaluate("form => form.reset()")
-        page.get_by_role("radio", name="Second").check(force=True)
-        page.get_by_role("radio", name="Female", exact=True).check(force=True)
+        page.get_by_role("button", name="Clear the form").click()
+        page.get_by_role("radio", name="second class").check(force=True)
+        page.get_by_role("radio", name="female", exact=True).check(force=True)
         for field in ("sibsp", "parch"):
-            page.locator(f"#{field}").fill("0")
+            page.locator(f"#field-{field}").fill("0")
         explanation = httpx.post(f"{service}/v1/explain", json=passenger, timeout=30).json()
         expect(page.locator("#contributions-text")).to_contain_text(explanation["text"])
         shown = page.get_by_role("listitem").filter(has=page.locator("svg"))
         sex = next(one["contribution"] for one in explanation["fields"] if one["field"] == "sex")
-        row = shown.filter(has_text="sex").first
+        row = shown.filter(has_text="Sex").first
         expect(row).to_contain_text(f"{abs(sex):.2f}")
 
 
@@ -291,7 +303,7 @@ def test_a_service_that_explains_nothing_leaves_the_panel_out(visit: Open) -> No
         page.reload()
         page.get_by_role("tab", name="Predict").click()
         rows = page.get_by_role("listitem").filter(has=page.locator("svg"))
-        expect(rows).to_have_text(["sex+2.50", "age−0.25"])
+        expect(rows).to_have_text(["Sex+2.50", "Age−0.25"])
         page.get_by_role("radio", name="Shapley").check(force=True)
         expect(page.locator("#contributions-about")).to_contain_text("Shapley")
         # The page that was there before the reload may have asked as well.
@@ -326,7 +338,9 @@ def test_an_alarm_comes_by_events_and_is_acknowledged(visit: Open, service: str)
         expect(card.locator(".state")).to_have_text("No alarm")
         expect(card).to_be_focused()
         assert httpx.get(f"{service}/v1/drift").json()["streams"][1]["alarm"] is False
-        outcomes = [{"id": one["id"], "survived": place % 5 == 0} for place, one in enumerate(answers)]
+        outcomes = [
+            {"id": one["id"], "outcome": "died" if place % 5 else "survived"} for place, one in enumerate(answers)
+        ]
         for _ in range(50):
             if httpx.post(f"{service}/v1/outcomes", json={"outcomes": outcomes}).json()["unknown"] == []:
                 break
@@ -382,7 +396,7 @@ def test_another_model_in_its_place_is_shown(visit: Open) -> None:
 
         page.route("**/v1/predict?trial=true", newer)
         with page.expect_response("**/v1/model"):
-            page.locator("#age").fill("30")
+            page.locator("#field-age").fill("30")
 
 
 # File
@@ -400,7 +414,7 @@ def test_a_file_comes_back_scored(visit: Open, service: str) -> None:
     with visit("file", refused=("/v1/predict/batch",)) as page:
 
         def busy(route: Route) -> None:
-            asked.append(len(json.loads(route.request.post_data or "{}")["passengers"]))
+            asked.append(len(json.loads(route.request.post_data or "{}")["rows"]))
             if len(asked) == 1:
                 route.fulfill(status=429, headers={"Retry-After": "0"}, json={"detail": "full"})
             else:
@@ -431,6 +445,7 @@ def test_a_file_comes_back_scored(visit: Open, service: str) -> None:
     }
     expected = httpx.post(f"{service}/v1/predict", json=passenger, timeout=30).json()
     assert float(rows[0]["probability"]) == pytest.approx(expected["probability"], abs=1e-5)
+    assert rows[0]["outcome"] == expected["outcome"]
     assert rows[0]["prediction_set"] == "|".join(expected["confidence"]["prediction_set"])
     assert rows[0]["error"] == ""
     assert "pclass" in rows[2]["error"]
@@ -480,8 +495,8 @@ def test_nobody_is_kept_out(visit: Open, service: str, scheme: str) -> None:
 def test_a_phone_never_scrolls_sideways(visit: Open) -> None:
     with visit(refused=("/v1/predict",)) as page:
         page.set_viewport_size({"width": 360, "height": 740})
-        page.locator("#age").fill("a very long word that is no number" + "x" * 60)
-        expect(page.locator("#age-note")).not_to_be_empty()
+        page.locator("#field-age").fill("a very long word that is no number" + "x" * 60)
+        expect(page.locator("#field-age-note")).not_to_be_empty()
         for tab in TABS:
             page.get_by_role("tab", name=tab.capitalize()).click()
             page.wait_for_timeout(150)

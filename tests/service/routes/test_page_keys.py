@@ -19,7 +19,7 @@ from tests.service.browser import chromium, watched
 from tests.service.test_real import start, wait_ready
 
 Visit = Callable[..., AbstractContextManager[Page]]
-THIRD_CLASS_MEN = {"passengers": [{"pclass": 3, "sex": "male", "age": 22}] * 100}
+THIRD_CLASS_MEN = {"rows": [{"pclass": 3, "sex": "male", "age": 22}] * 100}
 
 
 class Locked:
