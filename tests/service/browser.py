@@ -2,12 +2,17 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from tests.deploy.programs import free_port
+from tests.service.test_real import start, wait_ready
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -60,3 +65,19 @@ def watched(browser: Browser, refused: set[str], **settings: Any) -> Iterator[Pa
         errors.check()
     finally:
         context.close()
+
+
+@contextmanager
+def page_service(bundle: Path, folder: Path, *flags: object) -> Iterator[str]:
+    """The address of a real service with short drift tests, whose state and log are in ``folder``."""
+    port = free_port()
+    process = start(
+        "--bundle", bundle, "--port", port, "--grace-seconds", 0, "--state", folder / "state",
+        "--store", folder / "log.sqlite", "--drift-run-length", 100, "--log-level", "warning", *flags,
+    )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    wait_ready(url, process)
+    yield url
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0, stderr

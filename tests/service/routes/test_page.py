@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import re
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from http.client import HTTPConnection
@@ -18,10 +17,8 @@ from msgspec.structs import asdict
 from playwright.sync_api import Browser, Page, Response, Route, expect
 
 from service.routes.page import FOLDER
-from tests.deploy.programs import free_port
-from tests.service.browser import chromium, watched
+from tests.service.browser import chromium, page_service, watched
 from tests.service.test_app import problem
-from tests.service.test_real import start, wait_ready
 from tests.titanic import ROWS, SCHEMA
 from training.data.table import Table
 
@@ -33,17 +30,8 @@ Open = Callable[..., AbstractContextManager[Page]]
 
 @pytest.fixture(scope="module")
 def service(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    port, folder = free_port(), tmp_path_factory.mktemp("service")
-    process = start(
-        "--bundle", bundle_folder, "--port", port, "--grace-seconds", 0, "--state", folder / "state",
-        "--store", folder / "log.sqlite", "--drift-run-length", 100, "--log-level", "warning",
-    )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    wait_ready(url, process)
-    yield url
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 0, stderr
+    with page_service(bundle_folder, tmp_path_factory.mktemp("service")) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

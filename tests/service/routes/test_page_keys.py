@@ -2,7 +2,6 @@
 
 import random
 import re
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -14,9 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from service.http.keys import new_key, write_keys
-from tests.deploy.programs import free_port
-from tests.service.browser import chromium, watched
-from tests.service.test_real import start, wait_ready
+from tests.service.browser import chromium, page_service, watched
 
 Visit = Callable[..., AbstractContextManager[Page]]
 THIRD_CLASS_MEN = {"rows": [{"pclass": 3, "sex": "male", "age": 22}] * 100}
@@ -25,8 +22,9 @@ THIRD_CLASS_MEN = {"rows": [{"pclass": 3, "sex": "male", "age": 22}] * 100}
 class Locked:
     """A running service, and the keys that open it."""
 
-    def __init__(self, url: str, file: Path):
-        self.url = url
+    url: str
+
+    def __init__(self, file: Path):
         made = {
             "all": new_key("all", ["predict", "admin", "outcomes", "metrics"]),
             "metrics": new_key("metrics", ["metrics"]),
@@ -41,18 +39,11 @@ class Locked:
 
 @pytest.fixture(scope="module")
 def locked(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
-    port, folder = free_port(), tmp_path_factory.mktemp("locked")
-    keys = folder / "keys.json"
-    found = Locked(f"http://127.0.0.1:{port}", keys)
-    process = start(
-        "--bundle", bundle_folder, "--port", port, "--grace-seconds", 0, "--state", folder / "state",
-        "--store", folder / "log.sqlite", "--drift-run-length", 100, "--log-level", "warning", "--keys", keys,
-    )  # fmt: skip
-    wait_ready(found.url, process)
-    yield found
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 0, stderr
+    folder = tmp_path_factory.mktemp("locked")
+    # The keys are read as the service starts.
+    found = Locked(folder / "keys.json")
+    with page_service(bundle_folder, folder, "--keys", folder / "keys.json") as found.url:
+        yield found
 
 
 @pytest.fixture(scope="module")
