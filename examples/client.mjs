@@ -42,11 +42,11 @@ async function main() {
   const answer = await ask("/v1/predict", CUMINGS);
   const [low, high] = answer.confidence.interval;
   console.log(
-    `predict: survival ${answer.probability.toFixed(3)}, interval ${low.toFixed(3)} to ${high.toFixed(3)}`,
+    `predict: ${answer.outcome}, probability ${answer.probability.toFixed(3)}, interval ${low.toFixed(3)} to ${high.toFixed(3)}`,
   );
 
-  const { predictions } = await ask("/v1/predict/batch", { passengers: [CUMINGS, BRAUND] });
-  console.log("batch: survival", predictions.map((one) => one.probability.toFixed(3)).join(", "));
+  const { predictions } = await ask("/v1/predict/batch", { rows: [CUMINGS, BRAUND] });
+  console.log("batch: probability", predictions.map((one) => one.probability.toFixed(3)).join(", "));
 
   const explained = await ask("/v1/explain?method=shapley", CUMINGS);
   const signed = (number) => (number < 0 ? "" : "+") + number.toFixed(2);
@@ -57,8 +57,8 @@ async function main() {
 
   try {
     const outcomes = [
-      { id: predictions[0].id, survived: true },
-      { id: predictions[1].id, survived: false },
+      { id: predictions[0].id, outcome: "survived" },
+      { id: predictions[1].id, outcome: "died" },
     ];
     const result = await ask("/v1/outcomes", { outcomes });
     console.log(`outcomes: ${result.counted} counted, ${result.repeated} repeated, ${result.unknown.length} unknown`);

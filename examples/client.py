@@ -50,16 +50,16 @@ def main() -> None:
 
     answer = ask("/v1/predict", CUMINGS)
     low, high = answer["confidence"]["interval"]
-    print(f"predict: survival {answer['probability']:.3f}, interval {low:.3f} to {high:.3f}")
+    print(f"predict: {answer['outcome']}, probability {answer['probability']:.3f}, interval {low:.3f} to {high:.3f}")
 
-    answers = ask("/v1/predict/batch", {"passengers": [CUMINGS, BRAUND]})["predictions"]
-    print("batch: survival", ", ".join(f"{one['probability']:.3f}" for one in answers))
+    answers = ask("/v1/predict/batch", {"rows": [CUMINGS, BRAUND]})["predictions"]
+    print("batch: probability", ", ".join(f"{one['probability']:.3f}" for one in answers))
 
     explained = ask("/v1/explain?method=shapley", CUMINGS)
     print("explain:", ", ".join(f"{one['field']} {one['contribution']:+.2f}" for one in explained["fields"][:4]))
 
     try:
-        outcomes = [{"id": answers[0]["id"], "survived": True}, {"id": answers[1]["id"], "survived": False}]
+        outcomes = [{"id": answers[0]["id"], "outcome": "survived"}, {"id": answers[1]["id"], "outcome": "died"}]
         result = ask("/v1/outcomes", {"outcomes": outcomes})
         print(f"outcomes: {result['counted']} counted, {result['repeated']} repeated, {len(result['unknown'])} unknown")
     except Refused as error:

@@ -28,10 +28,10 @@ ask() {
 ask 200 /health/ready
 ask 200 /v1/predict "$CUMINGS"
 id=$(echo "$answer" | sed 's/^{"id":"\([^"]*\)".*/\1/')
-ask 200 /v1/predict/batch "{\"passengers\": [$CUMINGS, {\"pclass\": 3, \"sex\": \"male\", \"age\": 22}]}"
+ask 200 /v1/predict/batch "{\"rows\": [$CUMINGS, {\"pclass\": 3, \"sex\": \"male\", \"age\": 22}]}"
 ask 200 "/v1/explain?method=shapley" "$CUMINGS"
 # 404 from a service without a store: STORE=none sh examples/curl.sh
 if [ "${STORE:-}" = none ]; then status=404; else status=200; fi
-ask $status /v1/outcomes "{\"outcomes\": [{\"id\": \"$id\", \"survived\": true}]}"
+ask $status /v1/outcomes "{\"outcomes\": [{\"id\": \"$id\", \"outcome\": \"survived\"}]}"
 ask 200 /v1/drift
 ask 422 /v1/predict '{"pclass": 4, "sex": "male", "agee": 3}'
