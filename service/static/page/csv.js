@@ -32,7 +32,7 @@ export class CsvReader {
   #begin() {
     const line = this.#head.split(/[\r\n]/, 1)[0];
     const times = (one) => line.split(one).length;
-    this.#separator = [",", ";", "\t"].reduce((best, one) => (times(one) > times(best) ? one : best));
+    this.#separator = [",", ";", "\t", "|"].reduce((best, one) => (times(one) > times(best) ? one : best));
     const text = this.#head.replace(/^\uFEFF/, "");
     this.#head = "";
     return this.#take(text);

@@ -2,13 +2,13 @@
 
 import { ask, pause, Refusal } from "./api.js";
 import { parseCell } from "./cells.js";
+import { addedColumns, findColumns, listed } from "./columns.js";
 import { CsvReader, csvLine } from "./csv.js";
 import { by, html, speaker, table } from "./elements.js";
-import { schema } from "./schema.js";
+import { known, schema } from "./schema.js";
 import { clipped, count, either, percent } from "./words.js";
 
-const BATCH_ROWS = 256, SHOWN_ROWS = 8, SHOWN_COLUMNS = 12, MAX_TRIES = 20;
-const ADDED = ["outcome", "probability", "interval_low", "interval_high", "prediction_set", "typicality", "warnings", "error"];
+const BATCH_ROWS = 256, BATCH_CHARACTERS = 300_000, SHOWN_ROWS = 8, MAX_TRIES = 20;
 
 const say = speaker(by("file-spoken"), 300);
 let running = null, address = null;
@@ -37,12 +37,6 @@ export function describeFile() {
     others.length ? `Used if present: ${listed(others)}.` : "", "All other columns are kept."].filter(Boolean).join(" ");
 }
 
-const columnOf = (field) => field.column ?? field.name;
-const listed = (fields) => {
-  const names = fields.slice(0, SHOWN_COLUMNS).map(columnOf), more = fields.length - names.length;
-  return [...names.slice(0, more ? undefined : -1), more ? `${more} more` : names.at(-1)].join(", ").replace(/, (?=[^,]*$)/, " and ");
-};
-
 async function begin(file) {
   running?.abort();
   const mine = running = new AbortController();
@@ -65,7 +59,7 @@ class Run {
     this.done = this.bad = 0;
     this.sum = 0;
     this.abstained = 0;
-    this.outcomes = new Map(schema.classes.map((name) => [name, 0]));
+    this.outcomes = new Map();
     this.columns = null;
     this.parts = [];
     this.first = [];
@@ -77,13 +71,14 @@ class Run {
     const reader = new CsvReader(), text = this.file.stream().pipeThrough(new TextDecoderStream()).getReader();
     let waiting = [], read = 0;
     try {
+      await until(known, signal);
       for (;;) {
         const { value: piece, done } = await text.read();
         waiting.push(...(done ? reader.end() : reader.read(piece)));
         if (!done) read += piece.length;
         if (this.columns === null && waiting.length) this.#heading(waiting.shift());
         while (waiting.length >= BATCH_ROWS || (done && waiting.length)) {
-          const batch = waiting.splice(0, BATCH_ROWS), behind = done ? 0 : waiting.length / (this.done + batch.length + waiting.length);
+          const batch = waiting.splice(0, batchRows(waiting, this.names)), behind = done ? 0 : waiting.length / (this.done + batch.length + waiting.length);
           await this.#score(batch, signal);
           onProgress(Math.min(1, (read / Math.max(1, this.file.size)) * (1 - behind)));
         }
@@ -95,19 +90,15 @@ class Run {
   }
 
   #heading(cells) {
-    const names = cells.map((one) => one.trim().toLowerCase());
-    const find = (field) => names.findIndex((one) => one === field.name || one === columnOf(field).toLowerCase());
-    const columns = schema.fields.map((field) => ({ field, at: find(field) })), found = columns.filter(({ at }) => at >= 0);
-    const missing = columns.filter(({ field, at }) => at < 0 && field.required).map(({ field }) => field);
-    if (missing.length || !found.length) {
-      const what = missing.length ? `The column${missing.length > 1 ? "s" : ""} ${listed(missing)} ${missing.length > 1 ? "are" : "is"} missing` : "No column is one of the model’s";
-      throw new Error(`${what}. The first line has: ${clipped(cells.slice(0, 20).join(", "), 300) || "nothing"}.`);
-    }
+    const found = findColumns(cells), added = addedColumns(cells);
     this.columns = found;
+    this.outcomes = new Map(schema.classes.map((name) => [name, 0]));
+    this.names = found.reduce((sum, { field }) => sum + field.name.length + 5, 0);
     this.width = cells.length;
     this.shown = found.find(({ field }) => field.type === "text")?.at ?? 0;
     this.heading = cells[this.shown].trim();
-    this.parts.push(csvLine([...cells, ...ADDED]));
+    this.errors = added.at(-1);
+    this.parts.push(csvLine([...cells, ...added]));
     by("file-columns").textContent = `Read from ${clipped(found.map(({ at }) => cells[at].trim()).join(", "), 600)}.`;
   }
 
@@ -155,6 +146,13 @@ class Run {
 
 // That of the positive class, or with more than two of the likeliest.
 const probabilityOf = (answer) => answer.probability ?? answer.probabilities[answer.outcome];
+// How many of the rows go into one request: fewer where their cells, or the names of their fields, are long.
+function batchRows(rows, names) {
+  let characters = 0;
+  const end = rows.findIndex((row) => (characters += row.reduce((sum, cell) => sum + cell.length, names)) > BATCH_CHARACTERS);
+  return end < 0 ? BATCH_ROWS : Math.max(1, Math.min(BATCH_ROWS, end));
+}
+
 const open = (errors) => errors.flatMap((error, at) => (error === null ? [at] : []));
 const fitted = (row, width) => (row.length <= width ? [...row, ...Array(width - row.length).fill("")] : row.slice(0, width));
 
@@ -164,6 +162,12 @@ function added(answer, error) {
   return [answer.outcome, String(probabilityOf(answer)), ...(interval ?? ["", ""]).map(String), set.join("|"), String(typicality),
     warnings.map((one) => `${one.field}: ${one.message}`).join("; "), ""];
 }
+
+// What a promise gives, or AbortError when `signal` says so.
+const until = (promise, signal) => new Promise((done, failed) => {
+  promise.then(done, failed);
+  signal.addEventListener("abort", () => failed(signal.reason), { once: true });
+});
 
 // Ask until the service has room, as long as it says it will.
 async function patient(body, signal) {
@@ -183,7 +187,8 @@ function opened(file) {
   if (address) URL.revokeObjectURL(address);
   address = null;
   by("file-name").textContent = file.name;
-  by("file-columns").textContent = by("file-state").textContent = "";
+  by("file-columns").textContent = "";
+  by("file-state").textContent = "Waiting for the service …";
   by("file-summary").replaceChildren();
   by("file-problem").hidden = true;
   by("file-download").hidden = true;
@@ -213,7 +218,7 @@ function finished(run, before) {
   link.href = address;
   link.download = `${run.file.name.replace(/\.[^.]*$/, "")}.scored.csv`;
   link.hidden = false;
-  const good = run.done - run.bad, errors = run.bad ? ` ${count(run.bad)} could not be scored; the column error says why.` : "";
+  const good = run.done - run.bad, errors = run.bad ? ` ${count(run.bad)} could not be scored; the column ${run.errors} says why.` : "";
   const text = `${before}${count(good)} rows scored.${errors}`;
   by("file-state").textContent = text;
   say(text);

@@ -9,9 +9,10 @@ const YES_NO = { false: "no", true: "yes" };
 export class Schema {
   #fields;
 
-  constructor({ fields = [], label, row = "row", rows, question = "", examples = [] }) {
+  constructor({ fields = [], label, group = "", row = "row", rows, question = "", examples = [] }) {
     this.fields = fields;
     this.#fields = new Map(fields.map((field) => [field.name, field]));
+    this.columns = [label.column, group, ...fields.flatMap((field) => [field.name, field.column ?? field.name])];
     this.classes = label.classes.map((one) => one.name);
     this.target = sentence(plain(label.column));
     this.row = plain(row);
@@ -34,13 +35,18 @@ export class Schema {
   // A bin of the drift counters for people: a range, a level or a truth value.
   binName(name, bin) {
     const field = this.find(name);
-    if (bin === "unknown" || bin === "known" || !field) return bin;
+    if (!field) return bin;
+    // A level that is called so itself keeps the name, and the bin gets another.
+    if (/^(unknown|other)_+$/.test(bin) && !field.levels?.includes(bin)) return bin.startsWith("unknown") ? "no value" : "all others";
     return field.type === "category" || field.type === "boolean" ? levelName(field, bin) : rangeName(bin);
   }
 }
 
 export let schema = new Schema({ label: { column: "", classes: [] } });
-export function setSchema(found) { schema = new Schema(found); }
+let resolve;
+// Kept once there is a schema.
+export const known = new Promise((done) => { resolve = done; });
+export function setSchema(found) { schema = new Schema(found); resolve(); }
 
 // A category's level, or "false" or "true" of a boolean, in the schema's words.
 export function levelName(field, level) {

@@ -292,6 +292,19 @@ def test_a_file_is_read_by_the_fields_columns_and_types(visit: Visit, service: s
     assert all(name in scored[3]["error"] for name in ("plan", "constructor", "active", "stars"))
 
 
+def test_a_file_whose_columns_do_not_fit_is_refused(visit: Visit) -> None:
+    with visit("file") as page:
+        for heading, message in (
+            ("plan,constructor", "The column active is missing. The first line has: plan, constructor."),
+            ("note", "The columns plan, constructor and active are missing"),
+            ("plan,constructor,active,PLAN", "The column plan is there 2 times."),
+            ("plan|constructor|active|outcome", "has a column outcome already"),
+        ):
+            content = {"name": "in.csv", "mimeType": "text/csv", "buffer": f"{heading}\n".encode()}
+            page.set_input_files("#file", content)  # type: ignore[arg-type]
+            expect(page.locator("#file-problem")).to_contain_text(message)
+
+
 def test_drift_and_the_card_say_the_tables_words(visit: Visit, service: str) -> None:
     rows = [msgspec.to_builtins(row) for row in contracts().rows] * 2
     httpx.post(f"{service}/v1/predict/batch", json={"rows": rows}, timeout=60).raise_for_status()
