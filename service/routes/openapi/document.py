@@ -33,6 +33,7 @@ from service.http.errors import (
     ServiceError,
 )
 from service.http.negotiation import JSON, MESSAGEPACK
+from service.routes.openapi.classes import COMPONENTS, about, with_classes
 from service.routes.openapi.description import (
     ANSWERS,
     ERRORS,
@@ -51,16 +52,15 @@ from service.routes.table import Table
 PROJECT = Path(__file__).parents[3] / "pyproject.toml"
 """Says the version, and is beside the code wherever that runs."""
 
-REFERENCE = "#/components/schemas/{name}"
+WIRE = (
+    "\n\nBodies and answers are JSON, or MessagePack by `Content-Type` and `Accept`. Types are not coerced, an integer "
+    "is written without a decimal point, unknown fields and repeated keys are refused. Bodies may be compressed by "
+    "gzip or zstd, and answers are for whoever accepts it. Errors are problem details (RFC 9457) that name every "
+    "fault of a body."
+)
 
 INFO = {
     "summary": "Calibrated probabilities for the rows of a table, with what is known of how far to trust them.",
-    "description": (
-        "Bodies and answers are JSON, or MessagePack by `Content-Type` and `Accept`. Types are not coerced, an integer "
-        "is written without a decimal point, unknown fields and repeated keys are refused. Bodies may be compressed by "
-        "gzip or zstd, and answers are for whoever accepts it. Errors are problem details (RFC 9457) that name every "
-        "fault of a body."
-    ),
     "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
 }
 
@@ -114,7 +114,7 @@ def document(routes: Iterable[BaseRoute], table: Table) -> dict[str, Any]:
         if handler.include_in_schema is not False and handler.http_methods != {"OPTIONS"}
     ]
     forms = list(dict.fromkeys(form for _, handler in handlers for form in _forms(handler, table)))
-    schemas, components = msgspec.json.schema_components(forms, ref_template=REFERENCE)
+    schemas, components = msgspec.json.schema_components(forms, ref_template=COMPONENTS + "{name}")
     schema_of = dict(zip(forms, map(repaired, schemas), strict=True))
     order = list(TAGS)
     paths: dict[str, Any] = {}
@@ -125,22 +125,22 @@ def document(routes: Iterable[BaseRoute], table: Table) -> dict[str, Any]:
             paths.setdefault(route.path_format, {})[method.lower()] = _operation(route, handler, table, schema_of)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Evenkeel", "version": project_version(), **INFO, "description": _about(table)},
+        "info": {
+            "title": "Evenkeel",
+            "version": project_version(),
+            **INFO,
+            "description": f"{about(table)}\n\n{INFO['description']}",
+        },
         "servers": [{"url": "/", "description": "the service that this document comes from"}],
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": _with_classes({name: repaired(each) for name, each in sorted(components.items())}, table),
+            "schemas": with_classes(
+                {name: repaired(each) for name, each in sorted(components.items())}, schema_of, table
+            ),
             "securitySchemes": KEY_SCHEMES,
         },
     }
-
-
-def _about(table: Table) -> str:
-    schema = table.schema
-    classes = ", ".join(f"`{name}`" for name in schema.classes)
-    question = f" {schema.question}" if schema.question else ""
-    return f"A row is a {schema.row}.{question} The classes are {classes}.\n\n{INFO['description']}"
 
 
 def _body(handler: HTTPRouteHandler, table: Table) -> Body | None:
@@ -310,17 +310,3 @@ def _refusal(body: Body) -> dict[str, Any]:
     except InvalidBody as error:
         return problem_of(error)
     raise ValueError(f"{body.refused!r} is not refused")
-
-
-def _with_classes(components: dict[str, Any], table: Table) -> dict[str, Any]:
-    """The components with the names of the classes, which answers have as texts."""
-    classes = {"type": "string", "enum": list(table.schema.classes)}
-    share = components["PredictionResponse"]["properties"]["probability"]
-    for component in ("PredictionResponse", "ExplainedPrediction"):
-        components[component]["properties"]["outcome"] = classes
-    components["Confidence"]["properties"]["prediction_set"]["items"] = classes
-    components["PredictionResponse"]["properties"]["probabilities"] = {
-        "type": "object", "properties": dict.fromkeys(table.schema.classes, share),
-        "required": list(table.schema.classes), "additionalProperties": False,
-    }  # fmt: skip
-    return components
