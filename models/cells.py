@@ -37,7 +37,7 @@ def accepts(field: Field, in_json: bool = False) -> str:
     if field.type == "category":
         said = _levels(field, in_json)
     elif field.type == "boolean":
-        said = f"{FALSE} or {TRUE}" if in_json else f"{_spelling(field, False)} or {_spelling(field, True)}"
+        said = f"{TRUE} or {FALSE}" if in_json else f"{_spelling(field, False)} or {_spelling(field, True)}"
     elif field.type == "text":
         said = f"a text of at most {field.max_length} characters" if field.max_length else "a text"
     else:

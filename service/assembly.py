@@ -15,6 +15,7 @@ from models.bundle.precisions import Precision
 from models.engines.backend import bound_arenas
 from models.logit_cache import LogitCache
 from models.predictor import Predictor
+from models.schema import Schema
 from service.app import Application, create_app
 from service.drift.events import DriftEvents
 from service.drift.persistence import PersistedDrift
@@ -87,6 +88,10 @@ def make_services(
             check_same_schema(batcher.predictor.bundle.schema, predictor.bundle.schema)
         return predictor
 
+    def served_schema() -> Schema:
+        assert batcher.predictor is not None  # Nothing is offered to the shadow before.
+        return batcher.predictor.bundle.schema
+
     def on_loaded(predictor: PredictorLike) -> None:
         metrics.model_loaded(predictor.bundle, predictor.backend)
         if store is not None:
@@ -120,7 +125,9 @@ def make_services(
         # Two batches keep the device busy.
         stream_rows=FifoSemaphore(2 * settings.max_batch_rows),
         store=store,
-        shadow=Shadow(lambda: load(shadow, LogitCache(settings.cache_rows)), metrics) if shadow else None,
+        shadow=Shadow(lambda: load(shadow, LogitCache(settings.cache_rows)), metrics, served_schema)
+        if shadow
+        else None,
     )
 
 

@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 
 from models.prediction import Prediction
 from models.rows import Row
+from models.schema import Schema
 from service.inference.inference_thread import PredictorLike
+from service.inference.same_schema import check_same_schema
 from service.metrics import Metrics
 
 LOGGER = logging.getLogger("evenkeel")
@@ -24,10 +26,13 @@ Answered = tuple[Sequence[Row], Sequence[Prediction]]
 
 
 class Shadow:
-    """The shadow's queue and thread. Nothing that fails here reaches a request."""
+    """The shadow's queue and thread. Nothing that fails here reaches a request.
 
-    def __init__(self, load: Callable[[], PredictorLike], metrics: Metrics):
-        self._load, self._metrics = load, metrics
+    ``served`` is the schema of the bundle that serves; a shadow of another table is refused.
+    """
+
+    def __init__(self, load: Callable[[], PredictorLike], metrics: Metrics, served: Callable[[], Schema]):
+        self._load, self._metrics, self._served = load, metrics, served
         self._waiting: deque[Answered] = deque()
         self._rows = 0
         self._arrived = threading.Condition()
@@ -69,6 +74,7 @@ class Shadow:
             self.version = predictor.bundle.version
             LOGGER.info("version %s runs in the shadow", self.version)
             while answered := self._next():
+                check_same_schema(self._served(), predictor.bundle.schema)
                 self._compare(predictor, *answered)
         except Exception as error:
             self.version = None

@@ -80,7 +80,7 @@ WHOLE_COLUMN = InputColumn(BYTES, (BYTES,), True)
 
 def _column(field: Field) -> InputColumn:
     # Where it cannot be a value: binary integers and texts have nothing else to say it with.
-    minus_one = -1 if not field.required and _is_no_value(field, -1) else None
+    minus_one = -1 if not field.required and (field.type == "boolean" or _is_no_value(field, -1)) else None
     if field.type == "number":
         return InputColumn("FP64", (*FLOATS, *INTEGERS), field.required)
     if field.type == "integer" or field.whole:
@@ -278,12 +278,21 @@ def _from_fields(columns: Mapping[str, list[Any]], table: Table, faults: Faults)
         row = {}
         for field, value in zip(fields, values, strict=True):
             try:
-                row[field.name] = parse_value(field, value)
+                row[field.name] = _parse(field, value)
             except CellError:
                 must = accepts(field, in_json=True)
                 faults.append(f"input {field.name}, row {number} is {shown(value)}: must be {must}")
         if len(row) == len(fields):
             yield table.row(**row)
+
+
+def _parse(field: Field, value: Any) -> Any:
+    """A field's value; in a tensor 1 and 0 stand for true and false, whatever the table's file has for them."""
+    if field.type != "boolean" or value is None:
+        return parse_value(field, value)
+    if value not in (0, 1):
+        raise CellError(field, value)
+    return bool(value)
 
 
 def _whole(values: Sequence[str], table: Table, faults: Faults) -> Iterator[Row]:

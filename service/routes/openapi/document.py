@@ -129,7 +129,7 @@ def document(routes: Iterable[BaseRoute], table: Table) -> dict[str, Any]:
             "title": "Evenkeel",
             "version": project_version(),
             **INFO,
-            "description": f"{about(table)}\n\n{INFO['description']}",
+            "description": about(table) + WIRE,
         },
         "servers": [{"url": "/", "description": "the service that this document comes from"}],
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
