@@ -16,11 +16,11 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from models.passenger import INPUT_BINS, Passenger
 
 from benchmarks.harness.machine import BUNDLE, ROOT
 from benchmarks.harness.tables import table
 from models.calibration.logit import logit, sigmoid
-from models.passenger import INPUT_BINS, Passenger
 from models.predictor import Predictor
 from service.drift.detectors import CalibrationDetector, RankDetector
 from service.drift.monitor import DriftMonitor

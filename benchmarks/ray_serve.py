@@ -24,6 +24,7 @@ from typing import Any, Self
 
 import msgspec
 import numpy as np
+from models.passenger import COLUMNS, parse_passenger
 
 from benchmarks.harness.command import Options, Result, run
 from benchmarks.harness.http_client import drive, request
@@ -33,7 +34,6 @@ from benchmarks.harness.servers import free_port
 from benchmarks.harness.spread import ratio, spread
 from benchmarks.harness.tables import bullets, table
 from benchmarks.harness.texts import body, mixed_rows, one_per_text
-from models.passenger import COLUMNS, parse_passenger
 
 REPLICAS = 2
 LOADS = {"1 row, 32 clients": (1, 32), "32 rows, 8 clients": (32, 8)}

@@ -29,8 +29,9 @@ from models.calibration.logit import sigmoid
 from models.engines.backend import prepare, usable_cores
 from training.calibrate.maps import fit_temperature, log_losses
 from training.data.table import Table, fold_companions, read_table, render_texts
-from training.fit.crossfit import make_folds
-from training.fit.finetune import Encoded, Pretrained, Recipe, encode, finetune, predict
+from training.evaluate.folds import make_folds
+from training.fit.encoding import Encoded, Pretrained, encode
+from training.fit.finetune import Recipe, finetune, predict
 from training.fit.pretrained import find_base
 from training.fit.progress import TrainingProgress
 from training.losses.registry import make_loss

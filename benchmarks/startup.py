@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from models.passenger import COLUMNS, Passenger, parse_passenger
 
 from benchmarks.harness.command import Options, Result, run
 from benchmarks.harness.http_client import send
@@ -22,7 +23,6 @@ from benchmarks.harness.spread import number, spread
 from benchmarks.harness.tables import table
 from benchmarks.harness.texts import mixed_rows, passengers, records, write_csv
 from models.bundle.read import read_bundle
-from models.passenger import COLUMNS, Passenger, parse_passenger
 from models.text import render
 
 STARTS = 10

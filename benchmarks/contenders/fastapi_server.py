@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from models.passenger import Passenger
 
 from benchmarks.contenders.grouping import Grouped
 from benchmarks.contenders.onnx_forward import float32
-from models.passenger import Passenger
 from models.text import render
 
 MAX_BATCH_ROWS = 64

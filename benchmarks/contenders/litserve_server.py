@@ -7,8 +7,8 @@ from typing import Any
 
 import litserve
 import msgspec
-
 from models.passenger import Passenger
+
 from models.text import render
 
 

@@ -15,8 +15,9 @@ from benchmarks.contenders.training_case import RATES, Case
 from models.bert.tokenizer import Tokenizer
 from models.bundle.read import read_bundle
 from models.engines.backend import prepare
+from training.fit.encoding import Pretrained, encode
 from training.fit.epoch_diagnostics import EpochDiagnostics
-from training.fit.finetune import Pretrained, Recipe, TrainingError, encode, finetune
+from training.fit.finetune import Recipe, TrainingError, finetune
 from training.losses.registry import make_loss
 
 EPOCHS = 1000
@@ -71,10 +72,12 @@ def main(case: Case) -> int:
     encoded = encode(base, Tokenizer.load(case.bundle / "tokenizer.json"), texts, layers)
     rate, head_rate = RATES[case.name]
     recipe = Recipe(
-        epochs=EPOCHS, batch_rows=training_case.BATCH_ROWS, trained_layers=layers, learning_rate=rate,
+        epochs=EPOCHS, max_steps=10**9, batch_rows=training_case.BATCH_ROWS, trained_layers=layers, learning_rate=rate,
         head_learning_rate=head_rate, warmup=0.0, weight_decay=training_case.WEIGHT_DECAY,
     )  # fmt: skip
-    loss = make_loss("focal_smooth", labels, gamma=training_case.GAMMA, smoothing=training_case.SMOOTHING)
+    loss = make_loss(
+        "focal_smooth", ("no", "yes"), labels, gamma=training_case.GAMMA, smoothing=training_case.SMOOTHING
+    )
     steps = Steps(
         session, f"training.fit.finetune.finetune, BLAS {backend.blas}, kernels compiled by {backend.compiler}"
     )

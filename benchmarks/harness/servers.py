@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import msgspec
+from models.passenger import Passenger
 
 from benchmarks.harness.http_client import request
 from benchmarks.harness.machine import ROOT, child_variables, cores, die_with_parent, interpreter
 from benchmarks.harness.process import Unavailable, last_line, signal_group
 from benchmarks.harness.texts import body
-from models.passenger import Passenger
 from models.text import render
 
 READY_SECONDS = 180.0

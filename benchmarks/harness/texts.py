@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from models.passenger import COLUMNS, LABEL_COLUMN, Passenger, parse_passenger
 
 from benchmarks.harness.machine import ROOT
-from models.passenger import COLUMNS, LABEL_COLUMN, Passenger, parse_passenger
 from models.text import render
 
 DATA = ROOT / "data" / "titanic.csv"

@@ -5,12 +5,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from models.engines.backend import prepare
+from models.schema import schema_of
 from training.fit.executors import EXECUTORS, Executor, make_executor
 from training.fit.finetune import Recipe
+
+if TYPE_CHECKING:
+    from training.data.table import Table
 
 DATA = Path("data/titanic.csv")
 
@@ -20,11 +25,18 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--separator", help="what separates a CSV's cells (default: found)")
 
 
-def add_training(parser: argparse.ArgumentParser, folds: str) -> None:
+def add_training(parser: argparse.ArgumentParser, folds: str, default_folds: int | None = 5) -> None:
     """Everything that a cross-fit needs; ``folds`` is a help text."""
     add_data(parser)
+    described = parser.add_mutually_exclusive_group()
+    described.add_argument("--table", type=Path, metavar="TOML", help="the table's description (train describe)")
+    described.add_argument("--label", metavar="COLUMN", help="the column to predict: the table is described first")
+    parser.add_argument(
+        "--group", metavar="COLUMN", help="with --label: rows with one value here, as of a customer, stay together"
+    )
+    parser.add_argument("--name", help="the bundle's name, and the model's where it is served (default: the table's)")
     parser.add_argument("--base", help="a BERT: a folder, or a Hugging Face hub id (default: the packaged MiniLM)")
-    parser.add_argument("--folds", type=int, default=5, help=f"{folds} (default: %(default)s)")
+    parser.add_argument("--folds", type=int, default=default_folds, help=folds)
     parser.add_argument(
         "--feature",
         action=argparse.BooleanOptionalAction,
@@ -42,6 +54,30 @@ def add_training(parser: argparse.ArgumentParser, folds: str) -> None:
     )
     parser.add_argument("--address", help="ray: a running cluster, HOST:PORT or auto (default: this machine alone)")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def labelled_rows(options: argparse.Namespace) -> tuple[str | None, "Table"]:
+    """The labelled rows that the options name, and their description where it had to be written."""
+    from training.data.description import describe_file, find_schema
+    from training.data.table import read_table
+
+    described = None
+    if options.group is not None and options.label is None:
+        raise ValueError("--group goes with --label; a description has a key of that name")
+    if options.label is not None:
+        described, schema, left_out = describe_file(
+            options.data, options.label, separator=options.separator, group=options.group
+        )
+        if not options.quiet:
+            classes = f"{schema.label.column} is {' or '.join(schema.classes)}, the positive class {schema.positive}"
+            print(f"{options.data}: {len(schema.fields)} fields; {classes}", file=sys.stderr)
+            for sentence in left_out:
+                print(f"left out: {sentence}", file=sys.stderr)
+    else:
+        schema = find_schema(options.data, options.table, separator=options.separator)
+    if options.name is not None:
+        schema = schema_of(msgspec.to_builtins(schema) | {"name": options.name})
+    return described, read_table(options.data, schema, options.separator)
 
 
 def recipe(options: argparse.Namespace) -> Recipe:

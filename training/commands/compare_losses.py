@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from models.files import refuse_overwriting, write_atomic, write_json
-from training.commands.arguments import add_training, executor, recipe, split_names
+from training.commands.arguments import add_training, executor, labelled_rows, recipe, split_names
 from training.fit.data_parallel import find_ranks
 from training.losses.registry import LOSSES, LossChoice, LossError
 
@@ -44,9 +44,7 @@ def add(commands: Any) -> None:
     argument(
         "--seeds", type=_seeds, default=(0, 1, 2), metavar="N,…", help="each decides its folds too (default: 0,1,2)"
     )
-    add_training(parser, folds="folds of each cross-fit")
-    argument("--table", type=Path, metavar="TOML", help="the table's description (default: the passengers')")
-    parser.set_defaults(name=None)
+    add_training(parser, folds="folds of each cross-fit (default: %(default)s)")
     argument("--json", type=Path, metavar="FILE", help="write every figure here")
     argument(
         "--markdown",
@@ -67,7 +65,6 @@ def add(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from training.commands.fit import read
     from training.loss_study.page import page_part, page_with, print_comparison
     from training.loss_study.study import ALL, CompareOptions, compare_losses
 
@@ -83,7 +80,7 @@ def _run(options: argparse.Namespace) -> int:
         raise ValueError("compare-losses is not for mlx.launch; --engine ray spreads it over machines")
     options.losses = options.losses or ALL
     given = {name: getattr(options, name) for name in CompareOptions.__struct_fields__ if name != "recipe"}
-    table = read(options)
+    _, table = labelled_rows(options)
     with executor(options) as chosen:
         report = compare_losses(CompareOptions(recipe=recipe(options), **given), table, chosen)
     if options.json:

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import tempfile
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,9 @@ import msgspec
 
 from models.bundle.read import Bundle
 from models.bundle.write import bundle_destination
-from models.files import refuse_overwriting
-from models.schema import TITANIC, Schema, SchemaError, schema_of
-from training.commands.arguments import add_training, executor, recipe, threads
+from models.files import refuse_overwriting, write_atomic
+from models.schema import Schema
+from training.commands.arguments import add_training, executor, labelled_rows, recipe, threads
 from training.fit.data_parallel import DataParallel, NonRootDone, Ranks, find_ranks
 from training.losses.registry import LOSSES, PRESETS, LossChoice
 
@@ -29,9 +28,12 @@ def add(commands: Any) -> None:
     parser.set_defaults(run=_run)
     argument = parser.add_argument
     argument("--out", type=Path, required=True, help="the bundle's folder; an old one is replaced at the end")
-    add_training(parser, folds="folds of the cross-fit")
-    argument("--table", type=Path, metavar="TOML", help="the table's description (default: the example's)")
-    argument("--name", help="the bundle's name, and the model's where it is served (default: the table's)")
+    add_training(
+        parser,
+        folds="folds of the cross-fit; 1: a part is held out once, and the model that is served is the one that did "
+        "not see it (default: 5, 3 from 2,500 rows on, 1 from 20,000 on)",
+        default_folds=None,
+    )
     argument("--loss", default=LossChoice().name, choices=LOSSES, help="default: %(default)s")
     argument("--preset", choices=PRESETS, help="loss parameters by name; note: the research note's numbers")
     argument("--gamma", type=float, help="focusing, 0 to 3")
@@ -69,7 +71,7 @@ def _run(options: argparse.Namespace) -> int:
     refuse_overwriting((options.data, options.table, base), (options.out, work_folder(options.out)))
     # Refused now: training takes long.
     bundle_destination(options.out)
-    table = read(options)
+    described, table = labelled_rows(options)
     fit_options = _fit_options(options, table.schema)
     if ranks := find_ranks():
         threads()
@@ -79,6 +81,8 @@ def _run(options: argparse.Namespace) -> int:
     else:
         with executor(options) as chosen:
             bundle = fit(fit_options, table, chosen)
+    if described is not None:
+        write_atomic(work_folder(options.out) / "table.toml", described)
     if not options.quiet:
         scores = bundle.evaluation["calibrated"]
         loss, error = scores["log_loss"], scores["calibration_error"]
@@ -87,21 +91,9 @@ def _run(options: argparse.Namespace) -> int:
             f"calibration error {error['value']['value']:.3f} (a perfect model's: {error['noise_floor']:.3f})"
         )
         print(f"report: {work_folder(options.out) / 'report.html'}")
+        if described is not None:
+            print(f"description, to edit and to fit with (--table): {work_folder(options.out) / 'table.toml'}")
     return 0
-
-
-def read(options: argparse.Namespace) -> "Table":
-    """The labelled rows that the options name, with their description."""
-    from training.data.table import read_table
-
-    path = options.table or TITANIC
-    try:
-        schema = schema_of(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (SchemaError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    if options.name is not None:
-        schema = schema_of(msgspec.to_builtins(schema) | {"name": options.name})
-    return read_table(options.data, schema, options.separator)
 
 
 def _alpha(text: str) -> tuple[str, float]:

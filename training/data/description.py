@@ -23,10 +23,11 @@ MAX_NAMED = 10
 
 
 class DescribedFile(NamedTuple):
-    """A description's text, with comments, and the schema that it says."""
+    """A description's text, with comments, the schema that it says, and why which columns are not in it."""
 
     text: str
     schema: Schema
+    left_out: tuple[str, ...]
 
 
 def describe_file(
@@ -43,7 +44,12 @@ def describe_file(
     if unreadable:
         faults = "\n  ".join(unreadable[:MAX_NAMED])
         raise DataError(f"{path} has columns that cannot be read as numbers:\n  {faults}")
-    return DescribedFile(write_description(description), description.schema)
+    left_out = tuple(
+        f"{each.field['column']} {next(caveat.sentence for caveat in each.caveats if caveat.leaves_out)}"
+        for each in description.fields
+        if each.left_out
+    )
+    return DescribedFile(write_description(description), description.schema, left_out)
 
 
 def find_schema(

@@ -57,17 +57,18 @@ class Baseline(Struct, frozen=True, kw_only=True):
 def held_out_probabilities(
     rows: Sequence[Row], labels: np.ndarray, folds: np.ndarray, schema: Schema, known: Sequence[Any], seed: int
 ) -> dict[str, np.ndarray]:
-    """Baseline's name → probabilities (n,) in (0, 1) of each row from a baseline trained on the other folds.
+    """Baseline's name → probabilities (n,) in (0, 1) of each row from a baseline trained on the other folds; NaN where
+    a row is in no fold.
 
     ``known`` is what the schema's feature may know for each fold: the baselines read what the model reads of it.
     """
-    probabilities = {name: np.empty(len(labels)) for name in BASELINES}
+    probabilities = {name: np.full(len(labels), np.nan) for name in BASELINES}
     rng = np.random.default_rng(seed)
     fits = _fits(schema, seed)
     inputs = Inputs.of(rows, schema, None)
     # Where rows are few, threads cost more than they give, a hundredfold when other work keeps the cores busy.
     with threadpool_limits(1):
-        for fold in np.unique(folds).tolist():
+        for fold in range(int(folds.max()) + 1):
             if known[fold] is not None:
                 inputs = Inputs.of(rows, schema, known[fold])
             seen, here = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)

@@ -19,6 +19,7 @@ from training.data.table import Table
 from training.evaluate.baselines import Baseline, compare_baselines, held_out_probabilities
 from training.evaluate.calibration_errors import width_bins
 from training.evaluate.estimates import Estimate, proportion
+from training.evaluate.folds import FOLDS, make_folds
 from training.evaluate.groups import Members, members
 from training.evaluate.scores import Scores, score
 from training.evaluate.selective_risk import SetCoverage, risk_coverage, set_coverage
@@ -144,6 +145,9 @@ def nested_evaluation(
 ) -> tuple[Evaluation, LabelledPredictions]:  # fmt: skip
     """Evaluate the recipe on out-of-fold logits (n, K), by default beside baselines on the same folds (n,).
 
+    Rows whose fold is `folds.TRAINED_ON` are scored by nobody; a single fold is a part that was held out, and its rows
+    are divided once more, for the calibration alone.
+
     ``known`` is what the schema's feature knows for each fold's model and baselines: none of the fold's own rows.
     For each fold, map, Venn–Abers and sets are fitted on the other folds' logits and scored on this fold, so no row
     is scored by a model or a calibration that saw its label — with one remainder: the *models* that gave the other
@@ -151,18 +155,26 @@ def nested_evaluation(
     (Barber et al., 2021); what it does is not in the standard errors.
     """
 
-    z, groups = positive_logits(logits), members(rows, schema, [known[fold] for fold in folds.tolist()])
+    held = np.flatnonzero(folds >= 0)
+    z, y, parts = positive_logits(logits[held]), labels[held], folds[held]
+    groups = members([rows[at] for at in held.tolist()], schema, [known[fold] for fold in parts.tolist()])
+    how = f"{int(folds.max()) + 1}-fold cross-fitting; each fold calibrated on the other folds' held-out logits"
+    if not parts.any():
+        parts = make_folds(y, min(FOLDS, int(np.bincount(y).min())), seed)
+        how = (
+            f"{len(held)} of {len(labels)} rows held out, each of {int(parts.max()) + 1} parts calibrated on the others"
+        )
 
     def choose(places: np.ndarray) -> tuple[str, CalibrationMap]:
-        return chosen_map(z[places], labels[places], inverse, seed, map_rule)
+        return chosen_map(z[places], y[places], inverse, seed, map_rule)
 
-    predictions, sets_at, chosen = _cross_calibrated(z, labels, folds, schema, groups, coverage, choose)
+    predictions, sets_at, chosen = _cross_calibrated(z, y, parts, schema, groups, coverage, choose)
     rng = np.random.default_rng(seed)
-    how = f"{len(np.unique(folds))}-fold cross-fitting; each fold calibrated on the other folds' held-out logits"
     baselines = None
     if with_baselines:
         probabilities = held_out_probabilities(rows, labels, folds, schema, known, seed)
-        baselines = compare_baselines(predictions.calibrated, probabilities, labels, groups)
+        compared = {name: p[held] for name, p in probabilities.items()}
+        baselines = compare_baselines(predictions.calibrated, compared, y, groups)
     evaluation = evaluate_predictions(predictions, how=how, coverage=coverage, rng=rng)
     return structs.replace(evaluation, sets_at=sets_at, maps_chosen=chosen, baselines=baselines), predictions
 

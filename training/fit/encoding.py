@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import mlx.core as mx
 import numpy as np
@@ -71,40 +71,35 @@ class HiddenFile:
     Read, not mapped: pages of a mapped file count as memory of the process.
     """
 
-    def __init__(self, file: IO[bytes], width: int, lengths: np.ndarray, dtype: type[np.floating[Any]]):
-        self.file, self.width, self.dtype = file, width, np.dtype(dtype)
-        self._padded = padded_lengths(lengths)
+    def __init__(
+        self, path: Path, width: int, lengths: np.ndarray, dtype: type[np.floating[Any]], temporary: Any = None
+    ):  # fmt: skip
+        """Of texts of these lengths (U,) tokens; a ``temporary`` file is kept as long as this is."""
+        self.path, self.width, self.dtype = path, width, np.dtype(dtype)
+        self._padded, self._temporary = padded_lengths(lengths), temporary
         self._starts = np.concatenate(([0], np.cumsum(self._padded, dtype=np.int64)))
 
     @classmethod
-    def open(cls, path: Path, width: int, lengths: np.ndarray) -> Self:
-        """An existing file of texts of these lengths (U,); its size tells its precision."""
+    def of(cls, path: Path, width: int, lengths: np.ndarray) -> Self:
+        """An existing file, whose size tells its precision."""
         half = path.stat().st_size == 2 * width * int(padded_lengths(lengths).sum())
-        return cls(path.open("rb", buffering=0), width, lengths, np.float16 if half else np.float32)
+        return cls(path, width, lengths, np.float16 if half else np.float32)
 
     def __call__(self, texts: np.ndarray, longest: int) -> mx.array:
         hidden = np.zeros((len(texts), longest, self.width), self.dtype)
-        for row, text in enumerate(texts.tolist()):
-            part = hidden[row, : self._padded[text]]
-            if os.preadv(self.file.fileno(), [part.data], self._position(text)) != part.nbytes:
-                raise OSError("the file of hidden states ends early")
+        with self.path.open("rb", buffering=0) as file:
+            for row, text in enumerate(texts.tolist()):
+                part = hidden[row, : self._padded[text]]
+                if os.preadv(file.fileno(), [part.data], self._position(text)) != part.nbytes:
+                    raise OSError(f"{self.path} ends early")
         return mx.array(hidden).astype(mx.float32)
 
-    def write(self, text: int, hidden: np.ndarray) -> None:
-        """Keep the states (L, D) of a text."""
-        content = np.ascontiguousarray(hidden, self.dtype)
-        if os.pwrite(self.file.fileno(), content.data, self._position(text)) != content.nbytes:
-            raise OSError("no room for the file of hidden states")
-
-    def copy(self, path: Path) -> None:
-        """Copy the file."""
-        partial = path.with_name("partial-" + path.name)
-        with partial.open("wb") as copy:
-            position = 0
-            while block := os.pread(self.file.fileno(), 1 << 22, position):
-                copy.write(block)
-                position += len(block)
-        partial.rename(path)
+    def write(self, texts: np.ndarray, hidden: np.ndarray) -> None:
+        """Keep the states (B, L, D) of texts of one length class."""
+        with self.path.open("r+b", buffering=0) as file:
+            for text, states in zip(texts.tolist(), np.ascontiguousarray(hidden, self.dtype), strict=True):
+                if os.pwrite(file.fileno(), states.data, self._position(text)) != states.nbytes:
+                    raise OSError(f"no room for {self.path}")
 
     def _position(self, text: int) -> int:
         return int(self._starts[text]) * self.width * self.dtype.itemsize
@@ -227,12 +222,15 @@ def encode(
     numbers = int(padded.sum()) * width
     if not keep or 2 * numbers > MAX_KEPT_BYTES:
         return Encoded(tokens, offsets, index, start, frozen)
-    file: IO[bytes] = tempfile.TemporaryFile(buffering=0) if path is None else path.open("w+b", buffering=0)  # noqa: SIM115
-    kept = HiddenFile(file, width, lengths, np.float16 if 4 * numbers > HALF_ABOVE else np.float32)
+    temporary = None
+    if path is None:
+        temporary = tempfile.NamedTemporaryFile(prefix="hidden-")  # noqa: SIM115
+        path = Path(temporary.name)
+    path.touch()
+    kept = HiddenFile(path, width, lengths, np.float16 if 4 * numbers > HALF_ABOVE else np.float32, temporary)
     done = 0
     for batch in inference_batches(lengths):
-        for text, states in zip(batch.tolist(), np.array(frozen(batch, int(padded[batch[0]]))), strict=True):
-            kept.write(text, states)
+        kept.write(batch, np.array(frozen(batch, int(padded[batch[0]]))))
         done += int(padded[batch].sum())
         listener(done / int(padded.sum()))
     return Encoded(tokens, offsets, index, start, kept)

@@ -20,6 +20,9 @@ from training.fit.progress import Listener
 from training.losses.registry import LOSSES, Loss
 
 MAX_GRADIENT_NORM = 1.0
+COLLAPSE_ROWS, SAME_LOGITS = 256, 1e-3
+"""Training rows that are asked for at the end, and the range of their logits that is none: of a model that has
+collapsed it is about 1e-6, of one that has learned the least above 0.1."""
 
 Divide = Callable[[nn.Module, Callable[..., Any]], Callable[..., Any]]
 """Makes of a model and its gradient function one that several processes compute together: `Ranks.parallel_gradient`."""
@@ -71,7 +74,8 @@ def finetune(
 
     Weights are averaged over the last epochs and over runs from one start (Izmailov et al., 2018; Wortsman et al.,
     2022, uniform soup), which costs nothing when serving. With ``divide`` every batch is computed by several processes.
-    Raises TrainingError when the loss is not finite, an epoch predicts one class only, or the loss cannot be divided.
+    Raises TrainingError when the loss is not finite, the model says the same of every row in the end, or the loss
+    cannot be divided.
     """
     if divide is not None and not LOSSES[loss.name].pointwise:
         raise TrainingError(f"{loss.name} is a loss of a whole batch, which cannot be divided among processes")
@@ -88,7 +92,7 @@ def finetune(
     count = recipe.runs * min(recipe.averaged_epochs, epochs)
     model.update(tree_map(lambda weight: weight / count, total))
     mx.eval(model.parameters())
-    model.eval()
+    _refuse_collapse(model, encoded, rows, phase)
     return model
 
 
@@ -135,25 +139,24 @@ def _train(
             step += 1
             progress.advance()
         epoch, order = epoch + 1, np.concatenate(seen)
+        if not np.isfinite(losses).all() or not np.isfinite(logits[-1]).all():
+            raise TrainingError(f"{phase}, epoch {epoch}: the loss is not a finite number; lower --learning-rate")
         diagnostics = EpochDiagnostics.of(
             np.concatenate(logits), labels[order], loss.classes, phase=phase, run=run + 1, epoch=epoch,
             loss=sum(losses) / len(order), seconds=time.monotonic() - start,
         )  # fmt: skip
-        _refuse_failure(diagnostics)
         progress.epoch(diagnostics)
         yield epoch
 
 
-def _refuse_failure(epoch: EpochDiagnostics) -> None:
-    where = f"{epoch.phase}, epoch {epoch.epoch}"
-    if not np.isfinite(epoch.loss) or not np.isfinite(epoch.p_t_mean):
-        raise TrainingError(f"{where}: the loss is not a finite number; lower --learning-rate")
-    for name, share in epoch.predicted_share.items():
-        if share == 1.0 and len(epoch.accuracy_by_class) > 1:
-            raise TrainingError(
-                f"{where}: every row was predicted {name}, the model has collapsed; "
-                "lower --learning-rate, train more rows, or take another --loss"
-            )
+def _refuse_collapse(model: BertClassifier, encoded: Encoded, rows: np.ndarray, phase: str) -> None:
+    """A model that has collapsed tells no text from another, whatever it says of them all."""
+    logits = predict(model, encoded, rows[:: -(-len(rows) // COLLAPSE_ROWS)])
+    if not np.isfinite(logits).all() or np.ptp(logits - logits.mean(axis=1, keepdims=True), axis=0).max() < SAME_LOGITS:
+        raise TrainingError(
+            f"{phase}: the model has collapsed, it says the same of every row; lower --learning-rate, train more rows, "
+            "or take another --loss"
+        )
 
 
 def _freeze_below(model: BertClassifier, start: int) -> None:

@@ -1,31 +1,27 @@
-"""The whole of training: table → cross-fitted logits → calibration and evaluation → final model → bundle."""
+"""The whole of training: table → held-out logits → calibration and evaluation → final model → bundle."""
 
 import hashlib
 import importlib.metadata
 import shutil
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-from msgspec import structs
 
 from models.bert.tokenizer import Tokenizer
-from models.bundle.manifest import BaseModel, DataRecord, LossRecord, Origin, sha256_of
+from models.bundle.manifest import BaseModel, LossRecord, Origin, sha256_of
 from models.bundle.read import Bundle
 from models.bundle.verify import REQUIRED_CONFIG, labels_config
-from models.bundle.write import write_bundle
-from models.calibration.prior_shift import PriorShift
-from models.files import pretty_json, write_atomic
-from models.reference import build_reference
+from models.files import pretty_json
 from models.schema import Schema
 from models.text import Renderer
 from training.calibrate.choice import MapRule
-from training.calibrate.record import fit_record
 from training.data.table import Table, fold_known, render_texts
-from training.evaluate.evaluation import nested_evaluation
-from training.fit.crossfit import CrossFitOptions, crossfit, make_folds
+from training.evaluate.folds import ONE_PART, choose_folds, find_units, make_folds
+from training.fit.contents import CalibrationSettings, HeldOutLogits, data_record, prior_shift, write_calibrated
+from training.fit.crossfit import CrossFitOptions, check_scores, crossfit
 from training.fit.encoding import encode
 from training.fit.epoch_diagnostics import LOG, read_log
 from training.fit.executors import Executor
@@ -33,17 +29,15 @@ from training.fit.pretrained import PACKAGE_NAME, find_base
 from training.fit.process import HIDDEN, FineTuningJob, final_weights
 from training.fit.progress import TrainingProgress
 from training.losses.registry import Loss, LossChoice
-from training.report.card import model_card
-from training.report.page import report
-from training.report.plots import make_plots
 
 PACKAGES = ("mlx", "numpy", "scipy", "scikit-learn", "tokenizers", "safetensors", "msgspec", "pandas")
 
 
 class FitOptions(CrossFitOptions, frozen=True, kw_only=True):
-    """What ``python -m training fit`` was asked to do."""
+    """What ``python -m training fit`` was asked to do; ``folds`` None are as many as the table calls for."""
 
     out: Path
+    folds: int | None = None
     loss: LossChoice = LossChoice()
     seed: int = 0
     coverage: float = 0.9
@@ -54,68 +48,63 @@ class FitOptions(CrossFitOptions, frozen=True, kw_only=True):
 def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
     """Train on the table, calibrate, evaluate and write the bundle.
 
-    Finished folds, ``training_log.jsonl`` and the evaluation's ``report.html`` are kept beside it in ``OUT.training``;
-    the folds are removed once the bundle is written. With ``target_prevalence`` the map ends in the shift to it; the
-    evaluation and the reference are of the training rows, and so at theirs. Raises DataError, LossError, BaseError,
+    Finished fine-tunings, ``training_log.jsonl`` and the evaluation's ``report.html`` are kept beside it in
+    ``OUT.training``; the fine-tunings are removed once the bundle is written. Raises LossError, BaseError,
     TrainingError, BundleError, ValueError.
     """
     schema, renderer = table.schema, Renderer(table.schema)
     base, tokenizer_path = find_base(options.base)
     base.print_notes(options.quiet)
     loss = options.loss.make(schema.classes, table.labels)
-    shift = _prior_shift(float(table.labels.mean()), options.target_prevalence)
-    folds = make_folds(table.labels, options.folds, options.seed)
+    shift = prior_shift(table, options.target_prevalence)
+    units = find_units(table.rows, table.groups)
+    count = choose_folds(table.labels, units, options.folds)
+    folds = make_folds(table.labels, count, options.seed, units)
     known = fold_known(renderer, table.rows, table.labels, folds, options.feature)
-    final_known = _learned(renderer, table, options.feature)
+    # One part is held out of the model that is served; of several folds, from models of their own.
+    models = known if count == ONE_PART else (*known, _learned(renderer, table, options.feature))
+    sizes = [int((folds != number).sum()) for number in range(len(models))]
     work = _prepare_folder(options, table, base.weights)
-    sizes = [int((folds != fold).sum()) for fold in range(options.folds)] + [len(table)]
     with TrainingProgress(work / LOG, sum(map(options.recipe.steps, sizes)), options.quiet) as progress:
         progress.phase("frozen layers")
         tokenizer = Tokenizer.load(tokenizer_path, base.max_tokens)
-        texts = render_texts(renderer, table.rows, (*known, final_known))
-        encoded = encode(base, tokenizer, texts, options.recipe.trained_layers, work / "folds" / HIDDEN)
+        texts = render_texts(renderer, table.rows, models)
+        # Where most texts are needed once at most, they are not worth keeping.
+        keep = sum(map(options.recipe.steps, sizes)) * options.recipe.batch_rows > len(table)
+        encoded = encode(base, tokenizer, texts, options.recipe.trained_layers, work / "folds" / HIDDEN, keep)
         progress.phase("fine-tuning")
         job = FineTuningJob(
             classes=schema.classes, config=classifier_config(base.config, schema), weights=str(base.weights),
-            loss=options.loss, recipe=options.recipe, seed=options.seed, folds=options.folds, start=encoded.start,
+            loss=options.loss, recipe=options.recipe, seed=options.seed, folds=count, start=encoded.start,
         )  # fmt: skip
         logits = crossfit(job, encoded, table.labels, folds, work=work / "folds", executor=executor, progress=progress)
+        if (doubt := check_scores(logits, table.labels)) and not options.quiet:
+            print(f"training: {doubt}", file=sys.stderr)
         progress.phase("calibration and evaluation")
-        settings: dict[str, Any] = {
-            "inverse": loss.inverse(options.recipe.steps(sizes[0]) // options.recipe.runs),
-            "coverage": options.coverage, "seed": options.seed, "map_rule": options.map_rule,
-        }  # fmt: skip
-        record = fit_record(logits, table.labels, table.rows, schema, **settings)
-        evaluation, predictions = nested_evaluation(
-            logits, table.labels, folds, table.rows, schema, known=known, **settings
+        settings = CalibrationSettings(
+            inverse=loss.inverse(options.recipe.steps_of_run(sizes[0])), coverage=options.coverage, seed=options.seed,
+            map_rule=options.map_rule, shift=shift,
+        )  # fmt: skip
+        held = HeldOutLogits(
+            table=table, logits=logits, folds=folds, known=known, note="; ".join(filter(None, (units.note, doubt)))
         )
-        if shift is not None:
-            record = structs.replace(record, map=record.map.shifted(shift))
-            how = f"{evaluation.how}; before the shift from a prevalence of {shift.training:.3g} to {shift.target:g}"
-            evaluation = structs.replace(evaluation, how=how)
-        origin = _origin(options, table, loss, base.weights)
-        contents: dict[str, bytes | Path] = {
+        files: dict[str, bytes | Path] = {
             "config.json": pretty_json(job.config),
             "model.safetensors": final_weights(work / "folds"),
             "tokenizer.json": tokenizer.to_json().encode(),
             "tokenizer_config.json": pretty_json(_tokenizer_config(base.config)),
-            "schema.json": pretty_json(schema),
-            "calibration.json": msgspec.json.encode(record),
-            "reference.json": pretty_json(build_reference(predictions.calibrated, table.rows, schema)),
-            "evaluation.json": pretty_json(evaluation),
-            "README.md": model_card(origin, schema, evaluation).encode(),
         }
         if schema.feature is not None:
-            contents["feature.json"] = msgspec.json.encode(final_known)
-        bundle = write_bundle(options.out, contents, origin)
-        plots = make_plots(predictions, evaluation, read_log(work / LOG), np.random.default_rng(options.seed))
-        write_atomic(work / "report.html", report(schema, evaluation, plots))
+            files["feature.json"] = msgspec.json.encode(models[-1])
+        origin = _origin(options, count, table, loss, base.weights)
+        log, page = read_log(work / LOG), work / "report.html"
+        bundle = write_calibrated(options.out, held, settings, files, origin, log=log, page=page)
     shutil.rmtree(work / "folds", ignore_errors=True)
     return bundle
 
 
-def _origin(options: FitOptions, table: Table, loss: Loss, weights: Path) -> Origin:
-    recipe = {**msgspec.to_builtins(options.recipe), "folds": options.folds, "feature": options.feature}
+def _origin(options: FitOptions, folds: int, table: Table, loss: Loss, weights: Path) -> Origin:
+    recipe = {**msgspec.to_builtins(options.recipe), "folds": folds, "feature": options.feature}
     if options.target_prevalence is not None:
         recipe["target_prevalence"] = options.target_prevalence
     return Origin(
@@ -124,15 +113,9 @@ def _origin(options: FitOptions, table: Table, loss: Loss, weights: Path) -> Ori
         base=BaseModel(options.base or PACKAGE_NAME, sha256_of(weights)),
         loss=LossRecord(loss.name, loss.parameters),
         recipe=recipe,
-        data=DataRecord(table.sha256, len(table), class_counts(table)),
+        data=data_record(table),
         packages={name: importlib.metadata.version(name) for name in PACKAGES},
     )
-
-
-def class_counts(table: Table) -> dict[str, int]:
-    """Class → rows of it."""
-    counts = np.bincount(table.labels, minlength=len(table.schema.classes))
-    return dict(zip(table.schema.classes, counts.tolist(), strict=True))
 
 
 def _learned(renderer: Renderer, table: Table, wanted: bool) -> Any:
@@ -140,13 +123,6 @@ def _learned(renderer: Renderer, table: Table, wanted: bool) -> Any:
     if renderer.feature is None:
         return None
     return renderer.feature.learn(table.rows if wanted else (), table.labels if wanted else table.labels[:0])
-
-
-def _prior_shift(training: float, target: float | None) -> PriorShift | None:
-    try:
-        return None if target is None else PriorShift(training=training, target=target)
-    except ValueError as error:
-        raise ValueError(f"--target-prevalence: {error}") from error
 
 
 def work_folder(bundle: Path) -> Path:

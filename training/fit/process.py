@@ -3,6 +3,7 @@
 Its progress goes to standard output, one JSON `Report` a line; an error is a sentence on standard error.
 """
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from msgspec import Struct
 
 from models.bert.classifier import save_weights
 from models.engines.backend import prepare
+from training.evaluate.folds import ONE_PART
 from training.fit.encoding import Encoded, FrozenLayers, HiddenFile, Pretrained
 from training.fit.epoch_diagnostics import EpochDiagnostics
 from training.fit.finetune import Divide, Recipe, TrainingError, finetune, predict
@@ -48,7 +50,9 @@ class FineTuningJob(Struct, frozen=True, kw_only=True):
 
     @property
     def phases(self) -> list[str]:
-        """The fine-tunings by name: one per fold, then the one on all rows."""
+        """The fine-tunings by name: one per fold, then the one on all rows, or the one that a part is held out of."""
+        if self.folds == ONE_PART:
+            return [FINAL]
         return [*(f"fold {fold + 1} of {self.folds}" for fold in range(self.folds)), FINAL]
 
 
@@ -58,7 +62,7 @@ def save_inputs(work: Path, job: FineTuningJob, encoded: Encoded, labels: np.nda
         work / INPUTS, tokens=encoded.tokens, offsets=encoded.offsets, index=encoded.index, labels=labels, folds=folds
     )  # fmt: skip
     if isinstance(encoded.hidden, HiddenFile) and not (work / HIDDEN).exists():
-        encoded.hidden.copy(work / HIDDEN)
+        shutil.copyfile(encoded.hidden.path, work / f"partial-{HIDDEN}").rename(work / HIDDEN)
     (work / JOB).write_bytes(msgspec.json.encode(job))
 
 
@@ -70,15 +74,21 @@ def load_inputs(work: Path, job: FineTuningJob) -> tuple[Encoded, np.ndarray, np
         )
     if (work / HIDDEN).exists():
         width = int(job.config["hidden_size"])
-        hidden: HiddenFile | FrozenLayers = HiddenFile.open(work / HIDDEN, width, np.diff(offsets))
+        hidden: HiddenFile | FrozenLayers = HiddenFile.of(work / HIDDEN, width, np.diff(offsets))
     else:
         hidden = FrozenLayers(job.pretrained, tokens, offsets, job.start)
     return Encoded(tokens, offsets, index, job.start, hidden), labels, folds
 
 
 def result_path(work: Path, job: FineTuningJob, number: int) -> Path:
-    """Where fine-tuning ``number`` leaves its held-out logits, or the one on all rows its weights."""
+    """What fine-tuning ``number`` leaves last: its held-out logits, or the one on all rows its weights."""
     return work / f"fold-{number + 1}.npy" if number < job.folds else final_weights(work)
+
+
+def result_paths(work: Path, job: FineTuningJob, number: int) -> list[Path]:
+    """All that fine-tuning ``number`` leaves, `result_path` last."""
+    last = result_path(work, job, number)
+    return [final_weights(work), last] if job.folds == ONE_PART else [last]
 
 
 def final_weights(work: Path) -> Path:
@@ -107,7 +117,7 @@ def finetune_in_process(
 
 def run(work: Path, number: int, progress: Listener, divide: Divide | None = None) -> None:
     """Fine-tune on the rows outside fold ``number`` and keep the logits of those in it; past the last fold, fine-tune
-    on all rows and keep the weights. The result appears whole or not at all.
+    on all rows and keep the weights; of the only fold keep both. A result appears whole or not at all.
 
     ``divide``: see `finetune`.
     """
@@ -120,13 +130,13 @@ def run(work: Path, number: int, progress: Listener, divide: Divide | None = Non
         loss=job.loss.make(job.classes, labels[seen]), seed=job.seed + number, phase=job.phases[number],
         progress=progress, divide=divide,
     )  # fmt: skip
-    result = result_path(work, job, number)
-    partial = result.with_name("partial-" + result.name)
-    if len(held_out):
-        np.save(partial, predict(model, encoded, held_out), allow_pickle=False)
-    else:
-        save_weights(model, partial)
-    partial.rename(result)
+    for result in result_paths(work, job, number):
+        partial = result.with_name("partial-" + result.name)
+        if result == final_weights(work):
+            save_weights(model, partial)
+        else:
+            np.save(partial, predict(model, encoded, held_out), allow_pickle=False)
+        partial.rename(result)
 
 
 class _ParentProcess:
@@ -144,9 +154,11 @@ class _ParentProcess:
 
 def main(arguments: Sequence[str]) -> int:
     try:
+        work, number = Path(arguments[0]), int(arguments[1])
+        job = msgspec.json.decode((work / JOB).read_bytes(), type=FineTuningJob)
         # One core each: more of them side by side are faster than one on several.
-        prepare(threads=1)
-        run(Path(arguments[0]), int(arguments[1]), _ParentProcess())
+        prepare(threads=None if len(job.phases) == 1 else 1)
+        run(work, number, _ParentProcess())
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

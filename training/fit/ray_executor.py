@@ -8,14 +8,22 @@ from typing import Any
 import msgspec
 
 from training.fit.finetune import TrainingError
-from training.fit.process import INPUTS, JOB, FineTuningJob, ProcessKilled, finetune_in_process, result_path
+from training.fit.process import (
+    HIDDEN,
+    INPUTS,
+    JOB,
+    FineTuningJob,
+    ProcessKilled,
+    finetune_in_process,
+    result_paths,
+)  # fmt: skip
 from training.fit.progress import TrainingProgress
 
 RETRIES = 3
 """How often a fine-tuning whose worker or process was killed is started again."""
 
 Message = tuple[str, bytes]
-"""("report", line), ("failed", reason) or ("result", content of the result's file)."""
+"""("report", line), ("failed", reason) or (name of a result's file, its content)."""
 
 
 class RayExecutor:
@@ -25,8 +33,12 @@ class RayExecutor:
         import ray
 
         task = ray.remote(num_cpus=1, max_retries=RETRIES, retry_exceptions=[ProcessKilled])(finetuning)
-        inputs, weights = ray.put((work / INPUTS).read_bytes()), ray.put(Path(job.weights).read_bytes())
-        running = [(task.remote(msgspec.json.encode(job), inputs, weights, number), number) for number in numbers]
+        files = {name: ray.put((work / name).read_bytes()) for name in (INPUTS, HIDDEN) if (work / name).exists()}
+        weights, names = ray.put(Path(job.weights).read_bytes()), list(files)
+        running = [
+            (task.remote(msgspec.json.encode(job), weights, number, names, *files.values()), number)
+            for number in numbers
+        ]
         try:
             while running:
                 ready, _ = ray.wait([stream for stream, _ in running], num_returns=1)
@@ -55,20 +67,24 @@ def _handle_next(stream: Any, number: int, work: Path, job: FineTuningJob, progr
     elif kind == "failed":
         raise TrainingError(content.decode())
     else:
-        result = result_path(work, job, number)
+        result = next(path for path in result_paths(work, job, number) if path.name == kind)
         partial = result.with_name("partial-" + result.name)
         partial.write_bytes(content)
         partial.rename(result)
     return True
 
 
-def finetuning(job: bytes, inputs: bytes, weights: bytes, number: int) -> Iterator[Message]:
-    """One fine-tuning, on whichever machine: its reports, then its result or why there is none."""
+def finetuning(job: bytes, weights: bytes, number: int, names: Sequence[str], *inputs: bytes) -> Iterator[Message]:
+    """One fine-tuning, on whichever machine: its reports, then its results or why there are none.
+
+    ``inputs`` are the files that `save_inputs` left, ``names`` what they are called.
+    """
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         base = work / "base.safetensors"
         base.write_bytes(weights)
-        (work / INPUTS).write_bytes(inputs)
+        for name, content in zip(names, inputs, strict=True):
+            (work / name).write_bytes(content)
         here = msgspec.structs.replace(msgspec.json.decode(job, type=FineTuningJob), weights=str(base))
         (work / JOB).write_bytes(msgspec.json.encode(here))
         try:
@@ -77,4 +93,5 @@ def finetuning(job: bytes, inputs: bytes, weights: bytes, number: int) -> Iterat
         except TrainingError as error:
             yield "failed", str(error).encode()
         else:
-            yield "result", result_path(work, here, number).read_bytes()
+            for result in result_paths(work, here, number):
+                yield result.name, result.read_bytes()

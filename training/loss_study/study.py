@@ -15,11 +15,14 @@ from models.bundle.manifest import sha256_of
 from models.text import Renderer
 from training.data.table import Table, fold_known, render_texts
 from training.evaluate.evaluation import nested_evaluation
-from training.fit.crossfit import CrossFitOptions, crossfit, make_folds
+from training.evaluate.folds import make_folds
+from training.fit.contents import class_counts
+from training.fit.crossfit import CrossFitOptions, crossfit
+from training.fit.encoding import Encoded, Pretrained, encode
 from training.fit.epoch_diagnostics import LOG
 from training.fit.executors import Executor
-from training.fit.finetune import Encoded, Pretrained, TrainingError, encode
-from training.fit.pipeline import class_counts, classifier_config
+from training.fit.finetune import TrainingError
+from training.fit.pipeline import classifier_config
 from training.fit.pretrained import PACKAGE_NAME, find_base
 from training.fit.process import FineTuningJob
 from training.fit.progress import TrainingProgress
@@ -38,6 +41,7 @@ class CompareOptions(CrossFitOptions, frozen=True, kw_only=True):
     """What ``python -m training compare-losses`` was asked to do."""
 
     work: Path
+    folds: int = 5
     losses: tuple[str, ...] = ALL
     seeds: tuple[int, ...] = (0, 1, 2)
 

@@ -12,9 +12,9 @@ from tests.titanic import SCHEMA, Passenger
 from training.calibrate.maps import log_losses
 from training.data.table import Table, fold_known
 from training.evaluate.baselines import BASELINES, compare_baselines, held_out_probabilities
+from training.evaluate.folds import make_folds
 from training.evaluate.groups import members
 from training.evaluate.inputs import Inputs, PiecewiseLinear, free_texts
-from training.fit.crossfit import make_folds
 
 
 def test_no_label_of_a_fold_reaches_its_baselines(table: Table) -> None:

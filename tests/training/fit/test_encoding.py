@@ -54,7 +54,11 @@ def test_kept_in_a_file_or_computed_anew_they_are_the_frozen_layers(
     assert kept.hidden.dtype == np.float32
     assert len(kept.offsets) == 6
     check(kept, base, 1e-5)
+    check(encode(*base, TEXTS, 1), base, 1e-5)
     check(encode(*base, TEXTS, 1, keep=False), base, 1e-5)
+    (tmp_path / "hidden.bin").write_bytes((tmp_path / "hidden.bin").read_bytes()[:-4])
+    with pytest.raises(OSError, match=r"hidden\.bin ends early"):
+        HiddenFile(tmp_path / "hidden.bin", 32, np.diff(kept.offsets), np.float32)(np.arange(5), 64)
 
 
 def test_a_file_that_would_be_large_is_of_half_precision_and_a_larger_one_is_not_made(
@@ -65,8 +69,7 @@ def test_a_file_that_would_be_large_is_of_half_precision_and_a_larger_one_is_not
     assert isinstance(kept.hidden, HiddenFile)
     assert kept.hidden.dtype == np.float16
     check(kept, base, 5e-3)
-    kept.hidden.copy(tmp_path / "copy.bin")
-    again = HiddenFile.open(tmp_path / "copy.bin", 32, np.diff(kept.offsets))
+    again = HiddenFile.of(tmp_path / "hidden.bin", 32, np.diff(kept.offsets))
     assert np.array_equal(np.array(again(np.array([1, 0]), 60)), np.array(kept.hidden(np.array([1, 0]), 60)))
     monkeypatch.setattr(encoding, "MAX_KEPT_BYTES", 1000)
     anew = encode(*base, TEXTS, 1, tmp_path / "none.bin")

@@ -22,7 +22,7 @@ from tests.training.logits import two
 from training.__main__ import main
 from training.data.table import Table
 from training.evaluate.evaluation import nested_evaluation
-from training.fit.crossfit import make_folds
+from training.evaluate.folds import make_folds
 from training.fit.finetune import Recipe
 from training.loss_study.claims import evaluate_claims
 from training.loss_study.comparison import Comparison, count_tests, default_by_evidence, report_loss

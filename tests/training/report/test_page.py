@@ -19,7 +19,7 @@ from tests.training.logits import two
 from training.data.table import Table, fold_known
 from training.evaluate.baselines import BASELINES, held_out_probabilities
 from training.evaluate.evaluation import Evaluation, LabelledPredictions, nested_evaluation
-from training.fit.crossfit import make_folds
+from training.evaluate.folds import make_folds
 from training.fit.epoch_diagnostics import EpochDiagnostics, read_log
 from training.report.card import model_card
 from training.report.page import report

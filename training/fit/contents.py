@@ -1,0 +1,106 @@
+"""A bundle made of held-out logits: calibration, evaluation, reference and card, beside files that are there."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct, structs
+
+from models.bundle.manifest import DataRecord, Origin
+from models.bundle.read import Bundle
+from models.bundle.write import write_bundle
+from models.calibration.prior_shift import PriorShift
+from models.files import pretty_json, write_atomic
+from models.reference import build_reference
+from training.calibrate.choice import Inverse, MapRule
+from training.calibrate.record import fit_record
+from training.data.table import Table
+from training.evaluate.evaluation import nested_evaluation
+from training.fit.epoch_diagnostics import EpochDiagnostics
+from training.report.card import model_card
+from training.report.page import report
+from training.report.plots import make_plots
+
+
+class CalibrationSettings(Struct, frozen=True, kw_only=True):
+    """How held-out logits become a calibration; with ``shift`` its map ends in it."""
+
+    inverse: Inverse | None
+    coverage: float
+    seed: int
+    map_rule: MapRule
+    shift: PriorShift | None = None
+
+
+class HeldOutLogits(Struct, frozen=True, kw_only=True):
+    """Logits (n, K) of a table's rows by models that did not see them, NaN in rows that are in no fold (n,).
+
+    ``known`` is what the schema's feature knew for each fold; ``how`` says how they were obtained where that is not
+    plain cross-fitting, and ``note`` what else there is to say.
+    """
+
+    table: Table
+    logits: np.ndarray
+    folds: np.ndarray
+    known: Sequence[Any]
+    how: str = ""
+    note: str = ""
+
+
+def write_calibrated(
+    out: Path, held: HeldOutLogits, settings: CalibrationSettings, files: Mapping[str, bytes | Path], origin: Origin, *,
+    log: Sequence[EpochDiagnostics] = (), with_baselines: bool = True, page: Path | None = None,
+) -> Bundle:  # fmt: skip
+    """Calibrate and evaluate, and write the bundle of ``files`` and of what comes out, and its report to ``page``.
+
+    The evaluation and the reference are of the rows as they are, before a prior shift. Raises BundleError.
+    """
+    table, schema, places = held.table, held.table.schema, np.flatnonzero(held.folds >= 0)
+    rows = [table.rows[at] for at in places.tolist()]
+    fitting: dict[str, Any] = {
+        "inverse": settings.inverse, "coverage": settings.coverage, "seed": settings.seed,
+        "map_rule": settings.map_rule,
+    }  # fmt: skip
+    record = fit_record(held.logits[places], table.labels[places], rows, schema, **fitting)
+    evaluation, predictions = nested_evaluation(
+        held.logits, table.labels, held.folds, table.rows, schema, held.known, with_baselines=with_baselines, **fitting
+    )
+    how = [held.how or evaluation.how, held.note]
+    if settings.shift is not None:
+        record = structs.replace(record, map=record.map.shifted(settings.shift))
+        how.append(f"before the shift from a prevalence of {settings.shift.training:.3g} to {settings.shift.target:g}")
+    evaluation = structs.replace(evaluation, how="; ".join(filter(None, how)))
+    contents = {
+        **files,
+        "schema.json": pretty_json(schema),
+        "calibration.json": msgspec.json.encode(record),
+        "reference.json": pretty_json(build_reference(predictions.calibrated, rows, schema)),
+        "evaluation.json": pretty_json(evaluation),
+        "README.md": model_card(origin, schema, evaluation).encode(),
+    }
+    bundle = write_bundle(out, contents, origin)
+    if page is not None:
+        plots = make_plots(predictions, evaluation, list(log), np.random.default_rng(settings.seed))
+        write_atomic(page, report(schema, evaluation, plots))
+    return bundle
+
+
+def class_counts(table: Table) -> dict[str, int]:
+    """Class → rows of it."""
+    counts = np.bincount(table.labels, minlength=len(table.schema.classes))
+    return dict(zip(table.schema.classes, counts.tolist(), strict=True))
+
+
+def data_record(table: Table) -> DataRecord:
+    """The manifest's words on a table."""
+    return DataRecord(table.sha256, len(table), class_counts(table))
+
+
+def prior_shift(table: Table, target: float | None) -> PriorShift | None:
+    """The shift from the positive class's share in the table to ``target``. Raises ValueError."""
+    try:
+        return None if target is None else PriorShift(training=float(table.labels.mean()), target=target)
+    except ValueError as error:
+        raise ValueError(f"--target-prevalence: {error}") from error
