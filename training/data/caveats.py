@@ -37,7 +37,7 @@ def column_caveats(
 
     ``labels`` (rows of the sample,) are the sample's classes, −1 unknown.
     """
-    if reason := _no_information(profile, column) or _id(profile, column) or _dates(column) or _marked(column):
+    if reason := _no_information(profile, column) or _marked(column) or _id(profile, column) or _dates(column):
         return [reason]
     found = [_giveaway(profile, column, labels, rng), _mixed(column), _alike(column), _nearly_constant(column)]
     found += [_value_per_row(profile, column), _free_text(column), _unknown(profile, column)]
@@ -57,7 +57,7 @@ def _id(profile: TableProfile, column: ColumnProfile) -> Caveat | None:
     name = identifier(column.name, column.place)
     if _unique(profile, column) and column.known >= LEAST_ROWS:
         counted = column.only(Kind.INTEGER) and column.maximum - column.minimum + 1 == column.known
-        coded = not any(kind in column.kinds for kind in NUMBERS) and not column.with_blanks
+        coded = not (column.kinds[Kind.NUMBER] or column.only(Kind.INTEGER) or column.with_blanks)
         named = bool(NAMED_ID.search(name)) and not column.kinds[Kind.NUMBER]
         if (counted or coded or named) and not column.only(Kind.DATE):
             return Caveat("has a value of its own in each row, as an id has: nothing to learn from", leaves_out=True)
@@ -155,6 +155,11 @@ def share(part: int, whole: int) -> str:
     """A share in words: 12 %, 0.3 %."""
     percent = 100 * part / whole
     return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things: 1 row, 2,000 rows."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _examples(column: ColumnProfile, kind: Kind) -> str:

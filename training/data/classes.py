@@ -8,9 +8,12 @@ from typing import Any
 from models.cells import shorten
 from models.labels import canonical, truth_of
 from models.schema import MAX_CLASSES
-from training.data.caveats import share
+from training.data.caveats import counted, share
 from training.data.profile import ColumnProfile
 from training.data.source import DataError
+
+MAX_NAME, FEW_ROWS = 100, 10
+"""Characters of a class's value, and rows of a class below which nothing certain is learned of it."""
 
 
 def label_classes(path: Path, column: ColumnProfile) -> tuple[list[dict[str, str]], list[str]]:
@@ -26,6 +29,10 @@ def label_classes(path: Path, column: ColumnProfile) -> tuple[list[dict[str, str
     if len(groups) < 2:
         only = f"only the value {shorten(repr(next(iter(levels))))}" if levels else "no value at all"
         raise DataError(f"{path}: the label {column.name} has {only}; two classes are needed")
+    if longest := next((level for level in levels if len(level) > MAX_NAME), None):
+        raise DataError(
+            f"{path}: the label {column.name} has the value {shorten(repr(longest))}; a class has a short name"
+        )
     sizes = {key: spellings.total() for key, spellings in groups.items()}
     order = sorted(groups, key=lambda key: (-sizes[key] if len(groups) == 2 else 0, _sort_key(key)))
     values = {key: groups[key].most_common(1)[0][0] for key in order}
@@ -44,13 +51,15 @@ def _notes(column: ColumnProfile, groups: Mapping[str, Counter[str]], values: Ma
             "their order round."
         )
     for key, spellings in groups.items():
+        if spellings.total() < FEW_ROWS:
+            notes.append(f"Of {values[key]} there are only {counted(spellings.total(), 'row')}: too few to learn from.")
         others = [shorten(repr(each)) for each in spellings if canonical(each) != canonical(values[key])]
         others += [shorten(repr(each)) for each in spellings if canonical(each) == key and each != values[key]]
         if others:
             notes.append(f"{values[key]} is also spelled {', '.join(others[:3])}: taken as one value.")
     missing = column.empty + column.unknown
     if missing:
-        notes.append(f"{missing:,} rows have no label: delete them, `fit` refuses them.")
+        notes.append(f"Without a label: {counted(missing, 'row')}. Delete them, `fit` refuses them.")
     return notes
 
 
@@ -76,7 +85,8 @@ def _sort_key(value: str) -> tuple[bool, float, str]:
 def _names(column: str, values: list[str]) -> list[str]:
     """Names for answers: of yes and no the column's name, with a "not" for the one; else the values."""
     if len(values) == 2 and {truth_of(value) for value in values} == {False, True}:
-        return [column if truth_of(value) else f"not {column}" for value in values]
+        name = column[: MAX_NAME - 4]
+        return [name if truth_of(value) else f"not {name}" for value in values]
     return values
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from models.labels import LabelReader
 from models.schema import MAX_FIELDS, Label, Schema, SchemaError, schema_of
-from training.data.caveats import Caveat, column_caveats, share
+from training.data.caveats import Caveat, column_caveats, counted, share
 from training.data.classes import label_classes, question
 from training.data.examples import made_up_examples
 from training.data.identifiers import identifiers, table_name
@@ -76,7 +76,7 @@ def describe(profile: TableProfile, label: str, name: str | None = None, group: 
     if group is not None:
         head["group"] = required_column(profile, group).name
     target = {"column": column.name, "classes": classes}
-    labels = sample_labels(profile, column, target)
+    labels = sample_labels(profile, column, msgspec.convert(target, Label))
     names = dict(zip(profile.header, identifiers(profile.header), strict=True))
     fields = []
     for each in profile.columns:
@@ -120,12 +120,12 @@ def _bounded(fields: list[DescribedField]) -> list[DescribedField]:
 def _table_notes(profile: TableProfile) -> list[str]:
     notes = []
     if profile.repeated:
-        rows = f"{profile.repeated:,} rows ({share(profile.repeated, profile.rows)})"
-        notes.append(f"{rows} repeat an earlier one cell by cell; equal rows never sit in two folds. Are they meant?")
+        rows = f"{counted(profile.repeated, 'row')} ({share(profile.repeated, profile.rows)})"
+        notes.append(f"Said before, cell by cell: {rows}. Equal rows never sit in two folds; are they meant?")
     if profile.rows < FEW_ROWS:
         notes.append(f"With {profile.rows} rows all scores are rough.")
     if unnamed := profile.header.count(""):
-        notes.append(f"{unnamed} column{'s' * (unnamed > 1)} without a name, as row numbers have, are left out.")
+        notes.append(f"Left out, without a name, as row numbers often are: {counted(unnamed, 'column')}.")
     return notes
 
 
@@ -138,7 +138,7 @@ def required_column(profile: TableProfile, name: str) -> ColumnProfile:
     return column
 
 
-def sample_labels(profile: TableProfile, column: ColumnProfile, label: dict[str, Any]) -> np.ndarray:
+def sample_labels(profile: TableProfile, column: ColumnProfile, label: Label) -> np.ndarray:
     """The classes' numbers of the sample's rows (n,) int64, −1 where a row has none."""
-    read = LabelReader(msgspec.convert(label, Label))
+    read = LabelReader(label)
     return np.array([-1 if (number := read(cell)) is None else number for cell in profile.cells(column)])

@@ -1,20 +1,24 @@
 """Which schema some rows have: by a description in TOML, or written where there is none."""
 
-import re
 import tomllib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import msgspec
 
 from models.rows import RowError, Rows
 from models.schema import Schema, SchemaError, schema_of
 from models.text import Renderer
-from training.data.describing import describe
-from training.data.profile import profile_table
+from training.data.describing import describe, required_column, sample_labels
+from training.data.examples import made_up_examples
+from training.data.profile import TableProfile, profile_table
 from training.data.source import DataError, open_source
 from training.data.toml.completion import complete
 from training.data.toml.document import write_description
 from training.data.toml.lines import find_line
+from training.data.toml.reasons import plain_reason
 
 TABLES = Path(__file__).parents[2] / "models" / "tables"
 """Descriptions that come with the program."""
@@ -97,12 +101,21 @@ def read_description(path: Path, data: Path, *, separator: str | None = None) ->
         raise DataError(f"{path} is not TOML: {error}") from None
     with open_source(data, separator) as source:
         header = source.header
+    read = cache(lambda: profile_table(data, separator))
     try:
-        return _checked(complete(document, header, data.stem, lambda: profile_table(data, separator)))
+        schema = _checked(complete(document, header, data.stem, read))
     except SchemaError as error:
-        at = _precise(error)
+        at, reason = plain_reason(error.path, error.reason)
         line = find_line(text, at)
-        raise DataError(f"{path}{f', line {line}' if line else ''}: {at}{': ' if at else ''}{error.reason}") from None
+        raise DataError(f"{path}{f', line {line}' if line else ''}: {at}{': ' if at else ''}{reason}") from None
+    return schema if "examples" in document else with_examples(schema, read())
+
+
+def with_examples(schema: Schema, profile: TableProfile) -> Schema:
+    """A schema with rows to try that are made up from a table's."""
+    labels = sample_labels(profile, required_column(profile, schema.label.column), schema.label)
+    examples = made_up_examples(profile, schema, labels)
+    return schema_of({**msgspec.to_builtins(schema), "examples": examples})
 
 
 def _checked(document: dict[str, Any]) -> Schema:
@@ -116,9 +129,3 @@ def _checked(document: dict[str, Any]) -> Schema:
         except RowError as error:
             raise SchemaError(f"examples[{number}].row", str(error).removeprefix("row 0: ")) from None
     return schema
-
-
-def _precise(error: SchemaError) -> str:
-    """The error's path, with the key at its end that is one too many."""
-    unknown = re.search(r"unknown field `([^`]+)`", error.reason)
-    return ".".join(filter(None, (error.path, unknown[1] if unknown else "")))

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from models.cells import CellError, parse_cell
+from models.rows import RowError, Rows
 from models.schema import Schema
 from training.data.kinds import Kind, kind_of
 from training.data.profile import TableProfile
 
-MAX_EXAMPLES = 5
+MAX_EXAMPLES, MAX_LABEL = 5, 100
 A_TEXT = "a text"
 """Stands for texts: a real one may name somebody."""
 
@@ -21,12 +22,23 @@ def made_up_examples(profile: TableProfile, schema: Schema, labels: np.ndarray) 
 
     ``labels`` (rows of the sample,) are numbers of classes, −1 unknown.
     """
-    found = [{"label": f"typical {schema.row}", "row": _typical(profile, schema, np.arange(len(labels)))}]
-    for number, name in enumerate(schema.classes[:MAX_EXAMPLES]):
-        row = _typical(profile, schema, np.flatnonzero(labels == number))
-        if row not in [each["row"] for each in found]:
-            found.append({"label": f"typical of {name}", "row": row})
-    return found[:MAX_EXAMPLES]
+    rows, found = Rows(schema), list[dict[str, Any]]()
+    groups = {f"typical {schema.row}": np.arange(len(labels))}
+    groups |= {f"typical of {name}": np.flatnonzero(labels == number) for number, name in enumerate(schema.classes)}
+    for name, places in list(groups.items())[:MAX_EXAMPLES]:
+        row = _typical(profile, schema, places)
+        if row not in [each["row"] for each in found] and row and _fits(rows, row):
+            found.append({"label": name[:MAX_LABEL], "row": row})
+    return found
+
+
+def _fits(rows: Rows, row: dict[str, Any]) -> bool:
+    """Whether nothing that is required is missing."""
+    try:
+        rows.check([row])
+    except RowError:
+        return False
+    return True
 
 
 def _typical(profile: TableProfile, schema: Schema, rows: np.ndarray) -> dict[str, Any]:

@@ -6,11 +6,15 @@ import unicodedata
 from collections.abc import Iterable
 
 MAX_LENGTH = 50
+UNACCENTED = str.maketrans(
+    {"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "ı": "i"}
+)
+"""Letters that Unicode does not take apart."""
 
 
 def identifier(name: str, place: int) -> str:
     """A column's name as an identifier in lower case; one without Latin letters or digits is numbered by its place."""
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    plain = latin(name)
     if len(re.findall(r"[A-Za-z0-9]", plain)) < len(re.findall(r"\w", name)) / 2:
         plain = ""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", plain)
@@ -35,7 +39,12 @@ def identifiers(names: Iterable[str]) -> list[str]:
     return found
 
 
+def latin(text: str) -> str:
+    """A text's Latin letters without their accents; others are dropped."""
+    return unicodedata.normalize("NFKD", text.translate(UNACCENTED)).encode("ascii", "ignore").decode()
+
+
 def table_name(stem: str) -> str:
     """A file's name as the name of a table."""
-    plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
+    plain = latin(stem)
     return re.sub(r"[^A-Za-z0-9._-]+", "_", plain).lstrip("._-")[:100] or "table"

@@ -1,6 +1,7 @@
 """A file of rows, CSV or Parquet: its header, and its rows as cells of text, in constant memory."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,8 +9,8 @@ from typing import Any
 
 from models.csv_table import CsvError, CsvRow, CsvTable, check_header
 
-MAX_FAULTS = 10
-"""Faults listed before the rest is only counted: enough to see the pattern."""
+MAX_FAULTS, MAX_NUMBERS = 10, 3
+"""Different faults that are listed, and lines of one, before the rest is only counted: enough to see the pattern."""
 BATCH_ROWS = 4096
 
 
@@ -61,24 +62,36 @@ def sha256_of_data(path: Path) -> str:
 
 
 class Faults:
-    """What is wrong with a file's rows: the first `MAX_FAULTS` in words, of the others the number."""
+    """What is wrong with a file's rows: the first `MAX_FAULTS` different sentences with their lines, then a number."""
 
     def __init__(self, path: Path, unit: str):
         self._path, self._unit = path, unit
-        self._first: list[str] = []
-        self.count = 0
+        self._numbers: dict[str, list[int]] = {}
+        self._counts: Counter[str] = Counter()
+        self._others = 0
 
-    def add(self, number: int, fault: object) -> None:
+    def add(self, number: int, fault: str) -> None:
         """A fault of the row with this number."""
-        self.count += 1
-        if self.count <= MAX_FAULTS:
-            self._first.append(f"{self._unit} {number}{':' if ' is ' in str(fault) else ''} {fault}")
+        if fault not in self._numbers and len(self._numbers) == MAX_FAULTS:
+            self._others += 1
+            return
+        self._counts[fault] += 1
+        numbers = self._numbers.setdefault(fault, [])
+        if len(numbers) < MAX_NUMBERS:
+            numbers.append(number)
 
     def check(self) -> None:
         """Raises DataError if there was one."""
-        if self.count:
-            more = f"\n  and {self.count - MAX_FAULTS} more" if self.count > MAX_FAULTS else ""
-            raise DataError(f"{self._path} has faults:\n  " + "\n  ".join(self._first) + more)
+        lines = [f"{self._place(fault)}: {fault}" for fault in self._numbers]
+        if self._others:
+            lines.append(f"and {self._others:,} more")
+        if lines:
+            raise DataError(f"{self._path} has faults:\n  " + "\n  ".join(lines))
+
+    def _place(self, fault: str) -> str:
+        numbers, count = self._numbers[fault], self._counts[fault]
+        listed = ", ".join(map(str, numbers)) + (f" and {count - len(numbers):,} more" if count > len(numbers) else "")
+        return f"{self._unit}{'s' * (count > 1)} {listed}"
 
 
 def _parquet(path: Path) -> Source:

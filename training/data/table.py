@@ -59,7 +59,7 @@ def read_table(path: Path, schema: Schema, separator: str | None = None, *, fitt
             try:
                 rows.append(made.parse({field: cells[at] for field, at in columns}))
             except CellError as error:
-                faults.add(number, error)
+                faults.add(number, str(error))
             labels.append(-1 if label is None else label)
             if group_at is not None:
                 groups.append(cells[group_at].strip())

@@ -49,11 +49,11 @@ def test_the_real_table(table: Table) -> None:
         ((HEADER, FIRST, OTHER.replace("male", "man")), "line 3: Sex is 'man'; it must be one of male, female"),
         ((HEADER, FIRST.replace("1,0,3", "1,yes,3"), OTHER, OTHER.replace(",1,3", ",?,3")), "line 4: Survived is"),
         ((HEADER, FIRST, "", OTHER.replace("male", "man")), "line 4: Sex"),
-        ((HEADER, FIRST, OTHER[:-3]), "line 3 has 10 cells, the header has 12"),
-        ((HEADER, FIRST, OTHER.replace(",22,", ",22,,")), "line 3 has 13 cells, the header has 12"),
+        ((HEADER, FIRST, OTHER[:-3]), "line 3: has 10 cells, the header has 12"),
+        ((HEADER, FIRST, OTHER.replace(",22,", ",22,,")), "line 3: has 13 cells, the header has 12"),
         ((HEADER, FIRST), "1 row, all of 'died'"),
         ((HEADER, FIRST, FIRST, OTHER), "only 1 of 'survived'"),
-        ((HEADER, *[FIRST.replace("male", "x")] * 30), "and 20 more"),
+        ((HEADER, *[FIRST.replace("male", "x")] * 30), "lines 2, 3, 4 and 27 more: Sex is 'x'"),
     ],
 )
 def test_faults_are_told_by_line_and_column(tmp_path: Path, lines: tuple[str, ...], message: str) -> None:

@@ -1,7 +1,6 @@
 """What a description leaves out, worked out from the rows."""
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any, get_args
 
 from models.schema import MAX_LEVELS, FieldType, SchemaError
@@ -26,7 +25,6 @@ def complete(
 
     What has a wrong form is left as it is, for `schema_of` to refuse. Raises SchemaError for a missing column.
     """
-    profile = cache(read)
     found = {"name": table_name(stem), **document}
     label = found.get("label")
     if not isinstance(label, dict) or not isinstance(label.get("column"), str):
@@ -35,28 +33,28 @@ def complete(
     if isinstance(found.get("group"), str):
         _check_column(header, "group", found["group"])
     if "classes" not in label:
-        column = _column(profile(), label["column"])
-        found["label"] = {**label, "classes": label_classes(profile().path, column)[0]}
+        profile = read()
+        found["label"] = {**label, "classes": label_classes(profile.path, _column(profile, label["column"]))[0]}
     if "fields" not in found:
-        found["fields"] = describe(profile(), label["column"], group=found.get("group")).document["fields"]
+        found["fields"] = describe(read(), label["column"], group=found.get("group")).document["fields"]
     if isinstance(found["fields"], list):
-        found["fields"] = [_complete_field(at, field, header, profile) for at, field in enumerate(found["fields"])]
+        found["fields"] = [_complete_field(at, field, header, read) for at, field in enumerate(found["fields"])]
         if "text" not in found and all(map(_is_formed, found["fields"])):
             found["text"] = phrases(found["fields"])
     return found
 
 
-def _complete_field(at: int, field: Any, header: list[str], profile: Callable[[], TableProfile]) -> Any:
+def _complete_field(at: int, field: Any, header: list[str], read: Callable[[], TableProfile]) -> Any:
     if not isinstance(field, dict) or not isinstance(name := field.get("column", field.get("name")), str):
         return field
     _check_column(header, f"fields[{at}].{'column' if 'column' in field else 'name'}", name)
     kind = field.get("type")
     if kind is not None and (kind not in INFERRED or all(key in field for key in INFERRED[kind])):
         return field
-    column = _column(profile(), name)
+    column = _column(read(), name)
     if (kind or infer_type(column)) == "category" and "levels" not in field and column.levels() is None:
         raise SchemaError(f"fields[{at}].type", f"{name} has more than {MAX_LEVELS} different values, or long ones")
-    return complete_field(profile(), column, field)
+    return complete_field(read(), column, field)
 
 
 def _is_formed(field: Any) -> bool:

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from training.data.caveats import counted
 from training.data.describing import DescribedField, Description
 from training.data.toml.writer import assignment, comment, commented_out, table, toml_string
 from training.data.wording import phrase
@@ -12,6 +13,10 @@ HEAD = (
     "Change what you know better, and fit with it:",
     "What you delete is worked out from the rows again: type, levels, bounds, bins, words, text. What you may add to a "
     "field: title and meaning, which people read on the page and in the documents, unit, and default.",
+)
+EXAMPLES = (
+    "The page offers rows to try, made up from medians and the most common values. Or yours in their "
+    "stead, as many as you like:",
 )
 KEYS = (
     "name", "column", "title", "type", "required", "levels", "minimum", "maximum", "unit", "max_length", "bins",
@@ -30,7 +35,9 @@ def write_description(description: Description) -> str:
     fields = len(description.fields)
     data = shlex.quote(" ".join(str(profile.path).split()))
     command = f"    ./run train fit --data {data} --table THIS_FILE --out artifacts/{description.head['name']}"
-    lines = comment([f"{profile.path.name}: {profile.rows:,} rows, {fields} columns beside the label.", HEAD[0]])
+    lines = comment(
+        [f"{profile.path.name}: {counted(profile.rows, 'row')}, {counted(fields, 'column')} beside the label.", HEAD[0]]
+    )
     lines += [f"# {command}", *comment(HEAD[1:])]
     if description.notes:
         lines += ["#", *comment(description.notes)]
@@ -45,10 +52,9 @@ def write_description(description: Description) -> str:
         lines += comment(["Left out. To take one in, uncomment it here and its phrase in text.", ""])
     for each in left_out:
         lines += [*_left_out(each), ""]
-    if description.examples:
-        lines += comment(["Rows to try on the page, made up from medians and the most common values."])
-    for example in description.examples:
-        lines += [*table("[[examples]]", example), ""]
+    lines += comment(EXAMPLES)
+    for example in description.examples[:1]:
+        lines += commented_out(table("[[examples]]", example))
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -29,6 +29,7 @@ def _places(text: str) -> dict[tuple[str | int, ...], int]:
             header = _named(content)
             if statement.lstrip().startswith("[["):
                 counts[header] = counts.get(header, -1) + 1
+            places.setdefault(header, first)
             header = _numbered(header, counts)
             places.setdefault(header, first)
         else:
@@ -38,7 +39,7 @@ def _places(text: str) -> dict[tuple[str | int, ...], int]:
 
 def _statements(text: str) -> list[tuple[int, str, dict[str, Any]]]:
     found, lines, first = [], list[str](), 1
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
         if not lines:
             first = number
         lines.append(line)
