@@ -113,6 +113,10 @@ class PredictionMetrics:
             "drift_alarm", "1 from a drift alarm until it is acknowledged", "version", "stream"
         )
         self._model_info = Info("evenkeel_model", "The bundle served and what computes it", registry=registry)
+        self._classes = series.gauge(
+            "outcome_class", "Number of a class in their order; of two, 1 is the one that probabilities are of",
+            "version", "outcome",
+        )  # fmt: skip
         self._outcomes = series.counter(
             "outcomes_total", "Outcomes by the bin of what was predicted", "version", "bin", "outcome"
         )
@@ -197,6 +201,8 @@ class PredictionMetrics:
         """Create the outcome series of these versions at 0, where they are not there yet; ``classes`` by version."""
         for version, names in classes.items():
             if version not in self._outcome_counters:
+                for number, name in enumerate(names):
+                    self._classes.labels(version, name).set(number)
                 self._outcome_counters[version] = OutcomeCounters(
                     outcomes=[
                         [self._outcomes.labels(version, place, name) for name in names] for place in PROBABILITY_BINS

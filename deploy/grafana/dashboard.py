@@ -48,6 +48,10 @@ def _variables() -> list[Any]:
         _variable("job", "label_values(evenkeel_reference_rows, job)").include_all(True).all_value(".+").multi(True),
         _variable("version", versions),
         _variable("field", f"label_values(evenkeel_reference_input_proportion{OF_VERSION}, field)"),
+        # The class that probabilities are of.
+        _variable("outcome", f"query_result(evenkeel_outcome_class{OF_VERSION} == 1)")
+        .regex('/outcome="([^"]*)"/')
+        .hide(kinds.VariableHide.HIDE_VARIABLE),
     ]
 
 

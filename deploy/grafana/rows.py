@@ -167,7 +167,7 @@ def calibration() -> list[Any]:
             "Reliability, outcomes of the last day",
             "bin",
             by_bin("max", "job_version_bin:evenkeel_outcome_mean_probability:1d", "predicted"),
-            by_bin("max", "job_version_bin:evenkeel_outcome_rate:1d", "survived"),
+            by_bin("max", "job_version_bin:evenkeel_outcome_rate:1d", "actual"),
             unit="percentunit",
             text="Two bars of a height are a probability that is true; empty below 200 outcomes",
         ),
@@ -188,7 +188,7 @@ def calibration() -> list[Any]:
             by_version("evenkeel_outcome_accuracy:1d", "actual, 1 d"),
         ),
         shares(
-            "Survivors, expected and actual",
+            "Share of $outcome, expected and actual",
             by_version("evenkeel_expected_prevalence:1h", "expected of all, 1 h"),
             by_version("evenkeel_outcome_expected_prevalence:1d", "expected of those with an outcome, 1 d"),
             by_version("evenkeel_outcome_prevalence:1d", "actual, 1 d"),

@@ -43,7 +43,7 @@ def test_every_query_goes_to_the_chosen_prometheus() -> None:
     targets = [one for panel in BOARD["panels"] for one in panel.get("targets", [])]
     assert targets
     assert {one["datasource"]["uid"] for one in targets} == {"${source}"}
-    assert {one["name"] for one in BOARD["templating"]["list"]} == {"source", "job", "version", "field"}
+    assert {one["name"] for one in BOARD["templating"]["list"]} == {"source", "job", "version", "field", "outcome"}
 
 
 @pytest.fixture(scope="module")

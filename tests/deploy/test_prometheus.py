@@ -10,8 +10,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from models.bundle.read import Bundle
-from models.passenger import INPUT_BINS
-from models.reference import PROBABILITY_BINS, bin_names
+from models.reference import PROBABILITY_BINS
 from service.drift.label_free import stability_index
 from service.drift.monitor import DriftMonitor
 from service.metrics import Metrics
@@ -21,6 +20,7 @@ from tests.deploy.expressions import DEPLOY, alerts, grouping_labels, panels, ru
 from tests.deploy.programs import RULES, check, need
 from tests.service.inference.test_batcher import Echo
 from tests.service.serving import make_app
+from tests.titanic import SCHEMA
 
 SCRAPED = {"job", "instance"}
 """Labels that Prometheus gives to whatever it scrapes."""
@@ -121,7 +121,7 @@ def test_rules_follow_the_labels_that_their_names_state() -> None:
         if "record" in rule:
             level = rule["record"].split(":")[0].split("_")
             assert level[0] == "job"
-            assert set(level) <= {"job", "version", "field", "bin", "stream", "survived"}
+            assert set(level) <= {"job", "version", "field", "bin", "stream", "outcome"}
 
 
 @pytest.mark.slow
@@ -141,23 +141,26 @@ def _random_case(rng: np.random.Generator, number: int) -> dict[str, object]:
     reference = rng.multinomial(int(rng.integers(200, 2000)), rng.dirichlet(np.full(10, 0.4)))
     live = rng.multinomial(int(rng.integers(250, 5000)), rng.dirichlet(np.full(10, 0.4)))
     split = rng.binomial(live, 0.3)
-    age = next(bins for bins in INPUT_BINS if bins.field == "age")
-    inputs = rng.multinomial(live.sum(), rng.dirichlet(np.full(len(bin_names(age)), 0.4)))
-    trained = rng.multinomial(reference.sum(), rng.dirichlet(np.full(len(bin_names(age)), 0.4)))
-    died, survived = rng.multinomial(live.sum(), np.full(20, 0.05)).reshape(2, 10)
-    sums = (died + survived) * (np.arange(10) + rng.uniform(0.1, 0.9, 10)) / 10
-    series = [_gauge("reference_rows", {}, reference.sum())]
+    age = SCHEMA.by_name["age"].input_bins
+    inputs = rng.multinomial(live.sum(), rng.dirichlet(np.full(len(age.names), 0.4)))
+    trained = rng.multinomial(reference.sum(), rng.dirichlet(np.full(len(age.names), 0.4)))
+    negative, positive = rng.multinomial(live.sum(), np.full(20, 0.05)).reshape(2, 10)
+    sums = (negative + positive) * (np.arange(10) + rng.uniform(0.1, 0.9, 10)) / 10
+    series = [
+        _gauge("reference_rows", {}, reference.sum()), _gauge("outcome_class", {"outcome": "stays"}, 0),
+        _gauge("outcome_class", {"outcome": "leaves"}, 1),
+    ]  # fmt: skip
     for place, name in enumerate(PROBABILITY_BINS):
         bin_label = {"bin": name}
         series += [
             _counter("predictions_by_probability_total", bin_label, split[place], "a"),
             _counter("predictions_by_probability_total", bin_label, live[place] - split[place], "b"),
             _gauge("reference_probability_proportion", bin_label, reference[place] / reference.sum()),
-            _counter("outcomes_total", {**bin_label, "survived": "true"}, survived[place]),
-            _counter("outcomes_total", {**bin_label, "survived": "false"}, died[place]),
+            _counter("outcomes_total", {**bin_label, "outcome": "leaves"}, positive[place]),
+            _counter("outcomes_total", {**bin_label, "outcome": "stays"}, negative[place]),
             _counter("outcome_probability_sum_total", bin_label, sums[place]),
         ]
-    for place, name in enumerate(bin_names(age)):
+    for place, name in enumerate(age.names):
         labels = {"field": "age", "bin": name}
         series += [
             _counter("inputs_total", labels, inputs[place]),
@@ -172,7 +175,7 @@ def _random_case(rng: np.random.Generator, number: int) -> dict[str, object]:
         "job_version_field:evenkeel_input_psi:1h": input_psi,
         "job_version_field:evenkeel_input_psi_null:1h": input_null,
         "job_version_field:evenkeel_input_js:1h": _jensen_shannon(inputs, trained),
-        "job_version:evenkeel_ece:1d": float(np.abs(survived - sums).sum() / live.sum()),
+        "job_version:evenkeel_ece:1d": float(np.abs(positive - sums).sum() / live.sum()),
     }
     checks = [
         {"expr": f"count(abs({name} - {value!r}) < 1e-9)", "eval_time": "60m",

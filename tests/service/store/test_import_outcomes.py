@@ -65,11 +65,11 @@ def test_outcomes_of_two_tables_come_under_their_own_column_or_under_outcome(whe
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "one column Survived or outcome is needed, in any case; the columns are: none"),
+        ("", "in.csv cannot be read: it is empty"),
         ("Survived,key\n", "one column id is needed, in any case; the columns are: Survived, key"),
         ("id,fate\n", "one column Survived or outcome is needed, in any case; the columns are: id, fate"),
-        ("id,Survived,survived\n", "one column Survived"),
-        ('id,Survived\n"' + "x" * 200_000, "cannot be read as a CSV: field larger than field limit"),
+        ("id,Survived,survived\n", "cannot be read: the columns Survived and survived differ by case alone"),
+        ("PAR1", "cannot be read: it is Parquet, in spite of its name"),
         (None, "No such file"),
     ],
     ids=range(6),
