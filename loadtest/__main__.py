@@ -33,8 +33,8 @@ from loadtest.capacity import model as capacity
 from loadtest.capacity import plan
 from loadtest.traffic.corpus import RESULTS, ensure_corpus
 from loadtest.traffic.key import key_headers
-from loadtest.traffic.local_service import LocalService, free_port, other_bundle
-from loadtest.traffic.passengers import SHIFTS
+from loadtest.traffic.local_service import LocalService, find_bundle, free_port, other_bundle
+from loadtest.traffic.rows import SHIFTS
 from loadtest.traffic.scenarios import SCENARIOS, Scenario
 
 ROOT = Path(__file__).parents[1]
@@ -63,12 +63,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--rate", type=float, help="open model, so many requests per second (default: the scenario's)")
     add("--time", "--run-time", "-t", metavar="T", help="how long, as 90s or 5m (default: the scenario's)")
     add("--workers", type=int, default=0, metavar="N", help="locust processes on this machine (default: one for all)")
-    add("--bundle", default=str(ROOT / "artifacts" / "titanic"), help="what is served, to know the right answers")
+    add(
+        "--bundle",
+        metavar="DIR",
+        help="what is served, to know the right answers (default: the only one in artifacts/)",
+    )
     add("--key-file", default="", metavar="FILE", help="file of the API key, where the service needs one")
     add("--service", default="", metavar="FLAGS", help="flags of the service that is started, as one word")
     add("--web", action="store_true", help="locust's page instead of a run at once")
-    add("--texts", type=int, default=0, help="distinct passengers before any comes again (default: the scenario's)")
-    add("--shift", choices=sorted(SHIFTS), default="third-class-men", help="drift: what the mix changes to")
+    add("--texts", type=int, default=0, help="distinct texts before any comes again (default: the scenario's)")
+    add("--data", type=Path, metavar="CSV", help="rows of the table (default: data/NAME.csv, else they are made up)")
+    add("--shift", choices=sorted(SHIFTS), default=next(iter(SHIFTS)), help="drift: what the mix changes to")
     add("--help-locust", action="store_true", help="the flags that go on to locust")
     options, rest = parser.parse_known_args(given)
     if options.help_locust:
@@ -90,19 +95,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def load(options: argparse.Namespace, rest: list[str]) -> int:
     """Start what is not there, run locust, stop what was started."""
     scenario = SCENARIOS[options.scenario or "smoke"]
-    bundle = Path(options.bundle)
-    if not (bundle / "manifest.json").exists():
-        print(f"load: {bundle} is no bundle, which gives the right answers; ./run serve makes one", file=sys.stderr)
+    try:
+        bundle = find_bundle(options.bundle)
+        key_headers(options.key_file)
+    except ValueError as error:
+        print(f"load: {error}", file=sys.stderr)
         return 2
     if scenario.name == "reload" and options.host:
         print(
             "load: the reload scenario puts bundles in place, so it needs the service that it starts", file=sys.stderr
         )
-        return 2
-    try:
-        key_headers(options.key_file)
-    except ValueError as error:
-        print(f"load: {error}", file=sys.stderr)
         return 2
     with ExitStack() as stack:
         bundles = [bundle]
@@ -111,7 +113,8 @@ def load(options: argparse.Namespace, rest: list[str]) -> int:
             bundles.append(other_bundle(bundle, folder / "other"))
         if options.host is None:
             # Before the service starts: both want all cores.
-            ensure_corpus(bundles, options.texts or scenario.texts, options.shift if scenario.name == "drift" else None)
+            shift = options.shift if scenario.name == "drift" else None
+            ensure_corpus(bundles, options.texts or scenario.texts, shift, options.data)
             service = stack.enter_context(LocalService(bundle, _service_flags(scenario, options)))
             options.host = service.url
             print(f"load: {service.url} serves {bundle.name} for this run", file=sys.stderr)
@@ -143,6 +146,7 @@ def locust_command(
     command += ["--users", str(users), "--spawn-rate", "100", "--stop-timeout", "2"]
     command += [word for bundle in bundles for word in ("--bundle", str(bundle))]
     command += ["--texts", str(options.texts), "--shift", options.shift]
+    command += ["--data", str(options.data.resolve())] if options.data else []
     if not options.web:
         command += ["--headless", "--only-summary", "--loglevel", "WARNING"]
     else:

@@ -1,4 +1,4 @@
-"""Passengers at a service, every answer checked. `./run load` starts this with a service of its own; or
+"""Rows at a service, every answer checked. `./run load` starts this with a service of its own; or
 
     locust -f loadtest/locustfile.py --host http://127.0.0.1:8000
 
@@ -22,10 +22,11 @@ from loadtest.report.drift_check import DriftWatch
 from loadtest.report.recording import Recording
 from loadtest.report.slo import LIMITS
 from loadtest.traffic.corpus import Corpus, ensure_corpus
-from loadtest.traffic.passengers import SHIFTS
+from loadtest.traffic.local_service import find_bundle
+from loadtest.traffic.rows import SHIFTS
 from loadtest.traffic.run import Run, fetch
 from loadtest.traffic.scenarios import SCENARIOS
-from loadtest.traffic.users import Passengers
+from loadtest.traffic.users import Client
 
 LOGGER = logging.getLogger("evenkeel")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -40,12 +41,13 @@ def add_flags(parser: ArgumentParser) -> None:
     add("--closed", action="store_true", help="closed model: each user asks again when it has its answer")
     add("--think", type=float, default=0.0, help="closed model: seconds between an answer and the next request")
     add("--arrivals", choices=("poisson", "constant"), default="poisson", help="open model: how requests are spaced")
-    add("--repeats", type=float, default=0.0, help="share of passengers that were sent a moment ago")
-    add("--texts", type=int, default=0, help="distinct passengers before any comes again; 0: the scenario's")
+    add("--repeats", type=float, default=0.0, help="share of rows that were sent a moment ago")
+    add("--texts", type=int, default=0, help="distinct texts before any comes again; 0: the scenario's")
     add("--kinds", default="", help="kinds of request and weights, as predict=9,batch=1, instead of the scenario's")
     add("--sizes", default="", help="rows of batches, as 8,64, instead of the scenario's")
     add("--bundle", action="append", help="folder of what is served; given twice, either may answer")
-    add("--shift", choices=sorted(SHIFTS), default="third-class-men", help="drift: what the mix changes to")
+    add("--data", type=Path, help="a CSV of the table to take rows from (default: data/NAME.csv, else made up)")
+    add("--shift", choices=sorted(SHIFTS), default=next(iter(SHIFTS)), help="drift: what the mix changes to")
     add("--shift-after", type=float, metavar="SECONDS", help="drift: when; at half of the time if it is not given")
     add("--limits", default=str(LIMITS), help="file of limits")
     add("--baseline", default="", help="summary.json of an earlier run, to compare latencies with")
@@ -66,7 +68,7 @@ def set_up(environment: Environment, **_: Any) -> None:
         # Its tables come every two seconds and at the end; ours is the verdict.
         logging.getLogger("locust.stats_logger").setLevel(logging.WARNING)
         LOGGER.setLevel(logging.INFO)
-    environment.host = environment.host or options.host or Passengers.host
+    environment.host = environment.host or options.host or Client.host
     runner = environment.runner
     if isinstance(runner, WorkerRunner):
         runner.register_message(
@@ -121,9 +123,9 @@ def begin(environment: Environment, index: int, parts: int, seconds: float) -> N
 def corpus_of(environment: Environment) -> Corpus:
     """The cases of this scenario."""
     options = environment.parsed_options
-    bundles = [Path(folder) for folder in options.bundle or ["artifacts/titanic"]]
+    bundles = [find_bundle(folder) for folder in options.bundle or [None]]
     shift = options.shift if options.scenario == "drift" else None
-    return Corpus.read(ensure_corpus(bundles, options.texts or SCENARIOS[options.scenario].texts, shift))
+    return Corpus.read(ensure_corpus(bundles, options.texts or SCENARIOS[options.scenario].texts, shift, options.data))
 
 
 def check_host(environment: Environment, corpus: Corpus) -> None:
@@ -152,7 +154,7 @@ def check_host(environment: Environment, corpus: Corpus) -> None:
 
 @events.report_to_master.add_listener
 def report(client_id: str, data: dict[str, Any]) -> None:
-    run = Passengers.current()
+    run = Client.current()
     if run is not None:
         sent, run.recording = run.recording, Recording()
         data["evenkeel"] = sent.encode()
@@ -160,7 +162,7 @@ def report(client_id: str, data: dict[str, Any]) -> None:
 
 @events.worker_report.add_listener
 def receive(client_id: str, data: dict[str, Any]) -> None:
-    run = Passengers.current()
+    run = Client.current()
     if run is not None and "evenkeel" in data:
         run.recording.merge(Recording.decode(data["evenkeel"]))
 
@@ -183,4 +185,4 @@ def conclude(environment: Environment, **_: Any) -> None:
 
 @events.init.add_listener
 def remember(environment: Environment, **_: Any) -> None:
-    Passengers.environment_of_all = environment
+    Client.environment_of_all = environment

@@ -1,6 +1,7 @@
 """The passengers' schema and the type of their rows, for tests that need rows of a real table."""
 
 import tomllib
+from pathlib import Path
 from typing import Any
 
 from models.rows import Rows
@@ -9,5 +10,6 @@ from models.schema import TITANIC, schema_of
 SCHEMA = schema_of(tomllib.loads(TITANIC.read_text()))
 ROWS = Rows(SCHEMA)
 Passenger: Any = ROWS.struct
+DATA = Path(__file__).parents[1] / "data" / "titanic.csv"
 COLUMNS = {field.name: field.in_table for field in SCHEMA.fields}
 LABELS = SCHEMA.classes

@@ -1,6 +1,6 @@
 """How much a replica carries: a model fitted to a ramp, and what it says of rates that were not tried.
 
-Requests of one passenger arrive by a Poisson process and wait in one queue. Whenever the inference thread is free it
+Requests of one row arrive by a Poisson process and wait in one queue. Whenever the inference thread is free it
 takes all that wait, up to ``max_batch_rows``, and is busy for a + b·rows, times the mean of the rows' ε; each request
 then takes some further time on the network and on event loops, in which it keeps nobody waiting. ε has mean 1: texts
 are longer and shorter, which evens out over a batch. That is a batch-service queue, M/G[b]/1 with a service time linear
@@ -100,7 +100,7 @@ def fit(windows: Sequence[Window], inference_ms: Histogram, rest_ms: Histogram, 
 
 
 def predict(model: CapacityModel, rate: float, rng: random.Random, requests: int = REQUESTS) -> CapacityPrediction:
-    """What a replica does at this many requests per second, each of one passenger."""
+    """What a replica does at this many requests per second, each of one row."""
     if rate >= SATURATED * model.max_rate:
         return CapacityPrediction(rate, min(rate, model.max_rate), math.inf, math.inf, 1.0, float(model.max_batch_rows))
     arrival, arrivals = 0.0, []

@@ -1,4 +1,4 @@
-"""Whether the service's drift tests notice that the mix of passengers changed, and not before."""
+"""Whether the service's drift tests notice that the mix of rows changed, and not before."""
 
 import logging
 import time

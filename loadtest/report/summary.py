@@ -122,7 +122,7 @@ def recovery_seconds(recording: Recording, begin: int, end: int) -> float:
 
 
 def where_time_went(recording: Recording, scrapes: Sequence[Scrape]) -> dict[str, float]:
-    """Mean milliseconds of a prediction of one passenger, by place, of those that were answered."""
+    """Mean milliseconds of a prediction of one row, by place, of those that were answered."""
     cell = recording.between(kinds=["predict"])
     if not cell.queue_ms.count:
         return {}

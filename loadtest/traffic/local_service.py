@@ -16,9 +16,24 @@ from typing import Self
 
 from models.bundle.read import read_bundle
 from models.bundle.write import write_bundle
+from models.files import pretty_json
 
+ARTIFACTS = Path(__file__).parents[2] / "artifacts"
 READY_SECONDS = 120.0
 STOP_SECONDS = 45.0
+
+
+def find_bundle(folder: str | None) -> Path:
+    """A bundle's folder, by default the only one in artifacts/; raises ValueError."""
+    if folder is None:
+        found = sorted(path.parent for path in ARTIFACTS.glob("*/manifest.json"))
+        if len(found) != 1:
+            names = ", ".join(path.name for path in found) or "none"
+            raise ValueError(f"the right answers are those of a bundle, name it by --bundle; in artifacts/: {names}")
+        return found[0]
+    if not (Path(folder) / "manifest.json").exists():
+        raise ValueError(f"{folder} is no bundle, which gives the right answers; ./run serve makes one")
+    return Path(folder)
 
 
 class LocalService:
@@ -95,8 +110,11 @@ def copy_bundle(bundle: Path, destination: Path, changed: Mapping[str, bytes] | 
 
 
 def other_bundle(bundle: Path, destination: Path) -> Path:
-    """The same model without companions: another version, with other answers for who travelled in a party."""
-    changed = {"companions.json": b'{"by_ticket":{}}', "README.md": b"# Another bundle, for a load test\n"}
+    """The same model for a population with half as many of the positive class: another version, with other answers."""
+    held = read_bundle(bundle)
+    data = held.manifest.origin.data
+    shifted = held.shifted(0.5 * data.classes[held.schema.positive] / data.rows)
+    changed = {"calibration.json": pretty_json(shifted.record), "README.md": b"# Another bundle, for a load test\n"}
     return copy_bundle(bundle, destination, changed)
 
 

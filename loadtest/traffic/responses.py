@@ -41,8 +41,9 @@ class ConfidenceBody(Struct):
 class PredictionBody(Struct):
     id: str
     model: ModelBody
-    survived: bool
+    outcome: str
     probability: float
+    probabilities: dict[str, float]
     confidence: ConfidenceBody
 
 
@@ -72,7 +73,7 @@ _TIMING = re.compile(r"queue;dur=([0-9.]+), inference;dur=([0-9.]+)")
 
 
 def check_response(status: int, body: bytes, cases: Sequence[Case], retry_after: str | None, *, batch: bool) -> Check:
-    """An answer to a prediction: of one passenger, or of a batch."""
+    """An answer to a prediction: of one row, or of a batch."""
     if status == 429:
         return _check_overload(body, retry_after)
     if status == 504 and _problem(body) is not None:
@@ -84,7 +85,7 @@ def check_response(status: int, body: bytes, cases: Sequence[Case], retry_after:
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         return Check("wrong", f"not an answer: {error}")
     if len(predictions) != len(cases):
-        return Check("wrong", f"{len(predictions)} predictions for {len(cases)} passengers")
+        return Check("wrong", f"{len(predictions)} predictions for {len(cases)} rows")
     ids = tuple(prediction.id for prediction in predictions)
     if len(set(ids)) != len(ids):
         return Check("wrong", "an id twice in one answer")
@@ -92,7 +93,7 @@ def check_response(status: int, body: bytes, cases: Sequence[Case], retry_after:
     for place, (prediction, case) in enumerate(zip(predictions, cases, strict=True)):
         fault = prediction_fault(prediction, case, version)
         if fault:
-            return Check("wrong", f"passenger {place} of {len(cases)}: {fault}" if batch else fault)
+            return Check("wrong", f"row {place} of {len(cases)}: {fault}" if batch else fault)
     return Check("ok", "", ids, version)
 
 
@@ -105,11 +106,18 @@ def prediction_fault(prediction: PredictionBody, case: Case, version: str) -> st
     if version not in case.expected:
         return f"version {version} is none that is served"
     if not abs(p - case.expected[version]) <= TOLERANCE:
-        return f"probability {p}, but this passenger's is {case.expected[version]}"
+        return f"probability {p}, but this row's is {case.expected[version]}"
     if not 0 <= low <= p <= high <= 1:
         return f"probability {p} outside its interval {low}–{high}"
-    if prediction.survived != (p >= 0.5):
-        return f"survived {prediction.survived} at probability {p}"
+    classes = tuple(prediction.probabilities)
+    if prediction.probabilities != {classes[0]: prediction.probabilities[classes[0]], classes[-1]: p}:
+        return f"probability {p} beside {prediction.probabilities}"
+    if abs(sum(prediction.probabilities.values()) - 1) > 1e-9:
+        return f"probabilities {prediction.probabilities} do not add up to 1"
+    if prediction.outcome != classes[-1 if p >= 0.5 else 0]:
+        return f"outcome {prediction.outcome} at probability {p} of {classes[-1]}"
+    if not set(confidence.prediction_set) <= set(classes):
+        return f"a set {confidence.prediction_set} of the classes {classes}"
     if confidence.abstain != (len(confidence.prediction_set) != 1):
         return f"abstain {confidence.abstain} with the set {confidence.prediction_set}"
     if not (0 <= confidence.typicality <= 1 and abs(confidence.margin - abs(2 * p - 1)) < 1e-6):

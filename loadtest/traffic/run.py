@@ -50,7 +50,7 @@ class Run:
         self.open = not self.options.closed
         self.recording, self.scrapes, self.stages = Recording(), list[Scrape](), list[Stage]()
         self.due: Queue[float] = Queue()
-        self.answered: deque[tuple[float, str, bool]] = deque(maxlen=4096)
+        self.answered: deque[tuple[float, str, str]] = deque(maxlen=4096)
         self.in_flight = 0
         self.stopped = self.finished = self.complete = False
         self.ramp_rate = 0.0
@@ -68,14 +68,14 @@ class Run:
             Sampler, rng=self.rng, repeats=self.options.repeats, with_replacement=bool(corpus.after), index=self.index,
             workers=self.parts,
         )  # fmt: skip
-        self.sampler = sampler(corpus.cases)
+        self.sampler, self.refused = sampler(corpus.cases), corpus.refused
         self.shifted = sampler(corpus.after) if corpus.after else None
         weights = self.scenario.weights
         self.kinds, self.weights = list(weights), list(weights.values())
 
     @property
     def shift_at(self) -> float:
-        """The second at which the mix of passengers changes."""
+        """The second at which the mix of rows changes."""
         if self.scenario.name != "drift":
             return math.inf
         return self.options.shift_after if self.options.shift_after is not None else self.seconds / 2

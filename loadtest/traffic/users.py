@@ -20,20 +20,8 @@ OUTCOME_SECONDS = 3.0
 
 MAX_OUTCOMES = 16
 
-INVALID = (
-    ("/v1/predict", b'{"pclass": 1, "sex": "male"', (400,)),
-    ("/v1/predict", b"\xff\xfe", (400,)),
-    ("/v1/predict", b'{"pclass": 4, "sex": "male"}', (422,)),
-    ("/v1/predict", b'{"pclass": "1", "sex": "male"}', (422,)),
-    ("/v1/predict", b'{"pclass": 1, "sex": "male", "agee": 3}', (422,)),
-    ("/v1/predict", b'{"pclass": 1, "pclass": 2, "sex": "male"}', (400,)),
-    ("/v1/predict/batch", b'{"passengers": []}', (422,)),
-    ("/v1/outcomes", b'{"outcomes": [{"id": 1}]}', (422,)),
-)
-"""Path, body, and the statuses that it deserves."""
 
-
-class Passengers(FastHttpUser):
+class Client(FastHttpUser):
     """In the open model a connection that sends what is due; in the closed one a client that waits for its answers."""
 
     host = "http://127.0.0.1:8000"
@@ -73,22 +61,24 @@ class Passengers(FastHttpUser):
         sizes = run.scenario.sizes
         cases = run.take(run.rng.choices(list(sizes), list(sizes.values()))[0])
         check = partial(responses.check_response, cases=cases, batch=True)
-        body = b'{"passengers":[' + b",".join(case.body for case in cases) + b"]}"
+        body = b'{"rows":[' + b",".join(case.body for case in cases) + b"]}"
         self._send(run, due, "batch", "/v1/predict/batch", check, body, cases)
 
     def _outcomes(self, run: Run, due: float) -> None:
-        ready: list[tuple[float, str, bool]] = []
+        ready: list[tuple[float, str, str]] = []
         while run.answered and run.answered[0][0] < run.now() - OUTCOME_SECONDS and len(ready) < MAX_OUTCOMES:
             ready.append(run.answered.popleft())
         if not ready:
             self._predict(run, due)
             return
-        body = msgspec.json.encode({"outcomes": [{"id": id_, "survived": survived} for _, id_, survived in ready]})
+        body = msgspec.json.encode({"outcomes": [{"id": id_, "outcome": outcome} for _, id_, outcome in ready]})
         self._send(run, due, "outcomes", "/v1/outcomes", partial(responses.check_outcomes, sent=len(ready)), body)
 
     def _invalid(self, run: Run, due: float) -> None:
-        path, body, expected = run.rng.choice(INVALID)
-        self._send(run, due, "invalid", path, partial(responses.check_refused, expected=expected), body)
+        wrong = run.rng.choice(run.refused)
+        self._send(
+            run, due, "invalid", wrong.path, partial(responses.check_refused, expected=wrong.statuses), wrong.body
+        )
 
     def _page(self, run: Run, due: float) -> None:
         self._send(run, due, "page", "/", partial(responses.check_text, begins=b"<!doctype html"))
@@ -123,7 +113,7 @@ class Passengers(FastHttpUser):
         )  # fmt: skip
         if checked.result == "ok" and cases and "outcomes" in run.scenario.weights:
             first = zip(checked.ids[:MAX_OUTCOMES], cases[:MAX_OUTCOMES], strict=True)
-            run.answered.extend((answered, id_, case.survived) for id_, case in first)
+            run.answered.extend((answered, id_, case.outcome) for id_, case in first)
 
 
 def _check(check: Callable[..., Check], response: Any, predicts: bool) -> Check:

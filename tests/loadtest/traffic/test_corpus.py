@@ -8,11 +8,10 @@ import pytest
 
 from loadtest.traffic.corpus import Case, Corpus, Sampler, build
 from loadtest.traffic.local_service import other_bundle
-from models.passenger import Passenger
+from models.bundle.read import Bundle
 from models.predictor import Predictor
-from models.text import render
 
-CASES = [Case(str(place).encode(), True, {}) for place in range(100)]
+CASES = [Case(str(place).encode(), "survived", {}) for place in range(100)]
 
 
 @pytest.mark.slow
@@ -20,21 +19,40 @@ def test_a_corpus_holds_distinct_texts_and_what_either_bundle_answers(bundle_fol
     bundles = [bundle_folder, other_bundle(bundle_folder, tmp_path / "other")]
     corpus = msgspec.msgpack.decode(msgspec.msgpack.encode(build(bundles, 40)), type=Corpus)
     predictors = [Predictor.load(one) for one in bundles]
-    passengers = [msgspec.json.decode(case.body, type=Passenger) for case in corpus.cases]
-    assert len({render(one, predictors[0].bundle.companions) for one in passengers}) == 40
+    rows = [msgspec.json.decode(case.body) for case in corpus.cases]
+    assert len(set(predictors[0].render(predictors[0].rows.check(rows)))) == 40
+    assert {case.outcome for case in corpus.cases} == {"died", "survived"}
     assert len(set(corpus.versions)) == 2
     for predictor in predictors:
-        served = [one.probability for one in predictor.predict(passengers)]
+        served = [one.probability for one in predictor.predict(rows)]
         assert [case.expected[predictor.bundle.version] for case in corpus.cases] == pytest.approx(served, abs=1e-5)
     assert any(len({round(p, 4) for p in case.expected.values()}) == 2 for case in corpus.cases)
 
 
 @pytest.mark.slow
 def test_a_corpus_of_a_shift_holds_both_mixes(bundle_folder: Path) -> None:
-    corpus = build([bundle_folder], 0, "third-class-men")
-    after = [msgspec.json.decode(case.body, type=Passenger) for case in corpus.after]
+    corpus = build([bundle_folder], 0, "commonest-levels")
+    after = [msgspec.json.decode(case.body) for case in corpus.after]
     assert len(corpus.cases) == 891
-    assert {(one.pclass, one.sex) for one in after} == {(3, "male")}
+    assert {(one["pclass"], one["sex"]) for one in after} == {(3, "male")}
+
+
+def test_a_corpus_of_another_table_is_made_up_or_taken_from_a_file(churn_bundle: Bundle, tmp_path: Path) -> None:
+    made = build([churn_bundle.folder], 30)
+    assert len(made.cases) == 30
+    assert {case.outcome for case in made.cases} <= {"stays", "leaves"}
+    assert all("city" in msgspec.json.decode(case.body) for case in made.cases)
+    with pytest.raises(ValueError, match="name a CSV of them by --data"):
+        build([churn_bundle.folder], 0, "swapped-levels")
+    data = tmp_path / "customers.csv"
+    data.write_text("city,senior,Churned?\ncity 00,y,Yes\ncity 01,n,no\ncity 02,n,\nnowhere,n,No\n")
+    given = build([churn_bundle.folder], 0, "swapped-levels", data)
+    assert [msgspec.json.decode(case.body) for case in given.cases] == [
+        {"city": f"city 0{place}", "senior": senior} for place, senior in enumerate((True, False, False))
+    ]
+    assert [msgspec.json.decode(case.body)["senior"] for case in given.after] == [False, True, True]
+    assert [case.outcome for case in given.cases][:2] == ["leaves", "stays"]
+    assert all(case.expected[churn_bundle.version] for case in (*given.cases, *given.after))
 
 
 def test_no_card_comes_again_before_all_were_dealt_and_workers_share_them() -> None:

@@ -8,7 +8,7 @@ import pytest
 from loadtest.traffic.corpus import Case
 from loadtest.traffic.responses import check_outcomes, check_refused, check_response, check_text, server_timing
 
-CASES = [Case(b"{}", True, {"v1": 0.9, "v2": 0.8}), Case(b"{}", False, {"v1": 0.2, "v2": 0.3})]
+CASES = [Case(b"{}", "survived", {"v1": 0.9, "v2": 0.8}), Case(b"{}", "died", {"v1": 0.2, "v2": 0.3})]
 IDS = ("0199c1f2-0000-7000-8000-000000000001", "0199c1f2-0000-7000-8000-000000000002")
 PROBLEM = json.dumps({"type": "about:blank", "title": "Too Many Requests", "status": 429, "detail": "full"}).encode()
 
@@ -20,7 +20,9 @@ def prediction(place: int = 0, version: str = "v1", **changed: Any) -> dict[str,
         "typicality": 0.5, "abstain": False,
     } | changed.pop("confidence", {})  # fmt: skip
     return {
-        "id": IDS[place], "model": {"name": "titanic", "version": version}, "survived": p >= 0.5, "probability": p,
+        "id": IDS[place], "model": {"name": "titanic", "version": version},
+        "outcome": "survived" if p >= 0.5 else "died", "probability": p,
+        "probabilities": {"died": 1 - p, "survived": p},
         "confidence": confidence,
     } | changed  # fmt: skip
 
@@ -45,7 +47,12 @@ def test_the_right_answers_are_right() -> None:
     [
         {"probability": 0.9002},
         {"probability": float("nan")},
-        {"survived": False},
+        {"outcome": "died"},
+        {"outcome": "lost"},
+        {"probabilities": {"died": 0.9, "survived": 0.1}},
+        {"probabilities": {"died": 0.2, "survived": 0.9}},
+        {"probabilities": {"survived": 0.9, "died": 0.1}},
+        {"confidence": {"prediction_set": ["lost"]}},
         {"id": "1"},
         {"model": {"name": "titanic", "version": "v3"}},
         {"confidence": {"interval": [0.91, 0.95]}},
