@@ -145,8 +145,8 @@ def ray(bundle: Path, scratch: Path) -> Side:
         raise Unavailable("the environment cluster could not be made")
     text = (ROOT / "deploy" / "ray" / "serve.yaml").read_text()
     for old, new in (
-        ("port: 8000", f"port: {side.ports['ray']}"), ("bundle: artifacts/titanic", f"bundle: {bundle}"),
-        ("store: artifacts/state/predictions.sqlite", f"store: {scratch}/ray.sqlite"),
+        ("port: 8000", f"port: {side.ports['ray']}"),
+        ("store: artifacts/state/predictions.sqlite", f"bundle: {bundle}\n      store: {scratch}/ray.sqlite"),
         ("log_requests:", f"cache_rows: 0\n      state: {scratch}/ray\n      log_requests:"),
         ("port: 30000", f"port: {FIRST_PORT}"),
     ):  # fmt: skip

@@ -7,15 +7,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from loadtest.traffic.passengers import read_passengers
+from loadtest.traffic.rows import read_labelled
 from models.bundle.read import read_bundle
 from models.bundle.write import write_bundle
-from models.passenger import Passenger
 from models.reference import build_reference
 from tests.deploy.programs import running_service
+from tests.titanic import DATA, ROWS, SCHEMA
 
-ROWS = 240
-"""The tests' bundle is made from this many of the passengers; the later ones are another mix than its reference."""
+LABELLED = read_labelled(SCHEMA, DATA, 240)
+"""The tests' bundle is made from these of the passengers; the later ones are another mix than its reference."""
 
 
 @pytest.fixture(scope="session")
@@ -23,11 +23,11 @@ def settled_bundle(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory
     """The tests' bundle with another reference. Trained on so few rows for so short a time, the finished model predicts
     otherwise than the held-out models that its reference is of, and the prediction stream would rightly say so."""
     folder = tmp_path_factory.mktemp("settled")
-    rows = read_passengers(ROWS)
+    rows = [row for row, _ in LABELLED]
     with running_service(bundle_folder, folder) as service:
-        answer = httpx.post(f"{service}/v1/predict/batch", json={"passengers": rows}, timeout=120).raise_for_status()
+        answer = httpx.post(f"{service}/v1/predict/batch", json={"rows": rows}, timeout=120).raise_for_status()
     probabilities = np.array([one["probability"] for one in answer.json()["predictions"]])
-    reference = build_reference(probabilities, [msgspec.convert(row, Passenger) for row in rows])
+    reference = build_reference(probabilities, ROWS.check(rows), SCHEMA)
     contents: dict[str, bytes | Path] = {
         file.name: file for file in bundle_folder.iterdir() if file.is_file() and file.name != "manifest.json"
     }

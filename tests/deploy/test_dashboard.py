@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from deploy.grafana.dashboard import FILE, render
-from loadtest.traffic.passengers import read_labelled
+from tests.deploy.conftest import LABELLED
 from tests.deploy.expressions import panels, rules, with_values
 from tests.deploy.programs import check, need, query, running_prometheus, running_service, wait
 
@@ -62,12 +62,12 @@ def filled(settled_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 def _exchange(service: str) -> None:
     """240 predictions, one of them alone, and their outcomes; and one refusal."""
-    passengers, fates = zip(*read_labelled(240), strict=True)
-    answer = httpx.post(f"{service}/v1/predict/batch", json={"passengers": passengers}, timeout=60)
+    rows, names = zip(*LABELLED, strict=True)
+    answer = httpx.post(f"{service}/v1/predict/batch", json={"rows": rows}, timeout=60)
     ids = [one["id"] for one in answer.raise_for_status().json()["predictions"]]
-    outcomes = [{"id": id, "survived": fate} for id, fate in zip(ids, fates, strict=True)]
+    outcomes = [{"id": id, "outcome": name} for id, name in zip(ids, names, strict=True)]
     httpx.post(f"{service}/v1/outcomes", json={"outcomes": outcomes}, timeout=60).raise_for_status()
-    httpx.post(f"{service}/v1/predict", json=passengers[0], timeout=60).raise_for_status()
+    httpx.post(f"{service}/v1/predict", json=rows[0], timeout=60).raise_for_status()
     httpx.post(f"{service}/v1/predict", json={"pclass": 4})
 
 
@@ -109,7 +109,7 @@ def test_the_calibration_error_is_that_of_the_outcomes_sent(filled: tuple[str, s
     bins = [name.split('bin="')[1][:7] for name in counts if name.startswith("evenkeel_outcome_probability_sum_total")]
     error = 0.0
     for name in bins:
-        survived = _one(counts, "evenkeel_outcomes_total", f'bin="{name}"', 'survived="true"')
+        survived = _one(counts, "evenkeel_outcomes_total", f'bin="{name}"', 'outcome="survived"')
         error += abs(survived - _one(counts, "evenkeel_outcome_probability_sum_total", f'bin="{name}"'))
 
     def found() -> float:

@@ -1,4 +1,4 @@
-"""From passengers to somebody's pager: silence while the mix is the reference's, an alert after it changes."""
+"""From rows to somebody's pager: silence while the mix is the reference's, an alert after it changes."""
 
 import random
 import time
@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loadtest.traffic.passengers import read_passengers, third_class_men
-from tests.deploy.conftest import ROWS
+from loadtest.traffic.rows import SHIFTS
+from tests.deploy.conftest import LABELLED
 from tests.deploy.programs import (
     need,
     query,
@@ -18,6 +18,7 @@ from tests.deploy.programs import (
     wait,
     webhook,
 )
+from tests.titanic import SCHEMA
 
 ROUTE = {"receiver": "test", "group_by": ["alertname"], "group_wait": "1s", "group_interval": "1s"}
 
@@ -26,8 +27,8 @@ ROUTE = {"receiver": "test", "group_by": ["alertname"], "group_wait": "1s", "gro
 def test_a_shift_of_the_mix_reaches_the_webhook(settled_bundle: Path, tmp_path: Path) -> None:
     for program in ("prometheus", "prometheus-alertmanager"):
         need(program)
-    passengers, rng = read_passengers(ROWS), random.Random(1)
-    shifted = third_class_men(passengers)
+    rows, rng = [row for row, _ in LABELLED], random.Random(1)
+    shifted = [row for row, _ in SHIFTS["commonest-levels"](SCHEMA, LABELLED)]
     with (
         webhook() as (receiver, received),
         running_service(settled_bundle, tmp_path) as service,
@@ -38,7 +39,7 @@ def test_a_shift_of_the_mix_reaches_the_webhook(settled_bundle: Path, tmp_path: 
     ):
         wait(lambda: query(prometheus, "evenkeel_drift_alarm"), 30)
         for _ in range(20):
-            _send(service, rng.choices(passengers, k=20))
+            _send(service, rng.choices(rows, k=20))
         _seen(prometheus, 400)
         # Long enough for an evaluation, and for the Alertmanager to wait for the group.
         time.sleep(5)
@@ -61,8 +62,8 @@ def test_a_shift_of_the_mix_reaches_the_webhook(settled_bundle: Path, tmp_path: 
         wait(lambda: any(one["status"] == "resolved" for one in received), 60)
 
 
-def _send(service: str, passengers: list[dict[str, object]]) -> None:
-    httpx.post(f"{service}/v1/predict/batch", json={"passengers": passengers}, timeout=60).raise_for_status()
+def _send(service: str, rows: list[dict[str, object]]) -> None:
+    httpx.post(f"{service}/v1/predict/batch", json={"rows": rows}, timeout=60).raise_for_status()
 
 
 def _seen(prometheus: str, rows: int) -> None:

@@ -20,7 +20,7 @@ import yaml
 
 from loadtest.traffic.corpus import build
 from loadtest.traffic.local_service import other_bundle
-from loadtest.traffic.passengers import read_passengers
+from loadtest.traffic.rows import read_labelled
 from models.bundle.read import read_bundle
 from tests.cluster import descendants
 from tests.conftest import ROOT
@@ -37,6 +37,7 @@ from tests.deploy.programs import (
 from tests.loadtest.test_command import LIMITS
 from tests.loadtest.test_command import python as load_python
 from tests.loadtest.test_replicas import load
+from tests.titanic import DATA, SCHEMA
 
 pytestmark = pytest.mark.slow
 ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\d+\.\d+;? ?")
@@ -175,7 +176,7 @@ def test_who_has_no_token_is_told_nothing_and_can_change_nothing(cluster: Cluste
 
 def exchanges(url: str) -> Iterator[tuple[str, httpx.Response]]:
     """The same requests to every route that answers for itself."""
-    rows = read_passengers(64)
+    rows = [row for row, _ in read_labelled(SCHEMA, DATA, 64)]
     lines = "".join(json.dumps(row) + "\n" for row in rows[:5])
     tensors = {"inputs": [{"name": name, "datatype": kind, "shape": [1], "data": [value]}
                for name, kind, value in (("pclass", "INT64", 3), ("sex", "BYTES", "male"))]}  # fmt: skip
@@ -186,7 +187,7 @@ def exchanges(url: str) -> Iterator[tuple[str, httpx.Response]]:
         yield "OPTIONS", client.options("/v1/predict")
         yield "one", client.post("/v1/predict", json=WOMAN)
         yield "MessagePack", client.post("/v1/predict", json=WOMAN, headers=MSGPACK)
-        yield "batch", client.post("/v1/predict/batch", json={"passengers": rows}, headers={"Accept-Encoding": "gzip"})
+        yield "batch", client.post("/v1/predict/batch", json={"rows": rows}, headers={"Accept-Encoding": "gzip"})
         yield (
             "stream",
             client.post("/v1/predict/stream", content=lines, headers={"Content-Type": "application/x-ndjson"}),
@@ -213,7 +214,7 @@ def test_every_route_answers_as_one_process_does(cluster: Cluster, bundle_folder
             )
             assert one == other, name
             assert ID.sub(b"", ours.content) == ID.sub(b"", theirs.content), name
-        batch = {"passengers": read_passengers(400)}
+        batch = {"rows": [row for row, _ in read_labelled(SCHEMA, DATA, 400)]}
         first, second = (
             httpx.post(f"{url}/v1/predict/batch", json=batch, timeout=60).json()["predictions"]
             for url in (cluster.url, plain)
@@ -248,9 +249,13 @@ def test_prometheus_finds_every_replica_and_outcomes_find_their_prediction_where
         wait(lambda: sum(float(one["value"][1]) for one in query(prometheus, shares)) == before + 40, 30)
         assert all(float(one["value"][1]) > 0 for one in query(prometheus, shares))
         # Both have written their predictions by now; each outcome goes to whichever replica takes the request.
-        fates = [client.post("/v1/outcomes", json={"outcomes": [{"id": one, "survived": True}]}).json() for one in ids]
+        fates = [
+            client.post("/v1/outcomes", json={"outcomes": [{"id": one, "outcome": "survived"}]}).json() for one in ids
+        ]
         assert sum(one["counted"] for one in fates) == 40, fates
-        again = client.post("/v1/outcomes", json={"outcomes": [{"id": one, "survived": True} for one in ids]}).json()
+        again = client.post(
+            "/v1/outcomes", json={"outcomes": [{"id": one, "outcome": "survived"} for one in ids]}
+        ).json()
         assert again["repeated"] == 40
         counted = "sum(evenkeel_outcomes_total)"
         wait(lambda: float(query(prometheus, counted)[0]["value"][1]) == 40, 30)

@@ -59,7 +59,7 @@ def ask(client: httpx.Client, url: str, cases: Sequence[Case], tally: Counter[st
     """One prediction, asked for once more where no answer comes; what it was goes into the tally."""
     batch = len(cases) > 1
     path = "/v1/predict/batch" if batch else "/v1/predict"
-    body = b'{"passengers":[' + b",".join(case.body for case in cases) + b"]}" if batch else cases[0].body
+    body = b'{"rows":[' + b",".join(case.body for case in cases) + b"]}" if batch else cases[0].body
     for last in (False, True):
         try:
             answer = client.post(url + path, content=body, headers=JSON)
