@@ -31,6 +31,7 @@ import msgspec
 
 from loadtest.capacity import model as capacity
 from loadtest.capacity import plan
+from loadtest.flags import add_handed_on, handed_on, refuse_unknown
 from loadtest.traffic.corpus import RESULTS, ensure_corpus
 from loadtest.traffic.key import key_headers
 from loadtest.traffic.local_service import LocalService, find_bundle, free_port, other_bundle
@@ -54,14 +55,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[:1] == ["plan"]:
         return make_plan(given[1:])
     parser = argparse.ArgumentParser(prog="./run load", formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     description=__doc__, epilog="scenarios:\n" + _scenarios()
-                                     + "\nOther flags go to locust: ./run load --help-locust")  # fmt: skip
+                                     description=__doc__, epilog="scenarios:\n" + _scenarios(),
+                                     allow_abbrev=False)  # fmt: skip
     add = parser.add_argument
     add("--scenario", choices=sorted(SCENARIOS), default=None, metavar="NAME", help="(default: smoke)")
     add("--host", help="what to load; by default a service is started, and stopped afterwards")
     add("--users", "-u", type=int, help="closed model, so many clients; with --rate: most connections")
     add("--rate", type=float, help="open model, so many requests per second (default: the scenario's)")
-    add("--time", "--run-time", "-t", metavar="T", help="how long, as 90s or 5m (default: the scenario's)")
+    add(
+        "--time",
+        "--run-time",
+        "-t",
+        type=_duration,
+        metavar="T",
+        help="how long, as 90s or 5m (default: the scenario's)",
+    )
     add("--workers", type=int, default=0, metavar="N", help="locust processes on this machine (default: one for all)")
     add(
         "--bundle",
@@ -74,16 +82,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--texts", type=int, default=0, help="distinct texts before any comes again (default: the scenario's)")
     add("--data", type=Path, metavar="CSV", help="rows of the table (default: data/NAME.csv, else they are made up)")
     add("--shift", choices=sorted(SHIFTS), default=next(iter(SHIFTS)), help="drift: what the mix changes to")
-    add("--help-locust", action="store_true", help="the flags that go on to locust")
+    add_handed_on(parser)
     options, rest = parser.parse_known_args(given)
-    if options.help_locust:
-        return subprocess.call([sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--help"])
+    refuse_unknown(parser, rest)
+    handed = handed_on(parser, options)
     if (options.users is not None and options.users < 1) or options.workers < 0:
         parser.error("--users and --workers are numbers above 0")
     # So that whatever was started is stopped too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
-        return load(options, rest)
+        return load(options, handed)
     except OSError as error:
         print(f"load: {error}", file=sys.stderr)
         return 1
@@ -92,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def load(options: argparse.Namespace, rest: list[str]) -> int:
+def load(options: argparse.Namespace, handed: list[str]) -> int:
     """Start what is not there, run locust, stop what was started."""
     scenario = SCENARIOS[options.scenario or "smoke"]
     try:
@@ -121,8 +129,8 @@ def load(options: argparse.Namespace, rest: list[str]) -> int:
             if scenario.name == "reload":
                 seconds = _seconds(options.time) or scenario.seconds
                 stack.enter_context(_reloading(service, bundles, seconds))
-        command = locust_command(scenario.name, options, bundles, rest)
-        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        command = locust_command(scenario.name, options, bundles, handed)
+        process = subprocess.Popen(command, cwd=ROOT, env=_variables())
         try:
             return process.wait()
         except KeyboardInterrupt:
@@ -136,15 +144,22 @@ def load(options: argparse.Namespace, rest: list[str]) -> int:
                 process.wait(60)
 
 
+def _variables() -> dict[str, str]:
+    """The process's, without those that would be flags of locust's."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")} | {
+        "PYTHONPATH": str(ROOT)
+    }
+
+
 def locust_command(
-    scenario: str, options: argparse.Namespace, bundles: Sequence[Path], rest: Sequence[str]
+    scenario: str, options: argparse.Namespace, bundles: Sequence[Path], handed: Sequence[str]
 ) -> list[str]:
     """What runs the load."""
     closed = options.users is not None and options.rate is None
     users = options.users or max(CONNECTIONS, options.workers * CONNECTIONS // 2)
     command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", options.host, "--scenario", scenario]
     command += ["--users", str(users), "--spawn-rate", "100", "--stop-timeout", "2"]
-    command += [word for bundle in bundles for word in ("--bundle", str(bundle))]
+    command += [word for bundle in bundles for word in ("--bundle", str(bundle.absolute()))]
     command += ["--texts", str(options.texts), "--shift", options.shift]
     command += ["--data", str(options.data.resolve())] if options.data else []
     if not options.web:
@@ -158,7 +173,7 @@ def locust_command(
         command += ["--processes", str(options.workers), "--master-bind-host", "127.0.0.1"]
         port = str(free_port())
         command += ["--master-bind-port", port, "--master-host", "127.0.0.1", "--master-port", port]
-    return command + list(rest)
+    return command + list(handed)
 
 
 def count_replicas(arguments: Sequence[str]) -> int:
@@ -255,6 +270,12 @@ def _service_flags(scenario: Scenario, options: argparse.Namespace) -> list[str]
         # Half the corpus: no case is in the cache when it comes again, unless it was sent a moment ago.
         flags += ["--cache-rows", str(max((options.texts or scenario.texts) // 2, 64))]
     return flags + shlex.split(options.service)
+
+
+def _duration(text: str) -> str:
+    if not re.fullmatch(r"\d+|(\d+[hms])+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 90, 90s, 5m or 1h30m")
+    return text
 
 
 def _seconds(text: str | None) -> float | None:

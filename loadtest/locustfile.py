@@ -7,8 +7,6 @@ with locust's page, in an environment of locks/load.txt. docs/load.md has the re
 
 import logging
 import urllib.error
-from argparse import ArgumentParser
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,12 +16,11 @@ from locust import events
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
+from loadtest.flags import add_flags
 from loadtest.report.drift_check import DriftWatch
 from loadtest.report.recording import Recording
-from loadtest.report.slo import LIMITS
 from loadtest.traffic.corpus import Corpus, ensure_corpus
 from loadtest.traffic.local_service import find_bundle
-from loadtest.traffic.rows import SHIFTS
 from loadtest.traffic.run import Run, fetch
 from loadtest.traffic.scenarios import SCENARIOS
 from loadtest.traffic.users import Client
@@ -32,29 +29,7 @@ LOGGER = logging.getLogger("evenkeel")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-@events.init_command_line_parser.add_listener
-def add_flags(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("Evenkeel")
-    add = group.add_argument
-    add("--scenario", choices=sorted(SCENARIOS), default="steady", help="what is asked, and how that changes")
-    add("--rate", type=float, default=0.0, help="requests per second, open model; 0: the scenario's, or --think's")
-    add("--closed", action="store_true", help="closed model: each user asks again when it has its answer")
-    add("--think", type=float, default=0.0, help="closed model: seconds between an answer and the next request")
-    add("--arrivals", choices=("poisson", "constant"), default="poisson", help="open model: how requests are spaced")
-    add("--repeats", type=float, default=0.0, help="share of rows that were sent a moment ago")
-    add("--texts", type=int, default=0, help="distinct texts before any comes again; 0: the scenario's")
-    add("--kinds", default="", help="kinds of request and weights, as predict=9,batch=1, instead of the scenario's")
-    add("--sizes", default="", help="rows of batches, as 8,64, instead of the scenario's")
-    add("--bundle", action="append", help="folder of what is served; given twice, either may answer")
-    add("--data", type=Path, help="a CSV of the table to take rows from (default: data/NAME.csv, else made up)")
-    add("--shift", choices=sorted(SHIFTS), default=next(iter(SHIFTS)), help="drift: what the mix changes to")
-    add("--shift-after", type=float, metavar="SECONDS", help="drift: when; at half of the time if it is not given")
-    add("--limits", default=str(LIMITS), help="file of limits")
-    add("--baseline", default="", help="summary.json of an earlier run, to compare latencies with")
-    add("--baseline-ratio", type=float, default=1.5, help="how many times the baseline's a latency may be")
-    add("--results", default="", help="folder for the report; by default one of loadtest/results/")
-    add("--key-file", default="", help="file of the API key, where the service needs one")
-    add("--allow-remote", action="store_true", help="put load on a host that is not this machine")
+events.init_command_line_parser.add_listener(add_flags)
 
 
 @events.init.add_listener

@@ -50,7 +50,11 @@ def test_a_smoke_run_starts_a_service_checks_every_answer_and_passes(bundle_fold
 @pytest.mark.slow
 def test_a_service_with_other_probabilities_fails_the_run(bundle_folder: Path, tmp_path: Path) -> None:
     flags = ("--bundle", bundle_folder, "--texts", 64, "--time", "3s", "--service", "--target-prevalence 0.1")
-    done, summary = load(tmp_path, *flags, "--users", 2, "--think", "0.2")
+    files = ("--csv", tmp_path / "c", "--csv-full-history", "--json-file", tmp_path / "j.json")
+    done, summary = load(tmp_path, *flags, *files, "--users", 2, "--think", "0.2")
+    # Locust's own files, beside ours.
+    assert len((tmp_path / "c_stats_history.csv").read_text().splitlines()) > 3
+    assert {one["name"] for one in json.loads((tmp_path / "j.json").read_bytes())} >= {"predict"}
     assert done.returncode == 1, done.stdout + done.stderr
     assert summary["measured"]["wrong_answers"] > 0
     assert "but this passenger's is" in done.stdout
