@@ -15,6 +15,7 @@ from training.data.identifiers import identifiers, table_name
 from training.data.inference import complete_field
 from training.data.profile import ColumnProfile, TableProfile
 from training.data.source import DataError
+from training.data.toml.reasons import plain_reason
 from training.data.wording import phrases
 
 FEW_ROWS = 100
@@ -63,7 +64,8 @@ class Description:
         try:
             return schema_of(self.document)
         except SchemaError as error:
-            raise DataError(f"{self.profile.path} cannot be described: {error}") from None
+            at, reason = plain_reason(error.path, error.reason)
+            raise DataError(f"{self.profile.path} cannot be described: {at}: {reason}") from None
 
 
 def describe(profile: TableProfile, label: str, name: str | None = None, group: str | None = None) -> Description:
@@ -120,8 +122,10 @@ def _bounded(fields: list[DescribedField]) -> list[DescribedField]:
 def _table_notes(profile: TableProfile) -> list[str]:
     notes = []
     if profile.repeated:
-        rows = f"{counted(profile.repeated, 'row')} ({share(profile.repeated, profile.rows)})"
-        notes.append(f"Said before, cell by cell: {rows}. Equal rows never sit in two folds; are they meant?")
+        rows = f"{profile.repeated:,} ({share(profile.repeated, profile.rows)})"
+        notes.append(
+            f"Rows that repeat an earlier one, cell by cell: {rows}. They never sit in two folds; are they meant?"
+        )
     if profile.rows < FEW_ROWS:
         notes.append(f"With {profile.rows} rows all scores are rough.")
     if unnamed := profile.header.count(""):
