@@ -11,7 +11,6 @@ from tests.conftest import TITANIC
 from tests.training.data.tables import every_kind, write_csv
 from training.__main__ import main
 
-
 Run = Callable[..., tuple[int, str, str]]
 
 
