@@ -38,7 +38,8 @@ def write_toml(path: Path, document: dict[str, Any]) -> Path:
 
 
 def test_what_is_written_is_the_schema_and_reads_its_own_rows(tmp_path: Path, rows: Path) -> None:
-    text, schema = describe_file(rows, "churned", name="clients")
+    text, schema, left_out = describe_file(rows, "churned", name="clients")
+    assert [sentence.split()[0] for sentence in left_out] == ["customerID", "since", "always"]
     assert structs.replace(schema, examples=()) == schema_of(tomllib.loads(text))
     assert [(field.name, field.type) for field in schema.fields] == [
         ("age_years", "integer"), ("balance", "number"), ("children", "integer"), ("member", "boolean"),
@@ -55,7 +56,7 @@ def test_what_is_written_is_the_schema_and_reads_its_own_rows(tmp_path: Path, ro
 
 
 def test_what_is_left_out_can_be_taken_in_by_taking_the_comment_marks_away(tmp_path: Path, rows: Path) -> None:
-    text, schema = describe_file(rows, "churned")
+    text, schema, _ = describe_file(rows, "churned")
     path = tmp_path / "table.toml"
     begin, end = text.index("# Left out."), text.index("# The page offers rows")
     blocks = (block.partition("# [[fields]]") for block in text[begin:end].split("\n\n"))
@@ -66,7 +67,7 @@ def test_what_is_left_out_can_be_taken_in_by_taking_the_comment_marks_away(tmp_p
 
 
 def test_what_is_deleted_is_worked_out_again(tmp_path: Path, rows: Path) -> None:
-    text, schema = describe_file(rows, "churned")
+    text, schema, _ = describe_file(rows, "churned")
     document = tomllib.loads(text)
     for field in document["fields"]:
         for key in INFERRED:
@@ -206,7 +207,7 @@ def test_any_table_is_described_and_trains_or_is_refused_in_words(
     columns = {name: data.draw(COLUMN) for name in names if name.strip().casefold() != "y"}
     path = write_csv(tmp_path, {**columns, "y": [classes[number % 3 == 0] for number in range(24)]})
     try:
-        text, schema = describe_file(path, "y")
+        text, schema, _ = describe_file(path, "y")
     except DataError as error:
         reason = str(error)
     else:
