@@ -1,8 +1,11 @@
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.cluster import python, variables
+from tests.conftest import ROOT
 from training.data.source import MAX_FAULTS, DataError, Faults, open_source, plain_cell, sha256_of_data
 
 
@@ -51,3 +54,53 @@ def test_faults_are_listed_up_to_a_number_and_the_rest_is_counted() -> None:
     assert head == "rows.csv has faults:"
     assert lines[3] == "  lines 3, 20, 1000 and 3 more: x is 3"
     assert lines[9:] == ["  line 9: x is 9", "  and 5 more"]
+
+
+PARQUET = """
+import sys, datetime, decimal, tomllib
+from pathlib import Path
+import pyarrow as pa, pyarrow.parquet as pq
+from models.schema import schema_of
+from training.data.description import describe_file, read_description
+from training.data.table import read_table
+folder, n = Path(sys.argv[1]), 200
+path = folder / "rows.csv"  # Known by its first bytes, whatever it is called.
+pq.write_table(pa.table({
+    "whole": pa.array([None if i % 7 == 0 else i % 50 for i in range(n)], pa.int64()),
+    "float": [i % 50 / 4 for i in range(n)],
+    "gaps": pa.array([float("nan") if i % 9 == 0 else i % 40. for i in range(n)]),
+    "flag": [i % 3 == 0 for i in range(n)],
+    "word": pa.array([["a", "b", None][i % 3] for i in range(n)]).dictionary_encode(),
+    "when": [datetime.datetime(2024, 1, 1 + i % 28) for i in range(n)],
+    "day": [datetime.date(2024, 1, 1 + i % 28) for i in range(n)],
+    "price": [decimal.Decimal(i % 30) / 4 for i in range(n)], "list": [[i % 3] for i in range(n)],
+    "y": [i % 4 == 1 for i in range(n)],
+}), path)
+text, schema, _ = describe_file(path, "y")
+print({field.name: field.type for field in schema.fields})
+table = read_table(path, schema)
+print(len(table), table.labels.sum(), table.rows[7])
+(folder / "table.toml").write_text(text)
+assert read_description(folder / "table.toml", path) == schema
+path.write_bytes(path.read_bytes()[:-50])
+try:
+    read_table(path, schema)
+except ValueError as error:
+    print(str(error).partition(": ")[0].rpartition(" ")[0])
+"""
+
+
+def test_parquet_keeps_its_types(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [python(), "-c", PARQUET, str(tmp_path)], cwd=ROOT, env=variables(), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    types, rows, cut = done.stdout.splitlines()
+    assert types == str(
+        {
+            "whole": "integer", "float": "number", "gaps": "integer", "flag": "boolean", "word": "category",
+            "price": "number", "list": "category",
+        }
+    )  # fmt: skip
+    assert rows == "200 50 Row(whole=None, float=1.75, gaps=7, flag=False, word='b', price=1.75, list='[1]')"
+    assert cut == f"{tmp_path / 'rows.csv'} cannot be read as"
