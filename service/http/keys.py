@@ -159,6 +159,9 @@ def main(arguments: Sequence[str]) -> int:
     if given.file is None:
         print("keys: name the file with --file, or in EVENKEEL_KEYS", file=sys.stderr)
         return 2
+    if given.command == "new" and given.burst_rows is not None and given.rows_per_second is None:
+        print("keys: --burst-rows needs --rows-per-second: without a rate there is no limit", file=sys.stderr)
+        return 2
     path = Path(given.file).resolve()
     try:
         if given.command == "list":
@@ -251,7 +254,9 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("name", metavar="NAME", help="who will use it: letters, digits, . _ -")
     new.add_argument("--scopes", type=_scopes, required=True, metavar="A,B", help=f"of {', '.join(SCOPES)}")
     new.add_argument("--rows-per-second", type=float, metavar="R", help="lasting rate; without it there is no limit")
-    new.add_argument("--burst-rows", type=int, metavar="N", help="rows that may come at once; default: one second's")
+    new.add_argument(
+        "--burst-rows", type=int, metavar="N", help="with a rate: rows that may come at once (default: one second's)"
+    )
     new.add_argument("--days", type=_days, metavar="D", help="expire after so many days")
     commands.add_parser("list", parents=[file], help="show what is kept of the keys")
     revoke = commands.add_parser("revoke", parents=[file], help="take a key out")

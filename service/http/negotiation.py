@@ -9,6 +9,9 @@ MESSAGEPACK_TYPES = (MESSAGEPACK, "application/x-msgpack", "application/vnd.msgp
 CODINGS = ("zstd", "gzip")
 """Of response bodies, best first."""
 
+ALIASES = {"x-gzip": "gzip"}
+"""Names of old clients for codings (RFC 9110, section 8.4.1.3)."""
+
 MEMORY = 256
 
 
@@ -33,7 +36,7 @@ def media_type(accept: str) -> str:
 @lru_cache(MEMORY)
 def coding(accept_encoding: str) -> str | None:
     """The content coding to answer in, None for none."""
-    wanted = dict(_weighted(accept_encoding))
+    wanted = {ALIASES.get(name, name): quality for name, quality in _weighted(accept_encoding)}
     ranked = [(wanted.get(name, wanted.get("*", 0.0)), -place, name) for place, name in enumerate(CODINGS)]
     quality, _, best = max(ranked)
     return best if quality > 0 else None

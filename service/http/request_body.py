@@ -19,9 +19,11 @@ from service.http.errors import (
     MalformedBody,
     UnknownCoding,
 )
+from service.http.negotiation import ALIASES
 from service.inference.errors import ClientDisconnected
 
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+MAX_TIMEOUT_DIGITS = 18
 MIN_BYTES_PER_SECOND = 1 << 12
 """Of a body, and of an answer that is read, once the seconds that every one has are over."""
 
@@ -33,10 +35,13 @@ def deadline_seconds(given: str | None, limit: float) -> float:
     """
     if given is None:
         return limit
-    if not given.isascii() or not given.isdigit() or len(given) > 12 or int(given) < 1:
-        shown = given[:SHOWN_CHARACTERS]
+    text = given.strip(" \t")
+    if not (text.isascii() and text.isdigit() and text.strip("0")):
+        shown = given[:SHOWN_CHARACTERS] if text else "empty"
         raise BadHeader(f"{TIMEOUT_HEADER} is {shown}; it must be a whole number of milliseconds from 1")
-    return min(limit, int(given) / 1e3)
+    digits = text.lstrip("0")
+    # Nobody waits a million years; and Python makes no number of thousands of digits.
+    return limit if len(digits) > MAX_TIMEOUT_DIGITS else min(limit, int(digits) / 1e3)
 
 
 async def read_body(headers: Headers, receive: Receive, limit: int, read_seconds: float = 20.0) -> bytes:
@@ -75,7 +80,7 @@ async def read_body(headers: Headers, receive: Receive, limit: int, read_seconds
 
 def _decompressor(codings: str) -> Callable[[bytes, int], bytes]:
     names = (part.strip().lower() for part in codings.split(","))
-    named = [name for name in names if name not in ("", "identity")]
+    named = [ALIASES.get(name, name) for name in names if name not in ("", "identity")]
     if not named:
         return lambda body, _: body
     if len(named) > 1 or named[0] not in DECOMPRESS:

@@ -79,8 +79,8 @@ async def drift_events(request: AnyRequest) -> Response[Any]:
     if _stopping(services.batcher):
         raise NotReady(services.batcher.failure or "stopping")
     if request.scope["state"]["context"].method == "HEAD":
-        # Routed as GET; a stream without a body would be open for ever, and say nothing.
-        return Response(b"", media_type=EVENT_STREAM, headers=HEADERS)
+        # Routed as GET; a stream without a body would be open for ever, and say nothing. It has no length, as that one.
+        return Stream(iter(()), media_type=EVENT_STREAM, headers=HEADERS)
     events = services.drift_events.stream(
         services.drift_events.subscribe(), lambda: drift_of(request), lambda: _stopping(services.batcher)
     )

@@ -7,6 +7,7 @@ from litestar import Response, get
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
 
+from service.http.negotiation import media_type
 from service.routes.openapi.description import PARAMETERS, Negotiated
 from service.routes.openapi.refusals import READ_REFUSALS
 from service.routes.request import AnyRequest, not_ready, respond, services_of
@@ -37,8 +38,8 @@ async def model(request: AnyRequest) -> Response[bytes]:
         name=bundle.name, version=bundle.version, backend=msgspec.to_builtins(batcher.predictor.backend),
         manifest=bundle.manifest, evaluation=bundle.evaluation, schema=bundle.schema,
     )  # fmt: skip
-    headers = {
-        "ETag": f'"{hashlib.sha256(msgspec.json.encode(description)).hexdigest()[:32]}"',
-        "Cache-Control": "no-cache",
-    }
+    # Strong tags of two forms must differ (RFC 9110, section 8.8.3).
+    form = media_type(request.headers.get("accept", ""))
+    digest = hashlib.sha256(form.encode() + msgspec.json.encode(description)).hexdigest()[:32]
+    headers = {"ETag": f'"{digest}"', "Cache-Control": "no-cache"}
     return respond(request, description, headers=headers)

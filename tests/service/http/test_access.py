@@ -115,6 +115,14 @@ def test_a_key_is_shown_once_and_only_its_hash_is_kept(tmp_path: Path, capsys: p
     assert entry.sha256 not in told
 
 
+def test_a_burst_without_a_rate_is_no_limit_and_so_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "keys.json"
+    code, key, told = run(capsys, "new", "a", "--scopes", "predict", "--burst-rows", 5, "--file", path)
+    assert (code, key) == (2, "")
+    assert told == "keys: --burst-rows needs --rows-per-second: without a rate there is no limit\n"
+    assert not path.exists()
+
+
 def test_keys_are_added_and_revoked_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "keys.json"
     for name in ("a", "b"):

@@ -92,6 +92,12 @@ def test_a_model_that_has_not_changed_is_not_sent_again(client: TestClient[Any])
     assert client.get("/v1/model", headers={"If-None-Match": '"other"'}).status_code == 200
     compressed = client.get("/v1/model", headers={"Accept-Encoding": "gzip"})
     assert compressed.headers["ETag"] in (tag, f"W/{tag}")
+    packed = {"Accept": "application/msgpack", "Accept-Encoding": "identity"}
+    other = client.get("/v1/model", headers=packed)
+    # A strong tag promises equal bytes.
+    assert other.headers["ETag"] != tag
+    assert client.get("/v1/model", headers={**packed, "If-None-Match": tag}).status_code == 200
+    assert client.get("/v1/model", headers={**packed, "If-None-Match": other.headers["ETag"]}).status_code == 304
 
 
 def test_large_answers_are_compressed_for_who_wants_it(client: TestClient[Any]) -> None:

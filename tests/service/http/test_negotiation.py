@@ -52,6 +52,8 @@ def test_what_cannot_be_had_is_refused_and_ours_are_named(accept: str) -> None:
         ("", None),
         ("identity", None),
         ("gzip", "gzip"),
+        ("X-GZIP", "gzip"),
+        ("x-gzip;q=0, *;q=0.1", "zstd"),
         ("gzip, deflate, br, zstd", "zstd"),
         ("gzip;q=1, zstd;q=0.5", "gzip"),
         ("zstd;q=0, *", "gzip"),

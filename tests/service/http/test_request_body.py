@@ -11,8 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from litestar.datastructures import Headers
 
-from service.http.errors import BodyTooLarge, LengthRequired, MalformedBody, ServiceError, UnknownCoding
-from service.http.request_body import read_body
+from service.http.errors import BadHeader, BodyTooLarge, LengthRequired, MalformedBody, ServiceError, UnknownCoding
+from service.http.request_body import deadline_seconds, read_body
 from service.inference.errors import ClientDisconnected
 
 LIMIT = 10_000
@@ -79,6 +79,39 @@ def test_what_is_no_such_coding_is_malformed(coding: str, data: st.DataObject) -
     assert isinstance(raised.value, MalformedBody)
     with pytest.raises(MalformedBody, match=f"not {coding}"):
         read(whole + b"junk", coding)
+
+
+def test_gzip_has_an_old_name() -> None:
+    assert read(gzip.compress(b"{}"), "X-Gzip") == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        (None, 10.0), ("500", 0.5), (" 500\t", 0.5), ("0500", 0.5), ("10001", 10.0), ("9" * 13, 10.0),
+        ("9" * 10_000, 10.0), ("0" * 10_000 + "1", 0.001),
+    ],
+)  # fmt: skip
+def test_a_client_waits_as_long_as_it_says_and_no_longer_than_the_limit(given: str | None, seconds: float) -> None:
+    assert deadline_seconds(given, 10.0) == seconds
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("", "empty"),
+        ("  ", "empty"),
+        ("0", "0"),
+        ("000", "000"),
+        ("5 00", "5 00"),
+        ("-1", "-1"),
+        ("1.5", "1.5"),
+        ("²", "²"),
+    ],
+)
+def test_what_is_no_time_is_shown(given: str, shown: str) -> None:
+    with pytest.raises(BadHeader, match=rf"^X-Request-Timeout-Ms is {shown}; it must be a whole number"):
+        deadline_seconds(given, 10.0)
 
 
 @pytest.mark.parametrize("coding", ["br", "deflate", "gzip, gzip", "gzip;q=1", "x" * 500])
