@@ -1,8 +1,12 @@
 """Whether a bundle can take another's place: clients go on to send the same rows, and to read the same classes."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from models.schema import Field, Schema
+import msgspec
+
+from models.cells import shorten
+from models.schema import Schema
 from service.inference.errors import BundleRefused
 
 WIRE = ("name", "type", "required", "default", "levels", "minimum", "maximum", "max_length")
@@ -16,11 +20,11 @@ def check_same_schema(served: Schema, other: Schema) -> None:
         ("row", served.row, other.row),
         ("label.classes", served.classes, other.classes),
         ("fields", _names(served), _names(other)),
-        *((f"{old.name}.{key}", *_values(old, new, key)) for old, new in _pairs(served, other) for key in WIRE),
+        *_fields(served, other),
     ):
         if ours != theirs:
             raise BundleRefused(
-                f"schema.json: {place} is {_shown(theirs)}, and {_shown(ours)} where it serves; "
+                f"schema.json: {place} is {_shown(theirs)}, not {_shown(ours)} as in the bundle that serves; "
                 "a bundle of another table needs a service of its own"
             )
 
@@ -29,14 +33,13 @@ def _names(schema: Schema) -> tuple[str, ...]:
     return tuple(field.name for field in schema.fields)
 
 
-def _pairs(served: Schema, other: Schema) -> list[tuple[Field, Field]]:
-    return list(zip(served.fields, other.fields, strict=False))
-
-
-def _values(old: Field, new: Field, key: str) -> tuple[Any, Any]:
-    return getattr(old, key), getattr(new, key)
+def _fields(served: Schema, other: Schema) -> Iterator[tuple[str, Any, Any]]:
+    for old, new in zip(served.fields, other.fields, strict=False):
+        for key in WIRE:
+            # How a table spells a boolean is not on the wire.
+            if key != "levels" or old.type != "boolean":
+                yield f"{old.name}.{key}", getattr(old, key), getattr(new, key)
 
 
 def _shown(value: Any) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    return f"{text:.200}" or "empty"
+    return shorten(msgspec.json.encode(value).decode())

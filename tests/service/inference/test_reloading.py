@@ -125,7 +125,7 @@ def _known(passenger: Row) -> dict[str, Any]:
 
 
 def test_sighup_reloads_and_a_bad_bundle_leaves_the_old_one_serving(
-    service: tuple[str, Path, subprocess.Popen[str]], bundles: tuple[Bundle, Bundle]
+    service: tuple[str, Path, subprocess.Popen[str]], bundles: tuple[Bundle, Bundle], churn_bundle: Bundle
 ) -> None:
     url, folder, process = service
     passenger = {"pclass": 3, "sex": "male", "name": "Braund, Mr. Owen Harris", "ticket": "A/5 21171"}
@@ -142,13 +142,22 @@ def test_sighup_reloads_and_a_bad_bundle_leaves_the_old_one_serving(
         assert f'evenkeel_predictions_by_probability_total{{bin="0.0-0.1",version="{one.version}"}}' in metrics
     assert f'evenkeel_drift_alarm{{stream="input",version="{bundles[1].version}"}} 0.0' in metrics
 
+    serve(churn_bundle, folder)
+    refused = post(f"{url}/admin/reload", timeout=60, content=b"")
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith(
+        'schema.json: row is "customer", not "passenger" as in the bundle that serves'
+    )
+    assert post(f"{url}/v1/predict", json=passenger).json()["model"]["version"] == bundles[1].version
+
+    serve(bundles[1], folder)
     (folder / "model.safetensors").write_bytes(b"junk")
     refused = post(f"{url}/admin/reload", timeout=60, content=b"")
     assert refused.status_code == 422
     assert "model.safetensors" in refused.json()["detail"]
     shutil.rmtree(folder)
     process.send_signal(signal.SIGHUP)
-    wait_until(lambda: 'evenkeel_reloads_total{result="refused"} 2.0' in get(f"{url}/metrics").text)
+    wait_until(lambda: 'evenkeel_reloads_total{result="refused"} 3.0' in get(f"{url}/metrics").text)
     assert get(f"{url}/health/ready").status_code == 200
     assert post(f"{url}/v1/predict", json=passenger).json()["model"]["version"] == bundles[1].version
     serve(bundles[0], folder)

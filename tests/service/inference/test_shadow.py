@@ -87,3 +87,18 @@ def test_a_shadow_that_does_not_load_is_no_reason_not_to_serve(tiny_bundle: Bund
     with TestClient(make_app(Settings(), lambda _: Deterministic(tiny_bundle), load_shadow=load)) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200 and tried.is_set())
         assert client.post("/v1/predict", json=ALLISON).status_code == 200
+
+
+def test_a_shadow_of_another_table_is_refused(
+    tiny_bundle: Bundle, churn_bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = Opposite(churn_bundle)
+    app = make_app(Settings(), lambda _: Deterministic(tiny_bundle), load_shadow=lambda: other)
+    with TestClient(app) as client:
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+        wait_until(lambda: app.services.shadow is not None and app.services.shadow.version is not None)
+        assert client.post("/v1/predict", json=ALLISON).status_code == 200
+        wait_until(lambda: app.services.shadow is not None and app.services.shadow.version is None)
+        assert client.post("/v1/predict", json=ALLISON).status_code == 200
+    (record,) = [each for each in caplog.records if "no bundle runs in the shadow" in each.message]
+    assert 'row is "customer", not "passenger" as in the bundle that serves' in record.message
