@@ -40,8 +40,8 @@ class Table:
 def read_table(path: Path, schema: Schema, separator: str | None = None, *, fitting: bool = True) -> Table:
     """Read labelled rows, a CSV's or a Parquet file's, with columns in any order.
 
-    For ``fitting``, each field has its column and each class two rows; otherwise optional columns and classes may be
-    absent, but for two classes. Raises DataError listing the first faults by line.
+    For ``fitting``, each field has its column and each class two rows; otherwise optional columns, the group's and
+    classes may be absent, but for two classes. Raises DataError listing the first faults by line.
     """
     sha256 = sha256_of_data(path)
     rows, labels, groups = list[Row](), list[int](), list[str]()
@@ -49,7 +49,7 @@ def read_table(path: Path, schema: Schema, separator: str | None = None, *, fitt
         made, label_of, faults = Rows(schema), LabelReader(schema.label), Faults(path, source.unit)
         columns = _find_fields(path, source, made, fitting)
         label_at = find_column(path, source, schema.label.column)
-        group_at = None if schema.group is None else find_column(path, source, schema.group)
+        group_at = _find_group(path, source, schema, fitting)
         for number, cells, fault in source:
             if fault:
                 faults.add(number, fault)
@@ -79,6 +79,13 @@ def _find_fields(path: Path, source: Source, rows: Rows, every: bool) -> list[tu
         there = ", ".join(source.header)
         raise DataError(f"{path} lacks the columns {', '.join(missing)}; it has {there:.500}{separator_hint(source)}")
     return list(columns.items())
+
+
+def _find_group(path: Path, source: Source, schema: Schema, fitting: bool) -> int | None:
+    """The group's column; what is only scored may come without, as an export of outcomes does."""
+    if schema.group is None or (not fitting and schema.group.casefold() not in map(str.casefold, source.header)):
+        return None
+    return find_column(path, source, schema.group)
 
 
 def find_column(path: Path, source: Source, name: str) -> int:

@@ -92,6 +92,10 @@ def test_groups_are_numbered_and_a_row_without_one_is_its_own(tmp_path: Path) ->
     groups = read_table(path, schema).groups
     assert groups is not None
     assert groups.tolist() == [0, 1, 0, 2]
+    without = written(tmp_path, "y,x,word", "yes,1,a", "no,1,a", "no,2,b", "yes,3,c")
+    assert read_table(without, schema, fitting=False).groups is None
+    with pytest.raises(DataError, match="has no column who"):
+        read_table(without, schema)
 
 
 def turned(schema: Schema) -> Schema:
