@@ -26,7 +26,8 @@ from sklearn.linear_model import LogisticRegression
 from models.bert import bert
 from models.bert.tokenizer import Tokenizer
 from models.calibration.logit import sigmoid
-from models.engines.backend import prepare, usable_cores
+from models.engines.backend import prepare
+from models.engines.engine import usable_cores
 from training.calibrate.maps import fit_temperature, log_losses
 from training.data.table import Table, fold_companions, read_table, render_texts
 from training.evaluate.folds import make_folds

@@ -4,16 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import msgspec
 import numpy as np
 
-from models.bert.classifier import BertClassifier, load_classifier
 from models.bert.tokenizer import Tokenizer
 from models.bundle.manifest import PRECISIONS_FILE, WEIGHTS, BundleError
 from models.bundle.precisions import FULL, Precision
 from models.bundle.read import Bundle, open_bundle
-from models.engines.backend import Backend, prepare
-from models.engines.streams import StreamParallel
+from models.engines.engine import Engine, EngineChoice, choose_engine
 from models.logit_cache import LogitCache
 from models.prediction import Diagnosis, EncodedText, Prediction, PredictionError
 from models.rows import Row, Rows
@@ -24,7 +21,7 @@ WARM_UP_TOKENS = (16, 24)
 
 
 class Predictor:
-    """A loaded bundle. MLX is bound to threads: load it and call it on one and the same thread.
+    """A loaded bundle. An engine may be bound to threads: load it and call it on one and the same thread.
 
     predictor = Predictor.load("artifacts/titanic")
     predictor.predict([{"pclass": 1, "sex": "female", "age": 38}])[0].probability
@@ -32,19 +29,17 @@ class Predictor:
     ``rows`` makes and checks the rows of its table, ``renderer`` puts them into words.
     """
 
-    def __init__(
-        self, bundle: Bundle, model: BertClassifier, tokenizer: Tokenizer, backend: Backend, cache: LogitCache
-    ):  # fmt: skip
-        self.bundle, self.backend = bundle, backend
+    def __init__(self, bundle: Bundle, engine: Engine, tokenizer: Tokenizer, cache: LogitCache):
+        self.bundle, self.backend = bundle, engine.backend
         self.rows, self.renderer = Rows(bundle.schema), Renderer(bundle.schema)
         self._diagnosis = Diagnosis(bundle.record, bundle.reference, bundle.schema)
-        self._model, self._tokenizer, self._cache = model, tokenizer, cache
-        self._streams = StreamParallel(backend)
+        self._engine, self._tokenizer, self._cache = engine, tokenizer, cache
 
     @classmethod
     def load(
         cls, folder: Path | str, cache: LogitCache | None = None, target_prevalence: float | None = None,
         keys: Path | str | None = None, threads: int | None = None, precision: Precision = FULL,
+        engine: EngineChoice = "auto",
     ) -> Self:  # fmt: skip
         """Verify and load a bundle; raises BundleError naming the file and the fault. Without ``cache``, none.
 
@@ -52,17 +47,21 @@ class Predictor:
         ``keys``: public keys of which one must have signed it; see `open_bundle`. ``threads``: the cores
         to compute on, by default all.
         ``precision``: of the weights; other than float32 only one that was measured and not refused
-        (`models.bundle.precisions`).
+        (`models.bundle.precisions`). ``engine``: what computes, by default what is fastest on this machine; raises
+        EngineError (`models.engines.engine`) where it is not to be had, or not in that precision.
         """
         bundle, tokenizer, weights = open_bundle(Path(folder), None if keys is None else Path(keys))
         if target_prevalence is not None:
             bundle = bundle.shifted(target_prevalence)
-        # Before MLX computes anything, and for nothing where the bundle is refused.
-        backend = msgspec.structs.replace(prepare(threads), precision=precision)
-        if refusal := bundle.precisions.refusal(precision, backend.device):
+        # For nothing where the bundle is refused.
+        chosen = choose_engine(engine)
+        chosen.check(precision)
+        if refusal := bundle.precisions.refusal(precision, chosen.device):
             raise BundleError(f"{PRECISIONS_FILE}: {refusal}")
-        model = load_classifier(bundle.config, weights, precision)
-        loaded = cls(bundle, model, tokenizer, backend, LogitCache(0) if cache is None else cache)
+        loaded = cls(
+            bundle, chosen.load(bundle.config, weights, precision, threads), tokenizer,
+            LogitCache(0) if cache is None else cache,
+        )  # fmt: skip
         loaded._try()
         return loaded
 
@@ -119,12 +118,7 @@ class Predictor:
 
     def _compute(self, token_ids: Sequence[list[int]]) -> np.ndarray:
         """The model's logits (B, K)."""
-        logits = np.empty((len(token_ids), len(self.bundle.schema.classes)))
-        # Neighbours in length share a forward pass, so that little of it is padding.
-        by_length = sorted(range(len(token_ids)), key=lambda row: len(token_ids[row]))
-        for first in range(0, len(by_length), self._streams.rows):
-            rows = by_length[first : first + self._streams.rows]
-            logits[rows] = self._streams(self._model, *self._tokenizer.pad([token_ids[row] for row in rows]))
+        logits = self._engine.logits(token_ids)
         if not np.isfinite(logits).all():
             raise PredictionError("the model's logits are not finite")
         return logits
@@ -134,6 +128,5 @@ class Predictor:
         row = self.rows.typical()
         (encoded,) = self.encode([row])
         for tokens in sorted({len(encoded.token_ids), *WARM_UP_TOKENS}):
-            for rows in (1, self._streams.rows):
-                self._compute([[0] * min(tokens, self.bundle.config["max_position_embeddings"])] * rows)
+            self._engine.warm_up(min(tokens, self.bundle.config["max_position_embeddings"]))
         self._diagnosis.predictions(self._compute([encoded.token_ids]), [row], [encoded.text])

@@ -11,8 +11,9 @@ from typing import cast
 from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from models.bundle.bucket import bundle_folder
-from models.bundle.precisions import Precision
-from models.engines.backend import bound_arenas
+from models.bundle.precisions import FULL, Precision
+from models.engines.engine import EngineChoice
+from models.engines.memory import bound_arenas
 from models.logit_cache import LogitCache
 from models.predictor import Predictor
 from models.schema import Schema
@@ -34,6 +35,11 @@ from service.store.prediction_log import CountedOutcome
 from service.store.store import make_store
 
 LOGGER = logging.getLogger("evenkeel")
+GAINS = {
+    "int8": "about twice as fast on a CPU, a quarter of the memory",
+    "float16": "half the memory",
+    "bfloat16": "half the memory",
+}
 Load = Callable[[str, LogitCache], PredictorLike]
 """Where a bundle is, and the cache of its logits → its predictor."""
 
@@ -68,8 +74,10 @@ def bundle_loader(settings: Settings) -> Load:
 
     def load(reference: str, cache: LogitCache) -> Predictor:
         folder = bundle_folder(reference, Path(settings.bundles), keys)
-        precision = cast(Precision, settings.precision)
-        return Predictor.load(folder, cache, settings.target_prevalence, keys, precision=precision)
+        return Predictor.load(
+            folder, cache, settings.target_prevalence, keys, precision=cast(Precision, settings.precision),
+            engine=cast(EngineChoice, settings.engine),
+        )  # fmt: skip
 
     return load
 
@@ -143,8 +151,19 @@ def announce(predictor: PredictorLike, url: str) -> None:
             shift.target, bundle.schema.positive, shift.training,
         )  # fmt: skip
     LOGGER.info(
-        "ready: %s/v1/model serves %s version %s on %s, BLAS %s at %.0f GFLOP/s, %d threads, kernels by %s, %s "
-        "weights",
-        url, bundle.name, bundle.version, backend.device, backend.blas, backend.gflops, backend.threads,
-        backend.compiler, backend.precision,
+        "ready: %s/v1/model serves %s version %s by %s%s", url, bundle.name, bundle.version, backend.describe(),
+        _gain(predictor),
     )  # fmt: skip
+
+
+def _gain(predictor: PredictorLike) -> str:
+    """What fewer bits would gain where they were measured and not refused."""
+    bundle, backend = predictor.bundle, predictor.backend
+    accepted = [m for m in bundle.precisions.measured if m.device == backend.device and m.refusal is None]
+    if backend.precision != FULL or not accepted:
+        return ""
+    best = accepted[-1]
+    return (
+        f"; --precision {best.precision} would be {GAINS[best.precision]}, and was measured to change the log loss by "
+        f"{best.log_loss.value:+.4f}"
+    )

@@ -13,7 +13,7 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from models.bundle.read import Bundle
-from models.engines.backend import Backend
+from models.engines.engine import Backend
 from models.prediction import Prediction
 from models.reference import PROBABILITY_BINS, probability_bin
 from service.drift.monitor import STREAMS, DriftMonitor
@@ -149,6 +149,7 @@ class PredictionMetrics:
         version, schema, reference = bundle.version, bundle.schema, bundle.reference
         self._model_info.info(
             {"name": bundle.name, "version": version, "loss": bundle.manifest.origin.loss.name,
+             "engine": backend.engine, "engine_version": backend.version, "reason": backend.reason,
              "device": backend.device, "blas": backend.blas, "threads": str(backend.threads),
              "compiler": backend.compiler, "precision": backend.precision}
         )  # fmt: skip

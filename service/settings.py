@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from models.bundle.precisions import FULL, PRECISIONS
+from models.engines.engine import ENGINES
 
 PREFIX = "EVENKEEL_"
 NO_STORE = "none"
@@ -33,12 +34,19 @@ class Settings(Struct, frozen=True, kw_only=True):
         Annotated[str, Meta(min_length=1)] | None,
         Meta(description="public keys, a PEM file or a folder of them; serve only what one of them signed"),
     ] = None
+    engine: Annotated[
+        str,
+        Meta(
+            pattern=f"^({'|'.join(ENGINES)})$",
+            description="what computes: mlx, onnx (ONNX Runtime), or auto: MLX on a GPU, ONNX Runtime on a plain CPU",
+        ),
+    ] = "auto"
     precision: Annotated[
         str,
         Meta(
             pattern=f"^({'|'.join(PRECISIONS)})$",
-            description="of the weights: float32, float16, bfloat16 or int8; other than float32 on a GPU "
-            "only, where python -m training precision has measured it and not refused",
+            description="of the weights: float32, float16, bfloat16 or int8 (on a CPU float32 or int8); other than "
+            "float32 only where python -m training precision has measured it and not refused",
         ),
     ] = FULL
     shadow: Annotated[

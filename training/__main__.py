@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from models.bundle.manifest import BundleError
 from models.bundle.signature import SignatureError
+from models.engines.engine import EngineError
 from models.engines.ray_cluster import ClusterError
 from training.commands import bundles, compare_losses, describe, evaluate, fit, precision, promote
 
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
-    except (BundleError, ClusterError, SignatureError, ValueError, OSError) as error:
+    except (BundleError, ClusterError, EngineError, SignatureError, ValueError, OSError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -16,7 +16,8 @@ Forward = Callable[[Sequence[str]], np.ndarray]
 
 LOADERS = {
     "evenkeel": "mlx_forward:evenkeel",
-    "evenkeel_float32": "mlx_forward:float32",
+    "evenkeel_float32": "mlx_forward:evenkeel",
+    "evenkeel_mlx": "mlx_forward:on_mlx",
     "evenkeel_float16": "mlx_forward:float16",
     "evenkeel_bfloat16": "mlx_forward:bfloat16",
     "evenkeel_int8": "mlx_forward:int8",

@@ -1,4 +1,4 @@
-"""Evenkeel's own forward pass, the same on MLX's wheel as it comes, and the matrix products of it alone."""
+"""Evenkeel's own forward pass on either engine, MLX on its wheel as it comes, and the matrix products of it alone."""
 
 from pathlib import Path
 from typing import Any
@@ -7,26 +7,22 @@ import mlx.core as mx
 import numpy as np
 
 from benchmarks.contenders.forward import Forward
-from models.bert.classifier import load_classifier
-from models.bundle.precisions import FULL, GPU_ONLY, Precision
+from models.bundle.precisions import FULL, Precision
 from models.bundle.read import open_bundle, read_bundle
-from models.engines.backend import Backend, prepare, usable_cores
+from models.engines import mlx
+from models.engines.backend import prepare
+from models.engines.engine import Backend, EngineChoice, choose_engine, usable_cores
+from models.engines.streams import StreamParallel
 from models.logit_cache import LogitCache
 from models.predictor import Predictor
 
 
 def evenkeel(bundle: Path, _: int | None) -> tuple[str, Forward]:
-    predictor = Predictor.load(bundle)
-    predictor.warm_up()
-    backend = predictor.backend
-    return (
-        f"models.predictor.Predictor without cache, BLAS {backend.blas}, {backend.threads} threads, "
-        f"kernels compiled by {backend.compiler}"
-    ), predictor.logits
+    return _rounded(bundle, FULL)
 
 
-def float32(bundle: Path, _: int | None) -> tuple[str, Forward]:
-    return _rounded(bundle, "float32")
+def on_mlx(bundle: Path, _: int | None) -> tuple[str, Forward]:
+    return _rounded(bundle, FULL, "mlx")
 
 
 def float16(bundle: Path, _: int | None) -> tuple[str, Forward]:
@@ -41,42 +37,33 @@ def int8(bundle: Path, _: int | None) -> tuple[str, Forward]:
     return _rounded(bundle, "int8")
 
 
-def _rounded(bundle: Path, precision: Precision) -> tuple[str, Forward]:
+def _rounded(bundle: Path, precision: Precision, engine: EngineChoice = "auto") -> tuple[str, Forward]:
     """The bundle in a precision, measured or not."""
-    opened = open_bundle(bundle)
-    backend = prepare()
-    if precision != FULL and backend.device == "cpu":
-        raise RuntimeError(f"{precision}: {GPU_ONLY}")
-    model = load_classifier(opened.bundle.config, opened.weights, precision)
-    predictor = Predictor(opened.bundle, model, opened.tokenizer, backend, LogitCache(0))
-    held = mx.get_active_memory() / 2**20
+    opened, chosen = open_bundle(bundle), choose_engine(engine)
+    chosen.check(precision)
+    loaded = chosen.load(opened.bundle.config, opened.weights, precision)
+    predictor = Predictor(opened.bundle, loaded, opened.tokenizer, LogitCache(0))
     predictor.warm_up()
-    return f"{backend.device}, {held:.0f} MiB held by MLX after loading", predictor.logits
+    return f"models.predictor.Predictor without cache, {predictor.backend.describe()}", predictor.logits
 
 
 def wheel(bundle: Path, _: int | None) -> tuple[str, Forward]:
     """The same code without the tuned BLAS and the kept memory of models/engines/backend.py."""
-    opened = open_bundle(bundle)
-    model = load_classifier(opened.bundle.config, opened.weights)
-    return "the same code on the BLAS in MLX's wheel", _predictor(bundle, model, _untuned()).logits
-
-
-def _untuned() -> Backend:
-    return Backend(device="cpu", blas="wheel", gflops=0.0, threads=usable_cores())
+    untuned = Backend(engine="mlx", version="", device="cpu", blas="wheel", threads=usable_cores())
+    mlx.prepare = lambda threads=None: untuned
+    return "the same code on the BLAS in MLX's wheel", _rounded(bundle, FULL, "mlx")[1]
 
 
 def products(bundle: Path, _: int | None) -> tuple[str, Forward]:
     """The same path with a model that is nothing but its matrix products."""
-    predictor = _predictor(bundle, Products(read_bundle(bundle).config), prepare())
+    opened = open_bundle(bundle)
+    engine: Any = choose_engine("mlx").load(opened.bundle.config, opened.weights)
+    engine._model, engine._streams = Products(read_bundle(bundle).config), StreamParallel(prepare())
+    predictor = Predictor(opened.bundle, engine, opened.tokenizer, LogitCache(0))
     return (
         "Evenkeel's tokenising, sorting, streams and threads around the model's matrix products alone",
         predictor.logits,
     )
-
-
-def _predictor(bundle: Path, model: Any, backend: Backend) -> Predictor:
-    opened = open_bundle(bundle)
-    return Predictor(opened.bundle, model, opened.tokenizer, backend, LogitCache(0))
 
 
 class Products:

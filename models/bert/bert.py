@@ -1,36 +1,14 @@
 """BERT (Devlin et al., 2019) in MLX, with the parameter names of Hugging Face's checkpoints."""
 
-from dataclasses import dataclass, fields
-from typing import Any, Self
-
 import mlx.core as mx
 import mlx.nn as nn
 
+from models.bert.config import BertConfig
 from models.bert.operators import as_columns, attention, dequantize, gelu, layer_norm, linear
 from models.bert.quantization import Weight, quantize
 
 MASKED = -1e9
 """Added to the scores of padding. Finite, so that a wholly padded row attends evenly and gives no NaN."""
-
-
-@dataclass(frozen=True)
-class BertConfig:
-    """The fields of ``config.json`` that shape the network; the others are ignored."""
-
-    vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
-    max_position_embeddings: int
-    type_vocab_size: int = 2
-    layer_norm_eps: float = 1e-12
-    hidden_dropout_prob: float = 0.1
-    num_labels: int = 2
-
-    @classmethod
-    def from_dict(cls, config: dict[str, Any]) -> Self:
-        return cls(**{field.name: config[field.name] for field in fields(cls) if field.name in config})
 
 
 class Linear(nn.Linear):

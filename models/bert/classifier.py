@@ -8,8 +8,9 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
-from models.bert.bert import BertConfig, BertModel, Linear
+from models.bert.bert import BertModel, Linear
 from models.bert.checkpoint import Checkpoint
+from models.bert.config import BertConfig
 from models.bert.quantization import HALVES, quantize
 
 

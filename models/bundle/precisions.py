@@ -2,8 +2,8 @@
 
 Rounding changes every logit a little, and so every probability. By how much that hurts is measured on labelled rows
 (training/promote/precision.py), against float32 on the same rows; the measurement goes into the bundle, and the
-service serves in a precision that stands there and is within its margins, and in no other. On a CPU all but float32 is
-refused: it would be slower.
+service serves in a precision that stands there and is within its margins, and in no other. Each engine offers those
+that are faster with it than float32.
 """
 
 from typing import Annotated, Any, Literal, get_args
@@ -14,7 +14,6 @@ Precision = Literal["float32", "float16", "bfloat16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 FULL: Precision = "float32"
 COMMAND = "python -m training precision"
-GPU_ONLY = "for GPUs only, as float32 is faster on a CPU"
 LOG_LOSS_MARGIN = 0.005
 """Nats; a third of the standard error that the held-out log loss of 891 rows has."""
 CALIBRATION_MARGIN = 0.01
@@ -75,8 +74,6 @@ class Precisions(Struct, frozen=True, forbid_unknown_fields=True):
         """Why the bundle must not be served so; None if it may."""
         if precision == FULL:
             return None
-        if device == "cpu":
-            return f"{precision}: {GPU_ONLY}"
         measured = [m for m in self.measured if (m.precision, m.device) == (precision, device)]
         if not measured:
             return f"{precision} was not measured on {device}: {COMMAND} does it"

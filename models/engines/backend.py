@@ -13,41 +13,31 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from msgspec import Struct
 
 from models.bert.kernels import compiler
-from models.bundle.precisions import Precision
+from models.engines.engine import Backend, usable_cores
+from models.engines.memory import keep_freed_memory
 
 JUMP_SLOTS = {"x86_64": (6, 7), "aarch64": (1025, 1026)}
 """Relocation types (GLOB_DAT, JUMP_SLOT) of the ELF ABI of each processor."""
 
-MALLOC_OPTIONS = {-3: 1 << 30, -1: 1 << 30, -2: 64 << 20}
-"""glibc's mallopt: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD, in bytes."""
-M_ARENA_MAX, ARENAS = -8, 4
 PT_DYNAMIC = 2
 DT_PLTRELSZ, DT_STRTAB, DT_SYMTAB, DT_RELA, DT_RELASZ, DT_JMPREL = 2, 5, 6, 7, 8, 23
 SLOW_GFLOPS = 20.0
 """A CPU back end below this is on reference BLAS: every tuned one measured is above 60."""
 
 
-class Backend(Struct, frozen=True, kw_only=True):
-    """What MLX computes on.
-
-    ``gflops`` is measured by one matmul (0 on a GPU), ``compiler`` makes the fused kernels of a CPU, ``warning`` says
-    what is slow, and ``precision`` is that of the weights.
-    """
-
-    device: str
-    blas: str
-    gflops: float
-    threads: int
-    compiler: str = "none"
-    warning: str | None = None
-    precision: Precision = "float32"
+def device() -> str:
+    """What MLX computes on: metal, cuda or cpu."""
+    if mx.default_device() == mx.Device(mx.cpu, 0):
+        return "cpu"
+    return "metal" if sys.platform == "darwin" else "cuda"
 
 
 def prepare(threads: int | None = None) -> Backend:
@@ -57,12 +47,12 @@ def prepare(threads: int | None = None) -> Backend:
 
     Never raises: where the tuned BLAS cannot be used the plain wheel serves, and ``warning`` says why.
     """
-    if mx.default_device() != mx.Device(mx.cpu, 0):
-        return Backend(device="metal" if sys.platform == "darwin" else "cuda", blas="none", gflops=0.0, threads=0)
+    if device() != "cpu":
+        return _backend(device(), threads=0)
     threads = threads or usable_cores()
     if sys.platform != "linux":
-        return Backend(device="cpu", blas="wheel", gflops=_gflops(), threads=threads, compiler=compiler())
-    _keep_freed_memory()
+        return _backend("cpu", threads, blas="wheel", gflops=_gflops(), compiler=compiler())
+    keep_freed_memory()
     try:
         blas, warning = _use_openblas(threads), None
     except (OSError, ImportError, AttributeError, LookupError, ValueError) as error:
@@ -70,23 +60,17 @@ def prepare(threads: int | None = None) -> Backend:
     gflops = _gflops()
     if warning is None and gflops < SLOW_GFLOPS:
         warning = f"matrix products run at {gflops:.0f} GFLOP/s only: the machine is busy or its BLAS is not tuned"
-    return Backend(device="cpu", blas=blas, gflops=gflops, threads=threads, compiler=compiler(), warning=warning)
+    return _backend("cpu", threads, blas=blas, gflops=gflops, compiler=compiler(), warning=warning)
+
+
+def _backend(device: str, threads: int, **measured: Any) -> Backend:
+    return Backend(engine="mlx", version=version("mlx"), device=device, threads=threads, **measured)
 
 
 def set_blas_threads(backend: Backend, threads: int) -> None:
     """Threads of each matrix product from now on; nothing happens where the tuned BLAS is not in use."""
     if backend.blas.startswith("openblas"):
         _openblas().scipy_openblas_set_num_threads(threads)
-
-
-def usable_cores() -> int:
-    """The cores this process may use: its affinity, cut by the control group's CPU quota; at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
 def _use_openblas(threads: int) -> str:
@@ -118,32 +102,6 @@ def _openblas() -> ctypes.CDLL:
     import scipy_openblas32
 
     return ctypes.CDLL(str(Path(scipy_openblas32.get_lib_dir()) / "libscipy_openblas.so"))
-
-
-def _keep_freed_memory() -> None:
-    """Have the C library keep what is freed: MLX frees every intermediate, and fetching zeroed pages again from the
-    system costs a sixth of the time of a batch."""
-    for option, value in MALLOC_OPTIONS.items():
-        _call_libc("mallopt", option, value)
-
-
-def bound_arenas() -> None:
-    """Have the C library share few arenas among all threads; call it before there are any, in a process that loads one
-    model after the other. With one for each thread every model would leave its memory in others."""
-    _call_libc("mallopt", M_ARENA_MAX, ARENAS)
-
-
-def return_memory() -> None:
-    """Give the system back what is free, of all threads: a model that is gone leaves its memory with the threads that
-    loaded it, and the next one is loaded by others."""
-    _call_libc("malloc_trim", 0)
-
-
-def _call_libc(name: str, *arguments: int) -> None:
-    """Call glibc's function; nothing happens with a C library that has none of this name."""
-    function = getattr(ctypes.CDLL(None), name, None)
-    if function is not None:
-        function(*arguments)
 
 
 def _slots(library: str, symbol: str) -> Iterator[int]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from models.engines.backend import usable_cores
+from models.engines.engine import usable_cores
 
 OBJECT_STORE_BYTES = 512 << 20
 """Shared memory of a cluster of this machine alone: through it go paths, and for training the base model."""

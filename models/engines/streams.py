@@ -11,7 +11,8 @@ from itertools import pairwise
 import mlx.core as mx
 import numpy as np
 
-from models.engines.backend import Backend, set_blas_threads
+from models.engines.backend import set_blas_threads
+from models.engines.engine import Backend
 
 STREAM_ROWS = 32
 """Rows of one stream: more gain little, take memory, and hold the next request longer."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from models.bundle.read import Bundle
-from models.engines.backend import Backend
+from models.engines.engine import Backend
 from models.prediction import EncodedText, Prediction
 from models.rows import Row, Rows
 from service.inference.fair_queue import Slice

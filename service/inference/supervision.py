@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from models.bundle.read import Bundle
-from models.engines.backend import return_memory
+from models.engines.memory import return_memory
 from service.inference.fair_queue import Slice
 from service.inference.inference_thread import InferenceThread, ModelInstance, PredictorLike
 

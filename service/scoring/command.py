@@ -9,6 +9,7 @@ from pathlib import Path
 from models.bundle.bucket import bundle_folder
 from models.bundle.manifest import BundleError
 from models.bundle.precisions import FULL, PRECISIONS
+from models.engines.engine import EngineError
 from models.engines.ray_cluster import ClusterError
 from models.files import OverwriteError, refuse_overwriting, rejected_path
 from models.logit_cache import LogitCache
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--address and --workers are for --engine ray")
     try:
         return _on_ray(options) if options.engine == "ray" else _on_this_machine(options)
-    except (ScoreError, BundleError, PredictionError, ClusterError, OverwriteError) as error:
+    except (ScoreError, BundleError, EngineError, PredictionError, ClusterError, OverwriteError) as error:
         print(f"score: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -136,8 +137,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--precision", choices=PRECISIONS, default=FULL,
-        help="of the weights; other than float32 on a GPU only, where python -m training precision has measured it and "
-        "not refused",
+        help="of the weights; other than float32 only where python -m training precision has measured it on this device "
+        "and not refused",
     )  # fmt: skip
     parser.add_argument(
         "--cache-rows",

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from models.bundle.read import Bundle
-from models.engines.backend import Backend
+from models.engines.engine import Backend
 from models.reference import PROBABILITY_BINS, build_reference
 from models.schema import MAX_NAMED_LEVELS
 from service.prediction_metrics import PredictionMetrics
@@ -16,7 +16,7 @@ from service.store.prediction_log import CountedOutcome
 from tests import churn
 from tests.service.predictions import prediction
 
-BACKEND = Backend(device="cpu", blas="none", gflops=1, threads=1)
+BACKEND = Backend(engine="onnx", version="1", device="cpu", threads=1)
 
 
 class Counted:

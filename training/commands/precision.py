@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(run=_run)
     parser.add_argument("--bundle", type=Path, required=True)
     add_data(parser)
-    parser.add_argument("--only", type=_lower, default=LOWER, metavar="NAME,…", help="default: all")
+    parser.add_argument("--only", type=_lower, metavar="NAME,…", help="default: all that this machine's engine offers")
     parser.add_argument("--out", type=Path, help="write the bundle there instead of over the old one")
     for name, margin, figure in (
         ("log-loss", LOG_LOSS_MARGIN, "the log loss, in nats"),

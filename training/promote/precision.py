@@ -6,12 +6,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from models.bert.classifier import load_classifier
 from models.bundle.manifest import MAX_BYTES, PRECISIONS_FILE
-from models.bundle.precisions import CALIBRATION_MARGIN, FULL, GPU_ONLY, LOG_LOSS_MARGIN, Change, Measurement, Precision
+from models.bundle.precisions import CALIBRATION_MARGIN, FULL, LOG_LOSS_MARGIN, Change, Measurement, Precision
 from models.bundle.read import Bundle, open_bundle
 from models.bundle.write import write_bundle
-from models.engines.backend import prepare
+from models.engines.engine import Chosen, choose_engine
 from models.logit_cache import LogitCache
 from models.prediction import PredictionError, positive_logits
 from models.predictor import Predictor
@@ -26,23 +25,25 @@ MIN_ROWS = 100
 
 
 def measure(
-    folder: Path, table: Table, precisions: Sequence[Precision], *, log_loss_margin: float = LOG_LOSS_MARGIN,
-    calibration_margin: float = CALIBRATION_MARGIN, seed: int = 0,
+    folder: Path, table: Table, precisions: Sequence[Precision] | None = None, *,
+    log_loss_margin: float = LOG_LOSS_MARGIN, calibration_margin: float = CALIBRATION_MARGIN, seed: int = 0,
 ) -> tuple[Measurement, ...]:  # fmt: skip
-    """The bundle in each of ``precisions`` against itself in float32, on this machine's device.
+    """The bundle in each of ``precisions`` against itself in float32, by this machine's engine; None: in all it offers.
 
     Each row's log losses are subtracted, and the mean difference has a standard error over rows; the difference of the
     smooth calibration errors has one by drawing rows, the same for both. The smooth error, because it moves little
     when a probability does: that of ten bins jumps where a row crosses from one to the next. A precision is refused
     where the upper end of either 95 % interval is past its margin: a difference that is not shown to be small counts
-    as large. Raises BundleError, ValueError.
+    as large. Raises BundleError, EngineError, ValueError.
     """
     if len(table) < MIN_ROWS:
         raise ValueError(f"{len(table)} rows are too few to tell a small difference; {MIN_ROWS} are needed")
-    full = _predictor(folder, FULL)
-    if full.backend.device == "cpu":
-        raise ValueError(f"{', '.join(precisions)}: {GPU_ONLY}")
-    lower = [_predictor(folder, precision) for precision in precisions]
+    chosen = choose_engine()
+    if precisions is None:
+        precisions = [precision for precision in chosen.precisions if precision != FULL]
+    for precision in precisions:
+        chosen.check(precision)
+    full, *lower = (_predictor(folder, chosen, precision) for precision in (FULL, *precisions))
     to_probability, labels = full.bundle.record.map.probabilities, table.labels
     full_logits = _logits(full, table)
     reference = to_probability(full_logits)
@@ -81,12 +82,10 @@ def record(folder: Path, measurements: Sequence[Measurement], out: Path) -> Bund
     return write_bundle(out, contents, bundle.manifest.origin)
 
 
-def _predictor(folder: Path, precision: Precision) -> Predictor:
+def _predictor(folder: Path, chosen: Chosen, precision: Precision) -> Predictor:
     """The bundle in a precision whether or not it was measured, as `Predictor.load` does not give it."""
     bundle, tokenizer, weights = open_bundle(folder)
-    backend = msgspec.structs.replace(prepare(), precision=precision)
-    model = load_classifier(bundle.config, weights, precision)
-    return Predictor(bundle, model, tokenizer, backend, LogitCache(0))
+    return Predictor(bundle, chosen.load(bundle.config, weights, precision), tokenizer, LogitCache(0))
 
 
 def _logits(predictor: Predictor, table: Table) -> np.ndarray:

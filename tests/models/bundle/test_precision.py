@@ -1,4 +1,4 @@
-"""Fewer bits: near to float32, and served on GPUs only, and only where a measurement accepts them."""
+"""Fewer bits: near to float32, and served only where they gain something and a measurement accepts them."""
 
 from pathlib import Path
 
@@ -11,11 +11,13 @@ from models import predictor
 from models.bert import operators
 from models.bert.classifier import BertClassifier, load_classifier
 from models.bundle.manifest import BundleError
-from models.bundle.precisions import PRECISIONS, Precisions
-from models.bundle.read import open_bundle
+from models.bundle.precisions import PRECISIONS, Precision, Precisions
+from models.bundle.read import Bundle, open_bundle
 from models.bundle.write import write_bundle
 from models.engines.backend import prepare
+from models.engines.engine import Chosen, EngineChoice, EngineError, choose_engine
 from models.predictor import Predictor
+from models.text import Renderer
 from tests.tiny import GOOD, MEASURED, ORIGIN, Contents
 from training.data.table import Table
 
@@ -31,9 +33,8 @@ def model(folder: Path, precision: str) -> BertClassifier:
 def pairs(model: BertClassifier, folder: Path, table: Table, rows: int) -> np.ndarray:
     """Logits (rows, 2) of a padded batch."""
     opened = open_bundle(folder)
-    loaded = Predictor(opened.bundle, model, opened.tokenizer, prepare(), None)  # type: ignore[arg-type]
-    tokens = [text.token_ids for text in loaded.encode(table.rows[:rows])]
-    ids, mask = opened.tokenizer.pad(tokens)
+    renderer = Renderer(opened.bundle.schema)
+    ids, mask = opened.tokenizer([renderer(row, opened.bundle.known) for row in table.rows[:rows]])
     assert not mask.all()
     found = model(mx.array(ids), mx.array(mask))
     assert found.dtype == mx.float32
@@ -66,19 +67,31 @@ def test_float32_needs_no_measurement_and_all_else_does(
     contents = {name: content for name, content in tiny_contents.items() if name != "precisions.json"}
     folder = write_bundle(tmp_path / "unmeasured", contents, ORIGIN).folder
     assert Predictor.load(folder).backend.precision == "float32"
-    for device, reason in (("cpu", ": for GPUs only"), ("cuda", r" was not measured on cuda: python -m training")):
-        backend = msgspec.structs.replace(prepare(), device=device)
-        monkeypatch.setattr(predictor, "prepare", lambda _, backend=backend: backend)
+    for device in ("cpu", "cuda"):
+        chosen = Chosen(engine="mlx", device=device, precisions=PRECISIONS, reason="")
+        monkeypatch.setattr(predictor, "choose_engine", lambda _, chosen=chosen: chosen)
         for precision in PRECISIONS[1:]:
-            with pytest.raises(BundleError, match=rf"precisions\.json: {precision}{reason}"):
+            with pytest.raises(
+                BundleError, match=rf"precisions\.json: {precision} was not measured on {device}: python"
+            ):
                 Predictor.load(folder, precision=precision)
+
+
+@pytest.mark.parametrize(("engine", "precision"), [("mlx", "int8"), ("onnx", "float16")])
+def test_a_precision_without_gain_is_not_offered(
+    engine: EngineChoice, precision: Precision, tiny_bundle: Bundle
+) -> None:
+    if choose_engine(engine).device != "cpu":
+        pytest.skip("a GPU gains by it")
+    with pytest.raises(EngineError, match=rf"{precision}: .* on cpu offers float32"):
+        Predictor.load(tiny_bundle.folder, precision=precision, engine=engine)
 
 
 def test_what_was_measured_elsewhere_or_refused_is_not_served() -> None:
     kept = Precisions((MEASURED,))
     assert kept.refusal("int8", "cuda") is None
     assert kept.refusal("float32", "metal") is None
-    assert kept.refusal("int8", "cpu") == "int8: for GPUs only, as float32 is faster on a CPU"
+    assert "int8 was not measured on cpu" in str(kept.refusal("int8", "cpu"))
     assert "int8 was not measured on metal" in str(kept.refusal("int8", "metal"))
     assert "float16 was not measured on cuda" in str(kept.refusal("float16", "cuda"))
     bad = msgspec.structs.replace(MEASURED, calibration_error=msgspec.structs.replace(GOOD, high=0.0051))

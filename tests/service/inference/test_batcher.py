@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from models.bundle.read import Bundle
-from models.engines.backend import Backend
+from models.engines.engine import Backend
 from models.prediction import EncodedText, Prediction
 from models.rows import Row, Rows
 from service.inference.batcher import Batcher
@@ -30,7 +30,7 @@ def passenger(number: float) -> Row:
 class Echo:
     """Answers each passenger with its fare as probability; a fare of 999 breaks the batch."""
 
-    backend = Backend(device="cpu", blas="none", gflops=0, threads=1)
+    backend = Backend(engine="onnx", version="1", device="cpu", threads=1)
 
     def __init__(self, bundle: Bundle | None = None, seconds: float = 0.0):
         self.bundle, self.seconds = bundle, seconds

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import msgspec
+import numpy as np
 import pytest
 
 import training.promote.precision
@@ -14,13 +15,14 @@ from models.bert import operators
 from models.bert import quantization as rounding
 from models.bundle.manifest import BundleError
 from models.bundle.precisions import PRECISIONS
-from models.bundle.read import Bundle, read_bundle
+from models.bundle.read import read_bundle
+from models.engines import mlx
 from models.engines.backend import prepare
+from models.engines.engine import Chosen
 from models.predictor import Predictor
 from service.scoring.command import main as score
-from tests.conftest import TITANIC
 from tests.service.test_real import start
-from tests.training.commands import few_rows, run, run_here
+from tests.training.commands import few_rows, run_here
 from training.data.table import Table
 from training.promote.precision import measure, record
 
@@ -39,10 +41,12 @@ def unseen(table: Table) -> Table:
 def gpu() -> Iterator[None]:
     """MLX on a CPU under the name of a GPU, with the operators that a GPU gets."""
     backend = msgspec.structs.replace(prepare(), device="cuda")
+    chosen = Chosen(engine="mlx", device="cuda", precisions=PRECISIONS, reason="for its GPU")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(operators, "on_gpu", lambda: True)
+        patch.setattr(mlx, "prepare", lambda threads=None: backend)
         for module in (predictor, training.promote.precision):
-            patch.setattr(module, "prepare", lambda threads=None: backend)
+            patch.setattr(module, "choose_engine", lambda asked="auto": chosen)
         yield
 
 
@@ -90,15 +94,21 @@ def test_what_was_accepted_is_served_and_scored(measured: Path, gpu: None, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(mx.default_device().type == mx.DeviceType.gpu, reason="a GPU takes what was measured")
-def test_fewer_bits_are_neither_measured_nor_served_on_a_cpu(tiny_bundle: Bundle) -> None:
-    process = start("--bundle", tiny_bundle.folder, "--port", 0, "--precision", "bfloat16")
+@pytest.mark.skipif(mx.default_device().type == mx.DeviceType.gpu, reason="a GPU offers other precisions")
+def test_on_a_cpu_int8_is_measured_and_served_and_no_other(bundle_folder: Path, unseen: Table, tmp_path: Path) -> None:
+    (found,) = measure(bundle_folder, unseen)
+    assert (found.precision, found.device, found.refusal) == ("int8", "cpu", None)
+    assert 1e-5 < found.largest_logit_difference < 0.15
+    out = record(bundle_folder, [found], tmp_path / "titanic").folder
+    exact, rounded = (Predictor.load(out, precision=one) for one in ("float32", "int8"))
+    texts = exact.render(unseen.rows[:40])
+    together = rounded.logits(texts)
+    assert 1e-5 < np.abs(exact.logits(texts) - together).max() < 0.15
+    assert max(np.abs(rounded.logits([text])[0] - one).max() for text, one in zip(texts, together, strict=True)) < 1e-5
+    process = start("--bundle", out, "--port", 0, "--precision", "bfloat16")
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "precisions.json: bfloat16: for GPUs only, as float32 is faster on a CPU" in stderr
-    done = run("precision", "--bundle", tiny_bundle.folder, "--data", TITANIC)
-    assert done.returncode == 1
-    assert "float16, bfloat16, int8: for GPUs only" in done.stderr
+    assert "bfloat16: ONNX Runtime on cpu offers float32, int8" in stderr
 
 
 @pytest.mark.slow

@@ -1,0 +1,52 @@
+"""MLX: on Metal and CUDA, and on a CPU where nothing faster is installed or it is asked for."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from models.bert.classifier import load_classifier
+from models.bundle.precisions import FULL, PRECISIONS, Precision
+from models.engines.backend import device, prepare
+from models.engines.batches import padded, token_batches
+from models.engines.streams import StreamParallel
+
+if TYPE_CHECKING:
+    from models.engines.engine import Chosen
+
+
+def offered() -> tuple[str, tuple[Precision, ...]]:
+    """The device, and the precisions that are no slower there than float32."""
+    return device(), ((FULL,) if device() == "cpu" else PRECISIONS)
+
+
+class MLXEngine:
+    """Implements `models.engines.engine.Engine`, over `StreamParallel`."""
+
+    def __init__(
+        self, config: dict[str, Any], weights: dict[str, np.ndarray], chosen: "Chosen", precision: Precision = FULL,
+        threads: int | None = None,
+    ):  # fmt: skip
+        # Before MLX computes anything.
+        prepared = prepare(threads)
+        self.backend = msgspec.structs.replace(
+            prepared, precision=precision, reason=chosen.reason, warning=chosen.warning or prepared.warning
+        )
+        self._classes = len(weights["classifier.bias"])
+        self._model = load_classifier(config, weights, precision)
+        self._streams = StreamParallel(self.backend)
+
+    def logits(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
+        """Token ids of each text, unpadded → logits (B, K) float64."""
+        logits = np.empty((len(token_ids), self._classes))
+        for rows in token_batches(token_ids, max_rows=self._streams.rows):
+            ids, lengths = padded([token_ids[row] for row in rows])
+            mask = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int32)
+            logits[rows] = self._streams(self._model, ids, mask)
+        return logits
+
+    def warm_up(self, tokens: int) -> None:
+        """Compile and run the kernels of such texts, of one alone and of a whole batch."""
+        for rows in (1, self._streams.rows):
+            self.logits([[0] * tokens] * rows)

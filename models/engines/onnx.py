@@ -1,0 +1,92 @@
+"""ONNX Runtime on a CPU: the bundle's weights in a graph that is written when they are loaded (onnx_bert.py)."""
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import onnxruntime
+
+from models.bert.config import BertConfig
+from models.bundle.precisions import FULL, Precision
+from models.engines.batches import padded, token_batches
+from models.engines.engine import Backend, usable_cores
+from models.engines.memory import keep_freed_memory
+from models.engines.onnx_bert import Precision as GraphPrecision
+from models.engines.onnx_bert import bert_graph
+from models.engines.onnx_proto import CONTRIB, Graph
+
+if TYPE_CHECKING:
+    from models.engines.engine import Chosen
+
+PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+TOKENS_PER_CORE = 256
+"""Of a batch, with its padding: 184 are 2 % slower than 736 for each, and more would be padded further."""
+SPIN_MICROSECONDS = 20
+"""That threads wait for the next operator before they sleep: as long as the gaps between operators. Spinning without a
+bound, ONNX Runtime's default, burns half as much again of a processor that others want (docs/decisions/engines.md)."""
+WARNINGS = 3
+"""ONNX Runtime's severity from which it writes to standard error: errors."""
+
+
+class OnnxEngine:
+    """Implements `models.engines.engine.Engine`. One session on all cores; calls may come from any thread."""
+
+    def __init__(
+        self, config: dict[str, Any], weights: dict[str, np.ndarray], chosen: "Chosen", precision: Precision = FULL,
+        threads: int | None = None,
+    ):  # fmt: skip
+        threads = threads or usable_cores()
+        self.backend = Backend(
+            engine="onnx", version=onnxruntime.__version__, device="cpu", threads=threads, reason=chosen.reason,
+            warning=chosen.warning, precision=precision,
+        )  # fmt: skip
+        self._classes = len(weights["classifier.bias"])
+        self._max_tokens = TOKENS_PER_CORE * threads
+        graph = bert_graph(
+            BertConfig.from_dict(config), weights, cast(GraphPrecision, precision),
+            unsigned_weights=precision == "int8" and signed_products_overflow(),
+        )  # fmt: skip
+        self._session = session(graph, threads)
+
+    def logits(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
+        """Token ids of each text, unpadded → logits (B, K) float64."""
+        logits = np.empty((len(token_ids), self._classes))
+        for rows in token_batches(token_ids, self._max_tokens):
+            ids, lengths = padded([token_ids[row] for row in rows])
+            logits[rows] = self._session.run(None, {"ids": ids, "lengths": lengths})[0]
+        return logits
+
+    def warm_up(self, tokens: int) -> None:
+        """Have the memory of a whole batch of such texts, and of one alone."""
+        for rows in (1, max(1, self._max_tokens // tokens)):
+            self.logits([[0] * tokens] * rows)
+
+
+def session(graph: Graph, threads: int) -> onnxruntime.InferenceSession:
+    """Load a graph, which takes a copy of its weights; nothing in it is left to optimise."""
+    keep_freed_memory()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = WARNINGS
+    # A plan of the memory for each shape of a batch, of which there are many.
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_MICROSECONDS))
+    tensors = [onnxruntime.OrtValue.ortvalue_from_numpy(tensor) for tensor in graph.weights.values()]
+    options.add_external_initializers(list(graph.weights), tensors)
+    return onnxruntime.InferenceSession(graph.serialize(), options, providers=["CPUExecutionProvider"])
+
+
+@functools.cache
+def signed_products_overflow() -> bool:
+    """Whether products of unsigned by signed bytes come out wrong: on x86-64 without VNNI pairs of them are added up in
+    16 bits, which overflow silently (ONNX Runtime's documentation of quantisation, "saturation issue")."""
+    graph = Graph()
+    codes = graph.input("codes", "uint8", ("B", 64))
+    weights = graph.weight("weights", np.full((64, 16), 127, np.int8))
+    one, zero = graph.constant(np.ones((), np.float32)), graph.constant(np.zeros((), np.uint8))
+    product = graph.add("MatMulIntegerToFloat", codes, weights, one, one, zero, domain=CONTRIB)
+    graph.output(product, "float32", ("B", 16))
+    found = session(graph, 1).run(None, {"codes": np.full((8, 64), 255, np.uint8)})[0]
+    return not bool(np.all(found == 255 * 127 * 64))

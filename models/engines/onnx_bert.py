@@ -1,0 +1,177 @@
+"""A BERT classifier as an ONNX graph, from the tensors of its checkpoint.
+
+Hidden states are (B·L, D) between layers; the last layer computes the CLS position alone, the only one that the pooler
+reads. Layer norm is the standard operator and not ONNX Runtime's fused `SkipLayerNormalization`, which is a
+scalar loop on a CPU; query, key and value are three products, which saves taking one apart again
+(docs/decisions/engines.md).
+
+In int8 the encoder's products are of whole numbers: weights of −127 … 127 with a scale for each output, and activations
+of 1 … 255 around 128 with a scale for each *token*, taken from that token alone. So a row's answer is its own whatever
+its batch; ONNX Runtime's own dynamic quantisation takes one scale for all rows of a batch.
+"""
+
+from typing import Literal
+
+import numpy as np
+
+from models.bert.config import BertConfig
+from models.engines.onnx_proto import CONTRIB, Graph
+
+MAX_CODE = 127
+"""Of the codes −127 … 127."""
+ZERO_CODE = 128
+"""What stands for 0 where codes are unsigned."""
+SMALLEST_SCALE = 1e-30
+"""So that zeros have a scale too."""
+
+Precision = Literal["float32", "int8"]
+
+
+def bert_graph(
+    config: BertConfig, weights: dict[str, np.ndarray], precision: Precision = "float32", unsigned_weights: bool = False
+) -> Graph:
+    """ids (B, L) int32 and lengths (B,) int32, the tokens of each row that are no padding → logits (B, K) float32.
+
+    ``weights`` is emptied as they are taken over. ``unsigned_weights``: int8 weights as 1 … 255 around 128, for
+    processors whose products of signed ones overflow (`models.engines.onnx`); the answers are the same.
+    """
+    return _BertWriter(config, weights, precision, unsigned_weights).write()
+
+
+class _BertWriter:
+    def __init__(
+        self, config: BertConfig, weights: dict[str, np.ndarray], precision: Precision, unsigned_weights: bool
+    ):  # fmt: skip
+        self._config, self._weights = config, weights
+        self._int8, self._unsigned = precision == "int8", unsigned_weights
+        self._graph = Graph()
+
+    def write(self) -> Graph:
+        graph, config = self._graph, self._config
+        classes = len(self._weights["classifier.bias"])
+        ids = graph.input("ids", "int32", ("B", "L"))
+        lengths = graph.input("lengths", "int32", ("B",))
+        shape = graph.add("Concat", graph.add("Shape", ids), self._numbers(config.hidden_size), axis=0)
+        x = self._flat(self._embeddings(ids))
+        for number in range(config.num_hidden_layers):
+            name = f"bert.encoder.layer.{number}"
+            first = self._first(x, shape) if number == config.num_hidden_layers - 1 else None
+            x = self._layer(name, x, first, shape, lengths)
+        x = graph.add("Tanh", self._linear("bert.pooler.dense", x))
+        graph.output(self._linear("classifier", x), "float32", ("B", classes))
+        return graph
+
+    def _embeddings(self, ids: str) -> str:
+        """ids (B, L) → (B, L, D)."""
+        graph, name = self._graph, "bert.embeddings"
+        # A row is one text, so its tokens are of the first type.
+        first_type = self._take(f"{name}.token_type_embeddings.weight")[0]
+        places = self._take(f"{name}.position_embeddings.weight") + first_type
+        length = graph.add("Shape", ids, start=1, end=2)
+        places = graph.add("Slice", graph.weight(f"{name}.places", places), self._numbers(0), length, self._numbers(0))
+        return self._norm(f"{name}.LayerNorm", graph.add("Add", self._words(f"{name}.word_embeddings", ids), places))
+
+    def _words(self, name: str, ids: str) -> str:
+        graph, table = self._graph, self._take(f"{name}.weight")
+        if not self._int8:
+            return graph.add("Gather", graph.weight(name, table), ids)
+        codes, scales = _rounded(table)
+        found = graph.add("Cast", graph.add("Gather", graph.weight(f"{name}.codes", codes), ids), to=1)
+        scale = graph.add("Gather", graph.weight(f"{name}.scales", scales[:, None]), ids)
+        return graph.add("Mul", found, scale)
+
+    def _layer(self, name: str, x: str, first: str | None, shape: str, lengths: str) -> str:
+        """Hidden states (B·L, D) → the same, or those of ``first`` (B, D) alone, computed from all."""
+        queries = x if first is None else first
+        y = self._attention(f"{name}.attention.self", x, first, shape, lengths)
+        x = self._output(f"{name}.attention.output", y, queries)
+        (y,) = self._products(x, f"{name}.intermediate.dense")
+        y = self._graph.add("BiasGelu", y, self._vector(f"{name}.intermediate.dense.bias"), domain=CONTRIB)
+        return self._output(f"{name}.output", y, x)
+
+    def _attention(self, name: str, x: str, first: str | None, shape: str, lengths: str) -> str:
+        graph = self._graph
+        if first is None:
+            parts = self._products(x, f"{name}.query", f"{name}.key", f"{name}.value")
+            q, k, v = (graph.add("Reshape", part, shape) for part in parts)
+        else:
+            (q,) = self._products(first, f"{name}.query")
+            q = graph.add("Reshape", q, self._numbers(-1, 1, self._config.hidden_size))
+            k, v = (graph.add("Reshape", y, shape) for y in self._products(x, f"{name}.key", f"{name}.value"))
+        bias = np.concatenate([self._take(f"{name}.{part}.bias") for part in ("query", "key", "value")])
+        y = graph.add(
+            "MultiHeadAttention", q, k, v, graph.weight(f"{name}.bias", bias), lengths, domain=CONTRIB,
+            num_heads=self._config.num_attention_heads,
+        )  # fmt: skip
+        return self._flat(y)
+
+    def _output(self, name: str, y: str, residual: str) -> str:
+        """Projection, residual and layer norm, after attention and after the feed-forward layer alike."""
+        (y,) = self._products(y, f"{name}.dense")
+        y = self._graph.add("Add", y, self._vector(f"{name}.dense.bias"))
+        return self._norm(f"{name}.LayerNorm", self._graph.add("Add", y, residual))
+
+    def _norm(self, name: str, x: str) -> str:
+        scale, bias = self._vector(f"{name}.weight"), self._vector(f"{name}.bias")
+        return self._graph.add("LayerNormalization", x, scale, bias, epsilon=float(self._config.layer_norm_eps))
+
+    def _products(self, x: str, *names: str) -> list[str]:
+        """x (T, I) times the weights of each name (O, I), without their biases."""
+        if not self._int8:
+            return [self._graph.add("Gemm", x, self._vector(f"{name}.weight"), transB=1) for name in names]
+        codes, scale = self._quantized(x)
+        return [self._graph.add("Mul", self._whole_product(codes, f"{name}.weight"), scale) for name in names]
+
+    def _quantized(self, x: str) -> tuple[str, str]:
+        """x (T, I) → codes (T, I) and scales (T, 1), with x ≈ scale · (code − 128)."""
+        graph = self._graph
+        largest = graph.add("ReduceMax", graph.add("Abs", x), self._numbers(-1), keepdims=0)
+        scale = graph.add("Mul", largest, self._number(1 / MAX_CODE))
+        scale = graph.add("Max", scale, self._number(SMALLEST_SCALE))
+        zeros = graph.add("Expand", graph.constant(np.array([ZERO_CODE], np.uint8)), graph.add("Shape", scale))
+        codes = graph.add("QuantizeLinear", x, scale, zeros, axis=0)
+        return codes, graph.add("Unsqueeze", scale, self._numbers(-1))
+
+    def _whole_product(self, codes: str, name: str) -> str:
+        """Codes (T, I) times rounded weights (O, I), in units of the tokens' scales."""
+        graph = self._graph
+        weights, scales = _rounded(self._take(name))
+        weights = np.ascontiguousarray(weights.T)
+        zero = np.zeros((), np.int8)
+        if self._unsigned:
+            weights, zero = (weights.view(np.uint8) ^ np.uint8(ZERO_CODE)), np.array(ZERO_CODE, np.uint8)
+        return graph.add(
+            "MatMulIntegerToFloat", codes, graph.weight(f"{name}.codes", weights),
+            self._number(1.0), graph.weight(f"{name}.scales", scales),
+            graph.constant(np.array(ZERO_CODE, np.uint8)), graph.constant(zero), domain=CONTRIB,
+        )  # fmt: skip
+
+    def _linear(self, name: str, x: str) -> str:
+        """A product with its bias, in float32 in every precision."""
+        return self._graph.add("Gemm", x, self._vector(f"{name}.weight"), self._vector(f"{name}.bias"), transB=1)
+
+    def _first(self, x: str, shape: str) -> str:
+        """Hidden states (B·L, D) → those of each text's first token (B, D)."""
+        rows = self._graph.add("Reshape", x, shape)
+        return self._graph.add("Gather", rows, self._graph.constant(np.array(0, np.int64)), axis=1)
+
+    def _flat(self, x: str) -> str:
+        return self._graph.add("Reshape", x, self._numbers(-1, self._config.hidden_size))
+
+    def _numbers(self, *values: int) -> str:
+        return self._graph.constant(np.array(values, np.int64))
+
+    def _number(self, value: float) -> str:
+        return self._graph.constant(np.array(value, np.float32))
+
+    def _vector(self, name: str) -> str:
+        return self._graph.weight(name, self._take(name))
+
+    def _take(self, name: str) -> np.ndarray:
+        return self._weights.pop(name)
+
+
+def _rounded(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A matrix (O, I) → codes (O, I) int8 and a scale (O,) float32 for each row: its largest |w| / 127."""
+    scales = np.maximum(np.abs(matrix).max(axis=1), SMALLEST_SCALE).astype(np.float32) / np.float32(MAX_CODE)
+    return np.round(matrix / scales[:, None]).astype(np.int8), scales

@@ -1,0 +1,66 @@
+"""BERTs with random weights, and their logits by NumPy in float64: what every engine must give."""
+
+from collections.abc import Sequence
+from math import erf
+from typing import Any
+
+import numpy as np
+
+from models.bundle.weights import expected_tensors
+
+Weights = dict[str, np.ndarray]
+
+
+def make_config(hidden: int, layers: int, heads: int, classes: int, **more: Any) -> dict[str, Any]:
+    return {
+        "vocab_size": 97, "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads,
+        "intermediate_size": 2 * hidden + 1, "max_position_embeddings": 40, "type_vocab_size": 2,
+        "layer_norm_eps": 1e-12, "num_labels": classes,
+        "id2label": {str(number): f"class {number}" for number in range(classes)}, **more,
+    }  # fmt: skip
+
+
+def make_weights(config: dict[str, Any], seed: int) -> Weights:
+    """Tensors whose products neither vanish nor grow; layer norms near to one, as trained ones are."""
+    rng = np.random.default_rng(seed)
+    weights = {}
+    for name, shape in expected_tensors(config).items():
+        value = rng.normal(size=shape) * (shape[-1] ** -0.5 if len(shape) == 2 else 0.3)
+        weights[name] = (value + (name.endswith("LayerNorm.weight"))).astype(np.float32)
+    return weights
+
+
+def draw_tokens(config: dict[str, Any], lengths: Sequence[int], seed: int) -> list[list[int]]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, config["vocab_size"], length).tolist() for length in lengths]
+
+
+def reference_logits(config: dict[str, Any], weights: Weights, tokens: Sequence[int]) -> np.ndarray:
+    """Logits (K,) float64 of one text (Devlin et al., 2019), one head after the other, without a shortcut."""
+    w = {name: value.astype(np.float64) for name, value in weights.items()}
+
+    def linear(name: str, x: np.ndarray) -> np.ndarray:
+        return np.asarray(x @ w[f"{name}.weight"].T + w[f"{name}.bias"])
+
+    def norm(name: str, x: np.ndarray) -> np.ndarray:
+        centred = x - x.mean(-1, keepdims=True)
+        scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + config["layer_norm_eps"])
+        return np.asarray(scaled * w[f"{name}.weight"] + w[f"{name}.bias"])
+
+    place = "bert.embeddings"
+    x = w[f"{place}.word_embeddings.weight"][list(tokens)] + w[f"{place}.position_embeddings.weight"][: len(tokens)]
+    x = norm(f"{place}.LayerNorm", x + w[f"{place}.token_type_embeddings.weight"][0])
+    width = config["hidden_size"] // config["num_attention_heads"]
+    for number in range(config["num_hidden_layers"]):
+        layer = f"bert.encoder.layer.{number}"
+        q, k, v = (linear(f"{layer}.attention.self.{part}", x) for part in ("query", "key", "value"))
+        heads = []
+        for first in range(0, config["hidden_size"], width):
+            of = slice(first, first + width)
+            e = np.exp(q[:, of] @ k[:, of].T / np.sqrt(width))
+            heads.append(e / e.sum(-1, keepdims=True) @ v[:, of])
+        x = norm(f"{layer}.attention.output.LayerNorm", x + linear(f"{layer}.attention.output.dense", np.hstack(heads)))
+        y = linear(f"{layer}.intermediate.dense", x)
+        y = y * (1 + np.vectorize(erf)(y / np.sqrt(2))) / 2
+        x = norm(f"{layer}.output.LayerNorm", x + linear(f"{layer}.output.dense", y))
+    return linear("classifier", np.tanh(linear("bert.pooler.dense", x[0])))
