@@ -11,7 +11,7 @@ from models.bert.config import BertConfig
 from models.bundle.precisions import FULL, Precision
 from models.engines.batches import padded, token_batches
 from models.engines.engine import Backend, usable_cores
-from models.engines.memory import keep_freed_memory
+from models.engines.memory import return_memory
 from models.engines.onnx_bert import Precision as GraphPrecision
 from models.engines.onnx_bert import bert_graph
 from models.engines.onnx_proto import CONTRIB, Graph
@@ -48,6 +48,9 @@ class OnnxEngine:
             unsigned_weights=precision == "int8" and signed_products_overflow(),
         )  # fmt: skip
         self._session = session(graph, threads)
+        del graph
+        # The session has copies, most of them arranged for its products.
+        return_memory()
 
     def logits(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
         """Token ids of each text, unpadded → logits (B, K) float64."""
@@ -65,7 +68,6 @@ class OnnxEngine:
 
 def session(graph: Graph, threads: int) -> onnxruntime.InferenceSession:
     """Load a graph, which takes a copy of its weights; nothing in it is left to optimise."""
-    keep_freed_memory()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

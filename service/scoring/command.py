@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--precision", choices=PRECISIONS, default=FULL,
-        help="of the weights; other than float32 only where python -m training precision has measured it on this device "
+        help="of the weights; other than float32 only where python -m training precision has measured it here "
         "and not refused",
     )  # fmt: skip
     parser.add_argument(
