@@ -27,7 +27,7 @@ from training.evaluate.inputs import Inputs, PiecewiseLinear, free_texts, linear
 MAX_FIT_ROWS = 50_000
 """Rows that a baseline is trained on, a random sample of more: it bounds time, and more would hardly change a score."""
 MANY_ROWS = 2000
-"""From here on trees may be larger, and stop by themselves."""
+"""From here on there are as many trees as a tenth of the rows asks for, held out."""
 MAX_TERMS = 50_000
 
 LINEAR, TREES, WORDS = "spline_logistic_regression", "gradient_boosting", "words_logistic_regression"
@@ -115,11 +115,12 @@ def _fit_linear(inputs: Inputs, labels: np.ndarray, schema: Schema) -> Predict:
 
 def _fit_trees(inputs: Inputs, labels: np.ndarray, seed: int) -> Predict:
     """Categories are ordered as the schema lists them; a tree gives what is unknown a side of its own."""
-    many: dict[str, Any] = {"max_iter": 300, "early_stopping": True}
-    few = {"learning_rate": 0.05, "max_iter": 120, "max_leaf_nodes": 8, "l2_regularization": 1.0,
-           "early_stopping": False}  # fmt: skip
-    model = HistGradientBoostingClassifier(random_state=seed, **(many if len(labels) >= MANY_ROWS else few))
-
+    stop: dict[str, Any] = {"max_iter": 120, "early_stopping": False}
+    if len(labels) >= MANY_ROWS:
+        stop = {"max_iter": 500, "early_stopping": True, "n_iter_no_change": 20}
+    model = HistGradientBoostingClassifier(
+        learning_rate=0.05, max_leaf_nodes=8, l2_regularization=1.0, random_state=seed, **stop
+    )
     # scikit-learn 1.9 fails on a column of nothing but NaN.
     some = ~np.isnan(inputs.numbers).all(axis=0)
 
