@@ -20,7 +20,9 @@ from training.calibrate.maps import (
     log_losses,
 )
 
-MAP_FOLDS = 10
+MAP_FOLDS, FEW_MAP_FOLDS = 10, 3
+"""Parts of the rows by which maps are compared; few where there are `MANY_ROWS`, as each part then says enough."""
+MANY_ROWS = 5000
 FLEXIBLE_ROWS = 1000
 """Rows from which the map of least cross-validated log loss is taken: with fewer, one of many is often ahead by luck,
 and on other rows the choice is worse than `FEW_ROWS_MAP` (docs/decisions/map-choice.md)."""
@@ -124,7 +126,7 @@ def _fit(family: Family, logits: np.ndarray, labels: np.ndarray) -> CalibrationM
 def _cross_validated(family: Family, logits: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
     """Log loss (n,) of each row under a map that was fitted without it."""
     losses = np.empty(len(labels))
-    folds = min(MAP_FOLDS, int(np.bincount(labels, minlength=2).min()))
+    folds = min(MAP_FOLDS if len(labels) < MANY_ROWS else FEW_MAP_FOLDS, int(np.bincount(labels, minlength=2).min()))
     for seen, held_out in StratifiedKFold(folds, shuffle=True, random_state=seed).split(logits, labels):
         p = _fit(family, logits[seen], labels[seen]).probabilities(logits[held_out])
         losses[held_out] = log_losses(p, labels[held_out])

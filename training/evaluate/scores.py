@@ -18,7 +18,9 @@ from training.evaluate.calibration_errors import (
 )  # fmt: skip
 from training.evaluate.estimates import Estimate, mean, proportion, reflected, roc_auc
 
-RESAMPLES = 1000
+RESAMPLES, MIN_RESAMPLES = 1000, 200
+"""Draws of a bootstrap; fewer of many rows, whose figures are sharp anyway: `DRAWN_ROWS` in all, if that is more."""
+DRAWN_ROWS = 1_000_000
 BLOCK = 4_000_000
 """Numbers in one block of draws: bounds memory, not results."""
 POSITIVE = (0.0, math.inf)
@@ -168,13 +170,13 @@ Measure = Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, np.ndarray]]
 
 
 def draws_if_calibrated(measure: Measure, p: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Measures (RESAMPLES,) of labels drawn from p (n,), rising, themselves."""
+    """Measures (R,) of labels drawn from p (n,), rising, themselves."""
     ones = np.ones((1, len(p)))
     return _joined([measure(p, (rng.random((draws, len(p))) < p).astype(float), ones) for draws in _blocks(len(p))])
 
 
 def resampled(measure: Measure, p: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Measures (RESAMPLES,) of rows drawn with replacement. Bins of equal count stay those of the rows themselves."""
+    """Measures (R,) of rows drawn with replacement. Bins of equal count stay those of the rows themselves."""
     share = np.full(len(p), 1 / len(p))
     return _joined(
         [measure(p, y[None], rng.multinomial(len(p), share, draws).astype(float)) for draws in _blocks(len(p))]
@@ -209,9 +211,9 @@ def _at_least(observed: float, null: np.ndarray) -> float:
 
 
 def _blocks(rows: int) -> Iterator[int]:
-    block = max(1, BLOCK // rows)
-    for start in range(0, RESAMPLES, block):
-        yield min(block, RESAMPLES - start)
+    block, draws = max(1, BLOCK // rows), min(RESAMPLES, max(MIN_RESAMPLES, DRAWN_ROWS // rows))
+    for start in range(0, draws, block):
+        yield min(block, draws - start)
 
 
 def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

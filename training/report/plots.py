@@ -13,7 +13,11 @@ from training.fit.epoch_diagnostics import EpochDiagnostics
 from training.report.names import plural, short
 from training.report.svg import WIDTH, Frame, Plot, round_step
 
-DRAWS = 2000
+DRAWS, MIN_DRAWS = 2000, 200
+DRAWN_ROWS = 10_000_000
+"""Of many rows fewer draws, as in `scores`."""
+MAX_POINTS = 400
+"""Of a curve: a picture shows no more."""
 TENTHS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 LEFT, RIGHT = 44, 14
 INNER = WIDTH - LEFT - RIGHT
@@ -33,7 +37,9 @@ def make_plots(
     )
     plots = [reliability(kind, p, y, schema, rng) for kind, p in sides.items()]
     plots += [outcomes(kind, p, y, schema) for kind, p in sides.items()]
-    plots += [risk(predictions, evaluation), subgroups(evaluation, schema)]
+    plots.append(risk(predictions, evaluation))
+    if evaluation.subgroups:
+        plots.append(subgroups(evaluation, schema))
     if evaluation.baselines:
         plots.append(baselines(evaluation))
     if epochs:
@@ -48,9 +54,10 @@ def consistency_band(p: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarra
     """
     bins = width_bins(p)
     counts = np.bincount(bins, minlength=WIDTH_BINS)
-    rates = np.full((DRAWS, WIDTH_BINS), np.nan)
+    draws = min(DRAWS, max(MIN_DRAWS, DRAWN_ROWS // len(p)))
+    rates = np.full((draws, WIDTH_BINS), np.nan)
     for bin_number in np.flatnonzero(counts):
-        rates[:, bin_number] = (rng.random((DRAWS, counts[bin_number])) < p[bins == bin_number]).mean(axis=1)
+        rates[:, bin_number] = (rng.random((draws, counts[bin_number])) < p[bins == bin_number]).mean(axis=1)
     low, high = np.full(WIDTH_BINS, np.nan), np.full(WIDTH_BINS, np.nan)
     low[counts > 0], high[counts > 0] = np.quantile(rates[:, counts > 0], [0.025, 0.975], axis=0)
     return low, high
@@ -120,8 +127,10 @@ def risk(predictions: LabelledPredictions, evaluation: Evaluation) -> Plot:
     n = len(predictions.labels)
     # Wilson's interval is wide where few are answered; from a twentieth on it says something.
     shown = np.flatnonzero(coverage >= min(0.05, coverage[-1]))
-    spread = [share(round(r * c * n), round(c * n)) for c, r in zip(coverage, error, strict=True)]
-    most = max(0.1, max(spread[row].high for row in shown))
+    if len(shown) > MAX_POINTS:
+        shown = shown[np.linspace(0, len(shown) - 1, MAX_POINTS).round().astype(int)]
+    spread = {row: share(round(error[row] * coverage[row] * n), round(coverage[row] * n)) for row in shown}
+    most = max(0.1, max(each.high for each in spread.values()))
     step = 0.1 if most > 0.25 else 0.05
     top = step * np.ceil(most / step)
     frame = Frame(LEFT, 28, INNER, 230, (0, 1), (0, float(top)))

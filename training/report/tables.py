@@ -29,7 +29,9 @@ def tables(evaluation: Evaluation) -> list[Figures]:
     all_tables += [_sets(evaluation), _intervals(evaluation)]
     if evaluation.baselines is not None:
         all_tables.append(_baselines(evaluation))
-    return [*all_tables, _subgroups(evaluation, "calibrated"), _subgroups(evaluation, "raw")]
+    if evaluation.subgroups:
+        all_tables += [_subgroups(evaluation, "calibrated"), _subgroups(evaluation, "raw")]
+    return all_tables
 
 
 def baselines_verdict(evaluation: Evaluation) -> str:
