@@ -3,9 +3,9 @@
 ./run bench drift_power            about five minutes
 ./run bench drift_power --quick    whether it runs; prints only
 
-Passengers are the rows of data/titanic.csv with the bundle's probabilities for them. A run draws a reference of as many
-rows as the bundle's from them, with replacement, and a stream from the same rows, changed or not; the detectors are
-the service's own, hundreds of runs side by side as variables of one.
+The rows are those of the table that comes with the program, with the bundle's probabilities for them. A run draws a
+reference of as many rows as the bundle's from them, with replacement, and a stream from the same rows, changed or not;
+the detectors are the service's own, hundreds of runs side by side as variables of one.
 """
 
 import argparse
@@ -16,33 +16,35 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from models.passenger import INPUT_BINS, Passenger
 
 from benchmarks.harness.machine import BUNDLE, ROOT
 from benchmarks.harness.tables import table
+from benchmarks.harness.texts import data, schema
 from models.calibration.logit import logit, sigmoid
 from models.predictor import Predictor
+from models.rows import Row
 from service.drift.detectors import CalibrationDetector, RankDetector
 from service.drift.monitor import DriftMonitor
 from training.data.table import read_table
 
 PAGE, BEGIN, END = ROOT / "docs" / "drift.md", "<!-- drift_power -->\n", "<!-- end of drift_power -->\n"
 RUN_LENGTH = 1e7
-FIELDS, VARIABLES = len(INPUT_BINS), 1 + len(INPUT_BINS)
+FIELDS = len(schema().fields)
+VARIABLES = 1 + FIELDS
 RUN_LENGTHS = np.array([1e3, 1e5, RUN_LENGTH])
 LONGEST = 3000
 SHIFT = float(np.log(0.39 / 0.61))
-"""What a class weight of .39 for survivors adds to a logit when nothing takes it back."""
+"""What a class weight of .39 for the positive class adds to a logit when nothing takes it back."""
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 """Runs → bin numbers (runs, variables) of their next row."""
 
 
-class Rows:
-    """Passengers, their probabilities, and their bin numbers (n, variables)."""
+class Predicted:
+    """Rows, their probabilities, and their bin numbers (n, variables)."""
 
-    def __init__(self, predictor: Predictor, passengers: list[Passenger]):
-        self.passengers, self.predictions = passengers, predictor.predict(passengers)
+    def __init__(self, predictor: Predictor, rows: list[Row]):
+        self.rows, self.predictions = rows, predictor.predict(rows)
         self.probabilities = np.array([one.probability for one in self.predictions])
         self.bins = np.array([(one.probability_bin, *one.input_bins) for one in self.predictions])
 
@@ -53,7 +55,7 @@ def evidence(observed: np.ndarray) -> np.ndarray:
     return np.stack([each[:, :, 0], each[:, :, 1:].max(axis=2) / (2 * FIELDS)], axis=2)
 
 
-def begin(rows: Rows, size: int, runs: int, rng: np.random.Generator) -> RankDetector:
+def begin(rows: Predicted, size: int, runs: int, rng: np.random.Generator) -> RankDetector:
     """Detectors of that many runs, each begun from a reference sample of its own."""
     sample = rows.bins[rng.integers(0, len(rows.bins), (runs, size))]
     counts = np.stack([(sample == one).sum(axis=1) for one in range(rows.bins.max() + 1)], axis=2)
@@ -88,14 +90,14 @@ def mixed(parts: list[tuple[float, np.ndarray]]) -> Draw:
     return draw
 
 
-def changes(predictor: Predictor, rows: Rows, labels: np.ndarray) -> dict[str, Draw]:
+def changes(predictor: Predictor, rows: Predicted, labels: np.ndarray) -> dict[str, Draw]:
     """The changes whose delay is measured."""
-    male = np.array([one.sex == "male" for one in rows.passengers])
-    third = np.array([one.pclass == 3 for one in rows.passengers])
+    male = np.array([one.sex == "male" for one in rows.rows])
+    third = np.array([one.pclass == 3 for one in rows.rows])
 
-    def altered(**fields: Callable[[Passenger], object]) -> np.ndarray:
-        new = [msgspec.structs.replace(p, **{k: f(p) for k, f in fields.items()}) for p in rows.passengers]
-        return Rows(predictor, new).bins
+    def altered(**fields: Callable[[Row], object]) -> np.ndarray:
+        new = [msgspec.structs.replace(p, **{k: f(p) for k, f in fields.items()}) for p in rows.rows]
+        return Predicted(predictor, new).bins
 
     fares = altered(fare=lambda p: None if p.fare is None else min(1000.0, 4 * p.fare))
     no_names, no_ages = altered(name=lambda _: None), altered(age=lambda _: None)
@@ -105,12 +107,12 @@ def changes(predictor: Predictor, rows: Rows, labels: np.ndarray) -> dict[str, D
         "fares in another currency (× 4)": among(fares),
         "name lost for one in ten": mixed([(0.9, rows.bins), (0.1, no_names)]),
         "age lost for one in four more": mixed([(0.75, rows.bins), (0.25, no_ages)]),
-        "half survive instead of 38 %": mixed([(0.5, rows.bins[labels == 1]), (0.5, rows.bins[labels == 0])]),
-        "a fifth survive instead of 38 %": mixed([(0.2, rows.bins[labels == 1]), (0.8, rows.bins[labels == 0])]),
+        "half positive instead of 38 %": mixed([(0.5, rows.bins[labels == 1]), (0.5, rows.bins[labels == 0])]),
+        "a fifth positive instead of 38 %": mixed([(0.2, rows.bins[labels == 1]), (0.8, rows.bins[labels == 0])]),
     }
 
 
-def power(predictor: Predictor, rows: Rows, labels: np.ndarray, runs: int, warm: int) -> str:
+def power(predictor: Predictor, rows: Predicted, labels: np.ndarray, runs: int, warm: int) -> str:
     lines = []
     for name, draw in changes(predictor, rows, labels).items():
         cells = [name]
@@ -133,7 +135,7 @@ def _quantiles(found: np.ndarray) -> str:
     return f"{shown[0]} ({shown[1]})" if shown[0] != shown[1] else shown[0]
 
 
-def false_alarms(rows: Rows, size: int, runs: int) -> str:
+def false_alarms(rows: Predicted, size: int, runs: int) -> str:
     lines = []
     for nominal in (500, 1000, 2000):
         rng = np.random.default_rng(nominal)
@@ -147,7 +149,7 @@ def false_alarms(rows: Rows, size: int, runs: int) -> str:
     return table(["run length asked for", "prediction", "input", "runs"], lines)
 
 
-def calibration(rows: Rows, runs: int, longest: int) -> str:
+def calibration(rows: Predicted, runs: int, longest: int) -> str:
     """Outcomes until the alarm when logits are served with `SHIFT` on them and the probabilities were true without.
 
     Beside it the Shiryaev–Roberts sum of the likelihood ratio itself, which no test beats in the limit (Pollak, 1985).
@@ -163,9 +165,9 @@ def calibration(rows: Rows, runs: int, longest: int) -> str:
             rng, detector, oracle = np.random.default_rng(seed), CalibrationDetector(band), 0.0
             for t in range(1, longest + 1):
                 row = int(rng.integers(0, len(truth)))
-                survived = int(rng.random() < truth[row])
-                oracle = (oracle + 1) * ratios[survived, row]
-                now = np.array([[detector.observe(float(served[row]), bool(survived))], [oracle]])
+                positive = int(rng.random() < truth[row])
+                oracle = (oracle + 1) * ratios[positive, row]
+                now = np.array([[detector.observe(float(served[row]), bool(positive))], [oracle]])
                 waits[seed][(now >= RUN_LENGTHS) & np.isinf(waits[seed])] = t
                 if np.isfinite(waits[seed]).all():
                     break
@@ -174,11 +176,12 @@ def calibration(rows: Rows, runs: int, longest: int) -> str:
     return table(["dead band", "run length 10³", "10⁵", "10⁷"], lines)
 
 
-def replay(predictor: Predictor, rows: Rows, count: int) -> str:
+def replay(predictor: Predictor, rows: Predicted, count: int) -> str:
     """Rows like the training rows against the bundle's own reference; and the training rows themselves."""
     drift = DriftMonitor(predictor.bundle, RUN_LENGTH, 0.05, np.random.default_rng(1))
     detector, rng = RankDetector(drift.reference_counts, np.random.default_rng(2)), np.random.default_rng(3)
-    shares = drift.reference_counts[0] / drift.reference_counts[0].sum()
+    counts = np.array(drift.reference.probability_counts)
+    shares = counts / counts.sum()
     highest = np.zeros(2)
     for _ in range(0, count, 1000):
         bins = rows.bins[rng.integers(0, len(rows.bins), 1000)].copy()
@@ -198,7 +201,7 @@ def replay(predictor: Predictor, rows: Rows, count: int) -> str:
     )
 
 
-def cost(predictor: Predictor, rows: Rows) -> str:
+def cost(predictor: Predictor, rows: Predicted) -> str:
     found = []
     for size in (1, 8, 64):
         drift, best = DriftMonitor(predictor.bundle, RUN_LENGTH, 0.05, np.random.default_rng(1)), np.inf
@@ -215,17 +218,17 @@ def cost(predictor: Predictor, rows: Rows) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, default=BUNDLE, help="default: artifacts/titanic")
+    parser.add_argument("--bundle", type=Path, default=BUNDLE, help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="few runs, nothing is written")
     options = parser.parse_args()
     quick, predictor = options.quick, Predictor.load(options.bundle)
-    data = read_table(ROOT / "data" / "titanic.csv")
-    rows, size = Rows(predictor, list(data.passengers)), predictor.bundle.reference.rows
+    table_ = read_table(data(), schema())
+    rows, size = Predicted(predictor, list(table_.rows)), predictor.bundle.reference.rows
     parts = [
         "Predictions until the alarm, median (and the 90 % point) of "
         f"{10 if quick else 200} runs, at the default run length of 10⁷, when the change is there from the first "
         "prediction and when it comes after 5,000 normal ones:\n",
-        power(predictor, rows, data.labels, 10 if quick else 200, 50 if quick else 5000),
+        power(predictor, rows, table_.labels, 10 if quick else 200, 50 if quick else 5000),
         "Outcomes until the alarm when a forgotten class weight has moved all logits by −0.447, median of "
         f"{3 if quick else 60} runs, and in brackets what a test needs that knows the fault beforehand:\n",
         calibration(rows, 3 if quick else 60, 100 if quick else 30_000),

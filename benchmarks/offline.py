@@ -16,10 +16,9 @@ from benchmarks.harness.command import Options, Result, run
 from benchmarks.harness.process import Contender, Unavailable, running, say
 from benchmarks.harness.spread import Spread, number, ratio, spread
 from benchmarks.harness.tables import bullets, settings, skipped, table
-from benchmarks.harness.texts import draw, labels, passengers, texts
+from benchmarks.harness.texts import draw, labels, real_rows, render, texts
 from models.bert.tokenizer import Tokenizer
 from models.bundle.read import Bundle, read_bundle
-from models.text import render
 
 NAMES = {
     "evenkeel": "Evenkeel", "onnx": "ONNX Runtime float32", "torch_sdpa": "torch SDPA", "torch_eager": "torch eager",
@@ -118,12 +117,12 @@ def _differences(logits: dict[str, list[float]]) -> dict[str, float]:
 
 
 def _log_losses(bundle: Bundle, logits: dict[str, list[float]]) -> dict[str, float]:
-    """Log loss of the calibrated probabilities on all passengers, of everybody who computed all texts."""
+    """Log loss of the calibrated probabilities on all rows, of everybody who computed all texts."""
     y, found = labels(), {}
     for name, z in logits.items():
         if len(z) == len(texts()):
             by_text = dict(zip(texts(), z, strict=True))
-            rows = np.array([by_text[render(passenger)] for passenger in passengers()])
+            rows = np.array([by_text[render(row)] for row in real_rows()])
             p = bundle.record.map.probabilities(rows)
             found[name] = float(-np.mean(np.log(np.where(y == 1, p, 1 - p))))
     return found

@@ -20,7 +20,7 @@ from benchmarks.harness.process import Unavailable, say
 from benchmarks.harness.servers import KINDS, Server
 from benchmarks.harness.spread import Spread, number, spread
 from benchmarks.harness.tables import table
-from benchmarks.harness.texts import one_per_text
+from benchmarks.harness.texts import one_per_text, schema
 from benchmarks.store_writes import PREDICTION
 from service.metrics import Metrics
 from service.store.databases import SqliteFile
@@ -62,9 +62,10 @@ def measure(options: Options) -> Result:
 def _rate(port: int, size: int, clients: int, count: int) -> float:
     """Outcomes per second, of predictions that have none yet."""
     parts = _batches(_predictions(port, count), size)
+    name = schema().classes[0]
     requests = [
-        request(port, "/v1/outcomes", {"outcomes": [{"id": id, "survived": False} for id in part]}) for part in parts
-    ]  # fmt: skip
+        request(port, "/v1/outcomes", {"outcomes": [{"id": id, "outcome": name} for id in part]}) for part in parts
+    ]
     start = time.perf_counter()
     load = send(port, requests, clients)
     seconds = time.perf_counter() - start
@@ -75,12 +76,12 @@ def _rate(port: int, size: int, clients: int, count: int) -> float:
 
 def _predictions(port: int, count: int) -> list[str]:
     """The ids of new predictions."""
-    passengers = [msgspec.to_builtins(one) for one in islice(one_per_text(), 1024)]
+    rows = [msgspec.to_builtins(row) for row in islice(one_per_text(), 1024)]
     ids: list[str] = []
     while len(ids) < count:
-        some = (passengers * 1024)[: min(1024, count - len(ids))]
+        some = (rows * 1024)[: min(1024, count - len(ids))]
         asked = urllib.request.Request(
-            f"http://127.0.0.1:{port}/v1/predict/batch", msgspec.json.encode({"passengers": some}),
+            f"http://127.0.0.1:{port}/v1/predict/batch", msgspec.json.encode({"rows": some}),
             {"Content-Type": "application/json"},
         )  # fmt: skip
         with urllib.request.urlopen(asked, timeout=120) as answer:
@@ -90,20 +91,21 @@ def _predictions(port: int, count: int) -> list[str]:
 
 def _costs(rows: int, options: Options) -> list[float]:
     """Microseconds per prediction of `Store.log`, over rounds."""
-    passengers, predictions = [one_per_text()[0]] * rows, [PREDICTION] * rows
+    logged, predictions = [one_per_text()[0]] * rows, [PREDICTION] * rows
     found = []
     with tempfile.TemporaryDirectory() as folder:
         file = SqliteFile(Path(folder) / "predictions.sqlite")
         store = Store(
-            file, Metrics(CollectorRegistry()), inputs="passenger", max_rows=10**6, max_days=90, queue_rows=1 << 20
+            file, Metrics(CollectorRegistry()), inputs="row", max_rows=10**6, max_days=90, queue_rows=1 << 20
         )  # fmt: skip
+        store.bundle_loaded("0" * 12, schema())
         store.start()
         for _ in range(options.rounds(ROUNDS, 1)):
             ids = [[uuid7() for _ in range(rows)] for _ in range(LOGGED[rows])]
             spent = 0.0
             for some in ids:
                 start = time.perf_counter()
-                store.log("0" * 12, some, passengers, predictions)
+                store.log("0" * 12, some, logged, predictions)
                 spent += time.perf_counter() - start
                 # As in a service, where the event loop waits for the network between two requests.
                 time.sleep(0.0002)

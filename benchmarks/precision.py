@@ -15,11 +15,10 @@ from benchmarks.harness.command import Options, Result, run
 from benchmarks.harness.process import Contender, Unavailable, running, say
 from benchmarks.harness.spread import ratio, spread
 from benchmarks.harness.tables import settings, skipped, table
-from benchmarks.harness.texts import draw, labels, passengers, texts
+from benchmarks.harness.texts import draw, labels, real_rows, render, texts
 from benchmarks.offline import rates
 from models.bundle.precisions import FULL, PRECISIONS
 from models.bundle.read import Bundle, read_bundle
-from models.text import render
 
 OURS = {precision: f"Evenkeel {precision}" for precision in PRECISIONS}
 NAMES = {**OURS, "torch_sdpa": "torch float32", "torch_bfloat16": "torch bfloat16", "torch_float16": "torch float16"}
@@ -34,7 +33,7 @@ Rows per second by batch size: median over {rounds} rounds [quartiles], tokenisi
 ÷ float32 of the same library, round by round. Above 1, rounding makes it faster.
 
 {ratios}
-What rounding changes, on the {rows} passengers, calibrated alike: the largest |Δlogit|, and the log loss against
+What rounding changes, on the {rows} rows, calibrated alike: the largest |Δlogit|, and the log loss against
 float32, paired by row, ± standard error. They are the training rows: the differences count.
 
 {changes}
@@ -84,7 +83,7 @@ def _changes(bundle: Bundle, logits: dict[str, list[float]]) -> dict[str, list[f
 
     def losses(z: list[float]) -> np.ndarray:
         by_text = dict(zip(texts(), z, strict=True))
-        p = bundle.record.map.probabilities(np.array([by_text[render(one)] for one in passengers()]))
+        p = bundle.record.map.probabilities(np.array([by_text[render(row)] for row in real_rows()]))
         return -np.log(np.where(y == 1, p, 1 - p))
 
     found = {}

@@ -30,7 +30,7 @@ ROUNDS = 5
 ANSWERS = 10_000
 CASES: dict[str, dict[str, Any]] = {
     "start": {"name": "one row a file: the start", "rows": FILES, "quick": FILES, "flags": ()},
-    "repeated": {"name": "drawn from the 891 passengers", "rows": 250_000 * FILES, "quick": 8_000, "flags": ()},
+    "repeated": {"name": "drawn from the 891 real ones", "rows": 250_000 * FILES, "quick": 8_000, "flags": ()},
     "mixed": {"name": "every field drawn on its own", "rows": 10_000 * FILES, "quick": 1_000, "flags": ()},
     "uncached": {
         "name": "every field drawn on its own, --cache-rows 0", "rows": 4_096 * FILES, "quick": 400,

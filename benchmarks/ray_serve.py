@@ -4,7 +4,7 @@
 
 One client process keeps requests in flight, each with other texts. One side is stopped (SIGSTOP) while the other is
 measured, and each round measures both, in random order. The cache of answers is off. Then both sides are asked about
-10,000 other passengers, and the answers compared.
+10,000 other rows, and the answers compared.
 """
 
 import json
@@ -24,7 +24,6 @@ from typing import Any, Self
 
 import msgspec
 import numpy as np
-from models.passenger import COLUMNS, parse_passenger
 
 from benchmarks.harness.command import Options, Result, run
 from benchmarks.harness.http_client import drive, request
@@ -33,7 +32,7 @@ from benchmarks.harness.process import Unavailable, last_line, say
 from benchmarks.harness.servers import free_port
 from benchmarks.harness.spread import ratio, spread
 from benchmarks.harness.tables import bullets, table
-from benchmarks.harness.texts import body, mixed_rows, one_per_text
+from benchmarks.harness.texts import body, mixed_rows, one_per_text, parse
 
 REPLICAS = 2
 LOADS = {"1 row, 32 clients": (1, 32), "32 rows, 8 clients": (32, 8)}
@@ -220,7 +219,7 @@ def _requests(port: int, rows: int) -> list[bytes]:
     if rows == 1:
         return [request(port, "/v1/predict", one) for one in bodies]
     parts = [bodies[first : first + rows] for first in range(0, len(bodies) - rows, rows)]
-    return [request(port, "/v1/predict/batch", {"passengers": part}) for part in parts]
+    return [request(port, "/v1/predict/batch", {"rows": part}) for part in parts]
 
 
 def _turn(side: Side, port: int, requests: Sequence[bytes], clients: int, options: Options) -> dict[str, Any]:
@@ -231,11 +230,8 @@ def _turn(side: Side, port: int, requests: Sequence[bytes], clients: int, option
 
 
 def _difference(sides: Sequence[Side], rng: np.random.Generator, rows: int) -> dict[str, Any]:
-    """Largest difference of a probability from the plain side's, of passengers who are no real ones."""
-    made = [
-        body(parse_passenger({field: row[column] for field, column in COLUMNS.items()}))
-        for row in mixed_rows(rng, rows)
-    ]
+    """Largest difference of a probability from the plain side's, of rows that are no real ones."""
+    made = [body(parse(record)) for record in mixed_rows(rng, rows)]
     answers: dict[str, np.ndarray] = {}
     for side in sides:
         with side:
@@ -245,8 +241,8 @@ def _difference(sides: Sequence[Side], rng: np.random.Generator, rows: int) -> d
     return {"rows": rows, "largest": others}
 
 
-def _ask(port: int, passengers: Sequence[Any]) -> np.ndarray:
-    content = msgspec.json.encode({"passengers": passengers})
+def _ask(port: int, rows: Sequence[Any]) -> np.ndarray:
+    content = msgspec.json.encode({"rows": rows})
     asked = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/predict/batch", content, {"Content-Type": "application/json"}
     )
@@ -301,7 +297,7 @@ def report(result: Result) -> str:
         notes=bullets(
             [
                 f"Failed requests: {', '.join(f'{NAMES[name]} {count:.0f}' for name, count in failed.items())}.",
-                f"Largest difference of a probability from the plain side's, of {difference['rows']:,} passengers: "
+                f"Largest difference of a probability from the plain side's, of {difference['rows']:,} rows: "
                 f"{largest}.",
                 f"Ray {result['ray']} with deploy/ray/serve.yaml and deploy/ray/haproxy.cfg; HAProxy with "
                 "deploy/haproxy/haproxy.cfg. Ratios are of each round.",

@@ -23,13 +23,15 @@ import msgspec
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from benchmarks.harness.texts import data, schema
 from models.bert import bert
 from models.bert.tokenizer import Tokenizer
 from models.calibration.logit import sigmoid
 from models.engines.backend import prepare
 from models.engines.engine import usable_cores
+from models.text import Renderer
 from training.calibrate.maps import fit_temperature, log_losses
-from training.data.table import Table, fold_companions, read_table, render_texts
+from training.data.table import Table, fold_known, read_table, render_texts
 from training.evaluate.folds import make_folds
 from training.fit.encoding import Encoded, Pretrained, encode
 from training.fit.finetune import Recipe, finetune, predict
@@ -38,7 +40,6 @@ from training.fit.progress import TrainingProgress
 from training.losses.registry import make_loss
 
 FOLDS = 5
-DATA = Path(__file__).parents[1] / "data" / "titanic.csv"
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "mean_pooling": {"pooling": "mean"},
@@ -72,10 +73,10 @@ def inputs(trained_layers: int, seed: int) -> tuple[Pretrained, Table, Encoded]:
     """Base, table and the texts of each fold, encoded; once per worker."""
     prepare(threads=1)
     base, tokenizer_path = find_base(None)
-    table = read_table(DATA)
+    table = read_table(data(), schema())
     folds = make_folds(table.labels, FOLDS, seed)
-    known = fold_companions(table.passengers, table.labels, folds)
-    texts = render_texts(table.passengers, known)
+    renderer = Renderer(table.schema)
+    texts = render_texts(renderer, table.rows, fold_known(renderer, table.rows, table.labels, folds))
     return base, table, encode(base, Tokenizer.load(tokenizer_path), texts, trained_layers)
 
 
@@ -89,8 +90,9 @@ def held_out_logits(variant: str, loss: str, seed: int, fold: int) -> tuple[np.n
     seen, here = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
     with TemporaryDirectory() as folder:
         model = finetune(
-            base, encoded.for_model(fold), table.labels, seen, recipe=recipe, loss=make_loss(loss, table.labels[seen]),
-            seed=100 * seed + fold, phase=variant, progress=TrainingProgress(Path(folder) / "log", 1, quiet=True),
+            base, encoded.for_model(fold), table.labels, seen, recipe=recipe,
+            loss=make_loss(loss, schema().classes, table.labels[seen]), seed=100 * seed + fold, phase=variant,
+            progress=TrainingProgress(Path(folder) / "log", 1, quiet=True),
         )  # fmt: skip
     pair = predict(model, encoded.for_model(fold), here)
     return pair[:, 1] - pair[:, 0], time.process_time() - start
@@ -108,7 +110,7 @@ def slope_and_offset(logits: np.ndarray, labels: np.ndarray, folds: np.ndarray) 
 
 def inverse_and_temperature(loss: str, logits: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Log loss per row (n,) after the loss's inverse and a temperature fitted on the other folds."""
-    inverse = make_loss(loss, labels).inverse()
+    inverse = make_loss(loss, schema().classes, labels).inverse()
     unbent = inverse(logits) if inverse else logits
     losses = np.empty(len(labels))
     for fold in range(FOLDS):
@@ -147,7 +149,7 @@ def main() -> int:
     names = arguments.variants.split(",")
     if unknown := set(names) - set(VARIANTS):
         parser.error(f"no variant {', '.join(unknown)}; there are {', '.join(VARIANTS)}")
-    labels, first = read_table(DATA).labels, None
+    labels, first = read_table(data(), schema()).labels, None
     print(f"{len(labels)} rows, {FOLDS} folds, {arguments.seeds} seeds, loss {arguments.loss}")
     print(
         "| variant | log loss | difference ± se | served | by seed | CPU seconds per seed |\n|---|---|---|---|---|---|"

@@ -96,7 +96,7 @@ def _capacity(server: Server, rows: int, options: Options) -> float:
         requests = [request(server.port, "/v1/predict", one) for one in bodies]
     else:
         parts = [bodies[first : first + rows] for first in range(0, len(bodies) - rows, rows)]
-        requests = [request(server.port, "/v1/predict/batch", {"passengers": part}) for part in parts]
+        requests = [request(server.port, "/v1/predict/batch", {"rows": part}) for part in parts]
     seconds, warm_seconds = (2.0, 0.5) if options.quick else (CAPACITY_SECONDS, WARM_SECONDS)
     return rows * drive(server.port, requests, CLIENTS[rows], seconds, warm_seconds).rate
 

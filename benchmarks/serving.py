@@ -2,7 +2,7 @@
 
     ./run bench serving [--quick]
 
-One client process for everybody keeps 1 to 128 requests in flight, each of one passenger, no two in flight with the
+One client process for everybody keeps 1 to 128 requests in flight, each of one row, no two in flight with the
 same text. All servers are loaded, and stopped while another is measured; each round measures all, in random order.
 """
 
@@ -32,8 +32,8 @@ BATCH_ROWS, BATCHES = 32, 8
 """Of the forward pass that the served rate is compared with."""
 
 REPORT = """\
-One passenger per request, keep-alive, 127.0.0.1; {rounds} rounds of {seconds} for each server and number of clients.
-{texts} passengers with distinct texts in turn, so that no two in flight share one. Every server has answered all of
+One row per request, keep-alive, 127.0.0.1; {rounds} rounds of {seconds} for each server and number of clients.
+{texts} rows with distinct texts in turn, so that no two in flight share one. Every server has answered all of
 them once before. The client takes its time from the same cores, from everybody's alike.
 
 Requests per second:
@@ -57,13 +57,13 @@ Settings:
 
 def measure(options: Options) -> Result:
     rng = np.random.default_rng(0)
-    passengers = [one_per_text()[index] for index in rng.permutation(len(one_per_text()))]
+    rows = [one_per_text()[index] for index in rng.permutation(len(one_per_text()))]
     offline = {"offline": ("core", "benchmarks.contenders.forward", ["evenkeel", str(options.bundle)])}
     with running(offline) as (forwards, why), _servers(options) as (servers, reasons):
         if "evenkeel" not in servers or not forwards:
             raise Unavailable(reasons.get("evenkeel") or why["offline"])
         answers = {name: _answers(server) for name, server in servers.items()}
-        requests = {name: server.requests(passengers) for name, server in servers.items()}
+        requests = {name: server.requests(rows) for name, server in servers.items()}
         for name, server in servers.items():
             with server:
                 send(server.port, requests[name][: 32 if options.quick else None], max(CLIENTS))
@@ -78,7 +78,7 @@ def measure(options: Options) -> Result:
                     batches.append(_offline(forwards["offline"], rng))
     return {
         "turns": turns, "offline": batches, "skipped": reasons, "difference": _differences(answers),
-        "texts": len(passengers),
+        "texts": len(rows),
     }  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def _quick_flags(kind: Kind, options: Options) -> tuple[str, ...]:
 
 def _answers(server: Server) -> list[float]:
     with server:
-        return [server.probability(passenger) for passenger in one_per_text()[:SAMPLE]]
+        return [server.probability(row) for row in one_per_text()[:SAMPLE]]
 
 
 def _differences(answers: dict[str, list[float]]) -> dict[str, float]:
@@ -173,7 +173,7 @@ def _checks(result: Result, names: Sequence[str]) -> list[str]:
     differences = (f"{NAMES[name]} {result['difference'][name]:.1e}" for name in names[1:])
     return [
         f"Failed requests: {', '.join(f'{NAMES[name]} {count}' for name, count in failed.items())}.",
-        f"Largest difference of an answer from Evenkeel's, before calibration, of {SAMPLE} passengers: "
+        f"Largest difference of an answer from Evenkeel's, before calibration, of {SAMPLE} rows: "
         f"{', '.join(differences)}.",
     ]
 

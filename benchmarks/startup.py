@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from models.passenger import COLUMNS, Passenger, parse_passenger
 
 from benchmarks.harness.command import Options, Result, run
 from benchmarks.harness.http_client import send
@@ -21,16 +20,17 @@ from benchmarks.harness.process import Unavailable, last_line, say, scratch
 from benchmarks.harness.servers import KINDS, Server
 from benchmarks.harness.spread import number, spread
 from benchmarks.harness.tables import table
-from benchmarks.harness.texts import mixed_rows, passengers, records, write_csv
+from benchmarks.harness.texts import mixed_rows, parse, real_rows, records, write_csv
 from models.bundle.read import read_bundle
-from models.text import render
+from models.rows import Row
+from models.text import Renderer
 
 STARTS = 10
 REQUESTS, QUICK_REQUESTS = 10_000, 400
 CLIENTS = 16
 KIB_PER_MIB = 1024
 SCORINGS: dict[str, dict[str, Any]] = {
-    "repeated": {"name": "drawn from the 891 passengers", "rows": 1_000_000, "quick": 20_000, "flags": ()},
+    "repeated": {"name": "drawn from the 891 real ones", "rows": 1_000_000, "quick": 20_000, "flags": ()},
     "mixed": {"name": "every field drawn on its own", "rows": 100_000, "quick": 1_000, "flags": ()},
     "uncached": {
         "name": "every field drawn on its own, --cache-rows 0", "rows": 20_000, "quick": 500,
@@ -46,7 +46,7 @@ Cold start, from the start of `python -m service` until /health/ready, asked eve
 Resident memory (VmRSS) of the service with its default cache, MiB, {clients} clients; median [quartiles] over services.
 
 {memory}
-Every new text adds an entry to the cache, about 200 bytes, until the cache is full; repeated passengers add none.
+Every new text adds an entry to the cache, about 200 bytes, until the cache is full; repeated rows add none.
 
 `python -m service score`, from the start of the process to its end, loading included; median over runs [quartiles].
 
@@ -58,8 +58,8 @@ def measure(options: Options) -> Result:
     say("starts")
     starts = [_start(options) for _ in range(options.rounds(STARTS))]
     memory = {}
-    for name, sent in (("repeated", list(passengers())), ("distinct", _distinct(rng, REQUESTS))):
-        say(f"memory, {name} passengers")
+    for name, sent in (("repeated", list(real_rows())), ("distinct", _distinct(rng, REQUESTS))):
+        say(f"memory, {name} rows")
         memory[name] = [_memory(options, sent) for _ in range(options.rounds(ROUNDS, 1))]
     with scratch() as folder:
         scorings = {name: _scorings(Path(folder), name, options, rng) for name in SCORINGS}
@@ -72,25 +72,22 @@ def _start(options: Options) -> float:
     return server.start_seconds
 
 
-def _distinct(rng: np.random.Generator, count: int) -> list[Passenger]:
-    """Passengers that all differ, most of them in their text too."""
-    found: dict[Passenger, None] = {}
+def _distinct(rng: np.random.Generator, count: int) -> list[Row]:
+    """Rows that all differ, most of them in their text too."""
+    found: dict[Row, None] = {}
     while len(found) < count:
-        for row in mixed_rows(rng, count):
-            found[_passenger(row)] = None
+        for record in mixed_rows(rng, count):
+            found[parse(record)] = None
     return list(found)[:count]
 
 
-def _words(sent: list[Passenger], options: Options) -> list[str]:
-    companions = read_bundle(options.bundle).companions
-    return [render(one, companions) for one in sent]
+def _words(sent: list[Row], options: Options) -> list[str]:
+    bundle = read_bundle(options.bundle)
+    renderer = Renderer(bundle.schema)
+    return [renderer(row, bundle.known) for row in sent]
 
 
-def _passenger(row: dict[str, str]) -> Passenger:
-    return parse_passenger({field: row[column] for field, column in COLUMNS.items() if column in row})
-
-
-def _memory(options: Options, sent: list[Passenger]) -> dict[str, Any]:
+def _memory(options: Options, sent: list[Row]) -> dict[str, Any]:
     """VmRSS in MiB when ready and after each half of the requests."""
     half = (QUICK_REQUESTS if options.quick else REQUESTS) // 2
     server = Server(KINDS["cached"], options.bundle)
@@ -118,7 +115,7 @@ def _scorings(folder: Path, name: str, options: Options, rng: np.random.Generato
     else:
         drawn = mixed_rows(rng, rows)
     write_csv(source, drawn)
-    texts = len(set(_words([_passenger(dict(row)) for row in {tuple(row.items()) for row in drawn}], options)))
+    texts = len(set(_words([parse(dict(row)) for row in {tuple(row.items()) for row in drawn}], options)))
     runs = [_score(source, scoring["flags"], options) for _ in range(options.rounds(ROUNDS, 1))]
     source.unlink()
     return {"rows": rows, "texts": texts, "seconds": [one[0] for one in runs], "peak_mib": [one[1] for one in runs]}
@@ -164,7 +161,7 @@ def _memory_table(result: Result) -> str:
             [name, services[0]["requests"], services[0]["texts"], *columns, growth, len(services), failed]
         )  # fmt: skip
     return table(
-        ["passengers", "requests", "texts", "ready", "after half", "after all", "growth in the second half", "services",
+        ["rows", "requests", "texts", "ready", "after half", "after all", "growth in the second half", "services",
          "failed"], lines,
     )  # fmt: skip
 

@@ -4,7 +4,7 @@
 python -m benchmarks.store_writes --store postgresql://…   another database; needs the extra postgres
 
 The store is the service's own, and nothing else runs in the process: what the event loop takes is in
-`./run bench outcomes`. Without passengers, as by default, and with all of their fields.
+`./run bench outcomes`. Without the rows, as by default, and with all of their fields.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from benchmarks.harness.spread import spread
 from benchmarks.harness.tables import table
-from benchmarks.harness.texts import one_per_text
+from benchmarks.harness.texts import one_per_text, schema
 from models.calibration.confidence import Confidence
 from models.prediction import Prediction
 from service.metrics import Metrics
@@ -29,8 +29,8 @@ from service.uuid7 import uuid7
 ROWS = 100_000
 CHUNK = 1024
 PREDICTION = Prediction(
-    survived=False, probability=0.25, text="", logit=0.0, unshifted_probability=0.25, probability_bin=2,
-    unshifted_bin=2, input_bins=(),
+    outcome="", probability=0.25, probabilities=(0.75, 0.25), text="", logit=0.0,
+    unshifted_probability=0.25, probability_bin=2, unshifted_bin=2, input_bins=(),
     confidence=Confidence(
         interval=(0, 1), prediction_set=(), coverage=0.9, margin=0, entropy_bits=0, typicality=1, abstain=True,
         uncalibrated_probability=0.5, calibration=(), warnings=(),
@@ -42,13 +42,14 @@ def rows_per_second(url: str, inputs: str, rows: int) -> float:
     store = Store(
         database(url), Metrics(CollectorRegistry()), inputs=inputs, max_rows=10**9, max_days=90, queue_rows=1 << 20
     )
+    store.bundle_loaded("0" * 12, schema())
     store.start()
-    passengers = list(islice(one_per_text(), 1)) * CHUNK
+    logged = list(islice(one_per_text(), 1)) * CHUNK
     predictions = [PREDICTION] * CHUNK
     ids = [[uuid7() for _ in range(CHUNK)] for _ in range(rows // CHUNK)]
     start = time.perf_counter()
     for some in ids:
-        store.log("0" * 12, some, passengers, predictions)
+        store.log("0" * 12, some, logged, predictions)
     store.stop(600)
     if store.failure is not None:
         raise OSError(store.failure)
@@ -61,13 +62,13 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few rows")
     options = parser.parse_args()
     rounds, rows = (1, 4096) if options.quick else (5, ROWS)
-    found: dict[str, list[float]] = {"none": [], "passenger": []}
+    found: dict[str, list[float]] = {"none": [], "row": []}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(rounds):
             for inputs, rates in found.items():
                 url = options.store or str(Path(folder) / f"{inputs}-{number}.sqlite")
                 rates.append(rows_per_second(url, inputs, rows))
-    print(table(["kept of a passenger", "rows/s"], [(inputs, str(spread(rates))) for inputs, rates in found.items()]))
+    print(table(["kept of a row", "rows/s"], [(inputs, str(spread(rates))) for inputs, rates in found.items()]))
     return 0
 
 

@@ -99,7 +99,7 @@ def trace_request(bundle: Path) -> list[tuple[str, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, default=ROOT / "artifacts" / "titanic", metavar="DIR")
+    parser.add_argument("--bundle", type=Path, default=ROOT / Settings().bundle, metavar="DIR")
     entered = trace_request(parser.parse_args().bundle.resolve())
     for number, (path, function) in enumerate(entered, 1):
         print(f"{number:3} {path:40} {function}")

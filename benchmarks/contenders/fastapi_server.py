@@ -11,11 +11,10 @@ from pathlib import Path
 import msgspec
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from models.passenger import Passenger
 
 from benchmarks.contenders.grouping import Grouped
 from benchmarks.contenders.onnx_forward import float32
-from models.text import render
+from benchmarks.harness.texts import made, render
 
 MAX_BATCH_ROWS = 64
 
@@ -58,12 +57,12 @@ def create_app(forward: Grouped) -> FastAPI:
         task.cancel()
 
     app = FastAPI(lifespan=lifespan)
-    decoder = msgspec.json.Decoder(Passenger)
+    decoder = msgspec.json.Decoder(made().struct)
 
     @app.post("/predict")
     async def predict(request: Request) -> Response:
-        passenger = decoder.decode(await request.body())
-        z = await batchers[0].logit(render(passenger))
+        row = decoder.decode(await request.body())
+        z = await batchers[0].logit(render(row))
         return Response(b'{"probability":%.17g}' % (1 / (1 + math.exp(-z))), media_type="application/json")
 
     @app.get("/health")

@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.contenders import worker
 
 Forward = Callable[[Sequence[str]], np.ndarray]
-"""Texts → z = logit_survived − logit_died of each, (B,), tokenising included."""
+"""Texts → z, the positive class's logit less the other's, of each, (B,), tokenising included."""
 
 LOADERS = {
     "evenkeel": "mlx_forward:evenkeel",

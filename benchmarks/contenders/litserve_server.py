@@ -7,13 +7,12 @@ from typing import Any
 
 import litserve
 import msgspec
-from models.passenger import Passenger
 
-from models.text import render
+from benchmarks.harness.texts import made, render
 
 
 class Api(litserve.LitAPI):
-    """Passenger → text → logit → probability. Runs in LitServe's worker process."""
+    """Row → text → logit → probability. Runs in LitServe's worker process."""
 
     def __init__(self, bundle: Path, group_rows: int | None, max_batch_rows: int, wait_seconds: float):
         super().__init__(max_batch_size=max_batch_rows, batch_timeout=wait_seconds)
@@ -25,7 +24,7 @@ class Api(litserve.LitAPI):
         _, self._forward = sdpa(self._bundle, self._group_rows)
 
     def decode_request(self, request: dict[str, Any]) -> str:
-        return render(msgspec.convert(request, Passenger))
+        return render(msgspec.convert(request, made().struct))
 
     def batch(self, inputs: list[str]) -> list[str]:
         return inputs

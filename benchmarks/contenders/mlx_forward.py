@@ -14,6 +14,7 @@ from models.engines.backend import prepare
 from models.engines.engine import Backend, EngineChoice, choose_engine, usable_cores
 from models.engines.streams import StreamParallel
 from models.logit_cache import LogitCache
+from models.prediction import positive_logits
 from models.predictor import Predictor
 
 
@@ -44,7 +45,7 @@ def _rounded(bundle: Path, precision: Precision, engine: EngineChoice = "auto") 
     loaded = chosen.load(opened.bundle.config, opened.weights, precision)
     predictor = Predictor(opened.bundle, loaded, opened.tokenizer, LogitCache(0))
     predictor.warm_up()
-    return f"models.predictor.Predictor without cache, {predictor.backend.describe()}", predictor.logits
+    return f"models.predictor.Predictor without cache, {predictor.backend.describe()}", _positive(predictor)
 
 
 def wheel(bundle: Path, _: int | None) -> tuple[str, Forward]:
@@ -62,8 +63,12 @@ def products(bundle: Path, _: int | None) -> tuple[str, Forward]:
     predictor = Predictor(opened.bundle, engine, opened.tokenizer, LogitCache(0))
     return (
         "Evenkeel's tokenising, sorting, streams and threads around the model's matrix products alone",
-        predictor.logits,
+        _positive(predictor),
     )
+
+
+def _positive(predictor: Predictor) -> Forward:
+    return lambda texts: positive_logits(predictor.logits(texts))
 
 
 class Products:

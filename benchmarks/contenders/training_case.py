@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness.machine import cores
-from benchmarks.harness.texts import labels, passengers
-from models.text import render
+from benchmarks.harness.texts import labels, real_rows, render
 
 BATCH_ROWS = 32
 DROPOUT, GAMMA, SMOOTHING, WEIGHT_DECAY, MAX_GRADIENT_NORM = 0.1, 2.0, 0.1, 0.01, 1.0
@@ -39,6 +38,6 @@ def read(name: str, threads: str, bundle: str) -> Case:
 
 
 def rows() -> tuple[list[str], np.ndarray]:
-    """Texts and labels of whole batches of the passengers."""
-    count = len(passengers()) // BATCH_ROWS * BATCH_ROWS
-    return [render(passenger) for passenger in passengers()[:count]], labels()[:count]
+    """Texts and labels of whole batches of the table's rows."""
+    count = len(real_rows()) // BATCH_ROWS * BATCH_ROWS
+    return list(map(render, real_rows()[:count])), labels()[:count]

@@ -38,7 +38,7 @@ def parse(documentation: str | None) -> Options:
     parser = argparse.ArgumentParser(
         description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter
     )  # fmt: skip
-    parser.add_argument("--bundle", type=Path, default=BUNDLE, help="default: artifacts/titanic")
+    parser.add_argument("--bundle", type=Path, default=BUNDLE, help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="few and short rounds: whether it runs, not how fast")
     parser.add_argument("--scale", type=float, default=1.0, help="times the usual number of rounds (default: 1)")
     given = parser.parse_args()

@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from service.settings import Settings
+
 ROOT = Path(__file__).parents[2]
-BUNDLE = ROOT / "artifacts" / "titanic"
+BUNDLE = ROOT / Settings().bundle
 KEPT = ROOT / "artifacts" / "benchmarks"
 """Raw results, exported models and logs; ignored by git."""
 

@@ -118,7 +118,7 @@ def _requests(port: int, rows: int, deadline_ms: int) -> list[bytes]:
         made = [request(port, "/v1/predict", one) for one in bodies]
     else:
         parts = [[bodies[(first + row) % len(bodies)] for row in range(rows)] for first in range(0, len(bodies), rows)]
-        made = [request(port, "/v1/predict/batch", {"passengers": part}) for part in parts]
+        made = [request(port, "/v1/predict/batch", {"rows": part}) for part in parts]
     return [one.replace(b"\r\n\r\n", header.encode(), 1) for one in made]
 
 

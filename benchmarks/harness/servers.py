@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import msgspec
-from models.passenger import Passenger
 
 from benchmarks.harness.http_client import request
 from benchmarks.harness.machine import ROOT, child_variables, cores, die_with_parent, interpreter
 from benchmarks.harness.process import Unavailable, last_line, signal_group
-from benchmarks.harness.texts import body
-from models.text import render
+from benchmarks.harness.texts import body, render, schema
+from models.rows import Row
 
 READY_SECONDS = 180.0
 
@@ -35,7 +34,7 @@ class Kind:
     settings: str
     path: str
     ready: str
-    ask: Callable[[Passenger], Any]
+    ask: Callable[[Row], Any]
     probability: Callable[[Any], float]
     variables: dict[str, str] = field(default_factory=dict)
 
@@ -50,7 +49,7 @@ def _ours(name: str, cache_rows: int | None, settings: str) -> Kind:
 
 
 def _scores(answer: Any) -> float:
-    return next(float(one["score"]) for one in answer["data"][0] if one["label"] == "survived")
+    return next(float(one["score"]) for one in answer["data"][0] if one["label"] == schema().positive)
 
 
 def _peer(name: str, module: str, settings: str) -> Kind:
@@ -62,14 +61,14 @@ def _peer(name: str, module: str, settings: str) -> Kind:
 
 def _infinity() -> Kind:
     flags = (
-        "--model-id {bundle} --served-model-name titanic --engine torch --device cpu --dtype float32 --batch-size 64 "
+        "--model-id {bundle} --served-model-name served --engine torch --device cpu --dtype float32 --batch-size 64 "
         "--no-bettertransformer --no-model-warmup --host 127.0.0.1 --port {port} --log-level warning"
     )
     return Kind(
         "infinity", "infinity", ("-m", "infinity_emb.cli", "v2", *flags.split()),
         "engine torch with SDPA (BetterTransformer was no faster), float32, batch size 64, POST /classify; it is sent "
-        "the ready text, and describes no passenger",
-        "/classify", "/health", lambda passenger: {"model": "titanic", "input": [render(passenger)]}, _scores,
+        "the ready text, and describes no row",
+        "/classify", "/health", lambda row: {"model": "served", "input": [render(row)]}, _scores,
     )  # fmt: skip
 
 
@@ -134,13 +133,13 @@ class Server:
         self._log.close()
         self._scratch.cleanup()
 
-    def requests(self, passengers: Sequence[Passenger]) -> list[bytes]:
-        """A request for each passenger, as this server wants it."""
-        return [request(self.port, self.kind.path, self.kind.ask(passenger)) for passenger in passengers]
+    def requests(self, rows: Sequence[Row]) -> list[bytes]:
+        """A request for each row, as this server wants it."""
+        return [request(self.port, self.kind.path, self.kind.ask(row)) for row in rows]
 
-    def probability(self, passenger: Passenger) -> float:
-        """Its answer for one passenger: the model's sigmoid, not calibrated."""
-        content = msgspec.json.encode(self.kind.ask(passenger))
+    def probability(self, row: Row) -> float:
+        """Its answer for one row: the model's sigmoid, not calibrated."""
+        content = msgspec.json.encode(self.kind.ask(row))
         asked = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{self.kind.path}", content, {"Content-Type": "application/json"}
         )  # fmt: skip

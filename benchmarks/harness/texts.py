@@ -1,53 +1,87 @@
-"""The real passengers, as objects, as request bodies and as texts: the same for every contender."""
+"""The rows of the table that comes with the program, as objects, as request bodies and as texts: the same for every
+contender."""
 
 import csv
 import functools
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-from models.passenger import COLUMNS, LABEL_COLUMN, Passenger, parse_passenger
 
 from benchmarks.harness.machine import ROOT
-from models.text import render
+from models.labels import LabelReader
+from models.rows import Row, Rows
+from models.schema import TITANIC, Schema, schema_of
+from models.text import Renderer
 
-DATA = ROOT / "data" / "titanic.csv"
+
+@functools.cache
+def schema() -> Schema:
+    """The description of the table."""
+    return schema_of(tomllib.loads(TITANIC.read_text()))
+
+
+@functools.cache
+def made() -> Rows:
+    """Makes and checks its rows."""
+    return Rows(schema())
+
+
+@functools.cache
+def _renderer() -> Renderer:
+    return Renderer(schema())
+
+
+def render(row: Row) -> str:
+    """A row's text for a model that knows of no other rows."""
+    return _renderer()(row)
+
+
+def data() -> Path:
+    return ROOT / "data" / f"{schema().name}.csv"
 
 
 @functools.cache
 def records() -> tuple[dict[str, str], ...]:
     """The rows of the CSV file as they are."""
-    with DATA.open(newline="", encoding="utf-8") as file:
+    with data().open(newline="", encoding="utf-8") as file:
         return tuple(csv.DictReader(file))
 
 
+def parse(record: dict[str, str]) -> Row:
+    """A record as a row."""
+    fields = (field for field in schema().fields if field.in_table in record)
+    return made().parse({field.name: record[field.in_table] for field in fields})
+
+
 @functools.cache
-def passengers() -> tuple[Passenger, ...]:
+def real_rows() -> tuple[Row, ...]:
     """Without their tickets: a bundle tells its own model what became of those on the same ticket, and the other
     contenders, which do not read that part of a bundle, must get the same texts."""
-    found = (parse_passenger({field: row[column] for field, column in COLUMNS.items()}) for row in records())
-    return tuple(msgspec.structs.replace(one, ticket=None) for one in found)
+    return tuple(msgspec.structs.replace(parse(record), ticket=None) for record in records())
 
 
 def labels() -> np.ndarray:
-    """Outcomes (891,), 1 survived."""
-    return np.array([int(row[LABEL_COLUMN]) for row in records()])
+    """Numbers of the classes (891,)."""
+    reader = LabelReader(schema().label)
+    return np.array([reader(record[schema().label.column]) for record in records()], np.int64)
 
 
 @functools.cache
-def one_per_text() -> tuple[Passenger, ...]:
-    """The first passenger of each distinct text, so that no contender gains by computing a text once."""
-    first: dict[str, Passenger] = {}
-    for passenger in passengers():
-        first.setdefault(render(passenger), passenger)
+def one_per_text() -> tuple[Row, ...]:
+    """The first row of each distinct text, so that no contender gains by computing a text once."""
+    first: dict[str, Row] = {}
+    for row in real_rows():
+        first.setdefault(render(row), row)
     return tuple(first.values())
 
 
 @functools.cache
 def texts() -> tuple[str, ...]:
     """The distinct texts."""
-    return tuple(render(passenger) for passenger in one_per_text())
+    return tuple(map(render, one_per_text()))
 
 
 def draw(rng: np.random.Generator, rows: int) -> list[str]:
@@ -59,14 +93,14 @@ def draw(rng: np.random.Generator, rows: int) -> list[str]:
 def mixed_rows(rng: np.random.Generator, rows: int) -> list[dict[str, str]]:
     """CSV rows whose every cell is drawn on its own from the real column, so that nearly all differ."""
     real = records()
-    columns = [column for column in COLUMNS.values() if column in real[0]]
+    columns = [field.in_table for field in schema().fields if field.in_table in real[0]]
     chosen = {column: rng.integers(len(real), size=rows) for column in columns}
     return [{column: real[chosen[column][row]][column] for column in columns} for row in range(rows)]
 
 
-def body(passenger: Passenger) -> dict[str, Any]:
-    """The request body of a passenger: what is known of it."""
-    return {field: value for field, value in msgspec.to_builtins(passenger).items() if value is not None}
+def body(row: Row) -> dict[str, Any]:
+    """The request body of a row: what is known of it."""
+    return {field: value for field, value in msgspec.to_builtins(row).items() if value is not None}
 
 
 def write_csv(path: Path, rows: list[dict[str, str]]) -> None:
