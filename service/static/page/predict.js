@@ -30,7 +30,7 @@ export function showTable(found, share) {
   if (fresh === described) return;
   described = fresh;
   setSchema(found);
-  by("question").textContent = schema.question || `${schema.target}: ${either(schema.classes.slice(0, 5))}${schema.classes.length > 5 ? " …" : ""}?`;
+  by("question").textContent = sentence(schema.question) || `${schema.target}: ${either(schema.classes.slice(0, 5))}${schema.classes.length > 5 ? " …" : ""}?`;
   by("predict-lead").textContent = `Describe one ${schema.row}, as far as you know it. The answer changes as you type.`;
   buildForm();
   const { examples } = schema;
