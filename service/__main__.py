@@ -1,74 +1,43 @@
 """python -m service: serve a bundle; score a file; import outcomes; export predictions; keep API keys."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
+from importlib import import_module
 
-from service.assembly import announce, make_app, prepare_process
-from service.http import keys, listener, logs
-from service.http.keys import KeysError
-from service.http.server import Server, make_server
-from service.inference.inference_thread import PredictorLike
-from service.scoring import command as score
-from service.settings import Settings, SettingsError, read_settings
-from service.store import export
-from service.store import import_outcomes as outcomes
-
-COMMANDS = {"score": score.main, "outcomes": outcomes.main, "export": export.main, "keys": keys.main}
+COMMANDS = {
+    "score": "service.scoring.command", "outcomes": "service.store.import_outcomes", "export": "service.store.export",
+    "keys": "service.http.keys",
+}  # fmt: skip
+"""Command → the module whose ``main`` it is. What serves takes a second to load, and a signal may come meanwhile."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal, or run the command that is named; 0 done, 1 failed, 2 wrong use."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in COMMANDS:
-        return COMMANDS[arguments[0]](arguments[1:])
-    try:
-        settings = listener.checked(read_settings(os.environ, arguments))
-        tls, proxies = listener.tls(settings), listener.proxies(settings)
-    except SettingsError as error:
-        print(f"service: {error}", file=sys.stderr)
-        return 2
-    prepare_process(settings)
-    try:
-        return _serve(settings, tls, proxies)
-    except KeysError as error:
-        print(f"service: {error}", file=sys.stderr)
-        return 2
+        code: int = import_module(COMMANDS[arguments[0]]).main(arguments[1:])
+        return code
+    from service.serve import serve
+
+    return serve(arguments)
 
 
-def _serve(settings: Settings, tls: dict[str, Any], proxies: dict[str, Any]) -> int:
-    failures: list[str] = []
-    servers: list[Server] = []
-
-    def ready(predictor: PredictorLike) -> None:
-        announce(predictor, f"{'https' if tls else 'http'}://{settings.host}:{servers[0].port}")
-
-    def failed(reason: str) -> None:
-        failures.append(reason)
-        servers[0].should_exit = True
-
-    app = make_app(settings, ready, failed)
-    server = make_server(app, app.services.batcher, settings, **tls, **proxies)
-    try:
-        server.config.load()
-    except OSError as error:  # ssl.SSLError is one.
-        print(f"service: the TLS certificate, key or authorities cannot be used: {error}", file=sys.stderr)
-        return 2
-    listener.warn(settings)
-    servers.append(server)
-    try:
-        server.run()
-    except SystemExit:
-        # uvicorn has logged why: most often the port is taken.
-        return 1
-    if failures:
-        print(f"service: {failures[0]}", file=sys.stderr)
-    return 1 if failures else 0
+def expect_signals() -> None:
+    """Until the server sees to them: a stop ends the process, as it does later, and a reload has nothing to do yet."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == [] or sys.argv[1] not in COMMANDS:
+        expect_signals()
     code = main()
+    from service.http import logs
+
     logs.finish()
     # MLX may abort the process when its statics are destroyed after a second thread used it (mlx#2809), and all is
     # written and answered by now.

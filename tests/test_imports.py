@@ -82,7 +82,7 @@ def run(code: str) -> str:
 
 def test_the_service_loads_nothing_that_only_training_needs() -> None:
     heavy = "{'pandas', 'matplotlib', 'sklearn', 'scipy', 'torch', 'transformers', 'rich'}"
-    assert run(f"import sys, service.__main__; print(sorted({heavy} & set(sys.modules)))") == "[]"
+    assert run(f"import sys, service.serve; print(sorted({heavy} & set(sys.modules)))") == "[]"
 
 
 def test_nothing_happens_on_import() -> None:

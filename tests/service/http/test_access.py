@@ -22,6 +22,7 @@ from litestar import get
 from litestar.params import FromPath
 
 import service.__main__
+import service.serve
 from models.bundle.read import Bundle
 from service.app import Application
 from service.http import access, keys, listener
@@ -764,7 +765,7 @@ def test_what_cannot_be_kept_safe_is_not_served(
     holders: Holders, certificates: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # It is for the whole process, which here is the tests'.
-    monkeypatch.setattr(service.__main__, "prepare_process", lambda _: None)
+    monkeypatch.setattr(service.serve, "prepare_process", lambda _: None)
     broken, no_certificate = holders.path.with_name("broken.json"), certificates / "ca.key"
     broken.write_text('{"keys": ')
     cases: list[tuple[list[object], str]] = [

@@ -8,6 +8,7 @@ import pytest
 import uvicorn
 
 import service.__main__
+import service.serve
 from models.bundle.read import Bundle
 from service.http import listener
 from service.settings import Settings, SettingsError, read_settings
@@ -70,9 +71,9 @@ def test_what_is_no_address_or_everybody_is_refused(trusted: str, capsys: pytest
 @pytest.mark.parametrize("trusted", ["", "10.0.0.5"])
 def test_the_command_takes_its_server_s_word_from_the_setting(trusted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # All but the server itself is for the whole process, which here is the tests'.
-    monkeypatch.setattr(service.__main__, "prepare_process", lambda _: None)
+    monkeypatch.setattr(service.serve, "prepare_process", lambda _: None)
     configs: list[uvicorn.Config] = []
-    monkeypatch.setattr(service.__main__.Server, "run", lambda server: configs.append(server.config))
+    monkeypatch.setattr(service.serve.Server, "run", lambda server: configs.append(server.config))
     assert service.__main__.main(["--port", "0", "--store", "none", "--trusted-proxies", trusted]) == 0
     assert configs[0].proxy_headers is bool(trusted)
     assert configs[0].forwarded_allow_ips == ([trusted] if trusted else [])
