@@ -12,22 +12,24 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from models.bundle.read import read_bundle
 from models.frames import read_frame
 from models.predictor import Predictor
 from tests.conftest import ROOT
 from tests.deploy.programs import free_port
 from tests.service.test_real import start, wait_ready
+from tests.titanic import ROWS
 
 EXAMPLES = ROOT / "examples"
 COMMANDS = {
     "curl.sh": ["sh"], "client.py": [sys.executable, "-W", "error"], "client.mjs": ["node"],
     "data_frame.py": [sys.executable, "-W", "error"], "scikit_learn.py": [sys.executable, "-W", "error"],
-    "explain.py": [sys.executable, "-W", "error"],
+    "explain.py": [sys.executable, "-W", "error"], "own_table.py": [sys.executable, "-W", "error"],
 }  # fmt: skip
 OVER_HTTP = ("curl.sh", "client.py", "client.mjs")
 
 
-def run(name: str, *arguments: object, **environment: object) -> subprocess.CompletedProcess[str]:
+def run(name: str, *arguments: object, seconds: float = 120, **environment: object) -> subprocess.CompletedProcess[str]:
     command, program = COMMANDS[name], COMMANDS[name][0]
     if shutil.which(program) is None or (name == "curl.sh" and shutil.which("curl") is None):
         if os.environ.get("CI") == "true":
@@ -36,7 +38,7 @@ def run(name: str, *arguments: object, **environment: object) -> subprocess.Comp
     held = {**os.environ, "PYTHONPATH": str(ROOT), **{key: str(value) for key, value in environment.items()}}
     return subprocess.run(
         [*command, EXAMPLES / name, *map(str, arguments)],
-        cwd=ROOT, env=held, capture_output=True, text=True, timeout=120,
+        cwd=ROOT, env=held, capture_output=True, text=True, timeout=seconds,
     )  # fmt: skip
 
 
@@ -97,7 +99,7 @@ def test_a_data_frame_with_columns_added(bundle_folder: Path, small_csv: Path, t
     assert "240 rows written" in done.stdout
     scored, plain = pd.read_csv(tmp_path / "scored.csv"), pd.read_csv(small_csv)
     assert scored[list(plain)].equals(plain)
-    wanted = [one.probability for one in Predictor.load(bundle_folder).predict(read_frame(plain))]
+    wanted = [one.probability for one in Predictor.load(bundle_folder).predict(read_frame(plain, ROWS))]
     assert scored["probability"].tolist() == pytest.approx(wanted, abs=1e-5)
     assert len(set(wanted)) > 10
 
@@ -111,6 +113,22 @@ def test_scikit_learn(bundle_folder: Path, small_csv: Path) -> None:
     assert "these rows trained the bundle" in done.stdout
 
 
+@pytest.mark.slow
+def test_a_table_of_ones_own(tmp_path: Path) -> None:
+    done = run("own_table.py", tmp_path, seconds=600, EVENKEEL_EXAMPLE_STEPS="30")
+    assert done.returncode == 0, done.stderr
+    for step in ("describe", "fit", "serve", "export", "recalibrate", "promote"):
+        assert re.search(rf"^\$ ./run (train )?{step} ", done.stdout, re.MULTILINE)
+    assert done.stdout.count("P(malignant) = ") == 3
+    assert "outcomes: 120 counted" in done.stdout
+    first, then = (read_bundle(tmp_path / name) for name in ("tumours", "next"))
+    assert (first.schema.row, first.schema.classes) == ("tumour", ("benign", "malignant"))
+    assert (then.record.rows, then.schema) == (120, first.schema)
+    assert (tmp_path / "next" / "model.safetensors").read_bytes() == (
+        tmp_path / "tumours" / "model.safetensors"
+    ).read_bytes()
+
+
 def test_an_explanation(bundle_folder: Path) -> None:
     done = run("explain.py", EVENKEEL_BUNDLE=bundle_folder)
     assert done.returncode == 0, done.stderr
@@ -120,7 +138,7 @@ def test_an_explanation(bundle_folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - set(OVER_HTTP)))
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {*OVER_HTTP, "own_table.py"}))
 def test_those_on_a_bundle_fail_where_none_is(name: str, tmp_path: Path) -> None:
     done = run(name, EVENKEEL_BUNDLE=tmp_path / "none")
     assert done.returncode == 1
