@@ -27,7 +27,7 @@ CLIENTS = (1, 8, 32, 128)
 ROUNDS = 7
 SECONDS, WARM_SECONDS = 4.0, 1.0
 SAMPLE = 8
-"""Passengers whose answers are compared before anything is measured."""
+"""Rows whose answers are compared before anything is measured."""
 BATCH_ROWS, BATCHES = 32, 8
 """Of the forward pass that the served rate is compared with."""
 
