@@ -9,6 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from msgspec import Struct
 
+from models.reference import probability_bins
+
 FINE_BINS, FINE_LOGIT, FINE_PER_LOGIT = 200, 8.0, 12.5
 """Bins of probability, equally wide in logits from −8 to 8, the outer ones open; one edge is ½."""
 Z = 1.959964
@@ -146,6 +148,6 @@ def stability_index(live: np.ndarray, reference: np.ndarray) -> tuple[float, flo
 def tenth_means(counts: np.ndarray, sums: np.ndarray) -> np.ndarray:
     """Mean probability in each tenth (10,), from the fine bins; a tenth without rows has its midpoint."""
     held = counts > 0
-    tenth = np.minimum((sums[held] / counts[held] * 10).astype(int), 9)
+    tenth = probability_bins(sums[held] / counts[held])
     n, total = np.bincount(tenth, counts[held], 10), np.bincount(tenth, sums[held], 10)
     return np.where(n > 0, total / np.maximum(n, 1), np.arange(0.05, 1, 0.1))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 
@@ -38,7 +39,8 @@ def fit_sets(probabilities: np.ndarray, labels: np.ndarray, coverage: float) -> 
     where they are too few."""
 
     def threshold(non_conformity: np.ndarray) -> float:
-        rank = math.ceil((len(non_conformity) + 1) * coverage)
+        # By fractions: 100 · 0.55 is 55.00000000000001 in floats, a rank too many.
+        rank = math.ceil((len(non_conformity) + 1) * Fraction(str(coverage)))
         return float(np.sort(non_conformity)[rank - 1]) if rank <= len(non_conformity) else 1.0
 
     scores = 1 - probabilities

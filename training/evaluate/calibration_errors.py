@@ -7,18 +7,15 @@ Rows with one probability are never parted: a cut between bins moves up to the n
 
 import numpy as np
 
-WIDTH_BINS = 10
+from models.reference import PROBABILITY_BINS, probability_bins
+
+WIDTH_BINS = len(PROBABILITY_BINS)
 MASS_BINS = 10
 MAX_SWEEP_BINS = 100
 """Where the sweep stops even if the bins still rise: reached only when labels are all but sorted by score."""
 MODES = 256
 MIN_KERNEL_WIDTH = 0.004
 """The least kernel width of the smooth error, which 256 cosines still carry; it is about 0.03 at a thousand rows."""
-
-
-def width_bins(p: np.ndarray) -> np.ndarray:
-    """Bin number (n,) of probabilities among ten of equal width; a bin holds its lower edge, the last both."""
-    return np.asarray(np.minimum((p * WIDTH_BINS).astype(int), WIDTH_BINS - 1))
 
 
 def mass_cuts(p: np.ndarray, bins: int) -> np.ndarray:
@@ -36,7 +33,7 @@ def murphy(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> dict[str, np.ndarray]
     Σ_i (p_i − p̄_b)² / n − 2 Σ_i (p_i − p̄_b)(y_i − ȳ_b) / n is what bins hide (Stephenson, Coelho & Jolliffe,
     2008), so that exactly Brier = reliability − resolution + uncertainty + within_bins.
     """
-    member = np.eye(WIDTH_BINS)[width_bins(p)]
+    member = np.eye(WIDTH_BINS)[probability_bins(p)]
     n_b = w @ member
     y_b, p_b = ((w * values) @ member / np.maximum(n_b, 1) for values in (y, p))
     n = n_b.sum(axis=1)

@@ -10,6 +10,7 @@ from msgspec import Struct, structs
 from models.calibration.logit import sigmoid
 from models.calibration.maps import CalibrationMap
 from models.prediction import class_probabilities, positive_logits
+from models.reference import probability_bins
 from models.rows import Row
 from models.schema import Schema
 from training.calibrate.choice import Inverse, MapRule, chosen_map
@@ -17,7 +18,6 @@ from training.calibrate.maps import fit_venn_abers
 from training.calibrate.record import fit_sets
 from training.data.table import Table
 from training.evaluate.baselines import Baseline, compare_baselines, held_out_probabilities
-from training.evaluate.calibration_errors import width_bins
 from training.evaluate.estimates import Estimate, proportion
 from training.evaluate.folds import FOLDS, make_folds
 from training.evaluate.groups import Members, members
@@ -129,7 +129,7 @@ def evaluate_predictions(
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray) -> tuple[ReliabilityBin, ...]:
     """Probabilities (n,) and labels (n,) 0/1 by tenth of probability, those with rows: a reliability diagram's data."""
-    bins = width_bins(probabilities)
+    bins = probability_bins(probabilities)
     return tuple(
         ReliabilityBin(
             rows=int(held.sum()), probability=float(probabilities[held].mean()), observed=proportion(labels[held] == 1)

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from models.reference import probability_bins
 from models.schema import Schema
-from training.evaluate.calibration_errors import WIDTH_BINS, width_bins
+from training.evaluate.calibration_errors import WIDTH_BINS
 from training.evaluate.estimates import Estimate, share
 from training.evaluate.evaluation import Evaluation, LabelledPredictions
 from training.evaluate.selective_risk import risk_coverage
@@ -52,7 +53,7 @@ def consistency_band(p: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarra
 
     Bröcker & Smith (2007), with the probabilities kept and only the outcomes drawn again.
     """
-    bins = width_bins(p)
+    bins = probability_bins(p)
     counts = np.bincount(bins, minlength=WIDTH_BINS)
     draws = min(DRAWS, max(MIN_DRAWS, DRAWN_ROWS // len(p)))
     rates = np.full((draws, WIDTH_BINS), np.nan)
@@ -66,7 +67,7 @@ def consistency_band(p: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarra
 def reliability(kind: str, p: np.ndarray, y: np.ndarray, schema: Schema, rng: np.random.Generator) -> Plot:
     """Observed rate against mean probability in ten bins, consistency bars, and the counts under them."""
     frame = Frame(LEFT, 28, INNER, 300, (0, 1), (0, 1))
-    bins, (low, high) = width_bins(p), consistency_band(p, rng)
+    bins, (low, high) = probability_bins(p), consistency_band(p, rng)
     parts = [
         frame.axes(TENTHS, TENTHS, y_name=f"share of {short(schema.positive)}"),
         frame.line((0, 1), (0, 1), "guide"),
@@ -98,7 +99,8 @@ def reliability(kind: str, p: np.ndarray, y: np.ndarray, schema: Schema, rng: np
 
 def outcomes(kind: str, p: np.ndarray, y: np.ndarray, schema: Schema) -> Plot:
     """Histograms of the probabilities of the rows of the positive class, upwards, and of the others, downwards."""
-    counts = [np.bincount(np.minimum((p[y == label] * 20).astype(int), 19), minlength=20) for label in (0, 1)]
+    edges = np.round(np.arange(21) / 20, 2)
+    counts = [np.histogram(p[y == label], edges)[0] for label in (0, 1)]
     most = max(1, *(int(count.max()) for count in counts))
     step = max(1, int(round_step(most / 4)))
     frame = Frame(LEFT, 28, INNER, 230, (0, 1), (-1.05 * most, 1.05 * most))

@@ -9,13 +9,13 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
 from models.calibration.logit import logit, sigmoid
+from models.reference import probability_bin, probability_bins
 from training.evaluate.calibration_errors import (
     debiased_squared_error,
     mass_cuts,
     murphy,
     smooth_error,
     sweep_error,
-    width_bins,
 )
 
 
@@ -55,7 +55,7 @@ def test_murphys_parts_make_up_the_brier_score_exactly() -> None:
 def test_ece_equals_scikit_learns_calibration_curve() -> None:
     p, y = truth(500, 2)
     rates, means = calibration_curve(y[0], p, n_bins=10)
-    counts = np.bincount(width_bins(p), minlength=10)
+    counts = np.bincount(probability_bins(p), minlength=10)
     found = murphy(p, y, ones(p))["ece"][0]
     assert found == pytest.approx((counts[counts > 0] * np.abs(rates - means)).sum() / 500)
 
@@ -154,3 +154,20 @@ def test_a_known_miscalibration_is_recovered() -> None:
     assert debiased_squared_error(p, y, ones(p))[0][0] == pytest.approx(squared, rel=0.1)
     # Smoothing over a width as large as the error itself loses some of it.
     assert 0.5 * mean_error < smooth_error(p, y, ones(p))[0] < mean_error
+
+
+def test_evaluation_and_serving_find_one_bin_for_a_probability() -> None:
+    """Between the tenths, on them, and one step of a float beside them."""
+    edges = np.arange(11) / 10
+    p = np.unique(np.clip(np.concatenate([edges, np.nextafter(edges, 0), np.nextafter(edges, 1), [0.05, 0.77]]), 0, 1))
+    served = np.array([probability_bin(float(one)) for one in p])
+    assert served[p == np.nextafter(0.9, 0)] == 8
+    parts = [murphy(p, (served == place).astype(float)[None], np.ones((1, len(p)))) for place in range(10)]
+    for place, found in enumerate(parts):
+        # Labels that are the bin's own are resolved wholly: reliability and resolution by hand, of these bins.
+        inside = served == place
+        means = np.array([p[served == each].mean() for each in range(10)])
+        share = np.bincount(served, minlength=10) / len(p)
+        expected = (share * (means - (np.arange(10) == place)) ** 2).sum()
+        assert found["reliability"][0] == pytest.approx(expected, abs=1e-12)
+        assert found["uncertainty"][0] == pytest.approx(inside.mean() * (1 - inside.mean()))
