@@ -126,11 +126,10 @@ def _make_struct(definition: bytes) -> type[Struct]:
 
 def _description(field: Field) -> Meta:
     """What documents say of a field; ``extra["accepts"]`` is what a fault says that it accepts in JSON."""
-    unit = f" In {field.unit}." if field.unit and field.unit.casefold() not in field.meaning.casefold() else ""
-    return Meta(
-        title=field.title or None, description=f"{field.meaning}{unit}".strip() or None,
-        extra={"accepts": accepts(field, in_json=True)},
-    )  # fmt: skip
+    said = field.meaning or field.title
+    unit = f" In {field.unit}." if field.unit and field.unit.casefold() not in said.casefold() else ""
+    # Without a title: makers of clients name types after it.
+    return Meta(description=f"{said}{unit}".strip() or None, extra={"accepts": accepts(field, in_json=True)})
 
 
 def _annotation(field: Field) -> Any:

@@ -441,7 +441,7 @@ class Situations:
 
     def _loading(self) -> ApplicationClient:
         loaded = threading.Event()
-        client = self._serve(lambda _: loaded.wait(30) and Deterministic(self._bundle))
+        client = self._serve(lambda _: loaded.wait(120) and Deterministic(self._bundle))
         self._stack.callback(loaded.set)
         return client
 
