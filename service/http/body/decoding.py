@@ -6,7 +6,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 from msgspec import Struct
 
-from service.http.body.faults import check, faults_of, shown, unreadable
+from service.http.body.faults import MAX_FAULTS, check, faults_of, find_unreadable, shown
 from service.http.body.loose_json import read_loosely
 from service.http.body.repeated_keys import repeated_in_json, repeated_in_messagepack
 from service.http.errors import SHOWN_CHARACTERS, Fault, InvalidBody, MalformedBody, WrongMediaType
@@ -22,9 +22,13 @@ def decode_body(body: bytes, content_type: str, form: type[T]) -> T:
     Raises WrongMediaType for anything but JSON and MessagePack, MalformedBody for bytes that are not what they claim,
     InvalidBody with every fault of the value.
     """
-    value, faults = _decode(body, content_type)
-    if faults:
-        raise InvalidBody(faults_of(value, form) or faults)
+    value, unreadable = _decode(body, content_type)
+    if unreadable:
+        found = faults_of(value, form)
+        # Where a form takes any value, what no type can hold is the only fault.
+        named = tuple(f"{fault.pointer}/" for fault in found)
+        more = [fault for fault in unreadable if not f"{fault.pointer}/".startswith(named)]
+        raise InvalidBody([*found, *more][:MAX_FAULTS])
     return check(value, form)
 
 
@@ -64,6 +68,6 @@ def _decode_json(body: bytes) -> tuple[Any, list[Fault]]:
             value = read_loosely(body)
         except ValueError:
             value = None
-        if faults := unreadable(value):
+        if faults := find_unreadable(value):
             return value, faults
         raise

@@ -40,7 +40,7 @@ def faults_of(value: Any, form: type[Struct]) -> list[Fault]:
     return list(islice(_faults(value, form, ""), MAX_FAULTS))
 
 
-def unreadable(value: Any) -> list[Fault]:
+def find_unreadable(value: Any) -> list[Fault]:
     """What of a value that was read loosely no type can hold."""
     return list(islice(_unreadable(value, ""), MAX_FAULTS))
 
