@@ -49,8 +49,8 @@ function bars(probabilities) {
 function sayings({ interval, prediction_set: set, coverage, typicality, warnings }) {
   const others = schema.classes.length > 2, { row, rows } = schema;
   const sure = `Such sets hold the true outcome of ${percent(coverage)} ${rows} in 100, within each outcome.`;
-  const held = set.length === 1 ? `Only ${set[0]}: ${others ? "all other outcomes are" : "the other outcome is"} ruled out. ${sure}`
-    : set.length ? `${either(set)}: ${set.length > 2 ? "none of these" : "neither"} can be ruled out, so there is no single answer. ${sure}`
+  const held = set.length === 1 ? `Only “${set[0]}”: ${others ? "all other outcomes are" : "the other outcome is"} ruled out. ${sure}`
+    : set.length ? `${either(set.map((one) => `“${one}”`))}: ${set.length > 2 ? "none of these" : "neither"} can be ruled out, so there is no single answer. ${sure}`
     : `Empty: ${others ? "every outcome" : "both outcomes"} would be unusual, so there is no single answer.`;
   return [
     interval ? ["Interval", `${range(interval)}. A wide one means that few of the ${rows} used for calibration resemble this one.`] : null,

@@ -1,6 +1,6 @@
 // What each field adds to an answer, in log-odds, from POST /v1/explain; hidden where the service has no such route.
 
-import { ask } from "./api.js";
+import { ask, pause } from "./api.js";
 import { by, html, svg } from "./elements.js";
 import { schema } from "./schema.js";
 import { signed, two } from "./words.js";
@@ -9,7 +9,7 @@ const ABOUT = {
   unknown: "Each bar is what the field adds when all others are known. Two fields that say the same thing both look small.",
   shapley: "Each bar is the field’s Shapley value: its average effect when fields become known one after the other, in any order. The bars add up to the answer.",
 };
-const SMALLEST_SCALE = 1, FIRST_FIELDS = 12;
+const SMALLEST_SCALE = 1, FIRST_FIELDS = 12, MAX_TRIES = 5;
 
 let offered = true, asked = null;
 
@@ -20,13 +20,18 @@ export async function explain(row) {
   asked?.abort();
   if (!offered) return;
   const mine = asked = new AbortController(), how = method();
-  try {
-    const answer = await ask(how === "shapley" ? "v1/explain?method=shapley" : "v1/explain", row, mine.signal);
-    if (mine === asked) show(answer, how);
-  } catch (error) {
-    if (error.name === "AbortError") return;
-    offered = ![404, 405].includes(error.status);
-    by("contributions").hidden = true;
+  for (let tries = 1; mine === asked && offered; tries++) {
+    try {
+      const answer = await ask(how === "shapley" ? "v1/explain?method=shapley" : "v1/explain", row, mine.signal);
+      if (mine === asked) show(answer, how);
+      return;
+    } catch (error) {
+      if (error.name === "AbortError" || mine !== asked) return;
+      offered = ![404, 405].includes(error.status);
+      by("contributions").hidden = true;
+      if (!error.passing || tries === MAX_TRIES) return;
+      await pause(error.retryAfterSeconds ?? tries, mine.signal).catch(() => {});
+    }
   }
 }
 

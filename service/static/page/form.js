@@ -4,10 +4,12 @@ import { parseNumber } from "./cells.js";
 import { by, html } from "./elements.js";
 import { bounds, choices, middle, schema } from "./schema.js";
 
-// More fields than these are shown when they are asked for. Of levels, few and short ones are buttons side by side.
-const FIRST_FIELDS = 20, MAX_BUTTONS = 3, MAX_BUTTON_CHARACTERS = 40;
+// More fields than these are shown when they are asked for.
+const FIRST_FIELDS = 20;
+// Few and short levels are buttons side by side; in a form of many fields only where half a line holds them.
+const MAX_BUTTONS = 3, MAX_BUTTON_CHARACTERS = 40, HALF_BUTTON_CHARACTERS = 12, MANY_FIELDS = 12;
 // A longer text has a line of its own, and one that is longer still several.
-const HALF_CHARACTERS = 60, LINE_CHARACTERS = 200, LONG_NAME = 24;
+const HALF_CHARACTERS = 60, LINE_CHARACTERS = 200, LONG_NAME = 24, ONE_LINE = 24;
 
 let controls = new Map(), first = new Set(), all = false;
 
@@ -93,16 +95,18 @@ function control(field) {
 
 function maker(field) {
   if (needsTyping(field)) return typed;
-  const names = choices(field).map((one) => one.name);
-  return field.required && names.length <= MAX_BUTTONS && names.join("").length <= MAX_BUTTON_CHARACTERS ? buttons : list;
+  const options = choices(field), most = schema.fields.length > MANY_FIELDS ? HALF_BUTTON_CHARACTERS : MAX_BUTTON_CHARACTERS;
+  return field.required && options.length <= MAX_BUTTONS && characters(options) <= most ? buttons : list;
 }
+
+const characters = (options) => options.reduce((sum, { name }) => sum + name.length, 0);
 
 function buttons({ field, id, label, describedBy }) {
   const options = choices(field), inputs = options.map((_, index) => html("input", { type: "radio", name: id, value: index }));
   const input = html("fieldset", { class: "choice", role: "radiogroup", id, "aria-describedby": describedBy },
     html("legend", {}, label), options.map(({ name }, index) => html("label", {}, inputs[index], html("span", {}, name))));
   return {
-    content: input, input, wide: options.map((one) => one.name).join("").length > 12,
+    content: input, input, wide: characters(options) > HALF_BUTTON_CHARACTERS,
     read: () => options[inputs.findIndex((one) => one.checked)]?.value ?? null,
     write(value) { options.forEach((one, index) => { inputs[index].checked = one.value === value; }); },
   };
@@ -130,7 +134,7 @@ function typed({ field, id, label, describedBy }) {
   });
   const span = numeric ? bounds(field) : "";
   const title = html("label", { for: id }, label, field.required ? html("span", { class: "needed", "aria-hidden": "true" }, " *") : null,
-    span ? [" ", html("small", {}, span)] : null);
+    span ? [" ", html("small", { class: span.length > ONE_LINE ? "wraps" : null }, span)] : null);
   return {
     content: [title, input], input, wide: !numeric && length > HALF_CHARACTERS,
     read: () => (numeric ? parseNumber(input.value) : input.value.trim() || null),

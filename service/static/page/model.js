@@ -12,13 +12,15 @@ const MAPS = {
   focal_inverse: "the inverse of the loss’s distortion", loss_inverse: "the inverse of the loss’s distortion",
 };
 
+const ENGINES = { mlx: "MLX", onnx: "ONNX Runtime" };
+
 export function showModel(model) {
   const { manifest: { origin, files }, evaluation } = model;
   by("model-lead").textContent = `${model.name}, version ${model.version}: a BERT fine-tuned in MLX that reads each ${schema.row} as a short text, and a calibration map for its probabilities.`;
   by("model-body").replaceChildren(
     html("div", { class: "model-columns" }, ...(evaluation.calibrated ? [diagram(evaluation), scores(evaluation)] : [])),
     html("div", { class: "model-columns" }, evaluation.subgroups ? groups(evaluation) : null,
-      html("div", {}, evaluation.sets_at ? sets(evaluation.sets_at) : null, evaluation.peers ? baselines(evaluation.peers) : null)),
+      html("div", {}, evaluation.sets_at ? sets(evaluation.sets_at) : null, evaluation.baselines ? baselines(evaluation.baselines) : null)),
     html("div", { class: "model-columns" }, origins(model, origin, evaluation), versions(model, origin, files)));
   by("model-body").hidden = false;
 }
@@ -53,17 +55,17 @@ function diagram({ reliability: held }) {
 const key = (kind) => html("span", { class: `key ${kind}`, "aria-hidden": "true" });
 
 function groups({ subgroups }) {
-  const rows = subgroups.flatMap((one) => {
-    const box = html("div", {});
+  const rows = subgroups.flatMap((one, index) => {
+    const box = html("div", {}), begins = one.attribute !== subgroups[index - 1]?.attribute;
     drawn(box, group)({ observed: one.observed, expected: one.calibrated.expected });
-    return [html("span", {}, one.group), box];
+    return [begins ? html("b", {}, schema.labelOf(one.attribute)) : null, html("span", {}, one.group), box];
   });
   const axis = html("div", {});
   drawn(axis, groupAxis)({});
   return section("Groups", html("div", { class: "groups", "aria-hidden": "true" }, rows, html("span", {}), axis),
     html("p", { class: "fine" }, key("full"), `the share of “${schema.positive}”, with its 95 % interval. `, key("open"), "the mean probability."),
     html("details", {}, html("summary", {}, "Figures"), table("Groups", ["group", schema.rows, schema.positive, "mean probability", "log loss"],
-      subgroups.map((one) => [one.group, count(one.rows), two(one.observed.value), two(one.calibrated.expected), plusMinus(one.calibrated.log_loss)]))));
+      subgroups.map((one) => [`${schema.labelOf(one.attribute)}: ${one.group}`, count(one.rows), two(one.observed.value), two(one.calibrated.expected), plusMinus(one.calibrated.log_loss)]))));
 }
 
 function sets(found) {
@@ -97,8 +99,9 @@ function parameters(held) {
 
 function versions({ backend, version }, { packages, data }, files) {
   return section("What computes it", list([
-    ["Version", version], ["Device", backend.device],
-    ["BLAS", `${backend.blas}, ${Math.round(backend.gflops)} GFLOP/s, ${backend.threads} threads`], ["Kernels", backend.compiler],
+    ["Version", version], ["Engine", `${ENGINES[backend.engine] ?? backend.engine} ${backend.version} (${backend.reason})`],
+    ["Device", `${backend.device}${backend.threads ? `, ${backend.threads} threads` : ""}, ${backend.precision} weights`],
+    ...(backend.gflops ? [["BLAS", `${backend.blas}, ${Math.round(backend.gflops)} GFLOP/s`], ["Kernels", backend.compiler]] : []),
     ["Trained with", Object.entries(packages).map(([name, found]) => `${name} ${found}`).join(", ")],
     ["Data", `sha256 ${data.sha256.slice(0, 12)}…`],
     ["Weights", files["model.safetensors"] ? `${(files["model.safetensors"].size / 1e6).toFixed(1)} MB, sha256 ${files["model.safetensors"].sha256.slice(0, 12)}…` : "–"],

@@ -66,8 +66,7 @@ export function choices(field) {
 export function bounds({ minimum, maximum, unit = "" }) {
   const span = minimum != null && maximum != null ? rangeName(`${minimum}-${maximum}`)
     : minimum != null ? `≥ ${minimum}` : maximum != null ? `≤ ${maximum}` : "";
-  // Kept on one line, but for a unit that is a sentence.
-  return [span.replaceAll(" ", "\u00a0"), unit].filter(Boolean).join(unit.length < 12 ? "\u00a0" : " ");
+  return [span, unit].filter(Boolean).join(" ");
 }
 
 const NUMBER = String.raw`[+-]?[\d.]+(?:e[+-]?\d+)?`, SPAN = new RegExp(`^(${NUMBER})-(${NUMBER})$`);
