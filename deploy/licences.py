@@ -25,6 +25,7 @@ ALLOWED = {
 REVIEWED = {
     "colorama": "BSD-3-Clause", "httpx2-jsfetch": "BSD-3-Clause", "mlx-metal": "MIT", "mlx": "MIT", "mlx-cpu": "MIT",
     "rich-click": "MIT", "scipy": "BSD-3-Clause", "scipy-openblas32": "BSD-2-Clause", "uvloop": "MIT OR Apache-2.0",
+    "protobuf": "BSD-3-Clause",
 }  # fmt: skip
 """Read by a person: packages whose metadata has a licence in prose, and those of other systems."""
 

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from models import selftest
 from models.bert.tokenizer import Tokenizer
 from models.bundle.manifest import PRECISIONS_FILE, WEIGHTS, BundleError
 from models.bundle.precisions import FULL, Precision
@@ -51,17 +52,15 @@ class Predictor:
         EngineError (`models.engines.engine`) where it is not to be had, or not in that precision.
         """
         bundle, tokenizer, weights = open_bundle(Path(folder), None if keys is None else Path(keys))
-        if target_prevalence is not None:
-            bundle = bundle.shifted(target_prevalence)
+        served = bundle if target_prevalence is None else bundle.shifted(target_prevalence)
         # For nothing where the bundle is refused.
         chosen = choose_engine(engine)
         chosen.check(precision)
         if refusal := bundle.precisions.refusal(precision, chosen.device):
             raise BundleError(f"{PRECISIONS_FILE}: {refusal}")
-        loaded = cls(
-            bundle, chosen.load(bundle.config, weights, precision, threads), tokenizer,
-            LogitCache(0) if cache is None else cache,
-        )  # fmt: skip
+        computing = chosen.load(bundle.config, weights, precision, threads)
+        selftest.check(bundle, tokenizer, computing)
+        loaded = cls(served, computing, tokenizer, LogitCache(0) if cache is None else cache)
         loaded._try()
         return loaded
 

@@ -10,6 +10,7 @@ import numpy as np
 from msgspec import Struct
 
 from models.bert.tokenizer import Tokenizer
+from models.bundle.known_answers import KnownAnswers
 from models.bundle.manifest import (
     FEATURE,
     FOLDER_MAX_BYTES,
@@ -17,6 +18,7 @@ from models.bundle.manifest import (
     MANIFEST,
     OPTIONAL,
     PRECISIONS_FILE,
+    SELFTEST,
     WEIGHTS,
     BundleError,
     Format,
@@ -59,6 +61,7 @@ class Bundle(Struct, frozen=True, kw_only=True):
     reference: Reference
     evaluation: dict[str, Any]
     precisions: Precisions = Precisions()
+    known_answers: KnownAnswers = KnownAnswers()
 
     @property
     def name(self) -> str:
@@ -154,5 +157,6 @@ def _open(folder: Folder, manifest: Manifest, version: str) -> Opened:
             reference=check_reference(parsed("reference.json", Reference), schema),
             evaluation=check_encodable("evaluation.json", parsed("evaluation.json", dict[str, Any])),
             precisions=optional(PRECISIONS_FILE, Precisions),
+            known_answers=check_encodable(SELFTEST, optional(SELFTEST, KnownAnswers)),
         )  # fmt: skip
         return Opened(bundle, tokenizer, weights.result())

@@ -8,17 +8,19 @@ import msgspec
 import numpy as np
 from msgspec import Struct, structs
 
-from models.bundle.manifest import DataRecord, Origin
+from models.bundle.manifest import SELFTEST, DataRecord, Origin
 from models.bundle.read import Bundle
 from models.bundle.write import write_bundle
 from models.calibration.prior_shift import PriorShift
 from models.files import pretty_json, write_atomic
+from models.prediction import Diagnosis
 from models.reference import build_reference
 from training.calibrate.choice import Inverse, MapRule
 from training.calibrate.record import fit_record
 from training.data.table import Table
 from training.evaluate.evaluation import nested_evaluation
 from training.fit.epoch_diagnostics import EpochDiagnostics
+from training.fit.known_answers import known_answers
 from training.report.card import model_card
 from training.report.page import report
 from training.report.plots import make_plots
@@ -72,12 +74,15 @@ def write_calibrated(
         record = structs.replace(record, map=record.map.shifted(settings.shift))
         how.append(f"before the shift from a prevalence of {settings.shift.training:.3g} to {settings.shift.target:g}")
     evaluation = structs.replace(evaluation, how="; ".join(filter(None, how)))
+    reference = build_reference(predictions.calibrated, rows, schema)
+    diagnosis = Diagnosis(record, reference, schema)
     contents = {
         **files,
         "schema.json": pretty_json(schema),
         "calibration.json": msgspec.json.encode(record),
-        "reference.json": pretty_json(build_reference(predictions.calibrated, rows, schema)),
+        "reference.json": pretty_json(reference),
         "evaluation.json": pretty_json(evaluation),
+        SELFTEST: msgspec.json.encode(known_answers(files, schema, diagnosis, table.rows)),
         "README.md": model_card(origin, schema, evaluation).encode(),
     }
     bundle = write_bundle(out, contents, origin)
