@@ -29,9 +29,10 @@ TRIES = 64
 """Rows drawn for each that is kept: of few fields nearly all are rows of the table."""
 UNKNOWN_SHARE = 0.25
 TOLERANCES: dict[Precision, float] = {"float32": 1e-3, "float16": 0.01, "bfloat16": 0.1, "int8": 0.1}
-"""Largest accepted difference of a logit, as a share of the largest one where that is above 1. Processors that are tested differ by 1e-5 in float32, and a GPU may compute
-products in fewer bits; what is wrong differs by more. What fewer bits cost in probability is measured elsewhere
-(`models.bundle.precisions`)."""
+"""Largest accepted difference of a logit, as a share of the largest one where that is above 1.
+
+Processors that are tested differ by 1e-5 in float32, and a GPU may compute products in fewer bits; what is wrong
+differs by more. What fewer bits cost in probability is measured elsewhere (`models.bundle.precisions`)."""
 PROBABILITY_TOLERANCE = 1e-6
 """Of the same logits: calibration is computed in float64 everywhere."""
 
