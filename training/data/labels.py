@@ -6,15 +6,17 @@ import numpy as np
 
 from training.data.source import DataError
 
+NEEDED = {1: "labelled rows", 2: "rows of two classes"}
 
-def check_classes(path: object, labels: np.ndarray, names: Sequence[str], least: int) -> None:
-    """Raises DataError unless the labels (n,) are of two classes or more, and of each there are ``least``."""
+
+def check_classes(path: object, labels: np.ndarray, names: Sequence[str], least: int, classes: int = 2) -> None:
+    """Raises DataError unless the labels (n,) are of so many classes or more, and of each there are ``least``."""
     counts = np.bincount(labels, minlength=len(names)).tolist()
     present = [name for name, count in zip(names, counts, strict=True) if count]
-    if len(present) < 2:
+    if len(present) < classes:
         only = f"all of {present[0]!r}" if present else "none with a label"
         rows = f"{len(labels)} row{'s' * (len(labels) != 1)}"
-        raise DataError(f"{path} has {rows}, {only}: rows of two classes at least are needed")
+        raise DataError(f"{path} has {rows}, {only}: {NEEDED[classes]} at least are needed")
     rare = [f"{count} of {name!r}" for name, count in zip(names, counts, strict=True) if count < least]
     if rare:
         raise DataError(f"{path} has only {' and '.join(rare)}: at least {least} rows of each class are needed")

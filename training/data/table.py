@@ -65,7 +65,7 @@ def read_table(path: Path, schema: Schema, separator: str | None = None, *, fitt
                 groups.append(cells[group_at].strip())
     faults.check()
     counted = np.array(labels, dtype=np.int64)
-    check_classes(path, counted, schema.classes, LEAST_PER_CLASS if fitting else 0)
+    check_classes(path, counted, schema.classes, LEAST_PER_CLASS if fitting else 0, 2 if fitting else 1)
     return Table(schema, tuple(rows), counted, sha256, _number_groups(groups) if groups else None)
 
 

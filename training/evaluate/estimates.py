@@ -7,20 +7,31 @@ from scipy.stats import rankdata
 Z_95 = 1.959963984540054
 """The normal distribution's 97.5 % point."""
 
+NO_ROWS, ONE_CLASS = "no rows", "the rows are all of one class"
 
-class Estimate(Struct, frozen=True):
-    """A figure with its standard error and 95 % interval; NaN (null in JSON) where the rows are too few for one."""
+
+class Estimate(Struct, frozen=True, omit_defaults=True):
+    """A figure with its standard error and 95 % interval; NaN (null in JSON) where the rows are too few for one.
+
+    Where there is no figure at all, ``reason`` says why.
+    """
 
     value: float
     standard_error: float
     low: float
     high: float
+    reason: str | None = None
+
+
+def absent(reason: str) -> Estimate:
+    """What stands where there is no figure."""
+    return Estimate(*[float("nan")] * 4, reason=reason)
 
 
 def mean(values: np.ndarray) -> Estimate:
     """Mean of values (n,) over independent rows, with the normal interval."""
     if not len(values):
-        return Estimate(*[float("nan")] * 4)
+        return absent(NO_ROWS)
     value = float(values.mean())
     error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
     return Estimate(value, error, value - Z_95 * error, value + Z_95 * error)
@@ -34,7 +45,7 @@ def proportion(held: np.ndarray) -> Estimate:
 def share(count: int, n: int) -> Estimate:
     """``count`` of n, with Wilson's interval (1927), which holds near 0 and 1 where the normal one fails."""
     if not n:
-        return Estimate(*[float("nan")] * 4)
+        return absent(NO_ROWS)
     p, z2 = count / n, Z_95**2
     middle = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 * np.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
@@ -50,7 +61,7 @@ def roc_auc(p: np.ndarray, y: np.ndarray) -> Estimate:
     """
     one, zero = p[y == 1], p[y == 0]
     if not len(one) or not len(zero):
-        return Estimate(*[float("nan")] * 4)
+        return absent(ONE_CLASS)
     ranks = rankdata(p)
     above = (ranks[y == 1] - rankdata(one)) / len(zero)
     below = 1 - (ranks[y == 0] - rankdata(zero)) / len(one)

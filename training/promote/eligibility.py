@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from models.bundle.read import Bundle
+from training.data.labels import check_classes
 from training.data.source import DataError
 from training.data.table import Table, read_table
 from training.evaluate.seen import knows_training_rows, training_rows
@@ -23,6 +24,7 @@ def read_for_both(path: Path, candidate: Bundle, current: Bundle) -> tuple[Table
             f"{theirs.name}, has {', '.join(theirs.classes)}, in this order: there is nothing to compare"
         )
     table = read_table(path, ours, fitting=False)
+    check_classes(path, table.labels, ours.classes, 0)
     other = table if ours == theirs else read_table(path, theirs, fitting=False)
     if not np.array_equal(table.labels, other.labels):
         raise DataError(f"{path}: the two bundles read other labels in it: their schemas spell the classes differently")

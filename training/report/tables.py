@@ -1,5 +1,6 @@
 """The evaluation as tables of short texts: the same for the terminal, the model card and the report."""
 
+import math
 from collections.abc import Callable
 
 from msgspec import Struct
@@ -12,6 +13,8 @@ from training.evaluate.evaluation import Evaluation
 from training.evaluate.scores import CalibrationError, IfCalibrated, Scores
 from training.evaluate.selective_risk import SetCoverage
 from training.evaluate.subgroups import GroupScores, Subgroup
+
+NO_VALUE = "–"
 
 
 class Figures(Struct, frozen=True, kw_only=True):
@@ -71,12 +74,16 @@ def positive_class(evaluation: Evaluation) -> str:
 
 
 def plus_minus(estimate: Estimate, digits: int = 4) -> str:
-    """Value ± standard error."""
+    """Value ± standard error, or why there is none."""
+    if math.isnan(estimate.value):
+        return estimate.reason or NO_VALUE
     return f"{estimate.value:z.{digits}f} ±\u00a0{estimate.standard_error:.{digits}f}"
 
 
 def spread(estimate: Estimate, digits: int = 4) -> str:
-    """Value [95 % interval]."""
+    """Value [95 % interval], or why there is none."""
+    if math.isnan(estimate.value):
+        return estimate.reason or NO_VALUE
     return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
 
 

@@ -66,7 +66,7 @@ def test_venn_abers_is_calibrated_by_the_end_that_the_label_picks(rows: int) -> 
     assert low.mean() > 4 * low.std(ddof=1) / math.sqrt(repeats)
 
 
-@pytest.mark.parametrize(("coverage", "rows", "rank"), [(0.55, 99, 55), (0.68, 24, 17), (0.9, 99, 90), (0.9, 98, 90)])
+@pytest.mark.parametrize(("coverage", "rows", "rank"), [(0.55, 99, 55), (0.68, 74, 51), (0.9, 99, 90), (0.9, 98, 90)])
 def test_the_rank_of_a_threshold_is_that_of_exact_arithmetic(coverage: float, rows: int, rank: int) -> None:
     """⌈(n + 1) · coverage⌉ (Vovk et al., 2005), where 100 · 0.55 in floats is a little more than 55."""
     scores = (np.arange(rows) + 1) / 1000
