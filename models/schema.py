@@ -144,15 +144,18 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     """A table's description, complete: nothing is guessed from it any more.
 
     ``name`` is the bundle's, and the model's on the wire; ``row`` what one row is called. ``text`` lists the phrases
-    that a row is put into, each a template over the fields' words, as in "{pclass} {person}"; a phrase is left out
-    where a part of it is unknown. Rows with one value in the column ``group`` never sit in two folds. ``feature``
-    names code of `models.features` that derives further words from a row. Raises SchemaError.
+    that a row is put into, each a template over the fields' words, as in "{pclass} {person}", with ``between`` from one
+    to the next. What is unknown is said by the word ``unknown``; without such a word its phrase is left out. Rows with
+    one value in the column ``group`` never sit in two folds. ``feature`` names code of `models.features` that derives
+    further words from a row. Raises SchemaError.
     """
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z", max_length=100)]
     label: Label
     fields: Annotated[tuple[Field, ...], Meta(min_length=1, max_length=MAX_FIELDS)]
     text: Annotated[tuple[Sentence, ...], Meta(min_length=1, max_length=2 * MAX_FIELDS)]
+    between: Sentence = ", "
+    unknown: Sentence = ""
     row: Identifier = "row"
     rows: Identifier | None = None
     question: Sentence = ""

@@ -15,7 +15,7 @@ Say = Callable[[Any], str | None]
 
 
 class Renderer:
-    """Puts the rows of one table into words, phrase by phrase; what is unknown is left out.
+    """Puts the rows of one table into words, phrase by phrase; what is unknown is left out, or has a word for it.
 
     ``known`` is what the schema's feature learned from labelled rows, None without a feature. Raises SchemaError for a
     template that names no field.
@@ -31,17 +31,21 @@ class Renderer:
     def __call__(self, row: Row, known: Any = None) -> str:
         """The row as a short text, the model's only input."""
         derived = self.feature.derive(row, known) if self.feature else {}
-        phrases = []
+        phrases, unknown = [], self.schema.unknown
         for parts in self._phrases:
             words = ""
             for literal, name, say in parts:
-                word = "" if not name else derived.get(name) if say is None else say(getattr(row, name))
-                if name and not word:
+                words += literal
+                if not name:
+                    continue
+                value = derived.get(name) if say is None else getattr(row, name)
+                word = value if say is None else say(value)
+                if not word and (not unknown or value not in (None, "")):
                     break
-                words += literal + (word or "")
+                words += word or unknown
             else:
                 phrases.append(words)
-        return ", ".join(phrases)
+        return self.schema.between.join(phrases)
 
     def every_word(self) -> list[str]:
         """Texts that together hold every word of the templates and of the fields with words; eight phrases a text."""
@@ -54,7 +58,8 @@ class Renderer:
                 words = iter(choice[min(number, len(choice) - 1)] for choice in choices)
                 phrases.append("".join(literal + (next(words) if name else "") for literal, name, _ in parts))
         phrases = list(dict.fromkeys(phrases))
-        return [", ".join(phrases[first : first + 8]) for first in range(0, len(phrases), 8)]
+        phrases += [self.schema.unknown] if self.schema.unknown else []
+        return [self.schema.between.join(phrases[first : first + 8]) for first in range(0, len(phrases), 8)]
 
 
 Phrase = list[tuple[str, str, Say | None]]

@@ -101,6 +101,15 @@ def test_phrases_of_any_table(row: dict[str, Any], text: str) -> None:
     assert Renderer(CHURN)(rows.check([row])[0]) == text
 
 
+def test_what_is_unknown_may_keep_its_place() -> None:
+    placed = msgspec.structs.replace(CHURN, between=" ", unknown="unknown", text=("{contract}", "{tenure}", "{senior}"))
+    say, rows = Renderer(placed), Rows(CHURN)
+    assert say(rows.check([{"tenure": 20}])[0]) == "unknown long unknown"
+    assert say(rows.check([{"tenure": 20, "senior": False}])[0]) == "unknown long"
+    assert say(rows.check([{"contract": "One year", "senior": True}])[0]) == "One year unknown senior"
+    assert "unknown" in " ".join(say.every_word()).split()
+
+
 def test_every_word_of_any_table_is_listed() -> None:
     words = ", ".join(Renderer(CHURN).every_word())
     for phrase in ("monthly contract", "One year contract", "tenure short", "tenure long", "charges 50", "senior"):

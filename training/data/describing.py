@@ -16,7 +16,7 @@ from training.data.inference import complete_field
 from training.data.profile import ColumnProfile, TableProfile
 from training.data.source import DataError
 from training.data.toml.reasons import plain_reason
-from training.data.wording import phrases
+from training.data.wording import PLACES, phrases
 
 FEW_ROWS = 100
 """Rows below which scores say little."""
@@ -55,7 +55,8 @@ class Description:
         """The description without its comments, complete."""
         taken = [each.field for each in self.fields if not each.left_out]
         return {
-            **self.head, "text": phrases(taken), "label": self.label, "fields": taken, "examples": self.examples,
+            **self.head, "text": phrases(taken), **PLACES, "label": self.label, "fields": taken,
+            "examples": self.examples,
         }  # fmt: skip
 
     @property

@@ -1,6 +1,8 @@
 """How a described field is said: the words of its values, and the phrases that a row is put into.
 
-A guess for a field that nobody has put words to; a description may hold better ones.
+Each value is a word or two in the place of its field, and names are not said: as good as "name value" in a third of the
+tokens (docs/decisions/rendering.md). A guess for a field that nobody has put words to; a description may hold better
+ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
-LOW_TO_HIGH = ("very low", "low", "rather low", "middling", "rather high", "high", "very high")
+LOW_TO_HIGH = ("lowest", "lower", "low", "middle", "high", "higher", "highest")
+"""Each is one token of BERT's vocabularies."""
+PLACES = {"between": " ", "unknown": "unknown"}
+"""What keeps each field in its place of the text: a blank from one to the next, and a word for what is unknown."""
 MAX_SAID_NUMBERS = 10
 """Up to so many different numbers are said in digits, more as words for ranges."""
 ATOM = 0.2
@@ -78,14 +83,8 @@ def said(number: float) -> str:
 
 
 def phrase(field: Mapping[str, Any]) -> str:
-    """The phrase that says one field: its name and its words."""
-    return f"{spoken_name(field)} {{{field['name']}}}"
-
-
-def spoken_name(field: Mapping[str, Any]) -> str:
-    """The field's title, or its name as words, without braces, which a template has no way to say."""
-    name = field.get("title") or str(field["name"]).replace("_", " ")
-    return "".join(character for character in str(name) if character not in "{}")
+    """The phrase that says one field: its words alone."""
+    return f"{{{field['name']}}}"
 
 
 def phrases(fields: Sequence[Mapping[str, Any]]) -> list[str]:

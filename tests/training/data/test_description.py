@@ -93,7 +93,7 @@ def test_what_is_given_stays(tmp_path: Path, rows: Path) -> None:
     assert (years.minimum, years.bins, years.type, years.column) == (18, (18, 40, 90), "integer", "AGE (YEARS)")
     assert (children.levels, children.words) == ((0, 1, 2, 3), {"0": "none"})
     assert (balance.words, balance.maximum, balance.minimum) == ((), 1_000_000, 0)
-    assert schema.text == ("years {years}", "children {children}", "balance {balance}")
+    assert (schema.text, schema.between, schema.unknown) == (("{years}", "{children}", "{balance}"), " ", "unknown")
     assert read_table(rows, schema).labels.mean() == pytest.approx(0.8, abs=0.06)
 
 

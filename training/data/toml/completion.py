@@ -9,7 +9,7 @@ from training.data.describing import describe
 from training.data.identifiers import table_name
 from training.data.inference import complete_field, infer_type
 from training.data.profile import ColumnProfile, TableProfile
-from training.data.wording import phrases
+from training.data.wording import PLACES, phrases
 
 INFERRED = {
     "number": ("minimum", "maximum", "bins", "words"), "integer": ("minimum", "maximum", "bins", "words"),
@@ -40,7 +40,7 @@ def complete(
     if isinstance(found["fields"], list):
         found["fields"] = [_complete_field(at, field, header, read) for at, field in enumerate(found["fields"])]
         if "text" not in found and all(map(_is_formed, found["fields"])):
-            found["text"] = phrases(found["fields"])
+            found = {**found, "text": phrases(found["fields"]), **{key: found.get(key, PLACES[key]) for key in PLACES}}
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from training.data.caveats import counted
 from training.data.describing import DescribedField, Description
 from training.data.toml.writer import assignment, comment, commented_out, table, toml_string
-from training.data.wording import phrase
+from training.data.wording import PLACES, phrase
 
 HEAD = (
     "Change what you know better, and fit with it:",
@@ -24,8 +24,8 @@ KEYS = (
 )  # fmt: skip
 """A field's keys in the order of writing."""
 TEXT = (
-    "The phrases that the model reads, in this order; each says one field or more in {braces}, and is left out where "
-    "one of them is unknown."
+    "The phrases that the model reads, in this order; each says one field or more in {braces}. What is unknown has a "
+    'word of its own, so that each field keeps its place; without it (unknown = "") its phrase is left out.'
 )
 
 
@@ -65,7 +65,7 @@ def _assignments(values: Mapping[str, Any]) -> list[str]:
 def _text(description: Description) -> list[str]:
     taken = [f"    {toml_string(each)}," for each in description.document["text"]]
     others = [f"    # {toml_string(phrase(each.field))}," for each in description.fields if each.left_out]
-    return [*comment([TEXT]), "text = [", *taken, *others, "]"]
+    return [*comment([TEXT]), "text = [", *taken, *others, "]", *_assignments(PLACES)]
 
 
 def _classes(description: Description) -> list[str]:
