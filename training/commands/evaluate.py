@@ -37,7 +37,7 @@ def _run(options: argparse.Namespace) -> int:
     refuse_overwriting((options.data, options.bundle), (options.json, options.plots, options.report))
     predictor = Predictor.load(options.bundle)
     bundle = predictor.bundle
-    table = read_table(options.data, bundle.schema, fitting=False)
+    table = read_table(options.data, bundle.schema, options.separator, fitting=False)
     how = "the bundle's own predictions on the rows given"
     if seen := training_rows(table, bundle):
         which = "WHICH ARE" if seen == len(table) else f"OF WHICH {seen} ARE AMONG"

@@ -50,7 +50,7 @@ def _run(options: argparse.Namespace) -> int:
     from training.promote.precision import measure, record
 
     margins = {"log_loss_margin": options.log_loss_margin, "calibration_margin": options.calibration_margin}
-    table = read_table(options.data, read_bundle(options.bundle).schema, fitting=False)
+    table = read_table(options.data, read_bundle(options.bundle).schema, options.separator, fitting=False)
     measurements = measure(options.bundle, table, options.only, seed=options.seed, **margins)
     for measured in measurements:
         figures = ", ".join(f"{name} {value}" for name, value in format_measurement(measured).items())
