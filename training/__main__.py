@@ -1,4 +1,5 @@
-"""python -m training describe | fit | evaluate | compare-losses | promote | precision | keygen | sign | push | pull"""
+"""python -m training COMMAND: describe, fit, recalibrate, evaluate, compare-losses, promote, precision, keygen, sign,
+push, pull"""
 
 import argparse
 import sys
@@ -8,14 +9,14 @@ from models.bundle.manifest import BundleError
 from models.bundle.signature import SignatureError
 from models.engines.engine import EngineError
 from models.engines.ray_cluster import ClusterError
-from training.commands import bundles, compare_losses, describe, evaluate, fit, precision, promote
+from training.commands import bundles, compare_losses, describe, evaluate, fit, precision, promote, recalibrate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 done, 1 failed (one sentence on stderr), 2 wrong use."""
     parser = argparse.ArgumentParser(prog="python -m training", description="Train and evaluate bundles.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (describe, fit, evaluate, compare_losses, precision, promote, bundles):
+    for command in (describe, fit, recalibrate, evaluate, compare_losses, precision, promote, bundles):
         command.add(commands)
     options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run

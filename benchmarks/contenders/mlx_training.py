@@ -50,6 +50,9 @@ class Steps:
         """What an epoch's end computes is no step."""
         self._start = time.perf_counter()
 
+    def note(self, sentence: str) -> None:
+        """What is said is not measured."""
+
     def _pause(self) -> None:
         if self._settings:
             self._session.ready(self._settings)

@@ -62,8 +62,15 @@ class DataRecord(Struct, frozen=True, forbid_unknown_fields=True):
     classes: dict[str, Count]
 
 
-class Origin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a bundle came to be: everything in the manifest but the files."""
+class Recalibration(Struct, frozen=True, forbid_unknown_fields=True):
+    """The version whose weights a bundle has, and the rows that it was calibrated on instead of those held out."""
+
+    of: Name
+    data: DataRecord
+
+
+class Origin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How a bundle came to be: everything in the manifest but the files. ``data`` are the rows of the weights."""
 
     created: str
     seed: int
@@ -72,6 +79,12 @@ class Origin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     recipe: dict[str, Any]
     data: DataRecord
     packages: dict[str, str]
+    recalibration: Recalibration | None = None
+
+    @property
+    def calibrated_on(self) -> DataRecord:
+        """The rows whose outcomes the probabilities agree with."""
+        return self.data if self.recalibration is None else self.recalibration.data
 
 
 class Format(Struct, frozen=True):

@@ -72,10 +72,10 @@ class Bundle(Struct, frozen=True, kw_only=True):
 
         Raises ValueError for a share that is not inside (0, 1), BundleError when the training rows have none.
         """
-        data, positive = self.manifest.origin.data, self.schema.positive
+        data, positive = self.manifest.origin.calibrated_on, self.schema.positive
         count = data.classes.get(positive, 0)
         if not 0 < count < data.rows:
-            raise BundleError(f"{MANIFEST}: {count} of {data.rows} training rows are of the class {positive}; a "
+            raise BundleError(f"{MANIFEST}: {count} of {data.rows} rows are of the class {positive}; a "
                               "prevalence cannot be shifted from there")  # fmt: skip
         shift = PriorShift(training=count / data.rows, target=target_prevalence)
         record = msgspec.structs.replace(self.record, map=self.record.map.shifted(shift))

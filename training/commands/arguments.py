@@ -45,7 +45,8 @@ def add_training(parser: argparse.ArgumentParser, folds: str, default_folds: int
         "learns goes into the bundle",
     )
     for name, default in msgspec.structs.asdict(Recipe()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=f"default: {default}")
+        few = ", more where rows are few" if name == "epochs" else ""
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=f"default: {default}{few}")
     parser.add_argument(
         "--engine",
         choices=EXECUTORS,
@@ -80,9 +81,10 @@ def labelled_rows(options: argparse.Namespace) -> tuple[str | None, "Table"]:
     return described, read_table(options.data, schema, options.separator)
 
 
-def recipe(options: argparse.Namespace) -> Recipe:
-    """The default recipe with the parts that were given; ValueError where one is out of bounds."""
+def recipe(options: argparse.Namespace, rows: int) -> Recipe:
+    """The default recipe for so many rows with the parts that were given; ValueError where one is out of bounds."""
     given = {name: value for name in Recipe.__struct_fields__ if (value := getattr(options, name)) is not None}
+    given.setdefault("epochs", Recipe.epochs_for(rows))
     return msgspec.convert(given, Recipe)
 
 

@@ -82,7 +82,7 @@ def _run(options: argparse.Namespace) -> int:
     given = {name: getattr(options, name) for name in CompareOptions.__struct_fields__ if name != "recipe"}
     _, table = labelled_rows(options)
     with executor(options) as chosen:
-        report = compare_losses(CompareOptions(recipe=recipe(options), **given), table, chosen)
+        report = compare_losses(CompareOptions(recipe=recipe(options, len(table)), **given), table, chosen)
     if options.json:
         write_json(options.json, report)
     if options.markdown:

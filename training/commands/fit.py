@@ -12,7 +12,6 @@ import msgspec
 from models.bundle.read import Bundle
 from models.bundle.write import bundle_destination
 from models.files import refuse_overwriting, write_atomic
-from models.schema import Schema
 from training.commands.arguments import add_training, executor, labelled_rows, recipe, threads
 from training.fit.data_parallel import DataParallel, NonRootDone, Ranks, find_ranks
 from training.losses.registry import LOSSES, PRESETS, LossChoice
@@ -72,7 +71,7 @@ def _run(options: argparse.Namespace) -> int:
     # Refused now: training takes long.
     bundle_destination(options.out)
     described, table = labelled_rows(options)
-    fit_options = _fit_options(options, table.schema)
+    fit_options = _fit_options(options, table)
     if ranks := find_ranks():
         threads()
         bundle = _fit_together(fit_options, table, ranks, options.engine)
@@ -118,16 +117,16 @@ def alpha_by_class(given: list[tuple[str, float]], classes: Sequence[str]) -> di
     return weights | ({missing[0]: 1 - sum(weights.values())} if len(missing) == 1 else {})
 
 
-def _fit_options(options: argparse.Namespace, schema: Schema) -> "FitOptions":
+def _fit_options(options: argparse.Namespace, table: "Table") -> "FitOptions":
     from training.fit.pipeline import FitOptions
 
     parameters: dict[str, Any] = {name: getattr(options, name) for name in ("gamma", "smoothing")}
     if options.alpha:
-        parameters["alpha"] = alpha_by_class(options.alpha, schema.classes)
+        parameters["alpha"] = alpha_by_class(options.alpha, table.schema.classes)
     parameters = {name: value for name, value in parameters.items() if value is not None}
     given = {name: getattr(options, name) for name in FitOptions.__struct_fields__ if name not in ("loss", "recipe")}
     loss = LossChoice(name=options.loss, preset=options.preset, parameters=parameters)
-    return FitOptions(loss=loss, recipe=recipe(options), **given)
+    return FitOptions(loss=loss, recipe=recipe(options, len(table)), **given)
 
 
 def _fit_together(options: "FitOptions", table: "Table", ranks: Ranks, engine: str) -> Bundle | None:

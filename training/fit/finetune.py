@@ -10,7 +10,7 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
 from mlx.utils import tree_map
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from models.bert.classifier import BertClassifier, from_pretrained
 from training.fit.encoding import Encoded, Pretrained, inference_batches
@@ -20,6 +20,8 @@ from training.fit.progress import Listener
 from training.losses.registry import LOSSES, Loss
 
 MAX_GRADIENT_NORM = 1.0
+EPOCHS, MIN_STEPS = 8, 80
+ATTEMPTS, LOWER_RATE = 3, 0.4
 COLLAPSE_ROWS, SAME_LOGITS = 256, 1e-3
 """Training rows that are asked for at the end, and the range of their logits that is none: of a model that has
 collapsed it is about 1e-6, of one that has learned the least above 0.1."""
@@ -41,7 +43,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     (docs/decisions/budget.md).
     """
 
-    epochs: Annotated[int, Meta(ge=1)] = 8
+    epochs: Annotated[int, Meta(ge=1)] = EPOCHS
     max_steps: Annotated[int, Meta(ge=1)] = 600
     batch_rows: Annotated[int, Meta(ge=1)] = 32
     trained_layers: int = 2
@@ -52,6 +54,11 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     weight_decay: float = 0.01
     runs: Annotated[int, Meta(ge=1)] = 1
     averaged_epochs: Annotated[int, Meta(ge=1)] = 1
+
+    @classmethod
+    def epochs_for(cls, rows: int) -> int:
+        """Epochs over a table of so many rows, where nobody asks for another number: more where rows are few."""
+        return max(EPOCHS, -(-MIN_STEPS // cls().steps_of_epoch(rows)))
 
     def steps(self, rows: int) -> int:
         """Optimisation steps over ``rows`` training rows, all runs together."""
@@ -74,11 +81,33 @@ def finetune(
 
     Weights are averaged over the last epochs and over runs from one start (Izmailov et al., 2018; Wortsman et al.,
     2022, uniform soup), which costs nothing when serving. With ``divide`` every batch is computed by several processes.
-    Raises TrainingError when the loss is not finite, the model says the same of every row in the end, or the loss
-    cannot be divided.
+    One that has collapsed, saying the same of every row, is begun anew at lower rates. Raises TrainingError when it
+    still has, the loss is not finite, or the loss cannot be divided.
     """
     if divide is not None and not LOSSES[loss.name].pointwise:
         raise TrainingError(f"{loss.name} is a loss of a whole batch, which cannot be divided among processes")
+    for attempt in range(ATTEMPTS):
+        slower = LOWER_RATE**attempt
+        lowered = structs.replace(
+            recipe, learning_rate=recipe.learning_rate * slower, head_learning_rate=recipe.head_learning_rate * slower
+        )  # fmt: skip
+        model = _finetune(base, encoded, labels, rows, lowered, loss, seed, phase, progress, divide)
+        if not _has_collapsed(model, encoded, rows):
+            return model
+        if attempt + 1 < ATTEMPTS:
+            progress.advance(-recipe.steps(len(rows)))
+            progress.note(f"{phase}: the model has collapsed, and is trained anew at lower rates")
+    raise TrainingError(
+        f"{phase}: the model has collapsed, it says the same of every row; lower --learning-rate, train more rows, or "
+        "take another --loss"
+    )
+
+
+def _finetune(
+    base: Pretrained, encoded: Encoded, labels: np.ndarray, rows: np.ndarray, recipe: Recipe, loss: Loss, seed: int,
+    phase: str, progress: Listener, divide: Divide | None,
+) -> BertClassifier:  # fmt: skip
+    """All runs, averaged."""
     total: Any = None
     epochs = -(-recipe.steps_of_run(len(rows)) // recipe.steps_of_epoch(len(rows)))
     for run in range(recipe.runs):
@@ -92,7 +121,6 @@ def finetune(
     count = recipe.runs * min(recipe.averaged_epochs, epochs)
     model.update(tree_map(lambda weight: weight / count, total))
     mx.eval(model.parameters())
-    _refuse_collapse(model, encoded, rows, phase)
     return model
 
 
@@ -149,14 +177,12 @@ def _train(
         yield epoch
 
 
-def _refuse_collapse(model: BertClassifier, encoded: Encoded, rows: np.ndarray, phase: str) -> None:
-    """A model that has collapsed tells no text from another, whatever it says of them all."""
+def _has_collapsed(model: BertClassifier, encoded: Encoded, rows: np.ndarray) -> bool:
+    """Whether the model tells no text from another, whatever it says of them all."""
     logits = predict(model, encoded, rows[:: -(-len(rows) // COLLAPSE_ROWS)])
-    if not np.isfinite(logits).all() or np.ptp(logits - logits.mean(axis=1, keepdims=True), axis=0).max() < SAME_LOGITS:
-        raise TrainingError(
-            f"{phase}: the model has collapsed, it says the same of every row; lower --learning-rate, train more rows, "
-            "or take another --loss"
-        )
+    if not np.isfinite(logits).all():
+        return True
+    return bool(np.ptp(logits - logits.mean(axis=1, keepdims=True), axis=0).max() < SAME_LOGITS)
 
 
 def _freeze_below(model: BertClassifier, start: int) -> None:

@@ -148,6 +148,9 @@ class _ParentProcess:
     def epoch(self, diagnostics: EpochDiagnostics) -> None:
         self._send(Report(epoch=diagnostics))
 
+    def note(self, sentence: str) -> None:
+        self._send(Report(note=sentence))
+
     def _send(self, report: Report) -> None:
         print(msgspec.json.encode(report).decode(), flush=True)
 

@@ -15,9 +15,10 @@ from training.fit.epoch_diagnostics import EpochDiagnostics
 
 
 class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Progress of a fine-tuning: optimisation steps done since the last, or a finished epoch."""
+    """Progress of a fine-tuning: optimisation steps done since the last, a finished epoch, or something to say."""
 
     steps: int = 0
+    note: str = ""
     epoch: EpochDiagnostics | None = None
 
 
@@ -27,6 +28,8 @@ class Listener(Protocol):
     def advance(self, steps: int = 1) -> None: ...
 
     def epoch(self, diagnostics: EpochDiagnostics) -> None: ...
+
+    def note(self, sentence: str) -> None: ...
 
 
 class TrainingProgress:
@@ -63,11 +66,18 @@ class TrainingProgress:
             self.advance(report.steps)
             if report.epoch is not None:
                 self.epoch(report.epoch)
+            if report.note:
+                self.note(report.note)
 
     def advance(self, steps: int = 1) -> None:
         """Count optimisation steps, also those that an earlier run had done."""
         self._done += steps
         self._bar.advance(self._task, steps)
+
+    def note(self, sentence: str) -> None:
+        """Say something beside the bar."""
+        if not self._quiet:
+            self._bar.console.print(sentence, highlight=False, soft_wrap=True)
 
     def reach(self, steps: int) -> None:
         """Count up to ``steps``: what a failed fine-tuning left out will not be done."""

@@ -33,7 +33,7 @@ short text of words about the {row}, made as `schema.json` says:
 ## How it came to be
 
 Fine-tuned from {base} (sha256 `{base_sha:.12}…`) in MLX with the loss `{loss}` ({parameters}) and the recipe
-{recipe}, seed {seed}, on {created}. Calibration was fitted on out-of-fold logits; the map chosen most often was
+{recipe}, seed {seed}, on {created}. Calibration was fitted on {calibrated_on}; the map chosen most often was
 `{chosen}`. The raw probabilities are not to be used without the calibration: a loss other than cross entropy
 shifts them on purpose.
 
@@ -69,12 +69,23 @@ def model_card(origin: Origin, schema: Schema, evaluation: Evaluation) -> str:
         lead=f"**{better}**\n\n" if better else "", text=", ".join(schema.text),
         rows=data.rows, count=data.classes[schema.positive], share=data.classes[schema.positive] / data.rows,
         data_sha=data.sha256, base=origin.base.name, base_sha=origin.base.sha256,
-        loss=origin.loss.name, parameters=_listed(origin.loss.parameters) or "no parameters",
+        calibrated_on=_calibrated_on(origin, schema), loss=origin.loss.name,
+        parameters=_listed(origin.loss.parameters) or "no parameters",
         recipe=_listed(origin.recipe), seed=origin.seed, created=origin.created,
         chosen=max(chosen, key=chosen.count), how=evaluation.how, evaluated=evaluation.rows,
         tables="\n\n".join(map(markdown, tables(evaluation))),
         verdict="\n".join(f"- {line}" for line in baselines_verdict(evaluation).splitlines()),
     )  # fmt: skip
+
+
+def _calibrated_on(origin: Origin, schema: Schema) -> str:
+    again = origin.recalibration
+    if again is None:
+        return "logits of rows that were held out"
+    return (
+        f"{again.data.rows} other {plural(schema)} (sha256 of the file `{again.data.sha256:.12}…`), on whose logits "
+        f"version `{again.of}` was calibrated anew: the weights are its own"
+    )
 
 
 def _listed(values: dict[str, Any]) -> str:

@@ -39,7 +39,7 @@ def tables(evaluation: Evaluation) -> list[Figures]:
 
 def baselines_verdict(evaluation: Evaluation) -> str:
     """In words, a line for each baseline: whether it has the lower log loss on the same rows, and by how much."""
-    lines = []
+    lines = [] if evaluation.baselines else ["Nothing else was trained and compared on these rows."]
     for baseline in (evaluation.baselines or {}).values():
         by = baseline.log_loss_difference
         zero = "leaves out" if by.low > 0 or by.high < 0 else "holds"
