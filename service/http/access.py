@@ -33,6 +33,7 @@ ROUTES: Mapping[str, Need] = {
     "/v2/health/ready": "open",
     "/": "open",
     "/page/{}": "open",
+    "/page/{}/{}": "open",
     "/schema": "open",
     "/schema/{}": "open",
     "/schema/openapi.json": "open",

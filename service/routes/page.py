@@ -26,25 +26,33 @@ HEADERS = {
 
 
 def read_page(folder: Path = FOLDER) -> dict[str, StaticFile]:
-    """File name → file, of all files of the page."""
-    paths = [path for path in sorted(folder.iterdir()) if path.suffix in TYPES]
-    return {path.name: static_file(path.read_bytes(), TYPES[path.suffix]) for path in paths}
+    """Path below the folder → file, of all files of the page."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.suffix in TYPES]
+    return {path.relative_to(folder).as_posix(): static_file(path.read_bytes(), TYPES[path.suffix]) for path in paths}
 
 
 def page_router() -> Router:
     """The routes of the page; its files are read now."""
     files = read_page()
 
-    @get("/", include_in_schema=False)
-    async def page() -> Response[bytes]:
-        """The page."""
-        return files["index.html"].response(HEADERS)
-
-    @get("/page/{name:str}", include_in_schema=False)
-    async def page_file(name: FromPath[str]) -> Response[bytes]:
-        """A file of the page."""
+    def answer(name: str) -> Response[bytes]:
         if name not in files:
             raise NotFoundException(f"the page has no file of that name; it has {', '.join(files)}")
         return files[name].response(HEADERS)
 
-    return Router("/", route_handlers=[page, page_file])
+    @get("/", include_in_schema=False)
+    async def page() -> Response[bytes]:
+        """The page."""
+        return answer("index.html")
+
+    @get("/page/{name:str}", include_in_schema=False)
+    async def page_file(name: FromPath[str]) -> Response[bytes]:
+        """A file of the page."""
+        return answer(name)
+
+    @get("/page/{section:str}/{name:str}", include_in_schema=False)
+    async def section_file(section: FromPath[str], name: FromPath[str]) -> Response[bytes]:
+        """A file of one of the page's sections."""
+        return answer(f"{section}/{name}")
+
+    return Router("/", route_handlers=[page, page_file, section_file])

@@ -1,12 +1,12 @@
 // The page's beginning: its tabs, and the model that is served.
 
 import { ask, pause } from "./api.js";
-import { openDrift, redrawDrift, startDrift } from "./drift.js";
+import { openDrift, redrawDrift, startDrift } from "./drift/drift.js";
 import { by } from "./elements.js";
-import { describeFile, startFile } from "./file.js";
+import { describeFile, startFile } from "./file/file.js";
 import { startKey } from "./key.js";
 import { showModel } from "./model.js";
-import { showTable, startPredict } from "./predict.js";
+import { showTable, startPredict } from "./predict/predict.js";
 import { schema } from "./schema.js";
 import { count, sentence } from "./words.js";
 

@@ -170,7 +170,7 @@ def stream_of(page: Page, pieces: list[str]) -> Any:
     """What the page's reader makes of a stream that comes in pieces."""
     return page.evaluate(
         """async (pieces) => {
-            const { EventReader } = await import("/page/events.js"), reader = new EventReader();
+            const { EventReader } = await import("/page/drift/events.js"), reader = new EventReader();
             const events = pieces.flatMap((piece) => reader.read(piece));
             return { events, lastId: reader.lastId, retry: reader.retrySeconds };
         }""",
@@ -224,7 +224,7 @@ def test_a_stream_that_ends_is_asked_for_again_after_its_own_time_and_from_its_l
         page.route("**/v1/drift/events", events)
         found = page.evaluate(
             """async () => {
-                const { followEvents } = await import("/page/events.js"), end = new AbortController(), seen = [];
+                const { followEvents } = await import("/page/drift/events.js"), end = new AbortController(), seen = [];
                 await followEvents("v1/drift/events", end.signal, {
                     onEvent(name, data) { seen.push([name, data]); if (data === "4") end.abort(); },
                     onLost() { seen.push("lost"); if (seen.length > 20) end.abort(); },

@@ -43,7 +43,7 @@ from tests.service.test_real import start, wait_ready
 BINARY = "application/octet-stream"
 JSON, MESSAGEPACK, PROBLEM = "application/json", "application/msgpack", "application/problem+json"
 
-PAGES = {"/", "/page/{name}", "/schema", "/schema/{name}"}
+PAGES = {"/", "/page/{name}", "/page/{section}/{name}", "/schema", "/schema/{name}"}
 """Routes for people, which the document leaves out."""
 
 ENDLESS = "/v1/drift/events"

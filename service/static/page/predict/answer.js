@@ -1,9 +1,9 @@
 // An answer in words and pictures: a figure, a scale or a bar for each class, what is behind it, and what was true.
 
-import { answeredBy, by, drawn, html, svg } from "./elements.js";
+import { answeredBy, by, drawn, html, svg } from "../elements.js";
 import { scale } from "./scale.js";
-import { schema } from "./schema.js";
-import { either, ofHundred, percent, range } from "./words.js";
+import { schema } from "../schema.js";
+import { either, ofHundred, percent, range } from "../words.js";
 
 let drawScale = null;
 

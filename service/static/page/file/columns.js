@@ -1,7 +1,7 @@
 // Which columns of a file are the table's, and which are added to them.
 
-import { schema } from "./schema.js";
-import { clipped } from "./words.js";
+import { schema } from "../schema.js";
+import { clipped } from "../words.js";
 
 const ADDED = ["outcome", "probability", "interval_low", "interval_high", "prediction_set", "typicality", "warnings", "error"];
 const SHOWN_COLUMNS = 12, SHOWN_CHARACTERS = 300;

@@ -1,12 +1,12 @@
 // A row is typed or chosen, asked about, and answered at once.
 
-import { ask, pause } from "./api.js";
+import { ask, pause } from "../api.js";
 import { hideTruth, showAnswer, showTruth, stale } from "./answer.js";
 import { explain, forget } from "./contributions.js";
-import { answeredBy, by, html, speaker } from "./elements.js";
+import { answeredBy, by, html, speaker } from "../elements.js";
 import { buildForm, fillRow, readRow, showNotes, startForm, startingRow } from "./form.js";
-import { schema, setSchema } from "./schema.js";
-import { either, sentence } from "./words.js";
+import { schema, setSchema } from "../schema.js";
+import { either, sentence } from "../words.js";
 
 const TYPING_MILLISECONDS = 150, EXPLAIN_MILLISECONDS = 300, STALE_MILLISECONDS = 400;
 

@@ -1,9 +1,9 @@
 // What each field adds to an answer, in log-odds, from POST /v1/explain; hidden where the service has no such route.
 
-import { ask, pause } from "./api.js";
-import { by, html, svg } from "./elements.js";
-import { schema } from "./schema.js";
-import { signed, two } from "./words.js";
+import { ask, pause } from "../api.js";
+import { by, html, svg } from "../elements.js";
+import { schema } from "../schema.js";
+import { signed, two } from "../words.js";
 
 const ABOUT = {
   unknown: "Each bar is what the field adds when all others are known. Two fields that say the same thing both look small.",

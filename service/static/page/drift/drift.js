@@ -1,11 +1,11 @@
 // The drift report, followed by server-sent events while its tab is looked at.
 
-import { ask } from "./api.js";
-import { evidence, reliability, shareBar, shares, wilson } from "./charts.js";
-import { answeredBy, by, drawn, html, speaker, table } from "./elements.js";
+import { ask } from "../api.js";
+import { evidence, reliability, shareBar, shares, wilson } from "../charts.js";
+import { answeredBy, by, drawn, html, speaker, table } from "../elements.js";
 import { followEvents } from "./events.js";
-import { schema } from "./schema.js";
-import { count, minus, percent, range, sentence, two } from "./words.js";
+import { schema } from "../schema.js";
+import { count, minus, percent, range, sentence, two } from "../words.js";
 
 const STREAMS = {
   prediction: ["Predictions", "Do the probabilities look as they did in training?", "predictions"],

@@ -1,7 +1,7 @@
 // One scale from 0 to 1: the probability, its interval, the average, and under it the way from the model to it.
 
-import { svg } from "./elements.js";
-import { percent, range, stepName, two } from "./words.js";
+import { svg } from "../elements.js";
+import { percent, range, stepName, two } from "../words.js";
 
 const TRACK = { top: 26, height: 18 }, FIRST_STEP = 124, STEP = 36;
 

@@ -1,8 +1,8 @@
 // The form of a row, made from the schema: a control for each field, its notes, and a search where there are many.
 
-import { parseNumber } from "./cells.js";
-import { by, html } from "./elements.js";
-import { bounds, choices, middle, schema } from "./schema.js";
+import { parseNumber } from "../cells.js";
+import { by, html } from "../elements.js";
+import { bounds, choices, middle, schema } from "../schema.js";
 
 // More fields than these are shown when they are asked for.
 const FIRST_FIELDS = 20;

@@ -1,7 +1,7 @@
 // Server-sent events (HTML Standard, section 9.2) by fetch, which can bear a key where EventSource cannot.
 
-import { pause } from "./api.js";
-import { fetchWithKey } from "./key.js";
+import { pause } from "../api.js";
+import { fetchWithKey } from "../key.js";
 
 const TYPE = "text/event-stream", LONGEST_WAIT_SECONDS = 30;
 

@@ -1,12 +1,12 @@
 // A CSV file in, the same rows with their probabilities out: read in pieces, scored in batches, one at a time.
 
-import { ask, pause, Refusal } from "./api.js";
-import { parseCell } from "./cells.js";
+import { ask, pause, Refusal } from "../api.js";
+import { parseCell } from "../cells.js";
 import { addedColumns, findColumns, listed } from "./columns.js";
 import { CsvReader, csvLine } from "./csv.js";
-import { by, html, speaker, table } from "./elements.js";
-import { known, schema } from "./schema.js";
-import { clipped, count, either, percent } from "./words.js";
+import { by, html, speaker, table } from "../elements.js";
+import { known, schema } from "../schema.js";
+import { clipped, count, either, percent } from "../words.js";
 
 const BATCH_ROWS = 256, BATCH_CHARACTERS = 300_000, SHOWN_ROWS = 8, MAX_TRIES = 20;
 
