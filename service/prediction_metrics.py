@@ -112,6 +112,8 @@ class PredictionMetrics:
         self._drift_alarm = series.gauge(
             "drift_alarm", "1 from a drift alarm until it is acknowledged", "version", "stream"
         )
+        self._tested: str | None = None
+        """Version of the bundle that drift tests are published of."""
         self._model_info = Info("evenkeel_model", "The bundle served and what computes it", registry=registry)
         self._classes = series.gauge(
             "outcome_class", "Number of a class in their order; of two, 1 is the one that probabilities are of",
@@ -174,7 +176,15 @@ class PredictionMetrics:
                 self._reference_input.labels(version, field_reference.bins.field, name).set(count / reference.rows)
 
     def drift_begun(self, drift: DriftMonitor) -> None:
-        """Publish the drift tests of a bundle; they are read when scraped, so predictions pay nothing."""
+        """Publish the drift tests of a bundle; they are read when scraped, so predictions pay nothing.
+
+        Those of the bundle before have ended, and an alarm of theirs ends with them: nobody could acknowledge it.
+        """
+        for stream in STREAMS:
+            if self._tested is not None:
+                self._drift_evidence.remove(self._tested, stream)
+                self._drift_alarm.remove(self._tested, stream)
+        self._tested = drift.version
         for stream in STREAMS:
             self._drift_evidence.labels(drift.version, stream).set_function(partial(drift.log_evidence, stream))
             self._drift_alarm.labels(drift.version, stream).set_function(partial(drift.alarmed, stream))

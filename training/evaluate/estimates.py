@@ -25,7 +25,8 @@ class Estimate(Struct, frozen=True, omit_defaults=True):
 
 def absent(reason: str) -> Estimate:
     """What stands where there is no figure."""
-    return Estimate(*[float("nan")] * 4, reason=reason)
+    nothing = float("nan")
+    return Estimate(nothing, nothing, nothing, nothing, reason)
 
 
 def mean(values: np.ndarray) -> Estimate:

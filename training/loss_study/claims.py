@@ -88,7 +88,7 @@ def _scale(comparison: Comparison) -> Claim:
     values = [
         Evidence(
             f"{name}, in its own scale, of {REFERENCE}'s held-out predictions",
-            None if value is None else Estimate(value, *[math.nan] * 3),
+            None if value is None else Estimate(value, math.nan, math.nan, math.nan),
         )
         for name, value in own.items()
     ]

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -141,6 +142,8 @@ def test_sighup_reloads_and_a_bad_bundle_leaves_the_old_one_serving(
     for one in bundles:
         assert f'evenkeel_predictions_by_probability_total{{bin="0.0-0.1",version="{one.version}"}}' in metrics
     assert f'evenkeel_drift_alarm{{stream="input",version="{bundles[1].version}"}} 0.0' in metrics
+    # Its tests have ended, and nobody could acknowledge an alarm of theirs.
+    assert not re.search(rf'evenkeel_drift_(alarm|log_evidence){{.*version="{bundles[0].version}"', metrics)
 
     serve(churn_bundle, folder)
     refused = post(f"{url}/admin/reload", timeout=60, content=b"")
