@@ -30,6 +30,13 @@ class Admission:
         """The answers of a batch were out after so long."""
         self._delivery_seconds += EWMA_ALPHA * (seconds - self._delivery_seconds)
 
+    def seconds_of(self, rows: int, timeout_seconds: float) -> tuple[float, float]:
+        """What so many rows take, and how much others' work may be before them if they are to be let in."""
+        work = rows * self.seconds_per_row
+        longest = timeout_seconds / ADMISSION_SAFETY_FACTOR - self._delivery_seconds
+        # Alone it is let in however long it takes.
+        return work, max(0.0, min(longest, self._max_queue_rows * self.seconds_per_row) - work)
+
     def refusal(self, rows: int, rows_ahead: int, queued_rows: int, timeout_seconds: float) -> QueueFull | None:
         """Why ``rows`` more would not be let in, if they would not: ``rows_ahead`` are computed before their last."""
         surplus = queued_rows + rows - self._max_queue_rows

@@ -19,6 +19,7 @@ from service.inference.errors import NotReady, PredictionFailed, QueueFull
 from service.inference.fair_queue import Answer, Entry, FairQueue, Slice
 from service.inference.futures import awaited, deliver
 from service.inference.inference_thread import ModelInstance, PredictorLike
+from service.inference.retry_times import RetryTimes
 from service.inference.supervision import Supervisor
 
 LOGGER = logging.getLogger("evenkeel")
@@ -49,6 +50,7 @@ class Batcher:
         lock = threading.RLock()
         self._arrived = threading.Condition(lock)
         self._queue, self._admission = FairQueue(), Admission(max_queue_rows)
+        self._retry_times = RetryTimes(max_batch_rows)
         self._supervisor = Supervisor(
             load, lock, stall_seconds, serve=self._serve, on_loaded=on_loaded, on_takeover=self._restart,
             on_lost=self._fail_batch, on_failure=self._fail_all,
@@ -136,7 +138,9 @@ class Batcher:
                 raise NotReady(self.failure or ("stopping" if stopping else "the model is being loaded"))
             refusal = self.refusal(entry.client, len(entry.rows), timeout_seconds)
             if refusal is not None:
-                raise refusal
+                rows, seconds = len(entry.rows), refusal.retry_after_seconds
+                times = self._admission.seconds_of(rows, timeout_seconds)
+                raise QueueFull(self._retry_times.seconds(entry.client, rows, seconds, *times))
             entry.deadline = entry.enqueued + timeout_seconds
             self._queue.add(entry)
             self._observer.queued(self._queue.rows)
