@@ -3,7 +3,6 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from models.csv_table import CsvTable
 from models.labels import LabelReader
 from models.reference import InputReference, Reference
 from models.rows import Rows
-from models.schema import OTHER, UNKNOWN, Field, Schema
+from models.schema import Field, Schema
 
 DATA = Path(__file__).parents[2] / "data"
 WORDS = (
@@ -84,30 +83,29 @@ def make_row(schema: Schema, reference: Reference, rng: random.Random) -> Row:
 
 
 def _value(field: Field, reference: InputReference, rng: random.Random) -> Any:
-    counts = {name: count for name, count in reference.counts.items() if not (field.required and name == UNKNOWN)}
-    names = list(counts)
-    name = rng.choices(names, list(counts.values()) if any(counts.values()) else None)[0]
-    if name == UNKNOWN:
+    """A value of a bin that is drawn by its count; bins are known by their place, for a level may be called as one."""
+    bins, counts = reference.bins, list(reference.counts.values())
+    unknown = len(counts) - 1
+    if field.required:
+        counts[unknown] = 0
+    place = rng.choices(range(len(counts)), counts if any(counts) else [1] * unknown + [0])[0]
+    if place == unknown:
         return None
     if field.type == "text":
         return " ".join(rng.choices(WORDS, k=rng.randint(1, MAX_WORDS)))[: field.max_length]
     if field.type == "boolean":
-        return name == "true"
+        return bool(place)
     if field.type == "category":
-        named = reference.bins.levels
-        return rng.choice(field.levels[len(named) :]) if name == OTHER else field.levels[named.index(name)]
-    return _number(field, list(pairwise(reference.bins.edges))[names.index(name)], rng)
+        named = len(bins.levels)
+        return field.levels[place] if place < named else rng.choice(field.levels[named:])
+    return _number(field, bins.edges[place], bins.edges[place + 1], rng)
 
 
-def _number(field: Field, edges: tuple[float, float], rng: random.Random) -> float | int:
+def _number(field: Field, low: float, high: float, rng: random.Random) -> float | int:
     """Within the bin and the bounds; of an integer, whole."""
-    low, high = (min(max(edge, _least(field)), _most(field)) for edge in edges)
-    value = rng.uniform(low, high)
+    least = float("-inf") if field.minimum is None else field.minimum
+    value = rng.uniform(*(min(max(edge, least), _most(field)) for edge in (low, high)))
     return round(value, 2) if field.type == "number" else int(value)
-
-
-def _least(field: Field) -> float:
-    return float("-inf") if field.minimum is None else field.minimum
 
 
 def _most(field: Field) -> float:

@@ -3,10 +3,14 @@
 import random
 from collections import Counter
 
+import msgspec
+import numpy as np
 import pytest
 
 from loadtest.traffic.rows import SHIFTS, make_row, own_data, read_labelled
 from models.bundle.read import Bundle
+from models.reference import build_reference
+from models.rows import Rows
 from models.schema import schema_of
 from tests import churn
 from tests.conftest import TITANIC
@@ -62,3 +66,17 @@ def test_shifts_are_of_the_schemas_fields() -> None:
 def test_a_table_without_such_fields_cannot_be_shifted_so(shift: str) -> None:
     with pytest.raises(ValueError, match="choose another --shift"):
         SHIFTS[shift](TEXTS, [({"note": "x"}, None)])
+
+
+def test_levels_that_are_called_as_bins_are_levels() -> None:
+    schema = schema_of({
+        "name": "odd", "label": msgspec.to_builtins(TEXTS.label),
+        "fields": [{"name": "answer", "type": "category", "levels": ["unknown", "other", "yes"], "required": True}],
+        "text": ["{answer}"],
+    })  # fmt: skip
+    rows = Rows(schema)
+    given = [rows.struct(answer=level) for level in ("unknown", "other", "other", "yes")]
+    reference = build_reference(np.full(4, 0.5), given, schema)
+    made = Counter(make_row(schema, reference, random.Random(seed))["answer"] for seed in range(400))
+    assert set(made) == {"unknown", "other", "yes"}
+    assert made["other"] / 400 == pytest.approx(0.5, abs=0.1)
