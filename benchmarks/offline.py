@@ -21,11 +21,12 @@ from models.bert.tokenizer import Tokenizer
 from models.bundle.read import Bundle, read_bundle
 
 NAMES = {
-    "evenkeel": "Evenkeel", "onnx": "ONNX Runtime float32", "torch_sdpa": "torch SDPA", "torch_eager": "torch eager",
+    "evenkeel": "Evenkeel", "evenkeel_mlx": "Evenkeel on MLX", "onnx": "ONNX Runtime float32",
+    "torch_sdpa": "torch SDPA", "torch_eager": "torch eager",
     "mlx_wheel": "MLX wheel, no tuned BLAS", "onnx_int8": "ONNX Runtime int8", "products": "matrix products alone",
 }  # fmt: skip
-ENVIRONMENTS = {"evenkeel": "core", "mlx_wheel": "core", "products": "core"}
-FLOAT32 = ("evenkeel", "torch_eager", "torch_sdpa", "onnx", "mlx_wheel")
+ENVIRONMENTS = {"evenkeel": "core", "evenkeel_mlx": "core", "mlx_wheel": "core", "products": "core"}
+FLOAT32 = ("evenkeel", "evenkeel_mlx", "torch_eager", "torch_sdpa", "onnx", "mlx_wheel")
 CALLS = {1: 60, 8: 16, 32: 8, 64: 4, 256: 2}
 """Batch rows → batches of one turn."""
 QUICK_CALLS = {1: 8, 32: 2}

@@ -25,8 +25,8 @@ TOKENS_PER_CORE = 256
 SPIN_MICROSECONDS = 20
 """That threads wait for the next operator before they sleep: as long as the gaps between operators. Spinning without a
 bound, ONNX Runtime's default, burns half as much again of a processor that others want (docs/decisions/engines.md)."""
-WARNINGS = 3
-"""ONNX Runtime's severity from which it writes to standard error: errors."""
+ERRORS = 3
+"""ONNX Runtime's severity from which on it writes to standard error, which is the log's."""
 
 
 class OnnxEngine:
@@ -68,10 +68,11 @@ class OnnxEngine:
 
 def session(graph: Graph, threads: int) -> onnxruntime.InferenceSession:
     """Load a graph, which takes a copy of its weights; nothing in it is left to optimise."""
+    onnxruntime.set_default_logger_severity(ERRORS)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = WARNINGS
+    options.log_severity_level = ERRORS
     # A plan of the memory for each shape of a batch, of which there are many.
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_MICROSECONDS))

@@ -108,7 +108,33 @@ def test_the_model_route_tells_what_is_served(service: str, bundle_folder: Path)
     bundle = read_bundle(bundle_folder)
     assert described["version"] == bundle.version
     assert described["evaluation"] == bundle.evaluation
-    assert described["backend"]["gflops"] > 0
+    assert described["backend"]["engine"] in ("mlx", "onnx")
+    assert described["backend"]["threads"] > 0
+
+
+@pytest.mark.parametrize("engine", ["mlx", "onnx"])
+def test_either_engine_serves_the_same_answers(engine: str, service: str, bundle_folder: Path, table: Table) -> None:
+    port = free_port()
+    process = start("--bundle", bundle_folder, "--port", port, "--grace-seconds", 0, "--engine", engine)
+    url = f"http://127.0.0.1:{port}"
+    wait_ready(url, process)
+    body = {"rows": [msgspec.to_builtins(row) for row in table.rows[:60]]}
+    answers = [
+        httpx.post(f"{at}/v1/predict/batch", json=body, timeout=60).json()["predictions"] for at in (service, url)
+    ]
+    for chosen, forced in zip(*answers, strict=True):
+        assert forced["probability"] == pytest.approx(chosen["probability"], abs=1e-4)
+        raw = "uncalibrated_probability"
+        assert forced["confidence"][raw] == pytest.approx(chosen["confidence"][raw], abs=1e-5)
+    alone = httpx.post(f"{url}/v1/predict", json=body["rows"][7], timeout=60).json()
+    assert alone["probability"] == pytest.approx(answers[1][7]["probability"], abs=1e-5)
+    described = httpx.get(f"{url}/v1/model").json()["backend"]
+    assert (described["engine"], described["reason"]) == (engine, "as asked for")
+    assert f'engine="{engine}"' in httpx.get(f"{url}/metrics").text
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0, stderr
+    assert f" {'MLX' if engine == 'mlx' else 'ONNX Runtime'} {described['version']} (as asked for) on " in stderr
 
 
 @pytest.mark.parametrize(
