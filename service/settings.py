@@ -12,6 +12,9 @@ from models.engines.engine import ENGINES
 
 PREFIX = "EVENKEEL_"
 NO_STORE = "none"
+SECONDS = {"h": 3600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
+DRIFT_STREAMS = 3
+"""Tests that alarm each by itself, at most once in its run length: so many times as often does one of them."""
 
 
 class SettingsError(ValueError):
@@ -163,10 +166,25 @@ class Settings(Struct, frozen=True, kw_only=True):
         Annotated[float, Meta(gt=0, lt=1)] | None,
         Meta(description="share of the positive class in the population served, if it is not the bundle's own"),
     ] = None
-    drift_run_length: Annotated[
+    drift_false_alarm_every: Annotated[
+        str,
+        Meta(
+            pattern=r"^[0-9]+(\.[0-9]+)?[hdwy]\Z",
+            description="time between two false drift alarms, of all tests together, on average at least, at the "
+            "expected rate: as 12h, 90d, 26w or 1y",
+        ),
+    ] = "90d"
+    expected_rate: Annotated[
         float,
-        Meta(ge=100, le=1e15, description="rows of a stream between two false drift alarms, on average at least"),
-    ] = 1e7
+        Meta(gt=0, le=1e7, description="rows per second that this process is expected to answer on average"),
+    ] = 25.0
+    drift_run_length: Annotated[
+        Annotated[float, Meta(ge=100, le=1e15)] | None,
+        Meta(
+            description="rows of a stream between two of its false drift alarms, on average at least, in place of the "
+            "two settings above"
+        ),
+    ] = None
     drift_dead_band: Annotated[
         float, Meta(ge=0, le=0.5, description="miscalibration that outcomes may show without an alarm, in probability")
     ] = 0.05
@@ -219,6 +237,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = "all"
 
+    @property
+    def run_length(self) -> float:
+        """Rows of a stream between two of its false drift alarms, on average at least."""
+        if self.drift_run_length is not None:
+            return self.drift_run_length
+        every = float(self.drift_false_alarm_every[:-1]) * SECONDS[self.drift_false_alarm_every[-1]]
+        return DRIFT_STREAMS * self.expected_rate * every
+
 
 def read_settings(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
     """Settings from the environment, then from flags; raises SettingsError, or exits with 2 on unknown flags."""
@@ -237,7 +263,14 @@ def read_settings(environment: Mapping[str, str], arguments: Sequence[str]) -> S
     values |= {name: value for name, value in given.items() if value is not None}
     for field, value in values.items():
         _check(field, value)
-    return msgspec.convert(values, Settings, strict=False)
+    settings = msgspec.convert(values, Settings, strict=False)
+    if not 100 <= settings.run_length <= 1e15:
+        raise SettingsError(
+            f"drift_false_alarm_every {settings.drift_false_alarm_every} at an expected_rate of "
+            f"{settings.expected_rate:g} makes a run length of {settings.run_length:g} rows; it must be from 100 to "
+            "1e15"
+        )
+    return settings
 
 
 def _check(field: str, value: str) -> None:

@@ -102,8 +102,8 @@ def drift() -> list[Any]:
         lines(
             "Evidence of drift",
             (f"max by (version, stream) (evenkeel_drift_log_evidence{OF_JOB})", "{{stream}} {{version}}"),
-            ("ln(vector(1 + 1e7))", "alarm at the default run length"),
-            text="Log evidence of the sequential tests; at the line a stream alarms, falsely once in 10,000,000 rows",
+            ("ln(vector(1 + 5.832e8))", "alarm at the default settings"),
+            text="Log evidence of the sequential tests; at the line a stream alarms, falsely once in 583,200,000 rows",
         ),
         states(
             "Alarms latched", (f"max by (version, stream) (evenkeel_drift_alarm{OF_JOB})", "{{stream}} {{version}}")

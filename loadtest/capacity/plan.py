@@ -122,7 +122,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--host", help="a running replica, whose /metrics is measured; by default as docs/scale.md has it")
     add("--scrape-seconds", type=_positive, default=15.0, help="between two scrapes (default: %(default)s)")
     add("--store-rows-per-second", type=_positive, metavar="R", help="that one database takes; docs/scale.md")
-    add("--drift-run-length", type=_positive, default=1e7, metavar="N", help="of the service (default: 1e7)")
+    add(
+        "--drift-run-length",
+        type=_positive,
+        default=5.832e8,
+        metavar="N",
+        help="of a stream of the service (default: 5.832e8, that of the service's own defaults)",
+    )
     add("--core-hour", type=_positive, metavar="PRICE", help="price of a core for an hour, in any currency")
     options = parser.parse_args(arguments)
     if (options.replica_rate is None) == (options.p99 is None):

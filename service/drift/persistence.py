@@ -31,7 +31,7 @@ class PersistedDrift:
         """Monitor this bundle, going on from the saved state of the same version where there is one."""
         settings = self._settings
         monitor = DriftMonitor(
-            bundle, settings.drift_run_length, settings.drift_dead_band, np.random.default_rng()
+            bundle, settings.run_length, settings.drift_dead_band, np.random.default_rng()
         )  # fmt: skip
         if settings.state != "":
             folder = bundle.folder.parent / "state" if settings.state is None else Path(settings.state)

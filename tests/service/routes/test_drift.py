@@ -56,7 +56,7 @@ def test_gauges_exist_from_the_start_and_follow(client: TestClient[Any], bundle:
     assert gauges(client, "alarm", bundle) == gauges(client, "log_evidence", bundle) == dict.fromkeys(STREAMS, 0.0)
     client.post("/v1/predict/batch", json=MEN)
     assert gauges(client, "alarm", bundle) == {"prediction": 1, "input": 1, "calibration": 0}
-    assert gauges(client, "log_evidence", bundle)["input"] > np.log(1e7)
+    assert gauges(client, "log_evidence", bundle)["input"] > np.log(Settings().run_length)
 
 
 def test_the_report_and_the_acknowledgement(client: TestClient[Any], bundle: Bundle) -> None:
@@ -65,7 +65,7 @@ def test_the_report_and_the_acknowledgement(client: TestClient[Any], bundle: Bun
     assert quiet["estimates"] is None
     client.post("/v1/predict/batch", json=MEN)
     body = client.get("/v1/drift").json()
-    assert (body["version"], body["run_length"]) == (bundle.version, 1e7)
+    assert (body["version"], body["run_length"]) == (bundle.version, Settings().run_length)
     assert body["summary"].startswith("the mix of passengers moved")
     streams = {one["stream"]: one for one in body["streams"]}
     assert streams["input"]["alarm"] is True
