@@ -4,6 +4,9 @@ A fine-tuning of a few layers is too small to fill several cores, but several si
 its own on one core (training/fit/process.py), so results do not depend on how many run at once.
 """
 
+import contextlib
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +16,14 @@ from models.prediction import positive_logits
 from training.evaluate.estimates import roc_auc
 from training.evaluate.folds import ONE_PART
 from training.fit.encoding import Encoded
+from training.fit.epoch_diagnostics import EpochDiagnostics
 from training.fit.executors import Executor
-from training.fit.finetune import Recipe, TrainingError
+from training.fit.finetune import Recipe, TrainingError, finetune
 from training.fit.process import FineTuningJob, result_path, save_inputs
 from training.fit.progress import TrainingProgress
+
+MEASURED_STEPS, FORETOLD_STEPS, LONG_SECONDS = 3, 200, 120
+"""Steps that are measured; so few in all are not worth it; and what is long enough to say how to shorten it."""
 
 
 class CrossFitOptions(Struct, frozen=True, kw_only=True):
@@ -54,6 +61,56 @@ def crossfit(
     for fold in range(job.folds):
         logits[folds == fold] = np.load(result_path(work, job, fold), allow_pickle=False)
     return logits
+
+
+class _Stopwatch:
+    """A `progress.Listener` that ends a fine-tuning after a few steps, and knows how long the fastest took."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def advance(self, steps: int = 1) -> None:
+        self.times.append(time.monotonic())
+        if len(self.times) > MEASURED_STEPS:
+            raise _MeasuredError
+
+    def epoch(self, diagnostics: EpochDiagnostics) -> None:
+        pass
+
+    def note(self, sentence: str) -> None:
+        pass
+
+    @property
+    def seconds(self) -> float:
+        return min((after - before for before, after in pairwise(self.times)), default=0.0)
+
+
+class _MeasuredError(Exception):
+    """Enough steps were measured."""
+
+
+def foretell(job: FineTuningJob, encoded: Encoded, labels: np.ndarray, folds: np.ndarray) -> str:
+    """A sentence on how long training will take on this machine, measured by a few steps; "" where it is short.
+
+    A step on all cores stands for one on one core while others run on the rest, which is a little faster.
+    """
+    sizes = [int((folds != number).sum()) for number in range(len(job.phases))]
+    steps = sum(map(job.recipe.steps, sizes))
+    if steps < FORETOLD_STEPS:
+        return ""
+    seen, watch = np.flatnonzero(folds != 0), _Stopwatch()
+    with contextlib.suppress(_MeasuredError):
+        finetune(
+            job.pretrained, encoded.for_model(0), labels, seen, recipe=job.recipe,
+            loss=job.loss.make(job.classes, labels[seen]), seed=job.seed, phase="", progress=watch,
+        )  # fmt: skip
+    seconds, tokens = steps * watch.seconds, float(encoded.for_model(0).lengths(seen).mean())
+    lasts = f"{seconds:.0f} seconds" if seconds < LONG_SECONDS else f"{seconds / 60:.0f} minutes"
+    sentence = f"training takes about {lasts}: {steps} steps of {job.recipe.batch_rows} texts of {tokens:.0f} tokens"
+    if seconds < LONG_SECONDS:
+        return sentence
+    ways = ["fewer --max-steps", "fewer words to a row"] + ["fewer --folds"] * (job.folds > 1)
+    return f"{sentence}. It is shorter with {', '.join(ways[:-1])} or {ways[-1]}"
 
 
 def check_scores(logits: np.ndarray, labels: np.ndarray) -> str:

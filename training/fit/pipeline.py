@@ -3,7 +3,6 @@
 import hashlib
 import importlib.metadata
 import shutil
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,10 @@ from training.calibrate.choice import MapRule
 from training.data.table import Table, fold_known, render_texts
 from training.evaluate.folds import ONE_PART, choose_folds, find_units, make_folds
 from training.fit.contents import CalibrationSettings, HeldOutLogits, data_record, prior_shift, write_calibrated
-from training.fit.crossfit import CrossFitOptions, check_scores, crossfit
+from training.fit.crossfit import CrossFitOptions, check_scores, crossfit, foretell
 from training.fit.encoding import encode
 from training.fit.epoch_diagnostics import LOG, read_log
-from training.fit.executors import Executor
+from training.fit.executors import Executor, LocalExecutor
 from training.fit.pretrained import PACKAGE_NAME, find_base
 from training.fit.process import HIDDEN, FineTuningJob, final_weights
 from training.fit.progress import TrainingProgress
@@ -71,15 +70,19 @@ def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
         texts = render_texts(renderer, table.rows, models)
         # Where most texts are needed once at most, they are not worth keeping.
         keep = sum(map(options.recipe.steps, sizes)) * options.recipe.batch_rows > len(table)
-        encoded = encode(base, tokenizer, texts, options.recipe.trained_layers, work / "folds" / HIDDEN, keep)
+        encoded = encode(
+            base, tokenizer, texts, options.recipe.trained_layers, work / "folds" / HIDDEN, keep, progress.share
+        )  # fmt: skip
         progress.phase("fine-tuning")
         job = FineTuningJob(
             classes=schema.classes, config=classifier_config(base.config, schema), weights=str(base.weights),
             loss=options.loss, recipe=options.recipe, seed=options.seed, folds=count, start=encoded.start,
         )  # fmt: skip
+        if isinstance(executor, LocalExecutor) and not options.quiet:
+            progress.note(foretell(job, encoded, table.labels, folds))
         logits = crossfit(job, encoded, table.labels, folds, work=work / "folds", executor=executor, progress=progress)
-        if (doubt := check_scores(logits, table.labels)) and not options.quiet:
-            print(f"training: {doubt}", file=sys.stderr)
+        for sentence in (units.note, doubt := check_scores(logits, table.labels)):
+            progress.note(sentence)
         progress.phase("calibration and evaluation")
         settings = CalibrationSettings(
             inverse=loss.inverse(options.recipe.steps_of_run(sizes[0])), coverage=options.coverage, seed=options.seed,

@@ -74,10 +74,14 @@ class TrainingProgress:
         self._done += steps
         self._bar.advance(self._task, steps)
 
+    def share(self, done: float) -> None:
+        """Show which share of the phase is done, in [0, 1]."""
+        self._bar.update(self._task, last=f"{done:.0%}")
+
     def note(self, sentence: str) -> None:
-        """Say something beside the bar."""
-        if not self._quiet:
-            self._bar.console.print(sentence, highlight=False, soft_wrap=True)
+        """Say something beside the bar, unless there is nothing to say."""
+        if sentence and not self._quiet:
+            self._bar.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
     def reach(self, steps: int) -> None:
         """Count up to ``steps``: what a failed fine-tuning left out will not be done."""
