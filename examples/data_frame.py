@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from models.bundle.manifest import BundleError
+from models.engines.logit_cache import LogitCache
 from models.frames import read_frame
-from models.logit_cache import LogitCache
 from models.predictor import Predictor
 from models.rows import RowError
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from models.bundle.manifest import BundleError
+from models.engines.logit_cache import LogitCache
 from models.explanation import METHODS, explain
-from models.logit_cache import LogitCache
 from models.predictor import Predictor
 
 ROOT = Path(__file__).parents[1]

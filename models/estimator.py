@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from models.engines.logit_cache import LogitCache
 from models.frames import read_frame
-from models.logit_cache import LogitCache
 from models.prediction import class_probabilities, positive_logits
 from models.predictor import Predictor
 from models.rows import Row

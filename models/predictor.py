@@ -11,8 +11,9 @@ from models.bert.tokenizer import Tokenizer
 from models.bundle.manifest import PRECISIONS_FILE, WEIGHTS, BundleError
 from models.bundle.precisions import FULL, Precision
 from models.bundle.read import Bundle, open_bundle
-from models.engines.engine import Engine, EngineChoice, choose_engine
-from models.logit_cache import LogitCache
+from models.engines.choice import EngineChoice, choose_engine, load_engine
+from models.engines.engine import Engine
+from models.engines.logit_cache import LogitCache
 from models.prediction import Diagnosis, EncodedText, Prediction, PredictionError
 from models.rows import Row, Rows
 from models.text import Renderer
@@ -58,7 +59,7 @@ class Predictor:
         chosen.check(precision)
         if refusal := bundle.precisions.refusal(precision, chosen.device):
             raise BundleError(f"{PRECISIONS_FILE}: {refusal}")
-        computing = chosen.load(bundle.config, weights, precision, threads)
+        computing = load_engine(chosen, bundle.config, weights, precision, threads)
         selftest.check(bundle, tokenizer, computing)
         loaded = cls(served, computing, tokenizer, LogitCache(0) if cache is None else cache)
         loaded._try()

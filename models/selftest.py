@@ -18,7 +18,8 @@ from models.bundle.known_answers import KnownAnswer, KnownAnswers
 from models.bundle.manifest import SELFTEST, BundleError
 from models.bundle.precisions import FULL, PRECISIONS, Precision
 from models.bundle.read import Bundle, open_bundle
-from models.engines.engine import ENGINES, Engine, EngineError, choose_engine
+from models.engines.choice import ENGINES, choose_engine, load_engine
+from models.engines.engine import Engine, EngineError
 from models.prediction import Diagnosis
 from models.rows import Row, RowError, Rows
 from models.schema import Field, Schema
@@ -136,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         bundle, tokenizer, weights = open_bundle(options.bundle)
         chosen = choose_engine(options.engine)
         chosen.check(options.precision)
-        engine = chosen.load(bundle.config, weights, options.precision)
+        engine = load_engine(chosen, bundle.config, weights, options.precision)
         found = compare(bundle, tokenizer, engine)
     except (BundleError, EngineError) as error:
         print(f"selftest: {error}", file=sys.stderr)

@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from models.bundle.bucket import bundle_folder
 from models.bundle.precisions import FULL, Precision
-from models.engines.engine import EngineChoice
+from models.engines.choice import EngineChoice
+from models.engines.logit_cache import LogitCache
 from models.engines.memory import bound_arenas
-from models.logit_cache import LogitCache
 from models.predictor import Predictor
 from models.schema import Schema
 from service.app import Application, create_app

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from models.bundle.precisions import FULL, PRECISIONS
-from models.engines.engine import ENGINES
+from models.engines.choice import ENGINES
 
 PREFIX = "EVENKEEL_"
 NO_STORE = "none"

@@ -11,9 +11,10 @@ from models.bundle.precisions import FULL, Precision
 from models.bundle.read import open_bundle, read_bundle
 from models.engines import mlx
 from models.engines.backend import prepare
-from models.engines.engine import Backend, EngineChoice, choose_engine, usable_cores
+from models.engines.choice import EngineChoice, choose_engine, load_engine
+from models.engines.engine import Backend, usable_cores
+from models.engines.logit_cache import LogitCache
 from models.engines.streams import StreamParallel
-from models.logit_cache import LogitCache
 from models.prediction import positive_logits
 from models.predictor import Predictor
 
@@ -42,7 +43,7 @@ def _rounded(bundle: Path, precision: Precision, engine: EngineChoice = "auto") 
     """The bundle in a precision, measured or not."""
     opened, chosen = open_bundle(bundle), choose_engine(engine)
     chosen.check(precision)
-    loaded = chosen.load(opened.bundle.config, opened.weights, precision)
+    loaded = load_engine(chosen, opened.bundle.config, opened.weights, precision)
     predictor = Predictor(opened.bundle, loaded, opened.tokenizer, LogitCache(0))
     predictor.warm_up()
     return f"models.predictor.Predictor without cache, {predictor.backend.describe()}", _positive(predictor)
@@ -58,7 +59,7 @@ def wheel(bundle: Path, _: int | None) -> tuple[str, Forward]:
 def products(bundle: Path, _: int | None) -> tuple[str, Forward]:
     """The same path with a model that is nothing but its matrix products."""
     opened = open_bundle(bundle)
-    engine: Any = choose_engine("mlx").load(opened.bundle.config, opened.weights)
+    engine: Any = load_engine(choose_engine("mlx"), opened.bundle.config, opened.weights)
     engine._model, engine._streams = Products(read_bundle(bundle).config), StreamParallel(prepare())
     predictor = Predictor(opened.bundle, engine, opened.tokenizer, LogitCache(0))
     return (

@@ -1,7 +1,7 @@
 """MLX: on Metal and CUDA, and on a CPU where nothing faster is installed or it is asked for."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -10,10 +10,8 @@ from models.bert.classifier import load_classifier
 from models.bundle.precisions import FULL, PRECISIONS, Precision
 from models.engines.backend import device, prepare
 from models.engines.batches import padded, token_batches
+from models.engines.engine import Chosen
 from models.engines.streams import StreamParallel
-
-if TYPE_CHECKING:
-    from models.engines.engine import Chosen
 
 
 def offered() -> tuple[str, tuple[Precision, ...]]:
@@ -25,7 +23,7 @@ class MLXEngine:
     """Implements `models.engines.engine.Engine`, over `StreamParallel`."""
 
     def __init__(
-        self, config: dict[str, Any], weights: dict[str, np.ndarray], chosen: "Chosen", precision: Precision = FULL,
+        self, config: dict[str, Any], weights: dict[str, np.ndarray], chosen: Chosen, precision: Precision = FULL,
         threads: int | None = None,
     ):  # fmt: skip
         # Before MLX computes anything.

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime
@@ -10,14 +10,11 @@ import onnxruntime
 from models.bert.config import BertConfig
 from models.bundle.precisions import FULL, Precision
 from models.engines.batches import padded, token_batches
-from models.engines.engine import Backend, usable_cores
+from models.engines.engine import Backend, Chosen, usable_cores
 from models.engines.memory import return_memory
 from models.engines.onnx_bert import Precision as GraphPrecision
 from models.engines.onnx_bert import bert_graph
 from models.engines.onnx_proto import CONTRIB, Graph
-
-if TYPE_CHECKING:
-    from models.engines.engine import Chosen
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 TOKENS_PER_CORE = 256
@@ -33,7 +30,7 @@ class OnnxEngine:
     """Implements `models.engines.engine.Engine`. One session on all cores; calls may come from any thread."""
 
     def __init__(
-        self, config: dict[str, Any], weights: dict[str, np.ndarray], chosen: "Chosen", precision: Precision = FULL,
+        self, config: dict[str, Any], weights: dict[str, np.ndarray], chosen: Chosen, precision: Precision = FULL,
         threads: int | None = None,
     ):  # fmt: skip
         threads = threads or usable_cores()

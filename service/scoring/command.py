@@ -10,9 +10,9 @@ from models.bundle.bucket import bundle_folder
 from models.bundle.manifest import BundleError
 from models.bundle.precisions import FULL, PRECISIONS
 from models.engines.engine import EngineError
+from models.engines.logit_cache import LogitCache
 from models.engines.ray_cluster import ClusterError
 from models.files import OverwriteError, refuse_overwriting, rejected_path
-from models.logit_cache import LogitCache
 from models.prediction import PredictionError
 from models.predictor import Predictor
 from service.scoring.columns import ADDED, ScoreError

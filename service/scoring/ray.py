@@ -19,8 +19,8 @@ from msgspec import Struct
 from models.bundle.manifest import BundleError
 from models.bundle.precisions import FULL, Precision
 from models.bundle.read import read_bundle
+from models.engines.logit_cache import LogitCache
 from models.engines.ray_cluster import ClusterError, connected
-from models.logit_cache import LogitCache
 from models.prediction import PredictionError
 from models.predictor import Predictor
 from service.scoring.columns import ScoreError

@@ -17,6 +17,7 @@ from hypothesis.extra.numpy import arrays
 
 from models.bundle.read import Bundle
 from models.calibration.logit import logit
+from models.engines.logit_cache import LogitCache
 from models.explanation import (
     CoalitionGame,
     Explanation,
@@ -27,7 +28,6 @@ from models.explanation import (
     shapley_values,
 )
 from models.features.titanic import TITLES, Companions
-from models.logit_cache import LogitCache
 from models.prediction import positive_logits
 from models.predictor import Predictor
 from models.reference import Reference

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from models.bundle.read import Bundle
 from models.calibration.confidence import entropy_bits
-from models.logit_cache import LogitCache
+from models.engines.logit_cache import LogitCache
 from models.prediction import Prediction
 from models.predictor import Predictor
 from tests.models.strategies import PASSENGERS

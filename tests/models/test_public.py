@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from models.engines.logit_cache import LogitCache
 from models.frames import read_frame
-from models.logit_cache import LogitCache
 from models.prediction import Prediction
 from models.predictor import Predictor
 from models.rows import RowError

@@ -12,7 +12,7 @@ from models.bundle.known_answers import KnownAnswer, KnownAnswers
 from models.bundle.manifest import SELFTEST, BundleError
 from models.bundle.read import Bundle, open_bundle, read_bundle
 from models.bundle.write import write_bundle
-from models.engines.engine import EngineChoice, choose_engine
+from models.engines.choice import EngineChoice, choose_engine, load_engine
 from models.prediction import Diagnosis
 from models.predictor import Predictor
 from models.rows import Rows
@@ -46,7 +46,7 @@ def test_both_engines_answer_as_training_did(
     engine: EngineChoice, answers: KnownAnswers, tiny_contents: Contents, tmp_path: Path
 ) -> None:
     bundle, tokenizer, weights = open_bundle(write(tmp_path, tiny_contents, answers))
-    found = compare(bundle, tokenizer, choose_engine(engine).load(bundle.config, weights))
+    found = compare(bundle, tokenizer, load_engine(choose_engine(engine), bundle.config, weights))
     assert [one.known for one in found] == list(answers.answers)
     assert len(found) == ROWS
     for one in found:

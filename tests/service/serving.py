@@ -14,7 +14,7 @@ import uvicorn
 from litestar.testing import TestClient
 from prometheus_client import CollectorRegistry
 
-from models.logit_cache import LogitCache
+from models.engines.logit_cache import LogitCache
 from service.app import Application, create_app
 from service.assembly import make_services
 from service.inference.inference_thread import PredictorLike

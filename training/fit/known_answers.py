@@ -10,7 +10,7 @@ from safetensors.numpy import load
 
 from models.bert.tokenizer import Tokenizer
 from models.bundle.known_answers import KnownAnswers
-from models.engines.engine import choose_engine
+from models.engines.choice import choose_engine, load_engine
 from models.prediction import Diagnosis
 from models.rows import Row
 from models.schema import Schema
@@ -23,7 +23,7 @@ def known_answers(
 ) -> KnownAnswers:
     """Of a bundle's ``files``, by the engine that trains; ``rows``, the training's, are not among them."""
     config: dict[str, Any] = msgspec.json.decode(_content(files, "config.json"))
-    engine = choose_engine("mlx").load(config, load(_content(files, "model.safetensors")))
+    engine = load_engine(choose_engine("mlx"), config, load(_content(files, "model.safetensors")))
     tokenizer = Tokenizer(_content(files, "tokenizer.json"), config["max_position_embeddings"])
     renderer, known = Renderer(schema), None
     if renderer.feature is not None:

@@ -10,8 +10,9 @@ from models.bundle.manifest import MAX_BYTES, PRECISIONS_FILE
 from models.bundle.precisions import CALIBRATION_MARGIN, FULL, LOG_LOSS_MARGIN, Change, Measurement, Precision
 from models.bundle.read import Bundle, open_bundle
 from models.bundle.write import write_bundle
-from models.engines.engine import Chosen, choose_engine
-from models.logit_cache import LogitCache
+from models.engines.choice import choose_engine, load_engine
+from models.engines.engine import Chosen
+from models.engines.logit_cache import LogitCache
 from models.prediction import PredictionError, positive_logits
 from models.predictor import Predictor
 from training.calibrate.maps import log_losses
@@ -85,7 +86,7 @@ def record(folder: Path, measurements: Sequence[Measurement], out: Path) -> Bund
 def _predictor(folder: Path, chosen: Chosen, precision: Precision) -> Predictor:
     """The bundle in a precision whether or not it was measured, as `Predictor.load` does not give it."""
     bundle, tokenizer, weights = open_bundle(folder)
-    return Predictor(bundle, chosen.load(bundle.config, weights, precision), tokenizer, LogitCache(0))
+    return Predictor(bundle, load_engine(chosen, bundle.config, weights, precision), tokenizer, LogitCache(0))
 
 
 def _logits(predictor: Predictor, table: Table) -> np.ndarray:

@@ -15,7 +15,8 @@ from models.bundle.precisions import PRECISIONS, Precision, Precisions
 from models.bundle.read import Bundle, open_bundle
 from models.bundle.write import write_bundle
 from models.engines.backend import prepare
-from models.engines.engine import Chosen, EngineChoice, EngineError, choose_engine
+from models.engines.choice import EngineChoice, choose_engine
+from models.engines.engine import Chosen, EngineError
 from models.predictor import Predictor
 from models.text import Renderer
 from tests.tiny import GOOD, MEASURED, ORIGIN, Contents

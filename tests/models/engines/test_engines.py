@@ -10,8 +10,9 @@ from safetensors.numpy import load_file, save_file
 
 from models.bert.tokenizer import Tokenizer
 from models.bundle.precisions import PRECISIONS, Precision
-from models.engines import engine as engines
-from models.engines.engine import Chosen, Engine, EngineChoice, EngineError, choose_engine
+from models.engines import choice
+from models.engines.choice import EngineChoice, choose_engine, load_engine
+from models.engines.engine import NAMES, Chosen, Engine, EngineError
 from tests.models.engines.networks import Weights, draw_tokens, make_config, make_weights, reference_logits
 from training.data.table import Table
 from training.fit.pretrained import find_base
@@ -30,7 +31,7 @@ Case = tuple[dict[str, Any], Weights, list[list[int]]]
 
 
 def load(name: EngineChoice, config: dict[str, Any], weights: Weights, precision: Precision = "float32") -> Engine:
-    return choose_engine(name).load(config, dict(weights), precision, threads=2)
+    return load_engine(choose_engine(name), config, dict(weights), precision, threads=2)
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +104,11 @@ def test_weights_are_taken_over_and_described(name: EngineChoice) -> None:
     config = NETWORKS[0]
     weights = make_weights(config, 0)
     chosen = choose_engine(name)
-    engine = chosen.load(config, weights, threads=1)
+    engine = load_engine(chosen, config, weights, threads=1)
     engine.warm_up(5)
     assert weights == {}
     assert (engine.backend.engine, engine.backend.device, engine.backend.precision) == (name, chosen.device, "float32")
-    assert engine.backend.describe().startswith(f"{engines.NAMES[engine.backend.engine]} {engine.backend.version} (as ")
+    assert engine.backend.describe().startswith(f"{NAMES[engine.backend.engine]} {engine.backend.version} (as ")
 
 
 def absent(what: str) -> Any:
@@ -119,30 +120,30 @@ def absent(what: str) -> Any:
 
 def test_the_device_chooses_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = Chosen(engine="mlx", device="cuda", precisions=PRECISIONS, reason="for its GPU")
-    monkeypatch.setattr(engines, "_may_have_gpu", lambda: True)
-    monkeypatch.setattr(engines, "_mlx", lambda *_: gpu)
+    monkeypatch.setattr(choice, "_may_have_gpu", lambda: True)
+    monkeypatch.setattr(choice, "_mlx", lambda *_: gpu)
     assert choose_engine() is gpu
     assert choose_engine("onnx").engine == "onnx"
     monkeypatch.undo()
-    monkeypatch.setattr(engines, "_may_have_gpu", lambda: False)
+    monkeypatch.setattr(choice, "_may_have_gpu", lambda: False)
     assert (choose_engine().engine, choose_engine().warning) == ("onnx", None)
 
 
 def test_a_driver_without_a_gpu_for_mlx_leaves_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "_may_have_gpu", lambda: True)
+    monkeypatch.setattr(choice, "_may_have_gpu", lambda: True)
     monkeypatch.setattr(
-        engines, "_mlx", lambda *_: Chosen(engine="mlx", device="cpu", precisions=("float32",), reason="")
+        choice, "_mlx", lambda *_: Chosen(engine="mlx", device="cpu", precisions=("float32",), reason="")
     )
     assert choose_engine().engine == "onnx"
 
 
 def test_without_onnx_runtime_mlx_serves_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "_onnx", absent("ONNX Runtime"))
-    monkeypatch.setattr(engines, "_may_have_gpu", lambda: False)
+    monkeypatch.setattr(choice, "_onnx", absent("ONNX Runtime"))
+    monkeypatch.setattr(choice, "_may_have_gpu", lambda: False)
     chosen = choose_engine()
     assert chosen.engine == "mlx"
     assert "ONNX Runtime cannot be imported" in str(chosen.warning)
-    engine = chosen.load(NETWORKS[0], make_weights(NETWORKS[0], 0), threads=1)
+    engine = load_engine(chosen, NETWORKS[0], make_weights(NETWORKS[0], 0), threads=1)
     assert engine.backend.warning == chosen.warning
     with pytest.raises(EngineError, match="ONNX Runtime cannot be imported"):
         choose_engine("onnx")

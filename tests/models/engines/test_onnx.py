@@ -8,7 +8,7 @@ import pytest
 
 from models.bundle.read import Bundle
 from models.engines import onnx
-from models.engines.engine import choose_engine
+from models.engines.choice import choose_engine, load_engine
 from models.engines.onnx_bert import _rounded, bert_graph
 from tests.models.engines.networks import draw_tokens, make_config, make_weights
 
@@ -17,7 +17,7 @@ TOKENS = draw_tokens(CONFIG, [3, 7, 7, 20, 40], 0)
 
 
 def logits(precision: str) -> np.ndarray:
-    return choose_engine("onnx").load(CONFIG, make_weights(CONFIG, 1), precision).logits(TOKENS)  # type: ignore[arg-type]
+    return load_engine(choose_engine("onnx"), CONFIG, make_weights(CONFIG, 1), precision).logits(TOKENS)  # type: ignore[arg-type]
 
 
 def test_int8_is_near_to_float32_and_not_the_same() -> None:
@@ -59,7 +59,7 @@ def test_no_weight_moves_by_more_than_half_a_scale() -> None:
 def test_rows_of_zeros_give_numbers() -> None:
     weights = {name: np.zeros_like(value) for name, value in make_weights(CONFIG, 0).items()}
     for precision in ("float32", "int8"):
-        engine = choose_engine("onnx").load(CONFIG, dict(weights), precision)  # type: ignore[arg-type]
+        engine = load_engine(choose_engine("onnx"), CONFIG, dict(weights), precision)  # type: ignore[arg-type]
         assert np.array_equal(engine.logits(TOKENS), np.zeros((5, 3)))
 
 

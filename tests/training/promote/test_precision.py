@@ -18,7 +18,8 @@ from models.bundle.precisions import PRECISIONS
 from models.bundle.read import read_bundle
 from models.engines import mlx
 from models.engines.backend import prepare
-from models.engines.engine import Chosen, choose_engine
+from models.engines.choice import choose_engine
+from models.engines.engine import Chosen
 from models.predictor import Predictor
 from service.scoring.command import main as score
 from tests.service.test_real import start

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.logit_cache import LogitCache
+from models.engines.logit_cache import LogitCache
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdefg"), max_size=5, unique=True), max_size=30), st.integers(0, 5))
