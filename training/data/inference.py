@@ -1,6 +1,7 @@
 """What a field is, worked out from its column: type, levels, bounds, bins, words."""
 
 import math
+import sys
 from collections import Counter
 from typing import Any
 
@@ -17,6 +18,8 @@ MAX_CATEGORY, MAX_WIDE_CATEGORY = 50, 200
 """Different texts that make a category, and those that do where each is there `REPEATED` times on average."""
 REPEATED = 10
 BINS = 8
+SMALLEST_SPAN, LARGEST_SPAN = 1e-300, 1e300
+"""Between them numbers can be given room without leaving floating point."""
 MAX_SINGLE_BINS = 10
 """Up to so many whole numbers have a bin each."""
 
@@ -95,6 +98,9 @@ def boolean_levels(column: ColumnProfile) -> list[str]:
 def roomy_bounds(low: float, high: float) -> tuple[float, float]:
     """Bounds with the numbers' whole range as room on both sides, round ones; what is never negative stays so."""
     span = high - low or abs(high) or 1.0
+    if not SMALLEST_SPAN < span < LARGEST_SPAN:
+        limit = sys.float_info.max if span > 1 else 1.0
+        return -limit if low < 0 else 0.0, limit
     step = 10.0 ** math.floor(math.log10(span))
     floor, ceiling = math.floor((low - span) / step) * step, math.ceil((high + span) / step) * step
     return _short(max(floor, 0.0) if low >= 0 else floor), _short(ceiling)
@@ -123,5 +129,5 @@ def bin_edges(numbers: np.ndarray, whole: bool) -> list[float]:
     edges = set(cut_points(numbers, BINS))
     if (numbers == low).mean() >= ATOM:
         edges.add(float(distinct[1]))
-    outer = {float(f"{low:.6g}"), float(f"{high:.6g}")}
+    outer = {low, high}
     return sorted({edge for edge in edges if low < edge < high} | outer)

@@ -44,8 +44,10 @@ def kind_of(cell: str) -> Kind:
         return Kind.TEXT
     if not number.is_integer():
         return Kind.NUMBER
-    code = cell[0] == "0" and len(cell) > 1 and cell.isdigit()
-    return Kind.CODE if code or abs(number) >= LARGEST_WHOLE else Kind.INTEGER
+    large = abs(number) >= LARGEST_WHOLE
+    if cell.isdigit() and (large or (cell[0] == "0" and len(cell) > 1)):
+        return Kind.CODE
+    return Kind.NUMBER if large else Kind.INTEGER
 
 
 def _kind_of_text(cell: str) -> Kind:

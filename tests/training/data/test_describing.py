@@ -103,6 +103,15 @@ def test_a_few_whole_numbers_have_a_bin_each(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "cells", [[1.7e9 + 0.5, 1.7e9 + 0.25], [5e-324, 0.0], [1.7e308, -1.7e308], [-1e15, 1e15 + 2], [3.5, 3.5]]
+)
+def test_bins_of_any_two_numbers_rise(tmp_path: Path, cells: list[float]) -> None:
+    bins = described(tmp_path, y=Y, other=NOISE, x=repeated([*map(repr, cells), ""])).fields[1].field["bins"]
+    assert len(bins) >= 2
+    assert bins == sorted(set(bins))
+
+
+@pytest.mark.parametrize(
     ("cells", "classes"),
     [
         (["no"] * 9 + ["yes"], [("no", "not y"), ("yes", "y")]),

@@ -195,7 +195,10 @@ CELLS = st.one_of(
     st.integers().map(str), st.floats().map(str), st.dates().map(str), st.booleans().map(str),
     st.sampled_from(["", "NA", "?", "0", "1", "yes", "no", "007", "1,234", "3.0", "$5", "x" * 300]),
 )  # fmt: skip
-COLUMN = st.one_of(*(st.lists(cells, min_size=24, max_size=24) for cells in (CELLS, CELLS.flatmap(st.just))))
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+NUMBERS = st.one_of(FLOATS, st.sampled_from([1e308, -1e308, 5e-324, 0.0, 1.7e9])).map(repr)
+SMALL = st.one_of(st.integers(-3, 12), st.sampled_from(["", "NA"])).map(str)
+COLUMN = st.one_of(*(st.lists(cells, min_size=24, max_size=24) for cells in (CELLS, NUMBERS, SMALL)))
 NAMES = st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=12), max_size=4)
 
 
