@@ -62,9 +62,9 @@ def held_out_probabilities(
 
     ``known`` is what the schema's feature may know for each fold: the baselines read what the model reads of it.
     """
-    probabilities = {name: np.full(len(labels), np.nan) for name in BASELINES}
     rng = np.random.default_rng(seed)
     fits = _fits(schema, seed)
+    probabilities = {name: np.full(len(labels), np.nan) for name in fits}
     inputs = Inputs.of(rows, schema, None)
     # Where rows are few, threads cost more than they give, a hundredfold when other work keeps the cores busy.
     with threadpool_limits(1):
@@ -100,11 +100,15 @@ Fit = Callable[[Inputs, np.ndarray], Predict]
 
 
 def _fits(schema: Schema, seed: int) -> dict[str, Fit]:
-    return {
+    """The baselines that a table has columns for: of nothing but texts, words alone."""
+    fits: dict[str, Fit] = {
         LINEAR: lambda inputs, labels: _fit_linear(inputs, labels, schema),
         TREES: lambda inputs, labels: _fit_trees(inputs, labels, seed),
         WORDS: lambda inputs, labels: _fit_words(inputs, labels, schema),
     }
+    if schema.feature is None and all(field.type == "text" for field in schema.fields):
+        return {WORDS: fits[WORDS]}
+    return fits
 
 
 def _fit_linear(inputs: Inputs, labels: np.ndarray, schema: Schema) -> Predict:
@@ -145,7 +149,11 @@ def _fit_words(inputs: Inputs, labels: np.ndarray, schema: Schema) -> Predict:
         rest = linear_columns(of, basis) if free else csr_matrix(basis(of.numbers))
         return hstack([rest, counter.transform(of.texts)], "csr") if hasattr(counter, "vocabulary_") else rest
 
-    model = LogisticRegression(max_iter=1000).fit(columns(inputs), labels)
+    found = columns(inputs)
+    if not found.shape[1]:
+        # Texts that share no word: nothing is left but the share of the class.
+        return lambda others: np.full(len(others.texts), labels.mean())
+    model = LogisticRegression(max_iter=1000).fit(found, labels)
     return lambda others: _positive(model, columns(others))
 
 

@@ -75,6 +75,24 @@ def test_each_kind_of_field_is_learned_from() -> None:
                 assert losses[name] < 0.5, (field, name)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_table_of_texts_alone_is_held_against_its_words(shared: bool) -> None:
+    schema = schema_of(
+        {
+            "name": "notes", "label": {"column": "y", "classes": [{"value": v, "name": v} for v in "ab"]},
+            "fields": [{"name": "note", "type": "text"}], "text": ["{note}"],
+        }
+    )  # fmt: skip
+    labels, folds = np.arange(90) % 3 // 2, np.arange(90) // 3 % 2
+    texts = [("angry" if y else "happy") if shared else f"word{n}" for n, y in enumerate(labels.tolist())]
+    rows = Rows(schema).check([{"note": text} for text in texts])
+    found = held_out_probabilities(rows, labels, folds, schema, [None] * 2, 0)
+    assert list(found) == ["words_logistic_regression"]
+    loss = log_losses(found["words_logistic_regression"], labels).mean()
+    # Without a shared word nothing but the base rate is left, whose log loss is .637.
+    assert loss < 0.4 if shared else loss == pytest.approx(0.6365, abs=1e-3)
+
+
 def test_one_hot_is_scikit_learns() -> None:
     inputs = Inputs.of(churn.customers(200), churn.SCHEMA, None)
     expected = OneHotEncoder(categories=[range(size) for size in inputs.sizes]).fit_transform(inputs.categories)
