@@ -1,7 +1,9 @@
 """ONNX Runtime on a CPU: the bundle's weights in a graph that is written when they are loaded (onnx_bert.py)."""
 
 import functools
+import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +21,8 @@ from models.engines.onnx_proto import CONTRIB, Graph
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 TOKENS_PER_CORE = 256
 """Of a batch, with its padding: 184 are 2 % slower than 736 for each, and more would be padded further."""
+MIN_TOKENS = 64
+"""Below which a batch is not split over cores: reading the weights takes most of its time."""
 SPIN_MICROSECONDS = 20
 """That threads wait for the next operator before they sleep: as long as the gaps between operators. Spinning without a
 bound, ONNX Runtime's default, burns half as much again of a processor that others want (docs/decisions/engines.md)."""
@@ -27,7 +31,11 @@ ERRORS = 3
 
 
 class OnnxEngine:
-    """Implements `models.engines.engine.Engine`. One session on all cores; calls may come from any thread."""
+    """Implements `models.engines.engine.Engine`; calls may come from any thread.
+
+    In float32 each batch is computed on all cores, as a row by itself is then fastest. In int8, whose operators are too
+    short to be shared, each core computes a batch of its own.
+    """
 
     def __init__(
         self, config: dict[str, Any], weights: dict[str, np.ndarray], chosen: Chosen, precision: Precision = FULL,
@@ -39,12 +47,14 @@ class OnnxEngine:
             warning=chosen.warning, precision=precision,
         )  # fmt: skip
         self._classes = len(weights["classifier.bias"])
-        self._max_tokens = TOKENS_PER_CORE * threads
+        self._parallel = threads if precision == "int8" else 1
+        self._max_tokens = TOKENS_PER_CORE * threads // self._parallel
+        self._threads = ThreadPoolExecutor(self._parallel, "onnx")
         graph = bert_graph(
             BertConfig.from_dict(config), weights, cast(GraphPrecision, precision),
             unsigned_weights=precision == "int8" and signed_products_overflow(),
         )  # fmt: skip
-        self._session = session(graph, threads)
+        self._session = session(graph, threads // self._parallel)
         del graph
         # The session has copies, most of them arranged for its products.
         return_memory()
@@ -52,14 +62,24 @@ class OnnxEngine:
     def logits(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
         """Token ids of each text, unpadded → logits (B, K) float64."""
         logits = np.empty((len(token_ids), self._classes))
-        for rows in token_batches(token_ids, self._max_tokens):
+        share = max(MIN_TOKENS, math.ceil(sum(map(len, token_ids)) / self._parallel))
+        batches = list(token_batches(token_ids, min(share, self._max_tokens)))
+
+        def compute(rows: list[int]) -> None:
             ids, lengths = padded([token_ids[row] for row in rows])
             logits[rows] = self._session.run(None, {"ids": ids, "lengths": lengths})[0]
+
+        if self._parallel == 1 or len(batches) == 1:
+            for rows in batches:
+                compute(rows)
+        else:
+            # The longest first, so that none is begun when the other cores are done.
+            list(self._threads.map(compute, reversed(batches)))
         return logits
 
     def warm_up(self, tokens: int) -> None:
         """Have the memory of a whole batch of such texts, and of one alone."""
-        for rows in (1, max(1, self._max_tokens // tokens)):
+        for rows in (1, max(1, self._max_tokens * self._parallel // tokens)):
             self.logits([[0] * tokens] * rows)
 
 
