@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+from models.bundle.manifest import MANIFEST, SELFTEST
 from models.bundle.read import read_bundle
+from models.bundle.signature import SIGNATURE
 from models.bundle.write import write_bundle
 from models.files import pretty_json
 
@@ -101,10 +103,14 @@ class LocalService:
         raise OSError(f"the service is not ready after {READY_SECONDS:g} s: {self.log_tail()}")
 
 
-def copy_bundle(bundle: Path, destination: Path, changed: Mapping[str, bytes] | None = None) -> Path:
-    """A bundle of the same files but those that are ``changed``, with a manifest of its own."""
-    unsigned = (path for path in bundle.iterdir() if path.is_file() and path.name not in ("manifest.json", "signature"))
-    files: dict[str, bytes | Path] = {path.name: path for path in unsigned}
+def copy_bundle(
+    bundle: Path, destination: Path, changed: Mapping[str, bytes] | None = None, without: Sequence[str] = ()
+) -> Path:
+    """A bundle of the same files but those that are ``changed`` or left out, with a manifest of its own."""
+    left_out = (MANIFEST, SIGNATURE, *without)
+    files: dict[str, bytes | Path] = {
+        path.name: path for path in bundle.iterdir() if path.is_file() and path.name not in left_out
+    }
     write_bundle(destination, files | dict(changed or {}), read_bundle(bundle).manifest.origin)
     return destination
 
@@ -115,7 +121,8 @@ def other_bundle(bundle: Path, destination: Path) -> Path:
     data = held.manifest.origin.data
     shifted = held.shifted(0.5 * data.classes[held.schema.positive] / data.rows)
     changed = {"calibration.json": pretty_json(shifted.record), "README.md": b"# Another bundle, for a load test\n"}
-    return copy_bundle(bundle, destination, changed)
+    # Its known answers are those of the other population.
+    return copy_bundle(bundle, destination, changed, [SELFTEST])
 
 
 def free_port() -> int:
