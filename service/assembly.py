@@ -159,7 +159,11 @@ def announce(predictor: PredictorLike, url: str) -> None:
 def _gain(predictor: PredictorLike) -> str:
     """What fewer bits would gain where they were measured and not refused."""
     bundle, backend = predictor.bundle, predictor.backend
-    accepted = [m for m in bundle.precisions.measured if m.device == backend.device and m.refusal is None]
+    accepted = [
+        one
+        for one in bundle.precisions.measured
+        if one.device == backend.device and one.precision in backend.offered and one.refusal is None
+    ]
     if backend.precision != FULL or not accepted:
         return ""
     best = accepted[-1]

@@ -24,7 +24,7 @@ class Backend(Struct, frozen=True, kw_only=True):
     """What computes the logits, and ``reason``, why it does.
 
     Of MLX on a CPU: ``blas``, its ``gflops`` as measured by one matmul, and ``compiler``, which makes the fused
-    kernels. ``warning`` says what is slow, and ``precision`` is that of the weights.
+    kernels. ``warning`` says what is slow, ``precision`` is that of the weights, and ``offered`` are all that it has.
     """
 
     engine: EngineName
@@ -37,6 +37,7 @@ class Backend(Struct, frozen=True, kw_only=True):
     compiler: str = "none"
     warning: str | None = None
     precision: Precision = "float32"
+    offered: tuple[Precision, ...] = ("float32",)
 
     def describe(self) -> str:
         """In one line, as the start-up says it."""

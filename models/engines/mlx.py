@@ -29,7 +29,11 @@ class MLXEngine:
         # Before MLX computes anything.
         prepared = prepare(threads)
         self.backend = msgspec.structs.replace(
-            prepared, precision=precision, reason=chosen.reason, warning=chosen.warning or prepared.warning
+            prepared,
+            precision=precision,
+            offered=chosen.precisions,
+            reason=chosen.reason,
+            warning=chosen.warning or prepared.warning,
         )
         self._classes = len(weights["classifier.bias"])
         self._model = load_classifier(config, weights, precision)

@@ -44,7 +44,7 @@ class OnnxEngine:
         threads = threads or usable_cores()
         self.backend = Backend(
             engine="onnx", version=onnxruntime.__version__, device="cpu", threads=threads, reason=chosen.reason,
-            warning=chosen.warning, precision=precision,
+            warning=chosen.warning, precision=precision, offered=chosen.precisions,
         )  # fmt: skip
         self._classes = len(weights["classifier.bias"])
         self._parallel = threads if precision == "int8" else 1
