@@ -16,7 +16,15 @@ from typing import Any, Literal
 
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from service.http.errors import Misdirected, NotAuthenticated, NotPermitted, RateLimited, ServiceError
+from service.http.errors import (
+    BadHeader,
+    Misdirected,
+    NotAuthenticated,
+    NotPermitted,
+    RateLimited,
+    ServiceError,
+    shortened,
+)  # fmt: skip
 from service.http.keys import Key, Keys, KeysError, read_keys
 from service.http.keys import Scope as KeyScope
 from service.inference.errors import NotReady, QueueFull
@@ -59,6 +67,7 @@ ROUTES: Mapping[str, Need] = {
 }
 """What each route needs, by its template: a scope, any key, or nothing. Others open to no key."""
 
+TRIAL_HEADER = "X-Trial"
 PARAMETER = re.compile(r"\{[^}]*\}")
 LOOK_SECONDS = 1.0
 """Between two looks at the file of keys: each costs microseconds, and a revoked key is refused this much later."""
@@ -213,7 +222,10 @@ class Access:
         key = self._key(scope, self._keyring)
         if need is None:
             raise NotPermitted("no key opens this route: none of the scopes covers it")
-        if need != "any" and need not in key.scopes:
+        if need == "predict" and "trial" in key.scopes and need not in key.scopes:
+            state: Any = scope["state"]
+            state["trial"] = True
+        elif need != "any" and need not in key.scopes:
             raise NotPermitted(f"the key does not have the scope {need}")
         self._rates.charge(key, 1, 1)
         return key
@@ -225,6 +237,22 @@ class Access:
         if key is None:
             raise NotAuthenticated
         return key
+
+    def trial(self, scope: Scope) -> bool:
+        """Whether a request's predictions are no traffic: by its key, which may do nothing else, or by its X-Trial.
+
+        Raises BadHeader, and NotPermitted for the header with a key that lacks the scope: whoever hides rows from the
+        drift tests must be allowed to.
+        """
+        state: Any = scope["state"]
+        given = _header(scope, TRIAL_HEADER.lower().encode())
+        asked = {None: False, "false": False, "true": True}.get(given and given.strip().lower())
+        if asked is None:
+            raise BadHeader(f"{TRIAL_HEADER} is {shortened(given or 'empty')}; it must be true or false")
+        key = state.get("key")
+        if asked and key is not None and "trial" not in key.scopes:
+            raise NotPermitted(f"{TRIAL_HEADER} needs a key with the scope trial")
+        return asked or state.get("trial", False)
 
     def client(self, scope: Scope) -> str:
         """Whose turn a request waits for: the name of its key, or without keys the address it comes from.

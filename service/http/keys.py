@@ -25,7 +25,7 @@ from msgspec import Meta, Struct
 
 from models.files import AtomicFile
 
-Scope = Literal["predict", "outcomes", "admin", "metrics"]
+Scope = Literal["predict", "trial", "outcomes", "admin", "metrics"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 MAX_FILE_BYTES = 1 << 20
 """About 4,000 keys. The file is read on the event loop, so it must be small."""

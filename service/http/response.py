@@ -32,7 +32,7 @@ SECURITY = {
 STRICT_TRANSPORT = {"strict-transport-security": "max-age=31536000"}
 CORS_REQUEST_HEADERS = (
     "Accept, Authorization, Content-Encoding, Content-Type, If-None-Match, traceparent, X-API-Key, X-Request-ID, "
-    "X-Request-Timeout-Ms"
+    "X-Request-Timeout-Ms, X-Trial"
 )
 CORS_RESPONSE_HEADERS = "ETag, Retry-After, Server-Timing, traceparent, X-Request-ID"
 PREFLIGHT_SECONDS = "600"

@@ -10,7 +10,17 @@ from litestar.types import Receive
 from models.rows import Row
 from service.http.errors import InvalidQuery
 from service.inference.fair_queue import Answer
-from service.routes.openapi.description import ANSWERS, LINKS, PARAMETERS, TAKES, TIMEOUT, TIMING, Body, Negotiated
+from service.routes.openapi.description import (
+    ANSWERS,
+    LINKS,
+    PARAMETERS,
+    TAKES,
+    TIMEOUT,
+    TIMING,
+    TRIAL,
+    Body,
+    Negotiated,
+)
 from service.routes.openapi.refusals import PREDICTION_REFUSALS, refusals
 from service.routes.request import (
     AnyRequest,
@@ -26,9 +36,9 @@ from service.routes.schemas import BatchResponse, ModelIdentity, PredictionRespo
 from service.routes.table import PREDICTION_ID, Table
 from service.uuid7 import uuid7
 
-TRIAL = "trial"
+TRIAL_QUERY = "trial"
 TRIAL_PARAMETER = {
-    "name": TRIAL, "in": "query", "required": False, "schema": {"type": "boolean", "default": False},
+    "name": TRIAL_QUERY, "in": "query", "required": False, "schema": {"type": "boolean", "default": False},
     "description": "Answer without counting it as traffic: not in metrics, drift tests or log.",
 }  # fmt: skip
 TRIAL_REFUSALS = refusals(
@@ -78,7 +88,7 @@ def links(table: Table) -> dict[str, object]:
 
 @post(
     "/v1/predict", status_code=200, operation_id="predict", summary="Predict one row", tags=["predictions"],
-    opt={TAKES: row_body, ANSWERS: answers, PARAMETERS: [TRIAL_PARAMETER, TIMEOUT], LINKS: links},
+    opt={TAKES: row_body, ANSWERS: answers, PARAMETERS: [TRIAL_PARAMETER, TIMEOUT, TRIAL], LINKS: links},
     response_headers=[TIMING],
     responses={200: Negotiated(PredictionResponse, description="the prediction"), **TRIAL_REFUSALS},
 )  # fmt: skip
@@ -90,7 +100,7 @@ async def predict(request: AnyRequest) -> Response[bytes]:
 
     A ``trial`` is not counted as traffic: not by metrics, drift tests, or log.
     """
-    trial = query_value(request, TRIAL, ("false", "true")) == "true"
+    trial = query_value(request, TRIAL_QUERY, ("false", "true")) == "true"
     row = await parse_body(request, table_of(request).row)
     answer, predictions = await predict_and_record(request, [row], trial)
     return respond(request, predictions[0], answer)
@@ -98,7 +108,7 @@ async def predict(request: AnyRequest) -> Response[bytes]:
 
 @post(
     "/v1/predict/batch", status_code=200, operation_id="predictBatch", summary="Predict up to 1024 rows",
-    tags=["predictions"], opt={TAKES: batch_body, PARAMETERS: [TIMEOUT]}, response_headers=[TIMING],
+    tags=["predictions"], opt={TAKES: batch_body, PARAMETERS: [TIMEOUT, TRIAL]}, response_headers=[TIMING],
     responses={
         200: Negotiated(BatchResponse, description="the predictions, in the rows' order"), **PREDICTION_REFUSALS,
     },
@@ -116,11 +126,13 @@ async def predict_batch(request: AnyRequest) -> Response[bytes]:
 async def predict_and_record(
     request: AnyRequest, rows: Sequence[Row], trial: bool = False, body_read: bool = True
 ) -> tuple[Answer, list[PredictionResponse]]:
-    """Rows → their predictions in order, counted, given to the drift tests and logged; raises as `run_inference`.
+    """Rows → their predictions in order, counted, given to the drift tests and logged; raises as `run_inference`
+    and `Access.trial`.
 
     A ``trial`` is answered alike and leaves no trace in counters of predictions, drift tests, log and shadow: whoever
     plays with a form sends what no traffic looks like.
     """
+    trial = services_of(request).access.trial(request.scope) or trial
     answer = await run_inference(request, rows, body_read)
     ids = [uuid7() for _ in answer.predictions]
     if not trial:

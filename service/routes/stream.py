@@ -23,7 +23,7 @@ from models.rows import Row
 from service.http.errors import SHOWN_CHARACTERS, RateLimited, ServiceError, WrongMediaType
 from service.inference.errors import InferenceError, NotReady, PredictionFailed, QueueFull
 from service.routes.lines import Line, LineProblem, Lines, ParsedLine, line_problem, line_refusal, parse_line
-from service.routes.openapi.description import PARAMETERS, TAKES, TIMEOUT, Body
+from service.routes.openapi.description import PARAMETERS, TAKES, TIMEOUT, TRIAL, Body
 from service.routes.openapi.refusals import TIMEOUT_REFUSAL, refusals
 from service.routes.predict import predict_and_record
 from service.routes.request import AnyRequest, not_ready, request_timeout, services_of, table_of
@@ -244,6 +244,7 @@ def _check(request: AnyRequest) -> None:
     if coding.strip().lower() not in ("", "identity"):
         raise WrongMediaType(f"Content-Encoding is {coding[:SHOWN_CHARACTERS]}; a stream must not be compressed")
     request_timeout(request)
+    services_of(request).access.trial(request.scope)
     batcher = services_of(request).batcher
     if batcher.draining:
         raise NotReady("the service is stopping")
@@ -269,7 +270,7 @@ def lines_body(table: Table) -> Body:
 
 @post(
     "/v1/predict/stream", status_code=200, operation_id="predictStream", summary="Predict any number of rows",
-    tags=["predictions"], opt={TAKES: lines_body, PARAMETERS: [TIMEOUT]},
+    tags=["predictions"], opt={TAKES: lines_body, PARAMETERS: [TIMEOUT, TRIAL]},
     responses={
         200: ResponseSpec(ANSWER, description="a line each, in the rows' order", media_type=NDJSON),
         **STREAM_REFUSALS,

@@ -23,7 +23,7 @@ from service.http.errors import SHOWN_CHARACTERS, BadHeader, MalformedBody, Unkn
 from service.http.negotiation import JSON
 from service.routes.oip.inputs import InferRequest, input_columns, read_request, read_rows
 from service.routes.oip.outputs import OUTPUTS, OutputTensor, wanted_outputs, write_output
-from service.routes.openapi.description import ERRORS, PARAMETERS, TAKES, TIMEOUT, Body, ErrorForm, Negotiated
+from service.routes.openapi.description import ERRORS, PARAMETERS, TAKES, TIMEOUT, TRIAL, Body, ErrorForm, Negotiated
 from service.routes.openapi.refusals import (
     CODING_REFUSAL,
     INFERENCE_REFUSALS,
@@ -237,7 +237,7 @@ async def model(request: AnyRequest, name: FromPath[str], version: FromPath[str 
 @post(
     ["/v2/models/{name:str}/infer", "/v2/models/{name:str}/versions/{version:str}/infer"],
     status_code=200, operation_id=operation_id("oipInfer"), summary="Predict 1 to 1024 rows",
-    tags=TAGGED["tags"], opt={ERRORS: PROTOCOL, TAKES: infer_body, PARAMETERS: [TIMEOUT]},
+    tags=TAGGED["tags"], opt={ERRORS: PROTOCOL, TAKES: infer_body, PARAMETERS: [TIMEOUT, TRIAL]},
     response_headers=[JSON_LENGTH],
     responses={200: Negotiated(InferResponse, description="the outputs", other=BINARY), **INFER_REFUSALS},
 )  # fmt: skip

@@ -9,6 +9,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from msgspec import Struct
 
+from service.http.access import TRIAL_HEADER
 from service.http.negotiation import JSON, MESSAGEPACK
 from service.http.request_body import TIMEOUT_HEADER
 from service.routes.table import Table
@@ -20,10 +21,17 @@ of its errors if they are no problem details."""
 
 TIMEOUT = {
     "name": TIMEOUT_HEADER, "in": "header", "required": False,
-    "schema": {"type": "integer", "minimum": 1, "maximum": 10**12 - 1},
+    "schema": {"type": "integer", "minimum": 1},
     "description": "How long the client waits, at most timeout_seconds.",
 }  # fmt: skip
 """A parameter of every route that predicts."""
+
+TRIAL = {
+    "name": TRIAL_HEADER, "in": "header", "required": False, "schema": {"type": "boolean", "default": False},
+    "description": "Answer without counting it as traffic: not in metrics, drift tests or log. Where there are keys it "
+    "needs one with the scope trial; all predictions of a key that has no scope but that are trials.",
+}  # fmt: skip
+"""A parameter of every route whose predictions are counted."""
 
 TIMING = ResponseHeader(
     name="Server-Timing", description="Milliseconds waited and computed: queue;dur=…, inference;dur=…",

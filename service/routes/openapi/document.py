@@ -226,7 +226,8 @@ def access_refusals(need: Need | None, path: str) -> Iterator[tuple[str, Service
 def _need_in_words(need: Need | None) -> str:
     if need == "open":
         return "\n\nNeeds no key."
-    return f"\n\nWhere there are keys, needs {'any' if need == 'any' else f'one with the scope `{need}`'}."
+    trial = ", or `trial` for predictions that are no traffic" if need == "predict" else ""
+    return f"\n\nWhere there are keys, needs {'any' if need == 'any' else f'one with the scope `{need}`'}{trial}."
 
 
 def _security(need: Need | None, path: str) -> list[dict[str, list[str]]]:
