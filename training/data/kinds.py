@@ -51,7 +51,7 @@ def kind_of(cell: str) -> Kind:
 
 
 def _kind_of_text(cell: str) -> Kind:
-    # Most texts are told from dates and marked numbers by their ends.
+    # The ends of most texts show that they are no date and no marked number.
     if len(cell) > LONGEST_DATE or not (cell[0] in SIGNS or cell[0].isdigit() or cell[-1].isdigit()):
         return Kind.TEXT
     if DATE.fullmatch(cell):
