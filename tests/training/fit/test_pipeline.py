@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from models.bundle.read import read_bundle
+from models.selftest import ROWS
+from models.selftest import main as selftest
 from models.text import Renderer
 from tests.conftest import ROOT
 from tests.training.bases import write_base
@@ -69,6 +71,15 @@ print(json.dumps(Predictor.load({str(bundle_folder)!r}).logits(json.load(sys.std
         [sys.executable, "-c", code], input=json.dumps(texts), cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert np.abs(np.array(json.loads(done.stdout)) - pair).max() < 1e-4
+
+
+def test_a_bundle_carries_its_answers_to_rows_that_nobody_was_asked_for(bundle_folder: Path, table: Table) -> None:
+    answers = read_bundle(bundle_folder).known_answers.answers
+    assert len(answers) == ROWS
+    known = [msgspec.to_builtins(row) for row in table.rows]
+    assert not [one for one in answers if one.row in known]
+    assert len({one.text for one in answers}) > ROWS / 2
+    assert selftest([str(bundle_folder)]) == 0
 
 
 def test_every_epoch_is_logged_with_the_notes_diagnostics(trained: Path) -> None:
