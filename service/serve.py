@@ -5,18 +5,25 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from service.assembly import announce, make_app, prepare_process
+from service.config_file import format_config
 from service.http import listener
 from service.http.keys import KeysError
 from service.http.server import Server, make_server
 from service.inference.inference_thread import PredictorLike
-from service.settings import Settings, SettingsError, read_settings
+from service.settings import Settings, SettingsError, with_origins
 
 
 def serve(flags: Sequence[str]) -> int:
     """0 stopped by a signal, 1 failed, 2 wrong use."""
     try:
-        settings = listener.checked(read_settings(os.environ, flags))
+        settings, origins, only_print = with_origins(os.environ, flags)
+        if only_print:
+            print(format_config(msgspec.structs.asdict(settings), origins), end="")
+            return 0
+        settings = listener.checked(settings)
         tls, proxies = listener.tls(settings), listener.proxies(settings)
     except SettingsError as error:
         print(f"service: {error}", file=sys.stderr)

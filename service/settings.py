@@ -1,4 +1,4 @@
-"""Every knob of the service, from ``EVENKEEL_*`` variables and from flags, which win."""
+"""Every knob of the service, from a file, from ``EVENKEEL_*`` variables and from flags, which win."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,10 @@ from msgspec import Meta, Struct
 
 from models.bundle.precisions import FULL, PRECISIONS
 from models.engines.choice import ENGINES
+from service.config_file import ConfigError, read_config
 
 PREFIX = "EVENKEEL_"
+CONFIG = f"{PREFIX}CONFIG"
 NO_STORE = "none"
 SECONDS = {"h": 3600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
 DRIFT_STREAMS = 3
@@ -247,22 +249,36 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 def read_settings(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
-    """Settings from the environment, then from flags; raises SettingsError, or exits with 2 on unknown flags."""
-    values: dict[str, Any] = {}
-    for field in Settings.__struct_fields__:
-        if PREFIX + field.upper() in environment:
-            values[field] = environment[PREFIX + field.upper()]
-    unknown = [
-        name
-        for name in environment
-        if name.startswith(PREFIX) and name[len(PREFIX) :].lower() not in Settings.__struct_fields__
-    ]
-    if unknown:
-        raise SettingsError(f"{unknown[0]} is not a setting; see --help")
+    """Settings from a file, then from the environment, then from flags; raises SettingsError, or exits with 2 on
+    unknown flags."""
+    return with_origins(environment, arguments)[0]
+
+
+def with_origins(environment: Mapping[str, str], arguments: Sequence[str]) -> tuple[Settings, dict[str, str], bool]:
+    """The settings, where each that is no default came from, and whether they are only to be printed."""
+    fields = Settings.__struct_fields__
     given = vars(_parser().parse_args(arguments))
-    values |= {name: value for name, value in given.items() if value is not None}
-    for field, value in values.items():
-        _check(field, value)
+    only_print, config = given.pop("print_config"), given.pop("config") or environment.get(CONFIG)
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    if config:
+        try:
+            values = read_config(config, fields)
+        except ConfigError as error:
+            raise SettingsError(str(error)) from error
+        origins = dict.fromkeys(values, config)
+    for variable, value in environment.items():
+        name = variable.removeprefix(PREFIX).lower()
+        if not variable.startswith(PREFIX) or variable == CONFIG:
+            continue
+        if name not in fields:
+            raise SettingsError(f"{variable} is not a setting; see --help")
+        values[name], origins[name] = value, variable
+    for name, value in given.items():
+        if value is not None:
+            values[name], origins[name] = value, _flag(name)
+    for name, value in values.items():
+        _check(name, value, origins[name])
     settings = msgspec.convert(values, Settings, strict=False)
     if not 100 <= settings.run_length <= 1e15:
         raise SettingsError(
@@ -270,15 +286,19 @@ def read_settings(environment: Mapping[str, str], arguments: Sequence[str]) -> S
             f"{settings.expected_rate:g} makes a run length of {settings.run_length:g} rows; it must be from 100 to "
             "1e15"
         )
-    return settings
+    return settings, origins, only_print
 
 
-def _check(field: str, value: str) -> None:
+def _check(field: str, value: Any, origin: str) -> None:
     kind = next(info.type for info in msgspec.structs.fields(Settings) if info.name == field)
     try:
         msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"{field} ({PREFIX}{field.upper()}) is {value!r}: {error}") from error
+        raise SettingsError(f"{field} ({origin}) is {value!r}: {error}") from error
+
+
+def _flag(field: str) -> str:
+    return "--" + field.replace("_", "-")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -286,11 +306,15 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m service",
         description="Serve a bundle: calibrated probabilities over HTTP, with diagnostics and Prometheus counters.",
         epilog="python -m service score IN.csv OUT.csv scores a file instead. "
-        f"Each flag is also an environment variable: --max-batch-rows is {PREFIX}MAX_BATCH_ROWS.",
+        f"Each flag is also an environment variable: --max-batch-rows is {PREFIX}MAX_BATCH_ROWS; --config is {CONFIG}.",
     )
+    parser.add_argument(
+        "--config", metavar="FILE", help="TOML file of settings by these names; variables and flags win"
+    )
+    parser.add_argument("--print-config", action="store_true", help="print all settings and where each came from")
     for field in msgspec.structs.fields(Settings):
         described = next(meta for meta in field.type.__metadata__ if isinstance(meta, Meta))
-        flag = "--" + field.name.replace("_", "-")
+        flag = _flag(field.name)
         default = "" if field.default is None else f" (default: {field.default})"
         # A switch may stand alone.
         switch: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(field.default, bool) else {}

@@ -129,6 +129,26 @@ def test_a_database_and_a_bucket_bring_their_clients(
     assert script["environment_for"](flags) == expected
 
 
+def test_a_file_of_settings_says_what_is_served_and_what_that_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("EVENKEEL_STORE", "EVENKEEL_BUNDLE", "EVENKEEL_SHADOW", "EVENKEEL_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    config = tmp_path / "settings.toml"
+    config.write_text('bundle = "artifacts/mine"\nstore = "postgresql://h/d"\n')
+    script = runpy.run_path(str(ROOT / "run"), run_name="script")
+    started: list[tuple[object, ...]] = []
+    script["serve"].__globals__["environment"] = lambda name: tmp_path / name
+    script["serve"].__globals__["replace_process"] = lambda *words: started.append(words) or 0
+    assert script["serve"](["--config", str(config)]) == 0
+    # Neither is the usual bundle trained, nor served in place of the file's.
+    assert started == [(tmp_path / "postgres", "-m", "service", "--config", str(config))]
+    monkeypatch.setenv("EVENKEEL_CONFIG", str(config))
+    assert script["environment_for"]([]) == "postgres"
+    config.write_text("not TOML")
+    assert script["environment_for"]([]) == "core"
+
+
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
