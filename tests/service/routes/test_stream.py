@@ -44,14 +44,14 @@ class Watched(Deterministic):
 
     def __init__(self, bundle: Bundle, seconds: float = 0.0):
         super().__init__(bundle, seconds)
-        self.rows = 0
+        self.computed_rows = 0
         self.sizes: list[int] = []
 
     def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
         self.hold.wait(10)
         if self.seconds:
             threading.Event().wait(self.seconds)
-        self.rows += len(rows)
+        self.computed_rows += len(rows)
         self.sizes.append(len(rows))
         return super().predict_checked(rows, encoded)
 
@@ -278,7 +278,7 @@ def test_no_more_rows_are_in_flight_than_the_window_holds(tiny_bundle: Bundle, h
             # Pieces of five make chunks of five; one more piece waits for room, and one for that.
             assert client.sent == 5 * (MAX_CHUNKS + 2)
             assert client.received == 0
-            assert predictor.rows == (0 if held == "model" else 5 * MAX_CHUNKS)
+            assert predictor.computed_rows == (0 if held == "model" else 5 * MAX_CHUNKS)
             client.reads.set()
             predictor.hold.set()
             while client.received < 20 * window:
@@ -367,7 +367,7 @@ def test_a_client_that_leaves_takes_its_rows_along(tiny_bundle: Bundle, how: str
         predictor.hold.set()
         wait_until(lambda: served.app.services.batcher._queue.rows == 0)
         assert httpx.post(f"http://127.0.0.1:{served.port}/v1/predict", json=ALLISON).status_code == 200
-        assert predictor.rows <= ROWS + 1
+        assert predictor.computed_rows <= ROWS + 1
 
 
 def test_a_client_that_leaves_a_full_window_is_seen(tiny_bundle: Bundle) -> None:
@@ -380,7 +380,7 @@ def test_a_client_that_leaves_a_full_window_is_seen(tiny_bundle: Bundle) -> None
         wait_until(lambda: not served.tasks())
         predictor.hold.set()
         wait_until(lambda: served.app.services.batcher._queue.rows == 0)
-        assert predictor.rows <= ROWS
+        assert predictor.computed_rows <= ROWS
 
 
 def test_a_client_that_leaves_after_it_has_sent_all(tiny_bundle: Bundle) -> None:

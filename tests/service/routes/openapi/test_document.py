@@ -39,6 +39,7 @@ from tests.service.inference.test_batcher import wait_until
 from tests.service.serving import ApplicationClient, make_app
 from tests.service.test_app import Deterministic
 from tests.service.test_real import start, wait_ready
+from tests.titanic import SCHEMA
 
 BINARY = "application/octet-stream"
 JSON, MESSAGEPACK, PROBLEM = "application/json", "application/msgpack", "application/problem+json"
@@ -59,6 +60,8 @@ MADE = {scope: new_key(scope, [scope]) for scope in SCOPES} | {
     "all": new_key("all", SCOPES), "slow": new_key("slow", SCOPES, rows_per_second=0.01),
 }  # fmt: skip
 KEYS = {name: key for name, (key, _) in MADE.items()}
+BROWN = SCHEMA.examples[0].row
+"""The row of the document's examples."""
 
 
 class Held(Deterministic):
@@ -335,7 +338,7 @@ def test_every_refusal_is_one_that_a_client_gets(
 
 def settled(problem: dict[str, Any]) -> dict[str, Any]:
     key = "error" if "error" in problem else "detail"
-    detail = re.sub(r"within [\d.]+ seconds", "within N seconds", problem[key]).replace("has tiny", "has titanic")
+    detail = re.sub(r"within [\d.]+ seconds", "within N seconds", problem[key]).replace("has tiny", "has y")
     return {**problem, key: re.sub(r"in \d+ s$", "in N s", detail)}
 
 
@@ -387,7 +390,7 @@ class Situations:
             return send(self._client, method, f"{path}?{example['value']['detail'].split()[0]}=x", operation, JSON)
         if name == "prediction_failed":
             example = json.dumps(operation["requestBody"]["content"][JSON]["example"])
-            broken = re.sub(r'"fare": [0-9.]+', '"fare": 999', example)
+            broken = example.replace(str(BROWN["fare"]), "999")
             return self._client.request(method, path, content=broken, headers=json_body)
         makers = {
             "not_ready": self._stopped if about_outcomes else self._loading,
