@@ -1,4 +1,4 @@
-"""When large requests that had no room come back: one after the other, so that each finds the room it was told of."""
+"""When large requests that had no room come back: one after the other, so that each finds room."""
 
 import math
 import time
@@ -21,7 +21,7 @@ class RetryTimes:
         self._outstanding: dict[str, deque[float]] = {}
 
     def seconds(self, client: str, rows: int, wait_seconds: int, work_seconds: float, room_seconds: float) -> int:
-        """What a refused request of so many rows is told, which by the queue alone would be ``wait_seconds``.
+        """The ``Retry-After`` of a refused request of so many rows, which by the queue alone would be ``wait_seconds``.
 
         It takes ``work_seconds`` to compute, and is let in with ``room_seconds`` of others' work before it.
         """

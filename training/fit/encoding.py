@@ -212,7 +212,7 @@ def encode(
     ``path``, by default one that is gone with the process.
 
     Without ``keep``, or where the file would exceed `MAX_KEPT_BYTES`, they are computed when they are asked for.
-    ``listener`` is told which share is done.
+    ``listener`` gets the share that is done.
     """
     tokens, offsets, index = tokenize(tokenizer, texts)
     start = base.first_trained(trained_layers)
