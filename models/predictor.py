@@ -127,6 +127,6 @@ class Predictor:
         """Run the shapes that this table's texts have, so that the first request is as fast as the next."""
         row = self.rows.typical()
         (encoded,) = self.encode([row])
-        for tokens in sorted({len(encoded.token_ids), *WARM_UP_TOKENS}):
-            self._engine.warm_up(min(tokens, self.bundle.config["max_position_embeddings"]))
+        longest = self.bundle.config["max_position_embeddings"]
+        self._engine.warm_up(sorted({min(tokens, longest) for tokens in (len(encoded.token_ids), *WARM_UP_TOKENS)}))
         self._diagnosis.predictions(self._compute([encoded.token_ids]), [row], [encoded.text])

@@ -56,8 +56,8 @@ class Engine(Protocol):
         """Token ids of each text, unpadded → logits (B, K) float64."""
         ...
 
-    def warm_up(self, tokens: int) -> None:
-        """Compute texts of this many tokens, one and many, so that the first batch is as fast as the next."""
+    def warm_up(self, lengths: Sequence[int]) -> None:
+        """Compute texts of these numbers of tokens, one and many, so that the first batch is as fast as the next."""
         ...
 
 

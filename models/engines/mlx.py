@@ -48,7 +48,8 @@ class MLXEngine:
             logits[rows] = self._streams(self._model, ids, mask)
         return logits
 
-    def warm_up(self, tokens: int) -> None:
-        """Compile and run the kernels of such texts, of one alone and of a whole batch."""
-        for rows in (1, self._streams.rows):
-            self.logits([[0] * tokens] * rows)
+    def warm_up(self, lengths: Sequence[int]) -> None:
+        """Compile and run the kernels of each length, of one text alone and of a whole batch."""
+        for length in lengths:
+            for rows in (1, self._streams.rows):
+                self.logits([[0] * length] * rows)

@@ -77,10 +77,11 @@ class OnnxEngine:
             list(self._threads.map(compute, reversed(batches)))
         return logits
 
-    def warm_up(self, tokens: int) -> None:
-        """Have the memory of a whole batch of such texts, and of one alone."""
-        for rows in (1, max(1, self._max_tokens * self._parallel // tokens)):
-            self.logits([[0] * tokens] * rows)
+    def warm_up(self, lengths: Sequence[int]) -> None:
+        """Have the memory of a whole batch of the longest, and of one alone; nothing here is made for a shape."""
+        longest = max(lengths)
+        for rows in (1, max(1, self._max_tokens * self._parallel // longest)):
+            self.logits([[0] * longest] * rows)
 
 
 def session(graph: Graph, threads: int) -> onnxruntime.InferenceSession:

@@ -105,7 +105,7 @@ def test_weights_are_taken_over_and_described(name: EngineChoice) -> None:
     weights = make_weights(config, 0)
     chosen = choose_engine(name)
     engine = load_engine(chosen, config, weights, threads=1)
-    engine.warm_up(5)
+    engine.warm_up([3, 5])
     assert weights == {}
     assert (engine.backend.engine, engine.backend.device, engine.backend.precision) == (name, chosen.device, "float32")
     assert engine.backend.describe().startswith(f"{NAMES[engine.backend.engine]} {engine.backend.version} (as ")
