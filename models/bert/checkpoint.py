@@ -44,7 +44,10 @@ class Checkpoint:
                 raise self._error(f"{keys[name]} and {key} are the same parameter")
             keys[name] = key
         self._tensors = {name: header[keys[name]] for name in expected if name in keys}
-        self.unused = tuple(sorted(key for name, key in keys.items() if name not in expected))
+        # Position ids are no weights: they count from 0.
+        self.unused = tuple(
+            sorted(key for name, key in keys.items() if name not in expected and "position_ids" not in name)
+        )
         self._check(header)
 
     def _error(self, reason: str) -> CheckpointError:

@@ -70,8 +70,8 @@ def labelled_rows(options: argparse.Namespace) -> tuple[str | None, "Table"]:
             options.data, options.label, separator=options.separator, group=options.group
         )
         if not options.quiet:
-            classes = f"{schema.label.column} is {' or '.join(schema.classes)}, the positive class {schema.positive}"
-            print(f"{options.data}: {len(schema.fields)} fields; {classes}", file=sys.stderr)
+            classes = f"the classes {' and '.join(schema.classes)}, of which {schema.positive} is the positive one"
+            print(f"{options.data}: {len(schema.fields)} fields, and {classes}", file=sys.stderr)
             for sentence in left_out:
                 print(f"left out: {sentence}", file=sys.stderr)
     else:

@@ -65,6 +65,7 @@ def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
     sizes = [int((folds != number).sum()) for number in range(len(models))]
     work = _prepare_folder(options, table, base.weights)
     with TrainingProgress(work / LOG, sum(map(options.recipe.steps, sizes)), options.quiet) as progress:
+        progress.note(units.note)
         progress.phase("frozen layers")
         tokenizer = Tokenizer.load(tokenizer_path, base.max_tokens)
         texts = render_texts(renderer, table.rows, models)
@@ -81,8 +82,7 @@ def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
         if isinstance(executor, LocalExecutor) and not options.quiet:
             progress.note(foretell(job, encoded, table.labels, folds))
         logits = crossfit(job, encoded, table.labels, folds, work=work / "folds", executor=executor, progress=progress)
-        for sentence in (units.note, doubt := check_scores(logits, table.labels)):
-            progress.note(sentence)
+        progress.note(doubt := check_scores(logits, table.labels))
         progress.phase("calibration and evaluation")
         settings = CalibrationSettings(
             inverse=loss.inverse(options.recipe.steps_of_run(sizes[0])), coverage=options.coverage, seed=options.seed,
