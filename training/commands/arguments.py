@@ -70,7 +70,7 @@ def labelled_rows(options: argparse.Namespace) -> tuple[str | None, "Table"]:
             options.data, options.label, separator=options.separator, group=options.group
         )
         if not options.quiet:
-            classes = f"the classes {' and '.join(schema.classes)}, of which {schema.positive} is the positive one"
+            classes = f"the classes {', '.join(schema.classes)}, of which the last is the positive one"
             print(f"{options.data}: {len(schema.fields)} fields, and {classes}", file=sys.stderr)
             for sentence in left_out:
                 print(f"left out: {sentence}", file=sys.stderr)

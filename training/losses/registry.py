@@ -261,6 +261,8 @@ def make_loss(
 
     Raises LossError naming what is unknown, does not apply, or is out of range, and what is accepted.
     """
+    if len(classes) != 2:
+        raise LossError(f"there are {len(classes)} classes, {', '.join(classes)}: models of two classes are trained")
     if name not in LOSSES:
         raise LossError(f"there is no loss {name!r}; there are {', '.join(LOSSES)}")
     if preset is not None and preset not in PRESETS:

@@ -194,6 +194,11 @@ def test_what_does_not_apply_is_refused(name: str, parameters: dict[str, Any], m
         make_loss(name, CLASSES, **parameters)
 
 
+def test_more_classes_than_two_are_refused() -> None:
+    with pytest.raises(LossError, match="there are 3 classes, a, b, c: models of two classes are trained"):
+        make_loss("focal", ("a", "b", "c"), np.array([0, 1, 2]))
+
+
 @pytest.mark.parametrize("name", ["dice", "tversky"])
 def test_batch_losses_have_neither_rows_nor_inverse(name: str) -> None:
     loss = make_loss(name, CLASSES)
