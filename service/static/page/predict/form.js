@@ -73,12 +73,13 @@ function arrange() {
 }
 
 function unknowns(fields) {
-  const typed = fields.filter((one) => one.required && needsTyping(one));
-  if (typed.length === fields.length) return "Every field is needed.";
-  if (fields.every((one) => one.required)) return "";
-  return `Leave empty what is unknown${typed.length ? "; fields with * are needed" : ""}.`;
+  if (fields.every((one) => one.required)) return "Every field is needed.";
+  const typed = fields.some((one) => one.required && needsTyping(one));
+  return `Leave empty what is unknown${typed ? "; fields with * are needed" : ""}.`;
 }
 
+// Where every field is needed, one sentence says so.
+const marked = (field) => field.required && schema.fields.some((one) => !one.required);
 const needsTyping = ({ type }) => type !== "category" && type !== "boolean";
 
 // One field: its element, the control that takes its value, where its note stands, and what a search finds it by.
@@ -133,7 +134,7 @@ function typed({ field, id, label, describedBy }) {
     inputmode: field.type === "number" ? "decimal" : numeric ? "numeric" : null, maxlength: numeric ? null : field.max_length,
   });
   const span = numeric ? bounds(field) : "";
-  const title = html("label", { for: id }, label, field.required ? html("span", { class: "needed", "aria-hidden": "true" }, " *") : null,
+  const title = html("label", { for: id }, label, marked(field) ? html("span", { class: "needed", "aria-hidden": "true" }, " *") : null,
     span ? [" ", html("small", { class: span.length > ONE_LINE ? "wraps" : null }, span)] : null);
   return {
     content: [title, input], input, wide: !numeric && length > HALF_CHARACTERS,
