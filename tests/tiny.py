@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from models.bert.tokenizer import Tokenizer
 from models.bundle.manifest import BaseModel, DataRecord, LossRecord, Origin
 from models.bundle.precisions import Change, Measurement, Precisions
+from models.bundle.training_rows import TrainingRows
 from models.bundle.verify import REQUIRED_CONFIG, labels_config
 from models.bundle.weights import expected_tensors
 from models.calibration.logit import sigmoid
@@ -72,6 +73,7 @@ def make_contents(table: Table, folder: Path) -> Contents:
             fit_record(logits, labels, rows, schema, inverse=None, coverage=0.9, seed=0)
         ),
         **({"feature.json": msgspec.json.encode(Companions.of(rows, labels.tolist()))} if schema.feature else {}),
+        "training_rows.json": msgspec.json.encode(TrainingRows.of(rows)),
         "reference.json": msgspec.json.encode(build_reference(sigmoid(z), rows, schema)),
         "evaluation.json": b'{"rows": 60}',
         "README.md": b"# tiny\n",

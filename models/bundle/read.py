@@ -19,6 +19,7 @@ from models.bundle.manifest import (
     OPTIONAL,
     PRECISIONS_FILE,
     SELFTEST,
+    TRAINING_ROWS,
     WEIGHTS,
     BundleError,
     Format,
@@ -26,6 +27,7 @@ from models.bundle.manifest import (
 )
 from models.bundle.precisions import Precisions
 from models.bundle.signature import SIGNATURE, SignatureError, public_keys, verify
+from models.bundle.training_rows import TrainingRows
 from models.bundle.untrusted_folder import Folder, FolderError
 from models.bundle.verify import (
     check_config,
@@ -48,7 +50,8 @@ from models.schema import Schema
 class Bundle(Struct, frozen=True, kw_only=True):
     """A verified bundle. ``version`` is the first 12 hex digits of the manifest's sha256.
 
-    ``known`` is what the schema's feature learned of the training rows, None without a feature.
+    ``known`` is what the schema's feature learned of the training rows, None without a feature; ``training_rows``
+    are hashes of them, where it has them.
     """
 
     folder: Path
@@ -62,6 +65,7 @@ class Bundle(Struct, frozen=True, kw_only=True):
     evaluation: dict[str, Any]
     precisions: Precisions = Precisions()
     known_answers: KnownAnswers = KnownAnswers()
+    training_rows: TrainingRows | None = None
 
     @property
     def name(self) -> str:
@@ -158,5 +162,6 @@ def _open(folder: Folder, manifest: Manifest, version: str) -> Opened:
             evaluation=check_encodable("evaluation.json", parsed("evaluation.json", dict[str, Any])),
             precisions=optional(PRECISIONS_FILE, Precisions),
             known_answers=check_encodable(SELFTEST, optional(SELFTEST, KnownAnswers)),
+            training_rows=parsed(TRAINING_ROWS, TrainingRows) if TRAINING_ROWS in folder.names else None,
         )  # fmt: skip
         return Opened(bundle, tokenizer, weights.result())

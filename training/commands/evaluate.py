@@ -27,7 +27,7 @@ def _run(options: argparse.Namespace) -> int:
     from models.predictor import Predictor
     from training.data.table import read_table
     from training.evaluate.evaluation import LabelledPredictions, evaluate_predictions
-    from training.evaluate.seen import training_rows
+    from training.evaluate.seen import find_seen
     from training.fit.epoch_diagnostics import LOG, read_log
     from training.fit.pipeline import work_folder
     from training.report.page import report
@@ -39,9 +39,10 @@ def _run(options: argparse.Namespace) -> int:
     bundle = predictor.bundle
     table = read_table(options.data, bundle.schema, options.separator, fitting=False)
     how = "the bundle's own predictions on the rows given"
-    if seen := training_rows(table, bundle):
-        which = "WHICH ARE" if seen == len(table) else f"OF WHICH {seen} ARE AMONG"
-        how += f", {which} ITS TRAINING ROWS; evaluation.json has the held-out figures"
+    seen = find_seen(table, bundle)
+    if seen.trained:
+        which = "WHICH ARE ITS TRAINING ROWS" if seen.file else f"WHICH IT WAS PARTLY TRAINED ON: {seen}"
+        how += f", {which}; evaluation.json has the held-out figures"
     predictions = LabelledPredictions.of(table, predictor.predict_checked(table.rows), bundle.known)
     rng, coverage = np.random.default_rng(options.seed), bundle.record.conformal.coverage
     evaluation = evaluate_predictions(predictions, how=how, coverage=coverage, rng=rng)

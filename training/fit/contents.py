@@ -8,8 +8,9 @@ import msgspec
 import numpy as np
 from msgspec import Struct, structs
 
-from models.bundle.manifest import SELFTEST, DataRecord, Origin
+from models.bundle.manifest import SELFTEST, TRAINING_ROWS, DataRecord, Origin
 from models.bundle.read import Bundle
+from models.bundle.training_rows import NO_ROWS, TrainingRows
 from models.bundle.write import write_bundle
 from models.calibration.prior_shift import PriorShift
 from models.files import pretty_json, write_atomic
@@ -40,7 +41,8 @@ class HeldOutLogits(Struct, frozen=True, kw_only=True):
     """Logits (n, K) of a table's rows by models that did not see them, NaN in rows that are in no fold (n,).
 
     ``known`` is what the schema's feature knew for each fold; ``how`` says how they were obtained where that is not
-    plain cross-fitting, and ``note`` what else there is to say.
+    plain cross-fitting, and ``note`` what else there is to say. ``before`` are the rows that
+    the weights were trained on where those are others, None where that is not known.
     """
 
     table: Table
@@ -49,6 +51,7 @@ class HeldOutLogits(Struct, frozen=True, kw_only=True):
     known: Sequence[Any]
     how: str = ""
     note: str = ""
+    before: TrainingRows | None = NO_ROWS
 
 
 def write_calibrated(
@@ -85,11 +88,18 @@ def write_calibrated(
         SELFTEST: msgspec.json.encode(known_answers(files, schema, diagnosis, table.rows)),
         "README.md": model_card(origin, schema, evaluation).encode(),
     }
+    if (seen := _all_rows(held)) is not None:
+        contents[TRAINING_ROWS] = msgspec.json.encode(seen)
     bundle = write_bundle(out, contents, origin)
     if page is not None:
         plots = make_plots(predictions, evaluation, list(log), np.random.default_rng(settings.seed))
         write_atomic(page, report(schema, evaluation, plots))
     return bundle
+
+
+def _all_rows(held: HeldOutLogits) -> TrainingRows | None:
+    rows = TrainingRows.of(held.table.rows)
+    return None if rows is None or held.before is None else rows.joined(held.before)
 
 
 def class_counts(table: Table) -> dict[str, int]:

@@ -9,7 +9,7 @@ from models.bundle.read import Bundle
 from training.data.labels import check_classes
 from training.data.source import DataError
 from training.data.table import Table, read_table
-from training.evaluate.seen import knows_training_rows, training_rows
+from training.evaluate.seen import find_seen
 
 
 def read_for_both(path: Path, candidate: Bundle, current: Bundle) -> tuple[Table, Table]:
@@ -35,11 +35,13 @@ def refuse_seen_rows(tables: Sequence[Table], bundles: Mapping[str, Bundle]) -> 
     """Raises DataError where rows are training rows of a bundle; returns what cannot be known of that."""
     caveats = []
     for table, (name, bundle) in zip(tables, bundles.items(), strict=True):
-        seen = training_rows(table, bundle)
-        if seen == len(table):
+        seen = find_seen(table, bundle)
+        if seen.file:
             raise DataError(f"the rows are those that the {name} bundle was trained on; give others")
-        if seen:
-            raise DataError(f"{seen} of {len(table)} rows were training rows of the {name} bundle: leave them out")
-        if not knows_training_rows(bundle):
-            caveats.append(f"the {name} bundle does not say who was in its training table: see to it that no row was")
+        if seen.trained:
+            raise DataError(f"{seen} of the {name} bundle: leave them out")
+        if not seen.checkable:
+            caveats.append(f"the {name} bundle does not say what was in its training table: see to it that no row was")
+        elif seen.seen:
+            caveats.append(f"{seen} of the {name} bundle: they are so alike that nobody can say whether they are new")
     return tuple(caveats)

@@ -14,7 +14,7 @@ from training.calibrate.choice import Inverse, MapRule
 from training.data.source import DataError
 from training.data.table import Table, read_table
 from training.evaluate.folds import FOLDS, ONE_PART, choose_folds, find_units, make_folds
-from training.evaluate.seen import training_rows
+from training.evaluate.seen import find_seen
 from training.fit.contents import CalibrationSettings, HeldOutLogits, data_record, prior_shift, write_calibrated
 from training.fit.crossfit import check_scores
 from training.fit.finetune import Recipe
@@ -47,12 +47,12 @@ def recalibrate(options: RecalibrationOptions) -> Bundle:
     predictor = Predictor.load(options.bundle)
     bundle = predictor.bundle
     table = read_table(options.data, bundle.schema, options.separator, fitting=False)
-    seen = training_rows(table, bundle)
-    if seen and not options.on_training_rows:
-        which = "the rows are those" if seen == len(table) else f"{seen} of {len(table)} rows are among those"
+    seen = find_seen(table, bundle)
+    if seen.trained and not options.on_training_rows:
+        which = "the rows are those that the bundle was made from" if seen.file else f"{seen} of the bundle"
         raise DataError(
-            f"{options.data}: {which} that the bundle was made from, and the model is surer of them than of others; "
-            "give other rows, or --on-training-rows"
+            f"{options.data}: {which}, and the model is surer of them than of others; give other rows, or "
+            "--on-training-rows"
         )
     units = find_units(table.rows, table.groups)
     count = choose_folds(table.labels, units, None)
@@ -63,9 +63,10 @@ def recalibrate(options: RecalibrationOptions) -> Bundle:
     if doubt and not options.quiet:
         print(f"training: {doubt}", file=sys.stderr)
     how = f"the weights of version {bundle.version}, calibrated anew by {count}-fold cross-fitting over the rows"
-    notes = [units.note, doubt, f"{seen} of the rows trained the weights" if seen else ""]
+    notes = [units.note, doubt, f"{seen} of the weights" if seen.trained else ""]
     held = HeldOutLogits(
         table=table, logits=logits, folds=folds, known=(bundle.known,) * count, how=how,
+        before=bundle.training_rows,
         note="; ".join(filter(None, notes)),
     )  # fmt: skip
     settings = CalibrationSettings(

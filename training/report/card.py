@@ -65,7 +65,7 @@ def model_card(origin: Origin, schema: Schema, evaluation: Evaluation) -> str:
     better = better_baseline(evaluation)
     return CARD.format(
         name=schema.name, row=schema.row.replace("_", " "), plural=plural(schema),
-        positive=schema.positive, question=f" {schema.question}" if schema.question else "",
+        positive=schema.positive, question=f" It answers: {schema.question}" if schema.question else "",
         lead=f"**{better}**\n\n" if better else "", text=", ".join(schema.text),
         rows=data.rows, count=data.classes[schema.positive], share=data.classes[schema.positive] / data.rows,
         data_sha=data.sha256, base=origin.base.name, base_sha=origin.base.sha256,

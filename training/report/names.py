@@ -2,8 +2,8 @@
 
 from models.schema import Schema
 
-MAX_NAME = 24
-"""Characters of a class's or a group's name in a picture."""
+MAX_NAME = 21
+"""Characters of a class's or a group's name that a picture has room for."""
 
 
 def plural(schema: Schema) -> str:

@@ -1,5 +1,6 @@
 """The decision: what passes, what is named, what is refused before any test, and the command from end to end."""
 
+import dataclasses
 import json
 import subprocess
 from pathlib import Path
@@ -111,15 +112,19 @@ def part(table: Table, rows: slice, sha256: str = "1" * 64) -> Table:
     return Table(table.schema, table.rows[rows], table.labels[rows], sha256)
 
 
-def test_training_rows_are_refused_by_table_and_by_name(tiny_bundle: Bundle, table: Table) -> None:
-    with pytest.raises(DataError, match="20 of 40 rows were training rows of the current bundle"):
+def test_training_rows_are_refused_by_table_and_row_by_row(tiny_bundle: Bundle, table: Table) -> None:
+    with pytest.raises(DataError, match="20 of 40 rows equal training rows of the current bundle: leave them out"):
         refuse_seen_rows([part(table, slice(40, 80))], {"current": tiny_bundle})
     with pytest.raises(DataError, match="are those that the candidate bundle was trained on"):
         refuse_seen_rows([part(table, slice(80, None), "0" * 64)], {"candidate": tiny_bundle})
     rest = [part(table, slice(80, None))]
     assert refuse_seen_rows(rest, {"candidate": tiny_bundle}) == ()
-    forgetful = msgspec.structs.replace(tiny_bundle, known=type(tiny_bundle.known)())
-    assert "does not say who was in its training table" in refuse_seen_rows(rest, {"candidate": forgetful})[0]
+    forgetful = msgspec.structs.replace(tiny_bundle, training_rows=None)
+    assert "does not say what was in its training table" in refuse_seen_rows(rest, {"candidate": forgetful})[0]
+    # By ticket and name a passenger is known whose other cells were changed.
+    other = dataclasses.replace(rest[0], rows=(msgspec.structs.replace(table.rows[3], fare=1.0), *rest[0].rows))
+    with pytest.raises(DataError, match=r"1 of \d+ rows equal training rows"):
+        refuse_seen_rows([other], {"candidate": forgetful})
 
 
 def test_a_refusal_names_its_figures(tiny_bundle: Bundle, table: Table) -> None:
@@ -181,7 +186,7 @@ def test_the_command_decides_and_writes_it_beside_the_candidate(pair: tuple[Path
         (("--slower", 0.5), 2, "0.5 must be at least 1"),
         (("--rounds", 3), 2, "from 8 to 10000"),
         (("--data", "nowhere.csv"), 1, "there is no file nowhere.csv"),
-        (("--data", TITANIC), 1, "rows were training rows of the candidate bundle"),
+        (("--data", TITANIC), 1, "60 of 891 rows equal training rows of the candidate bundle"),
     ],
 )
 def test_what_cannot_be_decided_is_said(

@@ -91,12 +91,12 @@ def test_rows_that_made_the_bundle_are_refused_unless_they_are_asked_for(
     options = ("--data", TITANIC, "--out", tmp_path / "b", "--quiet")
     done = run_here("recalibrate", tiny_bundle.folder, *options)
     assert done.returncode == 1
-    assert "60 of 891 rows are among those that the bundle was made from" in done.stderr
+    assert "60 of 891 rows equal training rows of the bundle" in done.stderr
     done = run_here("recalibrate", recalibrated.folder, "--data", outcomes, "--out", tmp_path / "b")
     assert "the rows are those that the bundle was made from" in done.stderr
     done = run_here("recalibrate", recalibrated.folder, *options[2:], "--data", outcomes, "--on-training-rows")
     assert done.returncode == 0, done.stderr
-    assert read_bundle(tmp_path / "b").evaluation["how"].endswith("831 of the rows trained the weights")
+    assert read_bundle(tmp_path / "b").evaluation["how"].endswith("831 of 831 rows equal training rows of the weights")
 
 
 def test_rows_that_the_model_ranks_backwards_are_refused(tiny_bundle: Bundle, outcomes: Path, tmp_path: Path) -> None:
