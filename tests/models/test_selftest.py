@@ -19,8 +19,8 @@ from models.rows import Rows
 from models.selftest import ROWS, compare, main, make_rows
 from tests.tiny import ORIGIN, Contents
 from tests.titanic import SCHEMA
+from training.bundle.known_answers import known_answers
 from training.data.table import Table
-from training.fit.known_answers import known_answers
 
 Change = dict[str, Any]
 

@@ -16,10 +16,10 @@ from models.bundle.verify import REQUIRED_CONFIG, labels_config
 from models.files import pretty_json
 from models.schema import Schema
 from models.text import Renderer
+from training.bundle.contents import CalibrationSettings, HeldOutLogits, data_record, prior_shift, write_calibrated
 from training.calibrate.choice import MapRule
 from training.data.table import Table, fold_known, render_texts
 from training.evaluate.folds import ONE_PART, choose_folds, find_units, make_folds
-from training.fit.contents import CalibrationSettings, HeldOutLogits, data_record, prior_shift, write_calibrated
 from training.fit.crossfit import CrossFitOptions, check_scores, crossfit, foretell
 from training.fit.encoding import encode
 from training.fit.epoch_diagnostics import LOG, read_log

@@ -13,10 +13,10 @@ import numpy as np
 from models.bert.tokenizer import Tokenizer
 from models.bundle.manifest import sha256_of
 from models.text import Renderer
+from training.bundle.contents import class_counts
 from training.data.table import Table, fold_known, render_texts
 from training.evaluate.evaluation import nested_evaluation
 from training.evaluate.folds import make_folds
-from training.fit.contents import class_counts
 from training.fit.crossfit import CrossFitOptions, crossfit
 from training.fit.encoding import Encoded, Pretrained, encode
 from training.fit.epoch_diagnostics import LOG

@@ -10,12 +10,12 @@ from msgspec import Struct, structs
 from models.bundle.manifest import FEATURE, WEIGHTS, Origin, Recalibration
 from models.bundle.read import Bundle
 from models.predictor import Predictor
+from training.bundle.contents import CalibrationSettings, HeldOutLogits, data_record, prior_shift, write_calibrated
 from training.calibrate.choice import Inverse, MapRule
 from training.data.source import DataError
 from training.data.table import Table, read_table
 from training.evaluate.folds import FOLDS, ONE_PART, choose_folds, find_units, make_folds
 from training.evaluate.seen import find_seen
-from training.fit.contents import CalibrationSettings, HeldOutLogits, data_record, prior_shift, write_calibrated
 from training.fit.crossfit import check_scores
 from training.fit.finetune import Recipe
 from training.fit.pipeline import work_folder

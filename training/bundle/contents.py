@@ -16,12 +16,12 @@ from models.calibration.prior_shift import PriorShift
 from models.files import pretty_json, write_atomic
 from models.prediction import Diagnosis
 from models.reference import build_reference
+from training.bundle.known_answers import known_answers
 from training.calibrate.choice import Inverse, MapRule
 from training.calibrate.record import fit_record
 from training.data.table import Table
 from training.evaluate.evaluation import nested_evaluation
 from training.fit.epoch_diagnostics import EpochDiagnostics
-from training.fit.known_answers import known_answers
 from training.report.card import model_card
 from training.report.page import report
 from training.report.plots import make_plots
