@@ -193,7 +193,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     state: Annotated[
         Annotated[str, Meta()] | None,
         Meta(
-            description="folder where the drift tests survive a restart; the default is state beside the bundle, "
+            description="folder where the drift tests outlast a restart; the default is state beside the bundle, "
             "and an empty value keeps none"
         ),
     ] = None

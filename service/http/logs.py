@@ -1,4 +1,4 @@
-"""Log lines for people or for machines. No line carries a value that a passenger has."""
+"""Log lines for people or for machines. No line carries a value that a row has."""
 
 import logging
 import math
