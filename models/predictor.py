@@ -25,8 +25,8 @@ WARM_UP_TOKENS = (16, 24)
 class Predictor:
     """A loaded bundle. An engine may be bound to threads: load it and call it on one and the same thread.
 
-    predictor = Predictor.load("artifacts/titanic")
-    predictor.predict([{"pclass": 1, "sex": "female", "age": 38}])[0].probability
+    predictor = Predictor.load("artifacts/churn")
+    predictor.predict([{"plan": "small", "bill": 38.5}])[0].probability
 
     ``rows`` makes and checks the rows of its table, ``renderer`` puts them into words.
     """

@@ -147,7 +147,7 @@ def announce(predictor: PredictorLike, url: str) -> None:
     shift = bundle.record.map.prior_shift
     if shift is not None:
         LOGGER.info(
-            "probabilities are for a population of which a share of %g is %s, not %.3g",
+            "probabilities are for a population of which %g are of the class %s, not %.3g",
             shift.target, bundle.schema.positive, shift.training,
         )  # fmt: skip
     LOGGER.info(

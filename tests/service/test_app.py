@@ -354,8 +354,9 @@ def test_a_client_may_shorten_the_deadline_and_not_lengthen_it(tiny_bundle: Bund
         assert "within 0.05 seconds" in problem(ask("50"), 504)["detail"]
         assert "within 0.5 seconds" in problem(ask("60000"), 504)["detail"]
         predictor.hold.set()
-        for wrong in ("0", "-1", "1.5", "soon", "", "1e3", "9" * 13):
+        for wrong in ("0", "-1", "1.5", "soon", "", "1e3"):
             assert "whole number of milliseconds" in problem(ask(wrong), 400)["detail"]
+        assert ask("9" * 13).status_code == 200
 
 
 def test_live_turns_red_when_inference_is_lost_for_good(tiny_bundle: Bundle) -> None:

@@ -68,7 +68,7 @@ def test_a_target_prevalence_is_the_last_step_of_the_answer(service: str, bundle
     assert shifted["confidence"]["prediction_set"] == plain["confidence"]["prediction_set"]
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=30)
-    assert "for a population of which 0.1 survive" in stderr
+    assert "for a population of which 0.1 are of the class survived" in stderr
 
 
 def test_a_cached_answer_differs_in_its_id_alone(service: str, bundle_folder: Path, table: Table) -> None:
