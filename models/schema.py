@@ -144,7 +144,7 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     """A table's description, complete: nothing is guessed from it any more.
 
     ``name`` is the bundle's, and the model's on the wire; ``row`` what one row is called. ``text`` lists the phrases
-    that a row is put into, each a template over the fields' words, as in "{plan} since {year}", with ``between`` from one
+    that a row is put into, each a template over the fields' words, as in "{color} {make}", with ``between`` from one
     to the next. What is unknown is said by the word ``unknown``; without such a word its phrase is left out. Rows with
     one value in the column ``group`` never sit in two folds. ``feature`` names code of `models.features` that derives
     further words from a row. Raises SchemaError.
