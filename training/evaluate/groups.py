@@ -27,23 +27,30 @@ def members(rows: Sequence[Row], schema: Schema, known: Sequence[Any]) -> Member
     """The rows of each group, attribute by attribute in the schema's order, the feature's words last.
 
     A category has its levels, a boolean its two, a number up to `MAX_RANGES` ranges of its bins; a text has none.
-    ``known`` is what the feature may know for each row. Groups of less than `MIN_GROUP_ROWS` rows are left out, and
-    whole attributes where `MAX_GROUPS` are reached: who describes a table puts first what matters.
+    ``known`` is what the feature may know for each row. Groups of less than `MIN_GROUP_ROWS` rows are left out,
+    those of the same rows as one before ("no internet service" of each service), and whole attributes where
+    `MAX_GROUPS` are reached: who describes a table puts first what matters.
     """
     groups: Members = {}
+    there: set[bytes] = set()
     for attribute, names, group_of_row in _attributes(rows, schema, known):
         numbers = np.array(group_of_row, np.int64)
         counts = np.bincount(numbers, minlength=len(names))
-        kept = [number for number, count in enumerate(counts) if MIN_GROUP_ROWS <= count < len(rows)]
-        if len(groups) + len(kept) <= MAX_GROUPS:
-            groups |= {(attribute, names[number]): np.flatnonzero(numbers == number) for number in kept}
+        kept = {
+            (attribute, names[number]): np.flatnonzero(numbers == number)
+            for number, count in enumerate(counts) if MIN_GROUP_ROWS <= count < len(rows)
+        }  # fmt: skip
+        new = {key: places for key, places in kept.items() if places.tobytes() not in there}
+        if len(groups) + len(new) <= MAX_GROUPS:
+            groups |= new
+            there |= {places.tobytes() for places in new.values()}
     return groups
 
 
 def group_title(attribute: str, group: str) -> str:
     """A group as it stands alone: sex: female, age: 13 to 25, women and children died."""
     attribute = attribute.replace("_", " ")
-    return group if group.startswith(attribute) else f"{attribute}: {group}"
+    return group if f"{group} ".startswith(f"{attribute} ") else f"{attribute}: {group}"
 
 
 def _attributes(

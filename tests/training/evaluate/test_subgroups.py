@@ -69,3 +69,12 @@ def test_subgroups_count_and_see_a_group_that_is_wrong(table: Table) -> None:
     assert found["sex: female"].raw.excess_p < 1e-6 < found["sex: male"].raw.excess_p
     assert found["sex: female"].raw.calibration_error.p_value < 0.01
     assert found["pclass: first class"].calibrated.excess_p < 0.05
+
+
+def test_a_group_of_the_same_rows_is_there_once() -> None:
+    rows = [
+        churn.Customer(city=churn.CITIES[row % 2], senior=bool(row % 2), plan=5 if row % 3 else 2) for row in range(90)
+    ]
+    assert [group_title(*key) for key in members(rows, churn.SCHEMA, [None] * 90)] == [
+        "city 00", "city 01", "plan: small plan", "plan"
+    ]  # fmt: skip
