@@ -66,7 +66,8 @@ class _BertWriter:
         graph, name = self._graph, "bert.embeddings"
         # A row is one text, so its tokens are of the first type.
         first_type = self._take(f"{name}.token_type_embeddings.weight")[0]
-        places = self._take(f"{name}.position_embeddings.weight") + first_type
+        with np.errstate(over="ignore"):  # Then the logits are not finite, and the bundle is refused for that.
+            places = self._take(f"{name}.position_embeddings.weight") + first_type
         length = graph.add("Shape", ids, start=1, end=2)
         places = graph.add("Slice", graph.weight(f"{name}.places", places), self._numbers(0), length, self._numbers(0))
         return self._norm(f"{name}.LayerNorm", graph.add("Add", self._words(f"{name}.word_embeddings", ids), places))
