@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from models.cells import CellError, accepts, parse_cell, parse_value, shorten
 from models.csv_table import clean_name
-from models.schema import Field, Schema
+from models.schema import Field, Schema, SchemaError
 
 MAX_INTEGER = 2**53
 """The largest whole number that a float64 tells from its neighbours: of an integer field without bounds."""
@@ -102,6 +102,16 @@ class Rows:
         if name not in values or name not in self.schema.by_name:
             return reason
         return f"{name} is {shorten(repr(values[name]))}; it must be {accepts(self.schema.by_name[name])}"
+
+
+def check_examples(schema: Schema) -> None:
+    """Raises SchemaError for an example whose row does not fit the fields."""
+    rows = Rows(schema)
+    for number, example in enumerate(schema.examples):
+        try:
+            rows.check([example.row])
+        except RowError as error:
+            raise SchemaError(f"examples[{number}].row", str(error).removeprefix("row 0: ")) from None
 
 
 def make_struct(schema: Schema) -> type[Struct]:

@@ -9,6 +9,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from models.bert.tokenizer import Tokenizer
+from models.bundle.known_answers import KnownAnswers
 from models.bundle.manifest import BaseModel, DataRecord, LossRecord, Origin
 from models.bundle.precisions import Change, Measurement, Precisions
 from models.bundle.training_rows import TrainingRows
@@ -73,6 +74,7 @@ def make_contents(table: Table, folder: Path) -> Contents:
             fit_record(logits, labels, rows, schema, inverse=None, coverage=0.9, seed=0)
         ),
         **({"feature.json": msgspec.json.encode(Companions.of(rows, labels.tolist()))} if schema.feature else {}),
+        "selftest.json": msgspec.json.encode(KnownAnswers()),
         "training_rows.json": msgspec.json.encode(TrainingRows.of(rows)),
         "reference.json": msgspec.json.encode(build_reference(sigmoid(z), rows, schema)),
         "evaluation.json": b'{"rows": 60}',

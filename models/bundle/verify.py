@@ -12,6 +12,7 @@ from models.bundle.untrusted_folder import Folder
 from models.bundle.weights import WeightsError, expected_tensors, read_weights
 from models.calibration.confidence import CalibrationRecord
 from models.reference import Reference
+from models.rows import check_examples
 from models.schema import Schema, SchemaError, schema_of
 from models.text import Renderer
 
@@ -71,6 +72,7 @@ def load_schema(content: bytes) -> Schema:
     try:
         schema = schema_of(decode("schema.json", content, Any))
         Renderer(schema)
+        check_examples(schema)
     except SchemaError as error:
         raise BundleError(f"schema.json: {error}") from error
     return schema

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from models.rows import RowError, Rows
+from models.rows import check_examples
 from models.schema import Schema, SchemaError, schema_of
 from models.text import Renderer
 from training.data.describing import describe, required_column, sample_labels
@@ -122,10 +122,5 @@ def _checked(document: dict[str, Any]) -> Schema:
     """The schema of a complete description, its templates and examples tried. Raises SchemaError."""
     schema = schema_of(document)
     Renderer(schema)
-    rows = Rows(schema)
-    for number, example in enumerate(schema.examples):
-        try:
-            rows.check([example.row])
-        except RowError as error:
-            raise SchemaError(f"examples[{number}].row", str(error).removeprefix("row 0: ")) from None
+    check_examples(schema)
     return schema

@@ -14,7 +14,7 @@ from models.bundle.verify import MAX_VALUES
 
 JSON_FILES = (
     "config.json", "schema.json", "calibration.json", "feature.json", "reference.json", "evaluation.json",
-    "precisions.json", "training_rows.json", MANIFEST,
+    "precisions.json", "training_rows.json", "selftest.json", MANIFEST,
 )  # fmt: skip
 OTHER_FILES = ("tokenizer.json", "tokenizer_config.json", "README.md", "model.safetensors")
 FILES = JSON_FILES + OTHER_FILES

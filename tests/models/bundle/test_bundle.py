@@ -71,6 +71,10 @@ def test_a_bundle_holds_what_its_feature_knows(tiny_contents: Contents, tiny_bun
             {"fields": SCHEMA.fields[:3], "text": ("{pclass}",)},
             "schema.json: feature: titanic reads the fields age, sibsp",
         ),
+        (
+            {"examples": [{"label": "x", "row": {"pclass": 4, "sex": "male"}}]},
+            r"schema.json: examples\[0\].row: pclass is 4",
+        ),
         ({"fields": SCHEMA.fields[::-1]}, "reference.json has other bins of the inputs|typicality has other bins"),
         ({"label": Label(column="y", classes=tuple(ClassName(value=v, name=v) for v in "ab"))}, "id2label is"),
         ({"label": Label(column="y", classes=tuple(ClassName(value=v, name=v) for v in "abc"))}, "id2label is"),
@@ -111,7 +115,7 @@ def test_a_bundle_is_shifted_from_its_training_rows_prevalence(tiny_bundle: Bund
         classes = {"died": rows - survived, "survived": survived}
         origin = msgspec.structs.replace(ORIGIN, data=msgspec.structs.replace(ORIGIN.data, classes=classes, rows=rows))
         manifest = msgspec.structs.replace(tiny_bundle.manifest, origin=origin)
-        with pytest.raises(BundleError, match=f"{survived} of {rows} training rows are of the class survived"):
+        with pytest.raises(BundleError, match=f"{survived} of {rows} rows are of the class survived"):
             msgspec.structs.replace(tiny_bundle, manifest=manifest).shifted(0.1)
 
 
