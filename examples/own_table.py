@@ -23,7 +23,7 @@ from sklearn.datasets import load_breast_cancer
 
 ROOT = Path(__file__).parents[1]
 MODULES = {"train": ["training"], "serve": ["service"], "export": ["service", "export"]}
-QUICK = os.environ.get("EVENKEEL_EXAMPLE_STEPS")
+QUICK = os.environ.get("OWN_TABLE_STEPS")
 """Steps of each fine-tuning, to try the walk in less time."""
 
 Row = dict[str, Any]

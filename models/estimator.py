@@ -85,6 +85,7 @@ class BundleClassifier(ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
+        tags.classifier_tags.multi_class = False
         tags.input_tags.string = tags.input_tags.allow_nan = True
         tags.input_tags.two_d_array = False
         return tags

@@ -114,7 +114,7 @@ class Predictor:
         computed = dict(zip(new, map(tuple, self._compute(tokenize(new)).tolist()), strict=True))
         self._cache.add(computed)
         known |= computed
-        return np.array([known[text] for text in texts]).reshape(len(texts), -1)
+        return np.array([known[text] for text in texts]).reshape(len(texts), len(self.bundle.schema.classes))
 
     def _compute(self, token_ids: Sequence[list[int]]) -> np.ndarray:
         """The model's logits (B, K)."""

@@ -115,7 +115,7 @@ def test_scikit_learn(bundle_folder: Path, small_csv: Path) -> None:
 
 @pytest.mark.slow
 def test_a_table_of_ones_own(tmp_path: Path) -> None:
-    done = run("own_table.py", tmp_path, seconds=600, EVENKEEL_EXAMPLE_STEPS="30")
+    done = run("own_table.py", tmp_path, seconds=600, OWN_TABLE_STEPS="30")
     assert done.returncode == 0, done.stderr
     for step in ("describe", "fit", "serve", "export", "recalibrate", "promote"):
         assert re.search(rf"^\$ ./run (train )?{step} ", done.stdout, re.MULTILINE)

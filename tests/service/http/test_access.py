@@ -777,7 +777,7 @@ def test_what_cannot_be_kept_safe_is_not_served(
         (["--host", "0.0.0.0"], "0.0.0.0 is reached from other machines, and without keys"),
         (["--keys", broken], f"the file of keys {broken} is not one"),
         (["--keys", broken.with_name("none")], "cannot be read: No such file"),
-        (["--keys", ""], "keys (EVENKEEL_KEYS) is ''"),
+        (["--keys", ""], "keys (--keys) is ''"),
         (["--tls-key", no_certificate], "tls_key needs tls_certificate beside it"),
         (["--tls-certificate", "none.pem"], "tls_certificate is 'none.pem', which cannot be read"),
         (["--tls-certificate", no_certificate], "the TLS certificate, key or authorities cannot be used"),

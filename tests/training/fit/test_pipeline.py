@@ -192,7 +192,7 @@ def test_evaluate_scores_a_bundle(trained: Path, rows: Path, tmp_path: Path) -> 
     assert "WHICH ARE ITS TRAINING ROWS" in " ".join(done.stdout.split())
     evaluation = json.loads((tmp_path / "e.json").read_bytes())
     assert evaluation["calibrated"]["rows"] == 120
-    for words in ("Spiegelhalter's Z", "Hosmer–Lemeshow", "sweep ECE", "smooth ECE", "debiased L2", "Pclass"):
+    for words in ("Spiegelhalter's Z", "Hosmer–Lemeshow", "sweep ECE", "smooth ECE", "debiased L2", "pclass"):
         assert words in done.stdout, words
     assert f"{evaluation['calibrated']['log_loss']['value']:.4f}" in (tmp_path / "report.html").read_text()
     assert {"reliability_calibrated.svg", "training_loss.svg"} <= {one.name for one in (tmp_path / "plots").iterdir()}
