@@ -103,7 +103,7 @@ def _text(field: Field, text: str) -> str:
 
 
 def _level(field: Field, text: str) -> int | str | None:
-    known: dict[str, int | str] = {str(level): level for level in field.levels}
+    known = field.level_of
     if text in known:
         return known[text]
     try:  # 3.0 is how a table with gaps spells 3.

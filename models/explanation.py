@@ -240,10 +240,8 @@ def averaged_fields(schema: Schema, reference: Reference) -> dict[str, list[Leve
 
 def _levels(field: Field, counts: Mapping[str, int]) -> list[Level]:
     """Levels, or the middles of bins, with their shares among the training rows; equal shares without rows."""
-    values: tuple[Any, ...] = field.levels
-    if field.type == "boolean":
-        values = (False, True)
-    elif field.bins:
+    values = field.values
+    if field.bins:
         middles = [(low + high) / 2 for low, high in pairwise(field.bins)]
         values = tuple(map(round, middles)) if field.type == "integer" else tuple(middles)
     names = field.input_bins.names if field.bins else tuple(map(level_name, values))

@@ -141,6 +141,5 @@ def _bin_number(field: Field) -> Callable[[Any], int]:
         return lambda value: unknown if value is None else bisect_right(edges, value, 1, unknown) - 1
     if field.type == "text":
         return lambda value: unknown if not value else 0
-    levels: tuple[Any, ...] = (False, True) if field.type == "boolean" else field.levels
-    numbers = {level: min(number, unknown - 1) for number, level in enumerate(levels)} | {None: unknown}
+    numbers = {value: min(number, unknown - 1) for number, value in enumerate(field.values)} | {None: unknown}
     return numbers.__getitem__

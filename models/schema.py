@@ -84,7 +84,7 @@ class InputBins(Struct, frozen=True, kw_only=True):
         return tuple(names)
 
 
-class Field(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Field(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, dict=True):
     """One column that the model reads.
 
     ``levels`` are a category's values, whole numbers where the table has such, or a boolean's two spellings in the
@@ -117,6 +117,16 @@ class Field(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     def whole(self) -> bool:
         """Whether its levels are whole numbers, on the wire too."""
         return bool(self.levels) and not any(isinstance(level, str) for level in self.levels)
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """What it can be, where that can be listed: a category's levels, false and true."""
+        return (False, True) if self.type == "boolean" else self.levels
+
+    @cached_property
+    def level_of(self) -> dict[str, int | str]:
+        """Spelling → level."""
+        return {str(level): level for level in self.levels}
 
     @property
     def input_bins(self) -> InputBins:

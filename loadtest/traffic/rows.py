@@ -124,8 +124,8 @@ def commonest(schema: Schema, labelled: Sequence[Labelled]) -> list[Labelled]:
 
 def swapped(schema: Schema, labelled: Sequence[Labelled]) -> list[Labelled]:
     """A client that takes one code for another: the levels of the first field with the fewest, each for the next."""
-    field = min(_with_levels(schema), key=lambda each: len(_levels(each)))
-    levels = _levels(field)
+    field = min(_with_levels(schema), key=lambda each: len(each.values))
+    levels = field.values
     following = dict(zip(levels, (*levels[1:], levels[0]), strict=True))
     return [
         ({**row, field.name: following[row[field.name]]} if field.name in row else row, outcome)
@@ -148,14 +148,10 @@ def scaled(schema: Schema, labelled: Sequence[Labelled]) -> list[Labelled]:
 
 
 def _with_levels(schema: Schema) -> list[Field]:
-    found = [field for field in schema.fields if len(_levels(field)) > 1]
+    found = [field for field in schema.fields if len(field.values) > 1]
     if not found:
         raise ValueError("the table has no field with levels to shift; choose another --shift")
     return found
-
-
-def _levels(field: Field) -> tuple[Any, ...]:
-    return (False, True) if field.type == "boolean" else field.levels
 
 
 SHIFTS: dict[str, Callable[[Schema, Sequence[Labelled]], list[Labelled]]] = {

@@ -77,7 +77,7 @@ def _groups(field: Field) -> tuple[tuple[str, ...], Callable[[Any], int]]:
         edges = number_edges(field)
         names = _range_names(field, edges)
         return names, lambda value: bisect_right(edges, value)
-    levels: tuple[Any, ...] = (False, True) if field.type == "boolean" else field.levels
+    levels = field.values
     words = field.words if isinstance(field.words, dict) else {}
     names = tuple(words.get(level_name(level), level_name(level)) for level in levels)
     if len(names) > MAX_LEVELS:

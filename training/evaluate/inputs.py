@@ -29,9 +29,7 @@ class Inputs:
         """The inputs of rows; ``known`` is all that the schema's feature may know of labels and of other rows."""
         numeric = [field.name for field in schema.fields if field.type in ("number", "integer")]
         levels: dict[str, Sequence[Any]] = {
-            field.name: field.levels if field.type == "category" else (False, True)
-            for field in schema.fields
-            if field.type in ("category", "boolean")
+            field.name: field.values for field in schema.fields if field.type in ("category", "boolean")
         }
         columns = [_numbers([getattr(row, name) for row in rows], of) for name, of in levels.items()]
         feature, renderer, free = find_feature(schema), Renderer(schema), free_texts(schema)
