@@ -10,7 +10,7 @@ from typing import Annotated, Self
 import numpy as np
 from msgspec import Meta, Struct
 
-from models.calibration.inverse import FocalInverse, LossInverse
+from models.calibration.inverse import ClasswiseInverse, FocalInverse, LossInverse
 from models.calibration.logit import MAX_VALUE, logit, sigmoid
 from models.calibration.prior_shift import PriorShift
 from models.calibration.venn_abers import MergedVennAbers
@@ -101,7 +101,8 @@ class Isotonic(Struct, frozen=True, dict=True, tag_field="step", tag="isotonic",
 
 
 Step = (
-    Identity | FocalInverse | LossInverse | Temperature | Platt | Beta | Isotonic | MergedVennAbers | PriorShift
+    Identity | FocalInverse | LossInverse | ClasswiseInverse | Temperature | Platt | Beta | Isotonic | MergedVennAbers
+    | PriorShift
 )  # fmt: skip
 
 

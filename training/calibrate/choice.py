@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
-from models.calibration.inverse import FocalInverse, LossInverse
+from models.calibration.inverse import ClasswiseInverse, FocalInverse, LossInverse
 from models.calibration.maps import CalibrationMap, Candidate, Identity, Isotonic, Step
 from models.calibration.venn_abers import MergedVennAbers
 from training.calibrate.maps import (
@@ -28,7 +28,7 @@ FLEXIBLE_ROWS = 1000
 and on other rows the choice is worse than `FEW_ROWS_MAP` (docs/decisions/map-choice.md)."""
 FEW_ROWS_MAP = "platt+half_venn_abers"
 
-Inverse = FocalInverse | LossInverse
+Inverse = FocalInverse | LossInverse | ClasswiseInverse
 MapRule = Literal["least", "one_standard_error"]
 MAP_RULES: tuple[MapRule, ...] = ("least", "one_standard_error")
 Fit = Callable[[np.ndarray, np.ndarray], Step]

@@ -52,6 +52,8 @@ def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
     TrainingError, BundleError, ValueError.
     """
     schema, renderer = table.schema, Renderer(table.schema)
+    if len(schema.classes) > 2:
+        raise ValueError(f"there are {len(schema.classes)} classes: models of two are trained")
     base, tokenizer_path = find_base(options.base)
     base.print_notes(options.quiet)
     loss = options.loss.make(schema.classes, table.labels)

@@ -1,9 +1,7 @@
 """The losses: one registry, each a function of (logits, targets), with its parameters checked by name.
 
-Notation: p_k the model's probability of class k, y the row's class, s = (1 − ε) onehot(y) + ε/2 the smoothed target,
-γ the focusing, α_y the weight of the row's class. Everything is computed from log p, so that confident mistakes
-keep their gradient, and 1 − p_k is the other class's probability, exact where p_k rounds to 1. Classes are those of a
-table's schema, in its order; α and weights are by name, and by position (K,) inside the formulas.
+Classes are those of a table's schema, in its order; α and weights are by name, and by position (K,) inside the
+formulas (training/losses/functions.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +11,23 @@ import mlx.core as mx
 import numpy as np
 from msgspec import Struct
 
-from models.calibration.inverse import FocalInverse, LossInverse
+from models.calibration.inverse import ClasswiseInverse, FocalInverse, LossInverse
+from training.losses.functions import (
+    adaptive,
+    cross_entropy,
+    dice,
+    focal,
+    focal_smooth,
+    focal_smooth_note,
+    label_smooth,
+    log_probabilities,
+    ramped,
+    tversky,
+    weighted_ce,
+)
 from training.losses.pointwise_inverse import numeric_inverse
 
 ByClass = dict[str, float]
-Weights = Sequence[Any]
-"""Of each class, in order: numbers, or scalar arrays."""
 
 NOTE: dict[str, Any] = {"gamma": 2.0, "smoothing": 0.1, "alpha": (0.61, 0.39), "weights": (1.56, 1.0)}
 """The numbers of the research note that started this project, for comparison only: it takes the positive class for the
@@ -46,13 +55,13 @@ class Loss(Struct, frozen=True):
     parameters: dict[str, Any]
 
     def __call__(self, logits: mx.array, labels: mx.array, step: int | mx.array = 0) -> mx.array:
-        return mx.mean(LOSSES[self.name].function(_log_p(logits), labels, step, **self._positional))
+        return mx.mean(LOSSES[self.name].function(log_probabilities(logits), labels, step, **self._positional))
 
     def per_row(self, logits: mx.array, labels: mx.array, step: int | mx.array = 0) -> mx.array:
         """Loss of each row (B,); raises LossError for dice and tversky, which are losses of a whole batch."""
         if not LOSSES[self.name].pointwise:
             raise LossError(f"{self.name} is a loss of a whole batch, not of single rows")
-        return LOSSES[self.name].function(_log_p(logits), labels, step, **self._positional)
+        return LOSSES[self.name].function(log_probabilities(logits), labels, step, **self._positional)
 
     @property
     def _positional(self) -> dict[str, Any]:
@@ -81,28 +90,28 @@ class Loss(Struct, frozen=True):
             down, up = (np.array(mx.grad(lambda z, label=label: total(z, label))(z)) for label in (0, 1))
         return down.astype(np.float64), up.astype(np.float64)
 
-    def inverse(self, step: int = RAMPED) -> FocalInverse | LossInverse | None:
+    def inverse(self, step: int = RAMPED) -> FocalInverse | LossInverse | ClasswiseInverse | None:
         """The map from the loss's minimiser back to the true probability: closed where it is known, else a table.
 
         None for dice and tversky: each row's part in them depends on the others in its batch, so that their minimiser
-        says nothing about a row's probability; only empirical maps can calibrate them. ``step`` is the number of
-        steps that training takes, for `adaptive`, whose minimiser depends on it. Raises InverseError where an output
-        stands for no probability, or for two.
+        says nothing about a row's probability; only empirical maps can calibrate them. None too for
+        `focal_smooth_note` of more than two classes: it mixes them inside the power, and nothing closed is known.
+        ``step`` is the number of steps that training takes, for `adaptive`, whose minimiser depends on it. Raises
+        InverseError where an output stands for no probability, or for two.
         """
         if not LOSSES[self.name].pointwise:
             return None
         if self.name == "focal_smooth_note":
-            return numeric_inverse(lambda z: self.slopes(z, step))
-        alpha = self._positional.get("alpha") or self._positional.get("weights") or (1.0, 1.0)
-        gamma = self.parameters.get("gamma", 0.0)
+            return numeric_inverse(lambda z: self.slopes(z, step)) if len(self.classes) == 2 else None
+        alpha = self._positional.get("alpha") or self._positional.get("weights") or (1.0,) * len(self.classes)
+        gamma, smoothing = self.parameters.get("gamma", 0.0), self.parameters.get("smoothing", 0.0)
         if self.name == "adaptive":
             gamma *= min(step / self.parameters["gamma_steps"], 1.0)
             progress = min(step / self.parameters["alpha_steps"], 1.0)
-            alpha = _ramped(alpha, progress)
-        return FocalInverse(
-            gamma=gamma, smoothing=self.parameters.get("smoothing", 0.0), alpha_negative=alpha[0],
-            alpha_positive=alpha[1],
-        )  # fmt: skip
+            alpha = ramped(alpha, progress)
+        if len(self.classes) > 2:
+            return ClasswiseInverse(gamma=gamma, smoothing=smoothing, alpha=tuple(alpha))
+        return FocalInverse(gamma=gamma, smoothing=smoothing, alpha_negative=alpha[0], alpha_positive=alpha[1])
 
 
 class LossChoice(Struct, frozen=True, kw_only=True):
@@ -127,9 +136,15 @@ class LossChoice(Struct, frozen=True, kw_only=True):
 
 
 def balanced_alpha(labels: np.ndarray, classes: Sequence[str]) -> ByClass:
-    """α of two classes by name, summing to 1, each weighted by the other's share: the rarer class gets the larger."""
-    positive = float(np.mean(labels))
-    return dict(zip(classes, (positive, 1.0 - positive), strict=True))
+    """α by name, summing to 1: α_k = (1/n_k) / Σ_j (1/n_j), so that the rarer class gets the larger.
+
+    Of two classes that is the other's share, and is computed so.
+    """
+    if len(classes) == 2:
+        positive = float(np.mean(labels))
+        return dict(zip(classes, (positive, 1.0 - positive), strict=True))
+    inverse = 1 / np.bincount(labels, minlength=len(classes))
+    return dict(zip(classes, (inverse / inverse.sum()).tolist(), strict=True))
 
 
 def balanced_weights(labels: np.ndarray, classes: Sequence[str]) -> ByClass:
@@ -139,88 +154,11 @@ def balanced_weights(labels: np.ndarray, classes: Sequence[str]) -> ByClass:
     }
 
 
-def _log_p(logits: mx.array) -> mx.array:
-    return logits - mx.logsumexp(logits, axis=1, keepdims=True)
-
-
-def _smoothed(labels: mx.array, smoothing: float) -> mx.array:
-    """Targets (B, 2) that sum to 1 (Szegedy et al., 2016, section 7)."""
-    onehot = (labels[:, None] == mx.arange(2)[None, :]).astype(mx.float32)
-    return (1.0 - smoothing) * onehot + smoothing / 2
-
-
-def _of_class(weights: Weights, labels: mx.array) -> mx.array:
-    return mx.where(labels == 1, weights[1], weights[0])
-
-
-def _ramped(alpha: Weights, progress: Any) -> Weights:
-    return tuple(0.5 + (value - 0.5) * progress for value in alpha)
-
-
-def cross_entropy(log_p: mx.array, labels: mx.array, step: Any) -> mx.array:
-    """−ln p_y."""
-    return label_smooth(log_p, labels, step, 0.0)
-
-
-def weighted_ce(log_p: mx.array, labels: mx.array, step: Any, weights: Weights) -> mx.array:
-    """−w_y ln p_y, averaged over rows (not over weights)."""
-    return _of_class(weights, labels) * cross_entropy(log_p, labels, step)
-
-
-def focal(log_p: mx.array, labels: mx.array, step: Any, gamma: Any, alpha: Any) -> mx.array:
-    """−α_y (1 − p_y)^γ ln p_y (Lin et al., 2017, equation 5)."""
-    return focal_smooth(log_p, labels, step, gamma, 0.0, alpha)
-
-
-def label_smooth(log_p: mx.array, labels: mx.array, step: Any, smoothing: float) -> mx.array:
-    """−Σ_k s_k ln p_k."""
-    return -mx.sum(_smoothed(labels, smoothing) * log_p, axis=1)
-
-
-def focal_smooth(
-    log_p: mx.array, labels: mx.array, step: Any, gamma: float, smoothing: float, alpha: Weights
-) -> mx.array:
-    """−α_y Σ_k s_k (1 − p_k)^γ ln p_k: focal loss of each class with soft targets; its inverse is closed."""
-    focused = mx.exp(gamma * log_p[:, ::-1]) * log_p
-    return -_of_class(alpha, labels) * mx.sum(_smoothed(labels, smoothing) * focused, axis=1)
-
-
-def focal_smooth_note(
-    log_p: mx.array, labels: mx.array, step: Any, gamma: float, smoothing: float, alpha: Weights
-) -> mx.array:
-    """−α_y (1 − Σ_k p_k s_k)^γ Σ_k s_k ln p_k: the research note's reading of focal loss with smoothing."""
-    targets = _smoothed(labels, smoothing)
-    # 1 − Σ p s = Σ p (1 − s), a logarithm of a sum that cannot cancel.
-    missed = mx.logsumexp(log_p + mx.log(1.0 - targets), axis=1)
-    return -_of_class(alpha, labels) * mx.exp(gamma * missed) * mx.sum(targets * log_p, axis=1)
-
-
-def adaptive(
-    log_p: mx.array, labels: mx.array, step: Any, gamma: float, alpha: Weights, gamma_steps: int, alpha_steps: int
-) -> mx.array:
-    """Focal loss whose α goes from ½ to ``alpha`` and γ from 0 to ``gamma`` linearly over the given steps."""
-    progress = mx.minimum(mx.array(step) / alpha_steps, 1.0)
-    return focal(log_p, labels, step, mx.minimum(mx.array(step) / gamma_steps, 1.0) * gamma, _ramped(alpha, progress))
-
-
-def dice(log_p: mx.array, labels: mx.array, step: Any) -> mx.array:
-    """1 − (2 Σ p y + 1) / (Σ p + Σ y + 1) over the batch, p and y of the positive class (Milletari et al., 2016)."""
-    return _overlap_loss(log_p, labels, 0.5, 0.5, added=0.5)
-
-
-def tversky(log_p: mx.array, labels: mx.array, step: Any, false_negative: float, false_positive: float) -> mx.array:
-    """1 − (TP + 1) / (TP + a FN + b FP + 1) over the batch, of the positive class (Salehi et al., 2017)."""
-    return _overlap_loss(log_p, labels, false_negative, false_positive, added=1.0)
-
-
-def _overlap_loss(log_p: mx.array, labels: mx.array, missed: float, wrong: float, added: float) -> mx.array:
-    p, y = mx.exp(log_p[:, 1]), labels.astype(mx.float32)
-    overlap = mx.sum(p * y)
-    return 1.0 - (overlap + added) / (overlap + missed * mx.sum((1 - p) * y) + wrong * mx.sum(p * (1 - y)) + added)
-
-
 class Entry(Struct, frozen=True):
-    """A row of the registry. ``defaults`` None for a by-class parameter means: computed from the labels."""
+    """A row of the registry. ``defaults`` None for a by-class parameter means: computed from the labels.
+
+    What is not ``pointwise`` is a loss of a whole batch, and one of the positive class of two.
+    """
 
     function: Callable[..., mx.array]
     defaults: dict[str, Any] = {}
@@ -256,17 +194,17 @@ BY_CLASS = {"alpha": balanced_alpha, "weights": balanced_weights}
 def make_loss(
     name: str, classes: Sequence[str], labels: np.ndarray | None = None, preset: str | None = None, **parameters: Any
 ) -> Loss:
-    """A loss by name for rows of two ``classes``. What is not given comes from ``preset``, else from the defaults; α
+    """A loss by name for rows of ``classes``. What is not given comes from ``preset``, else from the defaults; α
     and weights are then computed from ``labels`` (n,), the training rows' classes.
 
     Raises LossError naming what is unknown, does not apply, or is out of range, and what is accepted.
     """
-    if len(classes) != 2:
-        raise LossError(f"there are {len(classes)} classes, {', '.join(classes)}: models of two classes are trained")
     if name not in LOSSES:
         raise LossError(f"there is no loss {name!r}; there are {', '.join(LOSSES)}")
     if preset is not None and preset not in PRESETS:
         raise LossError(f"there is no preset {preset!r}; there is {', '.join(PRESETS)}")
+    if len(classes) > 2:
+        _check_for_several(name, classes, preset)
     defaults = LOSSES[name].defaults
     for parameter in parameters:
         if parameter not in defaults:
@@ -287,10 +225,25 @@ def make_loss(
     return Loss(name, tuple(classes), chosen)
 
 
+def _check_for_several(name: str, classes: Sequence[str], preset: str | None) -> None:
+    several = [entry for entry, of in LOSSES.items() if of.pointwise]
+    if name not in several:
+        raise LossError(
+            f"{name} is a loss of the positive one of two classes, and there are {len(classes)}; take one of "
+            f"{', '.join(several)}"
+        )
+    if preset is not None:
+        raise LossError(
+            f"the preset {preset} has numbers for two classes, and there are {len(classes)}; leave it out, or give "
+            "them by class"
+        )
+
+
 def _check(name: str, parameter: str, value: Any, classes: Sequence[str]) -> None:
     if parameter in BY_CLASS:
         if not isinstance(value, Mapping) or set(value) != set(classes) or not all(0 < v < 1e6 for v in value.values()):
-            raise LossError(f"{name}: {parameter} is {value!r}; it must give {' and '.join(classes)} a positive number")
+            named = f"{' and '.join(classes)}" if len(classes) == 2 else f"each of {', '.join(classes):.300}"
+            raise LossError(f"{name}: {parameter} is {value!r}; it must give {named} a positive number")
         return
     low, high = RANGES[parameter]
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
