@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "licences.md"
-LOCKS = {"core": "everywhere", "postgres": "with a PostgreSQL store", "bucket": "with a bundle in a bucket"}
-"""Lock → when its packages are installed where the service runs."""
+LOCKS = {"serve": "to serve", "core": "to train, and to serve on a GPU"}
+"""Lock → what its packages are installed for; the second has those of the first, but for clients of buckets and
+databases."""
 
 ALLOWED = {
     "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "ISC", "LGPL-3.0-only", "MIT", "MIT-0", "MPL-2.0",
@@ -38,9 +39,9 @@ PINNED = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==(\S+)(?: ; (.+?))? \\$", re
 
 HEAD = """# Licences
 
-Evenkeel is under the Apache License 2.0. Serving installs these packages, from `locks/`; each keeps its own licence,
-whose text is in its `dist-info` folder. This page is written by `./run licences`; `./run check` fails when it is not
-current, or when a package has no licence or one outside the list in `deploy/licences.py`.
+Evenkeel is under the Apache License 2.0. Serving and training install these packages, from `locks/`; each keeps its own
+licence, whose text is in its `dist-info` folder. This page is written by `./run licences`; `./run check` fails when it
+is not current, or when a package has no licence or one outside the list in `deploy/licences.py`.
 
 The wheels of numpy, scipy, scikit-learn and scipy-openblas32 also hold libraries of the GNU compilers (libgfortran,
 libgomp), under the GPL 3 with the GCC runtime library exception, which lets them be used by programs of any licence.

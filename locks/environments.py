@@ -7,6 +7,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = ("test", "load", "bench", "cluster", "docs", "postgres", "bucket", "mutation")
-"""Environments with an extra of pyproject.toml."""
+"""Environments with an extra of pyproject.toml, beside what core has."""
 
 STANDALONE = ("infinity", "moto")
 """Environments of their own requirements, locks/NAME.in: a server measured beside ours, a server for tests."""
@@ -25,10 +26,18 @@ COMPILED = ("cluster",)
 """Environments whose Python is compiled when they are made. Ray gives a node 30 s to start, and without it each of its
 many processes compiles what it imports: on a busy machine the first start would fail."""
 
-NAMES = ("core", *EXTRAS, *STANDALONE)
+NAMES = ("core", "serve", *EXTRAS, *STANDALONE)
+"""core has all that training and serving need on any device; serve what serving needs on a plain CPU, with the clients
+of buckets and databases."""
+
 TORCH = "torch==2.13.0"
 CUDA = "mlx[cuda12]==0.32.4"
 """In place of the MLX for CPUs of the same version. Beside the locks, like torch: it brings gigabytes of NVIDIA's."""
+
+MIN_GLIBC, MIN_MACOS = (2, 35), (14, 0)
+"""That MLX has wheels for, which all that trains needs."""
+MIN_SERVING_GLIBC = (2, 28)
+"""That ONNX Runtime has wheels for."""
 
 Command = Sequence[str | Path]
 
@@ -44,6 +53,8 @@ def environment(name: str, torch: bool = False, cuda: bool = False) -> Path:
     made = Environment(name)
     if made.current() and wanted <= made.added():
         return made.python
+    if fault := missing_wheels(name):
+        raise SetupError(fault)
     try:
         with _locked(ROOT / ".setup.lock"):
             # Another ./run may have made it meanwhile.
@@ -54,6 +65,27 @@ def environment(name: str, torch: bool = False, cuda: bool = False) -> Path:
     except OSError as error:
         raise SetupError(_explain(error)) from error
     return made.python
+
+
+def missing_wheels(name: str) -> str | None:
+    """Why this system cannot have an environment, in one sentence; None where it can, or it is not known."""
+    if name in STANDALONE:
+        return None
+    if sys.platform == "darwin":
+        system, found, least = "macOS", platform.mac_ver()[0], MIN_MACOS
+        if platform.machine() != "arm64":
+            return "there are no wheels of MLX and ONNX Runtime for Intel's Macs: use Apple Silicon or Linux"
+    else:
+        library, found = platform.libc_ver()
+        system, least = "glibc", MIN_SERVING_GLIBC if name == "serve" else MIN_GLIBC
+        if library != "glibc":
+            return "there are no wheels of MLX and ONNX Runtime for this C library; they need glibc (Alpine has musl)"
+    if tuple(map(int, found.split(".")[:2])) >= least:
+        return None
+    needed = f"has wheels for {system} {least[0]}.{least[1]} and newer, and this is {system} {found}"
+    if name == "serve" or sys.platform == "darwin":
+        return f"ONNX Runtime, which serves, {needed}: use a newer system"
+    return f"MLX, which trains, {needed}: train elsewhere, and ./run serve --bundle DIR serves the bundle here"
 
 
 class Environment:

@@ -13,6 +13,13 @@ from locks.environments import EXTRAS, NAMES, ROOT, STANDALONE, SetupError, chil
 PLATFORMS = {"macOS 14 on Apple Silicon": "aarch64-apple-darwin", "Linux on arm64": "aarch64-manylinux_2_35"}
 """Systems that no test runs on → uv's name for each."""
 
+SERVING_PLATFORMS = {
+    **PLATFORMS,
+    "Linux on x86-64 with glibc 2.28": "x86_64-manylinux_2_28",
+    "Linux on arm64 with glibc 2.28": "aarch64-manylinux_2_28",
+}
+"""And those that only serve: MLX has no wheels for them."""
+
 MIN_MACOS = "14.0"
 """MLX has wheels from this version on."""
 
@@ -39,8 +46,11 @@ def _requirements(name: str) -> list[str]:
     """What uv makes a lock from."""
     if name in STANDALONE:
         return [f"locks/{name}.in", "--excludes", f"locks/{name}.excludes"]
-    extra = ["--extra", name, "--constraints", "locks/core.txt"] if name in EXTRAS else []
-    return ["pyproject.toml", "--excludes", "locks/excludes.txt", *extra]
+    same = [] if name == "core" else ["--constraints", "locks/core.txt"]
+    if name == "serve":
+        return ["pyproject.toml", "--excludes", "locks/serve.excludes", "--extra", "bucket", *same]
+    extras = ["--extra", "train", *(["--extra", name] if name in EXTRAS else [])]
+    return ["pyproject.toml", "--excludes", "locks/excludes.txt", *extras, *same]
 
 
 def requirements_stamp(name: str) -> str:
@@ -65,11 +75,11 @@ def stale_locks() -> list[str]:
 
 
 def unavailable_locks() -> list[str]:
-    """A sentence for each package of a lock that has no wheel, of a hash in the lock, on one of `PLATFORMS`.
+    """A sentence for each package of a lock that has no wheel, of a hash in the lock, on one of its platforms.
 
     Nothing is downloaded but the package index's lists of files and their metadata.
     """
-    cases = [(name, system) for name in NAMES for system in PLATFORMS]
+    cases = [(name, system) for name in NAMES for system in (SERVING_PLATFORMS if name == "serve" else PLATFORMS)]
     with ThreadPoolExecutor(4) as pool:
         return [fault for faults in pool.map(lambda case: _without_wheels(*case), cases) for fault in faults]
 
@@ -78,7 +88,8 @@ def _without_wheels(name: str, system: str) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "pylock.toml"
         command = [str(tools()), "pip", "compile", "--quiet", "--no-deps", "--format", "pylock.toml"]
-        command += ["--python-version", "3.11", "--python-platform", PLATFORMS[system], "--output-file", str(listed)]
+        command += ["--python-version", "3.11", "--python-platform", SERVING_PLATFORMS[system]]
+        command += ["--output-file", str(listed)]
         variables = {**child_variables(), "MACOSX_DEPLOYMENT_TARGET": MIN_MACOS}
         done = subprocess.run([*command, str(_path(name))], capture_output=True, text=True, env=variables)
         if done.returncode:

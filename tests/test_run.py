@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,12 +138,14 @@ def test_a_file_of_settings_says_what_is_served_and_what_that_needs(
     config = tmp_path / "settings.toml"
     config.write_text('bundle = "artifacts/mine"\nstore = "postgresql://h/d"\n')
     script = runpy.run_path(str(ROOT / "run"), run_name="script")
-    started: list[tuple[object, ...]] = []
+    started: list[tuple[Any, ...]] = []
     script["serve"].__globals__["environment"] = lambda name: tmp_path / name
     script["serve"].__globals__["replace_process"] = lambda *words: started.append(words) or 0
     assert script["serve"](["--config", str(config)]) == 0
     # Neither is the usual bundle trained, nor served in place of the file's.
-    assert started == [(tmp_path / "postgres", "-m", "service", "--config", str(config))]
+    (name,) = {words[0].name for words in started}
+    assert name in ("serve", "postgres")
+    assert started == [(tmp_path / name, "-m", "service", "--config", str(config))]
     monkeypatch.setenv("EVENKEEL_CONFIG", str(config))
     assert script["environment_for"]([]) == "postgres"
     config.write_text("not TOML")
@@ -161,6 +164,96 @@ def test_a_file_of_settings_says_what_is_served_and_what_that_needs(
 def test_the_ray_engine_brings_ray(flags: list[str], expected: str) -> None:
     script = runpy.run_path(str(ROOT / "run"), run_name="script")
     assert script["environment_for"](flags) == expected
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """./run as a module, on a machine with no environment, no GPU and no settings."""
+    for name in ("EVENKEEL_STORE", "EVENKEEL_BUNDLE", "EVENKEEL_SHADOW", "EVENKEEL_CONFIG", "EVENKEEL_ENGINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(environments, "ROOT", tmp_path)
+    shutil.copytree(ROOT / "locks", tmp_path / "locks")
+    loaded = runpy.run_path(str(ROOT / "run"), run_name="script")
+    names = loaded["serve"].__globals__
+    names["GPU_DEVICES"] = (str(tmp_path / "nvidiactl"),)
+    names["BUNDLE"] = tmp_path / "titanic"
+    names["replace_process"] = names["call"] = lambda *words, **_: names["started"].append(words) or 0
+    names["environment"] = lambda name: names["started"].append((name,)) or Path(name)
+    names["started"] = []
+    return loaded
+
+
+def made(name: str, root: Path) -> None:
+    """As if ./run setup had made that environment."""
+    environment = environments.Environment(name)
+    environment.python.parent.mkdir(parents=True)
+    environment.python.touch()
+    (environment.folder / "evenkeel.stamp").write_text(environments._identity(root / "locks" / f"{name}.txt"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="on macOS MLX serves")
+def test_what_only_serves_gets_the_small_environment(
+    script: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = script["serving_environment"]
+    for flags in ([], ["--bundle", "b"], ["--bundle", "s3://b/p"], ["--store", "postgresql://h/d"], ["--engine=onnx"]):
+        assert chosen(flags) == "serve"
+    assert chosen(["--engine", "mlx"]) == "core"
+    assert chosen(["--engine", "ray", "in", "out"]) == "cluster"
+    monkeypatch.setenv("EVENKEEL_ENGINE", "mlx")
+    assert chosen([]) == "core"
+    monkeypatch.delenv("EVENKEEL_ENGINE")
+    (tmp_path / "nvidiactl").touch()
+    assert chosen([]) == "core"
+    assert chosen(["--engine", "onnx"]) == "serve"
+    # A GPU is of no use where MLX cannot be installed.
+    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.34"))
+    assert chosen([]) == "serve"
+    made("core", tmp_path)
+    assert chosen(["--bundle", "b"]) == "core"
+    assert chosen(["--bundle", "s3://b/p"]) == "serve"
+
+
+def test_a_bundle_that_is_there_is_served_without_what_trains(script: dict[str, Any], tmp_path: Path) -> None:
+    script["serve"].__globals__["serving_environment"] = lambda _: "serve"
+    started = script["serve"].__globals__["started"]
+    assert script["serve"](["--bundle", "b"]) == 0
+    assert started == [("serve",), (Path("serve"), "-m", "service", "--bundle", "b")]
+    started.clear()
+    assert script["serve"]([]) == 0
+    assert [words[0] for words in started] == ["core", Path("core"), "serve", Path("serve")]
+    assert "fit" in started[1]
+    started.clear()
+    (tmp_path / "titanic").mkdir()
+    (tmp_path / "titanic" / "manifest.json").touch()
+    assert script["serve"]([]) == 0
+    assert [words[0] for words in started] == ["serve", Path("serve")]
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "version", "name", "sentence"),
+    [
+        ("linux", "x86_64", ("glibc", "2.35"), "core", None),
+        ("linux", "x86_64", ("glibc", "2.34"), "test", "MLX, which trains, has wheels for glibc 2.35 and newer, and "),
+        ("linux", "aarch64", ("glibc", "2.34"), "core", "./run serve --bundle DIR serves the bundle here"),
+        ("linux", "aarch64", ("glibc", "2.28"), "serve", None),
+        ("linux", "aarch64", ("glibc", "2.27"), "serve", "ONNX Runtime, which serves, has wheels for glibc 2.28"),
+        ("linux", "aarch64", ("glibc", "2.27"), "moto", None),
+        ("linux", "x86_64", ("", ""), "serve", "for this C library"),
+        ("darwin", "arm64", "14.1", "core", None),
+        ("darwin", "arm64", "13.6.1", "core", "macOS 14.0 and newer, and this is macOS 13.6.1"),
+        ("darwin", "x86_64", "14.1", "serve", "Intel's Macs"),
+    ],
+)
+def test_a_system_without_wheels_is_told_so_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, system: str, machine: str, version: Any, name: str, sentence: str | None
+) -> None:
+    monkeypatch.setattr("sys.platform", system)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("platform.libc_ver", lambda: version)
+    monkeypatch.setattr("platform.mac_ver", lambda: (version, ("", "", ""), machine))
+    found = environments.missing_wheels(name)
+    assert found is None if sentence is None else sentence in str(found)
 
 
 def test_what_is_beside_the_locks_is_added_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,10 +41,11 @@ def test_every_entry_of_a_lock_has_hashes_and_no_address(path: Path) -> None:
         assert all(re.fullmatch(r"\s+--hash=sha256:[0-9a-f]{64}( \\)?", line) for line in lines[1:]), entry
 
 
-def test_what_is_locked_fits_together() -> None:
+@pytest.mark.parametrize(("lock", "excludes", "least"), [("core", "excludes.txt", 40), ("serve", "serve.excludes", 25)])
+def test_what_is_locked_fits_together(lock: str, excludes: str, least: int) -> None:
     """Each package's own requirements are met by the versions of the lock, as ``pip check`` would ask."""
-    versions = {one.name: one.version for one in licences.locked("core")}
-    excluded = set((ROOT / "locks" / "excludes.txt").read_text().split())
+    versions = {one.name: one.version for one in licences.locked(lock)}
+    excluded = set((ROOT / "locks" / excludes).read_text().split())
     checked = 0
     for name in versions:
         try:
@@ -59,7 +60,7 @@ def test_what_is_locked_fits_together() -> None:
             assert needed in versions, f"{name} needs {text}"
             assert metadata.version(needed) in one.specifier, f"{name} needs {text}, not {metadata.version(needed)}"
             checked += 1
-    assert checked > 40
+    assert checked > least
 
 
 def test_every_licence_is_known_and_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,11 +128,12 @@ os._exit(0)
     status, loaded = map(json.loads, done.stdout.splitlines())
     assert status == 200
     print(loaded)
-    # Litestar takes more of what the tests' own tools bring; where a service runs there is the core lock alone.
+    # Litestar takes more of what the tests' own tools bring; where a service runs there is a lock alone.
     there = set(loaded) & {one.name for one in licences.locked("core")}
     if "mlx" in there:
         there = there - {"mlx", "mlx-metal"} | {"onnxruntime"}
     assert there <= SERVICE_LOADS
+    assert {one.name for one in licences.locked("serve")} >= SERVICE_LOADS
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -140,19 +142,38 @@ def instructions() -> list[tuple[str, str]]:
     return [tuple(line.split(None, 1)) for line in text.splitlines() if line.strip()]  # type: ignore[misc]
 
 
-def test_the_image_runs_as_nobody_in_particular_and_owns_only_its_data() -> None:
-    told = instructions()
-    kinds = [kind for kind, _ in told]
-    assert told[kinds.index("USER")][1].isdecimal()
-    assert kinds.index("USER") > max(place for place, kind in enumerate(kinds) if kind in ("RUN", "COPY"))
-    assert int(told[kinds.index("USER")][1]) > 0
+def stages() -> dict[str, list[tuple[str, str]]]:
+    """Image → the instructions that it is made by, without those of the stage that it begins from."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for kind, arguments in instructions():
+        if kind == "FROM":
+            found[arguments.split()[-1]] = []
+        if found:
+            found[list(found)[-1]].append((kind, arguments))
+    return found
+
+
+@pytest.mark.parametrize("image", ["serve", "train"])
+def test_an_image_runs_as_nobody_in_particular_and_owns_only_its_data(image: str) -> None:
+    base, own = stages()["base"], stages()[image]
+    assert own[0] == ("FROM", f"base AS {image}")
+    assert base[0] == ("FROM", "${BASE} AS base")
+    assert own[-1][0] == "USER"
+    assert int(own[-1][1]) > 0
+    told = [*base, *own]
     assert not any("--chown" in arguments for kind, arguments in told if kind == "COPY")
     assert [arguments for kind, arguments in told if kind == "VOLUME"] == ['["/home/evenkeel/app/artifacts"]']
     assert "/health/ready" in next(arguments for kind, arguments in told if kind == "HEALTHCHECK")
-    assert ("FROM", "${BASE}") in told
     for kind, arguments in told:
         if kind == "COPY":
             assert all((ROOT / source).exists() for source in arguments.split()[:-1]), arguments
+
+
+def test_the_image_that_serves_has_no_more_than_that_takes() -> None:
+    told = stages()["serve"]
+    assert [arguments.split()[0] for kind, arguments in told if kind == "COPY"] == ["models", "service"]
+    assert [arguments.split(" && ")[0] for kind, arguments in told if kind == "RUN"] == ["./run setup serve"]
+    assert list(stages())[-1] == "train"
 
 
 def test_hadolint_finds_nothing() -> None:
