@@ -11,6 +11,7 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector
 
+from service.http.middleware import RequestContext
 from service.prediction_metrics import PredictionMetrics, Series
 from service.store.prediction_log import OutcomeStatus
 
@@ -130,8 +131,8 @@ class Metrics(PredictionMetrics):
         self._stream_lines.labels("prediction").inc(predictions)
         self._stream_lines.labels("problem").inc(problems)
 
-    def waited(self, seconds: float) -> None:
-        self._queue_seconds.observe(seconds)
+    def waited(self, seconds: float, trace_id: str) -> None:
+        self._queue_seconds.observe(seconds, _exemplar(trace_id))
 
     def failed(self, reason: str) -> None:
         """Count a request without an answer: ``not_finite`` numbers, an ``error``, or a ``lost`` inference thread."""
@@ -152,13 +153,12 @@ class Metrics(PredictionMetrics):
             self._http_requests.labels(route, method, str(status))
         self._http_seconds.labels(route, method)
 
-    def responded(self, route: str, method: str, status: int, seconds: float | None, reason: str | None = None) -> None:
-        """Count a response; ``route`` is a template or "unmatched", never a client's path; ``reason`` is given
-        where the status does not tell it."""
-        requests, took, rejected = self._of_response(route, method, status, reason)
+    def responded(self, context: RequestContext) -> None:
+        """Count a response; its route is a template or "unmatched", never a client's path."""
+        requests, took, rejected = self._of_response(context.route, context.method, context.status, context.reason)
         requests.inc()
-        if seconds is not None:
-            took.observe(seconds)
+        if context.seconds is not None:
+            took.observe(context.seconds, _exemplar(context.trace.trace_id))
         if rejected is not None:
             rejected.inc()
 
@@ -172,3 +172,9 @@ class Metrics(PredictionMetrics):
             self._http_requests.labels(route, method, str(status)), self._http_seconds.labels(route, method),
             self._rejected.labels(reason or REASON_OF_STATUS.get(status, "other")) if refused else None,
         )  # fmt: skip
+
+
+def _exemplar(trace_id: str) -> dict[str, str]:
+    """What leads from a latency to a request that took so long: 40 of the 128 characters that an exemplar may have,
+    as an id is 32 digits whoever made it."""
+    return {"trace_id": trace_id}

@@ -80,16 +80,15 @@ class RequestContext(Struct, kw_only=True):
         return [(b"x-request-id", self.request_id.encode()), (b"traceparent", self.trace.header.encode())]
 
 
-Count = Callable[[str, str, int, float | None, str | None], None]
-"""Route, method, status, seconds and reason of a request that has ended."""
+Observe = Callable[[RequestContext], None]
+"""What is called of each request that has ended."""
 
 
 class RequestMiddleware:
     """An ASGI application around ``app``. ``count`` and ``log`` are called for each request when it has ended."""
 
     def __init__(
-        self, app: ASGIApp, shedder: LoadShedder, response_headers: ResponseHeaders,
-        count: Count, log: Callable[[RequestContext], None],
+        self, app: ASGIApp, shedder: LoadShedder, response_headers: ResponseHeaders, count: Observe, log: Observe,
     ):  # fmt: skip
         self._app, self._shedder, self._response_headers = app, shedder, response_headers
         self._count, self._log = count, log
@@ -132,5 +131,5 @@ class RequestMiddleware:
 
     def _end(self, context: RequestContext, route: str, status: int) -> None:
         context.route, context.status, context.seconds = route, status, time.perf_counter() - context.started
-        self._count(context.route, context.method, context.status, context.seconds, context.reason)
+        self._count(context)
         self._log(context)

@@ -1,16 +1,24 @@
 """What a client takes: the types of ``Accept`` and the codings of ``Accept-Encoding`` (RFC 9110, section 12.5)."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 from service.http.errors import SHOWN_CHARACTERS, NotAcceptable
 
-JSON, MESSAGEPACK = "application/json", "application/msgpack"
+JSON, MESSAGEPACK, BINARY = "application/json", "application/msgpack", "application/octet-stream"
 MESSAGEPACK_TYPES = (MESSAGEPACK, "application/x-msgpack", "application/vnd.msgpack")
 CODINGS = ("zstd", "gzip")
 """Of response bodies, best first."""
 
 ALIASES = {"x-gzip": "gzip"}
 """Names of old clients for codings (RFC 9110, section 8.4.1.3)."""
+
+TEXT, OPENMETRICS = "text/plain", "application/openmetrics-text"
+EXPOSITIONS: Mapping[str, tuple[str, ...]] = {TEXT: ("", "0.0.4", "1.0.0"), OPENMETRICS: ("", "1.0.0")}
+"""Formats of metrics, the one for whoever asks for none first → the versions that a client may name."""
+
+ESCAPINGS = ("allow-utf-8", "underscores", "dots", "values")
+"""Of names in metrics that older versions of Prometheus do not take."""
 
 MEMORY = 256
 
@@ -42,9 +50,26 @@ def coding(accept_encoding: str) -> str | None:
     return best if quality > 0 else None
 
 
+@lru_cache(MEMORY)
+def exposition(accept: str) -> str:
+    """The one range of ``Accept`` that metrics are answered by, for prometheus-client's ``choose_encoder``: by itself
+    that ignores qualities, and fails at versions that are no numbers. "" where the header takes nothing of ours."""
+    ranges = _ranges(accept)
+    refused = {pattern for pattern, _, quality in ranges if quality == 0}
+    ranked = sorted(ranges, key=lambda range: (-range[2], range[0].count("*")))
+    for pattern, parameters, quality in ranked:
+        offers = [offer for offer in EXPOSITIONS if pattern in _patterns(offer) and offer not in refused]
+        version = parameters.get("version", "")
+        if quality and offers and version in EXPOSITIONS[offers[0]]:
+            escaping = parameters.get("escaping", "")
+            named = {"version": version, "escaping": escaping if escaping in ESCAPINGS else ""}
+            return ";".join([offers[0], *(f"{name}={value}" for name, value in named.items() if value)])
+    return ""
+
+
 def _quality(offer: str, ranges: list[tuple[str, float]]) -> tuple[float, int, int]:
     """The quality of an offer, by the range that names it most exactly: how exactly, and where it stands."""
-    forms = ("*/*", offer.split("/")[0] + "/*", offer)
+    forms = _patterns(offer)
     matches = [
         (forms.index(pattern), -place, quality) for place, (pattern, quality) in enumerate(ranges) if pattern in forms
     ]
@@ -52,17 +77,27 @@ def _quality(offer: str, ranges: list[tuple[str, float]]) -> tuple[float, int, i
     return quality, exact, -place
 
 
+def _patterns(offer: str) -> tuple[str, str, str]:
+    """The ranges that take a type, the most exact last."""
+    return "*/*", offer.split("/")[0] + "/*", offer
+
+
 def _weighted(header: str) -> list[tuple[str, float]]:
-    """The header's values with their qualities; one that is not a number from 0 to 1 takes its value out."""
-    weighted = []
+    """The header's values with their qualities."""
+    return [(value, quality) for value, _, quality in _ranges(header)]
+
+
+def _ranges(header: str) -> list[tuple[str, dict[str, str], float]]:
+    """The header's values with their parameters and qualities; one that is not a number from 0 to 1 takes its value
+    out."""
+    ranges = []
     for part in header.split(","):
         value, *parameters = (piece.strip().lower() for piece in part.split(";"))
         if value:
-            qualities = [
-                text for name, _, text in (parameter.partition("=") for parameter in parameters) if name.strip() == "q"
-            ]
-            weighted.append((value, _number(qualities[0]) if qualities else 1.0))
-    return weighted
+            # Of one that is given twice, the first counts.
+            named = {name.strip(): text.strip() for name, _, text in (one.partition("=") for one in parameters[::-1])}
+            ranges.append((value, named, _number(named.pop("q", "1"))))
+    return ranges
 
 
 def _number(text: str) -> float:

@@ -18,7 +18,8 @@ THREAD_BYTES = 1 << 16
 """From here on a thread compresses, for the others' sake."""
 
 COMPRESSIBLE = ("application/json", "application/msgpack", "application/problem+json", "text/", "image/svg+xml",
-                "application/x-msgpack", "application/vnd.msgpack", "application/yaml")  # fmt: skip
+                "application/x-msgpack", "application/vnd.msgpack", "application/yaml",
+                "application/openmetrics-text")  # fmt: skip
 SECURITY = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",

@@ -2,8 +2,10 @@
 
 from litestar import Response, get
 from litestar.openapi.datastructures import ResponseSpec
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 
+from service.http.negotiation import OPENMETRICS, TEXT, exposition
+from service.routes.openapi.description import Negotiated
 from service.routes.request import AnyRequest, services_of
 from service.routes.schemas import Health
 
@@ -43,9 +45,10 @@ async def ready(request: AnyRequest) -> Response[Health]:
 
 @get(
     "/metrics", operation_id="getMetrics", summary="Prometheus' series", tags=["operations"],
-    responses={200: ResponseSpec(str, description="the series", media_type="text/plain")},
+    responses={200: Negotiated(str, description="the series", media_type=TEXT, other=OPENMETRICS)},
 )  # fmt: skip
 async def metrics(request: AnyRequest) -> Response[bytes]:
-    """All series in Prometheus' text format."""
-    registry = services_of(request).metrics.registry
-    return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    """All series in the format that is asked for: Prometheus' text (0.0.4 or 1.0.0) or OpenMetrics 1.0."""
+    encode, content_type = choose_encoder(exposition(request.headers.get("accept", "")))
+    content = encode(services_of(request).metrics.registry)
+    return Response(content, headers={"Content-Type": content_type, "Vary": "Accept"})

@@ -24,6 +24,7 @@ from service.routes.openapi.description import (
 from service.routes.openapi.refusals import PREDICTION_REFUSALS, refusals
 from service.routes.request import (
     AnyRequest,
+    context_of,
     drift_of,
     parse_body,
     query_value,
@@ -172,7 +173,7 @@ async def run_inference(request: AnyRequest, rows: Sequence[Row], body_read: boo
     disconnected = (lambda: _disconnected(request.receive)) if body_read else None
     with services.access.rows(request.scope, len(rows)):
         answer = await services.batcher.predict(rows, request_timeout(request), client, disconnected)
-    services.metrics.waited(answer.queue_seconds)
+    services.metrics.waited(answer.queue_seconds, context_of(request).trace.trace_id)
     return answer
 
 

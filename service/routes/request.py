@@ -11,6 +11,7 @@ from litestar.datastructures import State
 from service.drift.monitor import DriftMonitor
 from service.http.body.decoding import decode_body
 from service.http.errors import SHOWN_CHARACTERS, InvalidQuery
+from service.http.middleware import RequestContext
 from service.http.negotiation import JSON, media_type
 from service.http.request_body import TIMEOUT_HEADER, deadline_seconds, read_body
 from service.inference.batcher import Batcher
@@ -28,6 +29,12 @@ def services_of(request: AnyRequest) -> Services:
     """What the application is made of."""
     services: Services = request.app.state.services
     return services
+
+
+def context_of(request: AnyRequest) -> RequestContext:
+    """What the middleware knows of the request."""
+    context: RequestContext = request.scope["state"]["context"]
+    return context
 
 
 def drift_of(request: AnyRequest) -> DriftMonitor:

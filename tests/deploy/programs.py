@@ -121,13 +121,13 @@ def running_prometheus(targets: list[str], folder: Path, alertmanager: str | Non
 
 
 @contextlib.contextmanager
-def prometheus_of(config: dict[str, Any], folder: Path) -> Iterator[str]:
-    """A real Prometheus with that configuration; its URL."""
+def prometheus_of(config: dict[str, Any], folder: Path, *more: str) -> Iterator[str]:
+    """A real Prometheus with that configuration and ``more`` flags; its URL."""
     # JSON is YAML.
     (folder / "prometheus.yml").write_text(json.dumps(config))
     url = f"http://127.0.0.1:{(port := free_port())}"
     flags = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb"]
-    command = [need("prometheus"), *flags, f"--web.listen-address=127.0.0.1:{port}"]
+    command = [need("prometheus"), *flags, *more, f"--web.listen-address=127.0.0.1:{port}"]
     with running(command, folder / "prometheus.log"):
         wait(lambda: httpx.get(f"{url}/-/ready").status_code == 200, 60)
         yield url

@@ -20,7 +20,7 @@ from msgspec import Struct
 from models.bundle.read import Bundle
 from service.http.body.faults import shown
 from service.http.errors import SHOWN_CHARACTERS, BadHeader, MalformedBody, UnknownModel, WrongMediaType
-from service.http.negotiation import JSON
+from service.http.negotiation import BINARY, JSON
 from service.routes.oip.inputs import InferRequest, input_columns, read_request, read_rows
 from service.routes.oip.outputs import OUTPUTS, OutputTensor, wanted_outputs, write_output
 from service.routes.openapi.description import ERRORS, PARAMETERS, TAKES, TIMEOUT, TRIAL, Body, ErrorForm, Negotiated
@@ -37,7 +37,6 @@ from service.routes.predict import predict_and_record
 from service.routes.request import AnyRequest, not_ready, read_request_body, services_of, table_of
 from service.routes.table import Table
 
-BINARY = "application/octet-stream"
 HEADER_LENGTH = "Inference-Header-Content-Length"
 BINARY_EXTENSION = "binary_tensor_data"
 

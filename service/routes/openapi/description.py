@@ -63,6 +63,6 @@ class ErrorForm(Struct, frozen=True):
 
 @dataclass
 class Negotiated(ResponseSpec):
-    """A response in JSON, or in another media type for whoever asks for it; in MessagePack it is of the same form."""
+    """A response in JSON, or in another media type for whoever asks for it: of the same form unless binary."""
 
     other: str = MESSAGEPACK

@@ -32,7 +32,7 @@ from service.http.errors import (
     RateLimited,
     ServiceError,
 )
-from service.http.negotiation import JSON, MESSAGEPACK
+from service.http.negotiation import BINARY, JSON, MESSAGEPACK
 from service.routes.openapi.classes import COMPONENTS, about, with_classes
 from service.routes.openapi.description import (
     ANSWERS,
@@ -288,7 +288,7 @@ def _response(
         schema = _schema(spec.data_container, media_type, schema_of)
         content: dict[str, Any] = {media_type: {"schema": schema, **({"examples": examples} if examples else {})}}
         if isinstance(spec, Negotiated):
-            content[spec.other] = {"schema": schema} if spec.other == MESSAGEPACK else {}
+            content[spec.other] = {} if spec.other == BINARY else {"schema": schema}
         described["content"] = content
     return described | ({"links": links} if links else {})
 

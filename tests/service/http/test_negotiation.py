@@ -5,11 +5,13 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.exposition import choose_encoder
 
 from service.http.errors import NotAcceptable
-from service.http.negotiation import coding, media_type
+from service.http.negotiation import coding, exposition, media_type
 
 J, M, X = "application/json", "application/msgpack", "application/x-msgpack"
+T, OM = "text/plain", "application/openmetrics-text"
 
 
 @pytest.mark.parametrize(
@@ -70,10 +72,39 @@ def test_the_coding_that_is_wanted_most(accepted: str, expected: str | None) -> 
     assert coding(accepted) == expected
 
 
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("", ""),
+        ("text/html", ""),
+        ("*/*", T),
+        ("text/*", T),
+        ("application/*", OM),
+        (f"{T};q=0, */*", OM),
+        (f"{T};q=0", ""),
+        (f"{OM};q=0.5, {T};q=0.6", T),
+        (f"*/*, {OM}", OM),
+        (f"{OM};version=0.0.1, {T};version=1.0.0;q=0.2", f"{T};version=1.0.0"),
+        (f"{OM}; Version=1.0.0; escaping=values", f"{OM};version=1.0.0;escaping=values"),
+        (f"{OM};version=2.0.0", ""),
+        (f"{T};version=0.0.4;escaping=other", f"{T};version=0.0.4"),
+        (f"{T};version=1.0.0;version=9", f"{T};version=1.0.0"),
+        (f'{T};version="1.0.0"', ""),
+    ],
+)
+def test_the_format_of_metrics_that_is_wanted_most(accept: str, expected: str) -> None:
+    assert exposition(accept) == expected
+
+
 @given(
-    st.text(max_size=60) | st.lists(st.sampled_from([J, M, "*/*", ";q=", "0.5", ",", ";", "1e400", "-1"])).map("".join)
+    st.text(max_size=60)
+    | st.lists(
+        st.sampled_from([J, M, T, OM, "*/*", ";q=", ";version=", "1.0.0", "0.5", ",", ";", "1e400", "-1", "="])
+    ).map("".join)
 )
 def test_no_header_is_a_fault_of_ours(header: str) -> None:
     assert coding(header) in (None, "gzip", "zstd")
+    _, content_type = choose_encoder(exposition(header))
+    assert content_type.startswith((T, OM))
     with contextlib.suppress(NotAcceptable):
         assert media_type(header).startswith("application/")
