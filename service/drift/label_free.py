@@ -118,15 +118,17 @@ def shift_fit(live: np.ndarray, reference: np.ndarray, means: np.ndarray, traini
     shares = shares / total
     variance = shares / live.sum() + shares * (weights / total) / reference.sum()
     statistic = ((live / live.sum() - shares) ** 2 / variance).sum()
-    return _chi_square_tail(float(statistic), len(live) - 2)
+    return chi_square_tail(float(statistic), len(live) - 2)
 
 
-def _chi_square_tail(x: float, degrees: int) -> float:
-    """P(χ² > x) for an even number of degrees of freedom: a Poisson sum."""
-    term = total = math.exp(-x / 2)
-    for k in range(1, degrees // 2):
-        term *= x / 2 / k
+def chi_square_tail(x: float, degrees: int) -> float:
+    """P(χ² > x): a Poisson sum; of an odd number of degrees of freedom from erfc on (Abramowitz & Stegun, 26.4.4–5)."""
+    odd = degrees % 2
+    total = math.erfc(math.sqrt(x / 2)) if odd else 0.0
+    term = math.exp(-x / 2) * (math.sqrt(2 * x / math.pi) if odd else 1.0)
+    for k in range(degrees // 2):
         total += term
+        term *= x / (2 * k + 2 + odd)
     return min(1.0, total)
 
 

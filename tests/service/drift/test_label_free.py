@@ -7,6 +7,7 @@ from scipy import stats
 from service.drift.label_free import (
     FINE_BINS,
     Estimate,
+    chi_square_tail,
     expected_accuracy,
     expected_prevalence,
     fine_bin,
@@ -16,7 +17,6 @@ from service.drift.label_free import (
     stability_index,
     tenth_means,
 )
-from service.drift.label_free import _chi_square_tail as chi_square_tail
 
 TRAINING = 0.384
 
@@ -98,7 +98,8 @@ def test_the_training_rows_are_a_sample_too() -> None:
 
 @pytest.mark.parametrize("x", [0.0, 0.5, 7.3, 40.0, 900.0])
 def test_the_tail_of_chi_square(x: float) -> None:
-    assert chi_square_tail(x, 8) == pytest.approx(stats.chi2.sf(x, 8), rel=1e-9)
+    for degrees in (1, 2, 3, 8, 11, 40):
+        assert chi_square_tail(x, degrees) == pytest.approx(stats.chi2.sf(x, degrees), rel=1e-9)
 
 
 def tenths(p: np.ndarray) -> np.ndarray:
