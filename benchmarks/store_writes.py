@@ -29,8 +29,8 @@ from service.uuid7 import uuid7
 ROWS = 100_000
 CHUNK = 1024
 PREDICTION = Prediction(
-    outcome="", probability=0.25, probabilities=(0.75, 0.25), text="", logit=0.0,
-    unshifted_probability=0.25, probability_bin=2, unshifted_bin=2, input_bins=(),
+    outcome="", probability=0.25, probabilities=(0.75, 0.25), text="", logits=(0.0, 0.0),
+    unshifted_probabilities=(0.75, 0.25), probability_bin=2, unshifted_bin=2, input_bins=(),
     confidence=Confidence(
         interval=(0, 1), prediction_set=(), coverage=0.9, margin=0, entropy_bits=0, typicality=1, abstain=True,
         uncalibrated_probability=0.5, calibration=(), warnings=(),

@@ -6,6 +6,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -26,11 +27,13 @@ def add_predictions(frame: pd.DataFrame, predictor: Predictor) -> pd.DataFrame:
     rows = read_frame(frame, predictor.rows)
     starts = range(0, len(rows), ROWS)
     predictions = [one for start in starts for one in predictor.predict(rows[start : start + ROWS])]
+    # Of two classes, as the passengers' are; of more an interval is there for each.
+    intervals: list[Any] = [one.confidence.interval or (None, None) for one in predictions]
     return frame.assign(
-        probability=[one.probability for one in predictions],
+        probability=[one.probabilities[-1] for one in predictions],
         outcome=[one.outcome for one in predictions],
-        interval_low=[one.confidence.interval[0] for one in predictions],
-        interval_high=[one.confidence.interval[1] for one in predictions],
+        interval_low=[low for low, _ in intervals],
+        interval_high=[high for _, high in intervals],
         prediction_set=["|".join(one.confidence.prediction_set) for one in predictions],
         typicality=[one.confidence.typicality for one in predictions],
     )

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from models.calibration.logit import calibration_scores, class_probabilities
 from models.engines.logit_cache import LogitCache
 from models.frames import read_frame
-from models.prediction import class_probabilities, positive_logits
 from models.predictor import Predictor
 from models.rows import Row
 from models.schema import Schema
@@ -121,5 +121,4 @@ class _Loaded:
 
     def _probabilities(self, rows: list[Row]) -> np.ndarray:
         logits = self._predictor.logits(self._predictor.render(rows))
-        z = positive_logits(logits) if len(rows) else np.empty(0)
-        return class_probabilities(self._predictor.bundle.record.map.probabilities(z))
+        return class_probabilities(self._predictor.bundle.record.map.probabilities(calibration_scores(logits)))

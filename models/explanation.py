@@ -1,14 +1,16 @@
-"""What each field adds to a prediction, in calibrated log-odds of the positive class.
+"""What each field adds to a prediction, in calibrated log-odds of one class: of two the positive one, of more the one
+that is asked for, by default the outcome.
 
 The value of knowing the fields S of a row is
 
-    v(S) = Σ_u w(u) · ln(p / (1 − p)),   p the calibrated probability of the row with S alone
+    v(S) = Σ_u w(u) · ln(p / (1 − p)),   p the class's calibrated probability of the row with S alone
 
 where a field outside S is unknown as the model knows it: ``None``, which leaves its words out. A required field is
 never unknown to the model. Outside S it runs over all its levels u, or over its bins where it is a number, each
 weighted by its share among the training rows and independently of all else: the interventional value function (Janzing,
-Minorics & Blöbaum, 2020). Log-odds are averaged, not probabilities: a prior shift then moves all v(S) alike and no
-contribution, and the contributions of a required field, averaged over its levels by the same shares, are 0.
+Minorics & Blöbaum, 2020). Log-odds are averaged, not probabilities: a prior shift of two classes then moves all v(S)
+alike and no contribution, and the contributions of a required field, averaged over its levels by the same shares, are
+0.
 
 - ``unknown``: v(all) − v(all but the field), for each field that is known.
 - ``shapley``: the field's gain averaged over all orders in which the known fields can join (Shapley, 1953). The
@@ -33,7 +35,7 @@ from msgspec import Struct
 from models.bundle.read import Bundle
 from models.calibration.logit import logit
 from models.predictor import Predictor
-from models.reference import Reference, level_name
+from models.reference import Reference, level_name, top_class
 from models.rows import Row
 from models.schema import Field, Schema
 from models.text import Renderer
@@ -51,7 +53,7 @@ Value = list[tuple[float, int]]
 
 
 class Contribution(Struct, frozen=True):
-    """What knowing one field adds to the log-odds of the positive class; above 0 it speaks for that class.
+    """What knowing one field adds to the log-odds of the explained class; above 0 it speaks for that class.
 
     ``standard_error`` is that of a contribution which was sampled; None where it is exact.
     """
@@ -65,6 +67,8 @@ class Contribution(Struct, frozen=True):
 class Explanation(Struct, frozen=True, kw_only=True):
     """``log_odds`` v(all), ``baseline_log_odds`` v(none), and the known fields, the weightiest first.
 
+    All are of the class ``outcome`` against all others.
+
     By ``shapley`` the contributions sum to the difference of the two; by ``unknown`` they need not.
     ``text`` is all that the model read.
     """
@@ -74,6 +78,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     baseline_log_odds: float
     contributions: tuple[Contribution, ...]
     text: str
+    outcome: str
 
 
 class Level(NamedTuple):
@@ -90,7 +95,7 @@ class CoalitionGame:
     """
 
     def __init__(self, row: Row, bundle: Bundle, method: Method = "unknown"):
-        self.row, self.method = row, method
+        self.row, self.method, self._classes = row, method, bundle.schema.classes
         self.known = known_fields(row)
         self._levels = averaged_fields(bundle.schema, bundle.reference)
         self._renderer, self._known = Renderer(bundle.schema), bundle.known
@@ -106,9 +111,15 @@ class CoalitionGame:
             self._paths = list(self._random_paths())
         self.text = next(iter(self._row_of_text))
 
-    def explain(self, probabilities: Sequence[float]) -> Explanation:
-        """The explanation, from the calibrated probabilities of ``rows``, each inside (0, 1)."""
-        log_odds = logit(np.array(probabilities))
+    def explain(self, probabilities: Sequence[Sequence[float]], outcome: str | None = None) -> Explanation:
+        """The explanation of the probability of the class ``outcome``, from the calibrated probabilities (K) of each
+        of ``rows``, all inside (0, 1).
+
+        Without ``outcome`` of the positive of two classes, and of more of the row's most probable one. Raises
+        ValueError.
+        """
+        at = explained_class(self._classes, probabilities[0], outcome)
+        log_odds = logit(np.array([each[at] for each in probabilities]))
         v = np.array([sum(share * log_odds[at] for share, at in value) for value in self._values])
         errors: list[float | None] = [None] * len(self.known)
         whole = v[0]
@@ -124,6 +135,7 @@ class CoalitionGame:
         ]
         return Explanation(
             method=self.method, log_odds=float(whole), baseline_log_odds=float(baseline), text=self.text,
+            outcome=self._classes[at],
             contributions=tuple(sorted(contributions, key=lambda each: -abs(each.contribution))),
         )  # fmt: skip
 
@@ -200,15 +212,27 @@ class CoalitionGame:
         return self._row_of_row[row]
 
 
-def explain(predictor: Predictor, row: Row | Mapping[str, Any], method: Method = "unknown") -> Explanation:
-    """What each known field of ``row`` adds; on the predictor's thread.
+def explain(
+    predictor: Predictor, row: Row | Mapping[str, Any], method: Method = "unknown", outcome: str | None = None
+) -> Explanation:
+    """What each known field of ``row`` adds to the log-odds of the class ``outcome``, as `CoalitionGame.explain` takes
+    it; on the predictor's thread.
 
-    Raises ValueError for another method, RowError, PredictionError.
+    Raises ValueError for another method or class, RowError, PredictionError.
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; it must be {' or '.join(METHODS)}")
     game = CoalitionGame(predictor.rows.check([row])[0], predictor.bundle, method)
-    return game.explain([prediction.probability for prediction in predictor.predict_checked(game.rows)])
+    return game.explain([each.probabilities for each in predictor.predict_checked(game.rows)], outcome)
+
+
+def explained_class(classes: Sequence[str], probabilities: Sequence[float], outcome: str | None) -> int:
+    """The number of the class that an explanation is of; raises ValueError for one that there is not."""
+    if outcome is None:
+        return 1 if len(classes) == 2 else top_class(probabilities)
+    if outcome not in classes:
+        raise ValueError(f"outcome is {outcome!r:.60}; it must be one of {', '.join(classes)}")
+    return classes.index(outcome)
 
 
 def shapley_values(values: np.ndarray) -> np.ndarray:

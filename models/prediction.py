@@ -1,15 +1,19 @@
-"""Logits → predictions: probability, diagnostics, and what metrics, drift tests and the log need of them."""
+"""Logits → predictions: probabilities, diagnostics, and what metrics, drift tests and the log need of them."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from msgspec import Struct
 
 from models.calibration.confidence import CalibrationRecord, CalibrationStep, Confidence, entropy_bits
-from models.reference import InputBinner, Reference, probability_bin
+from models.calibration.logit import calibration_scores, class_probabilities
+from models.calibration.venn_abers import venn_abers_interval
+from models.reference import InputBinner, PredictionBins, Reference, top_class
 from models.rows import Row
 from models.schema import Schema
+
+Trace = Sequence[tuple[str, np.ndarray]]
 
 
 class PredictionError(Exception):
@@ -19,22 +23,29 @@ class PredictionError(Exception):
 class Prediction(Struct, frozen=True, kw_only=True):
     """One row's answer, with what was worked out on the way to it.
 
-    ``outcome`` is the class with the greatest of the calibrated ``probabilities``, which are in the order of the
-    classes; ``probability`` is that of the positive class, and at ½ it is the outcome. ``logit`` is the model's own, of
-    the ``text`` that it read; ``unshifted_probability`` the calibrated one before a prior shift. ``probability_bin``
-    and ``unshifted_bin`` number the tenths of the two, ``input_bins`` the bin of each field in the schema's order.
+    ``outcome`` is the class with the greatest of the calibrated ``probabilities`` (K), the later one of equals; they
+    are in the order of the classes and sum to 1. ``probability`` is that of the positive of two classes, None where
+    there are more. ``logits`` (K) are the model's own, of the ``text`` that it read; ``unshifted_probabilities`` (K)
+    the calibrated ones before a prior shift. ``probability_bin`` and ``unshifted_bin`` are the cells of the two
+    (`PredictionBins`), ``input_bins`` the bin of each field in the schema's order.
     """
 
     outcome: str
-    probability: float
+    probability: float | None
     probabilities: tuple[float, ...]
     confidence: Confidence
     text: str
-    logit: float
-    unshifted_probability: float
+    logits: tuple[float, ...]
+    unshifted_probabilities: tuple[float, ...]
     probability_bin: int
     unshifted_bin: int
     input_bins: tuple[int, ...]
+
+    @property
+    def log_odds(self) -> float:
+        """The model's own log-odds of the positive of two classes."""
+        negative, positive = self.logits
+        return positive - negative
 
 
 class EncodedText(NamedTuple):
@@ -49,68 +60,107 @@ def positive_logits(logits: np.ndarray) -> np.ndarray:
     return np.asarray(logits[:, 1] - logits[:, 0])
 
 
-def class_probabilities(p: np.ndarray) -> np.ndarray:
-    """Probabilities (B,) of the positive class → of both classes (B, 2)."""
-    return np.stack([1 - p, p], axis=1)
-
-
 class Diagnosis:
     """Makes predictions of logits, by what a bundle holds."""
 
     def __init__(self, record: CalibrationRecord, reference: Reference, schema: Schema):
         self._record, self._reference = record, reference
-        self._classes, self._bins = schema.classes, InputBinner(schema)
+        self._classes, self._two = schema.classes, len(schema.classes) == 2
+        self._cells, self._bins = PredictionBins(schema.classes), InputBinner(schema)
 
     def predictions(self, logits: np.ndarray, rows: Sequence[Row], texts: Sequence[str]) -> list[Prediction]:
         """Logits (B, K), the rows and the texts that they are of → a prediction each, in order."""
         if not len(rows):
             return []
-        z = positive_logits(logits)
-        trace = self._record.map.trace(z)
-        p, unshifted = trace[-1][1], self._unshifted(trace)
+        scores = calibration_scores(logits)
+        trace = self._record.map.trace(scores)
+        probabilities, unshifted = _by_row(trace[-1][1]), _by_row(self._unshifted(trace))
         bins = [self._bins(row) for row in rows]
-        confidences = self._confidences(z, trace, rows, bins)
+        confidences = self._confidences(scores, trace, probabilities, rows, bins)
         # For one row, as most requests are, a NumPy call costs more than the loop.
-        columns = (p.tolist(), unshifted.tolist(), z.tolist(), bins, texts, confidences)
+        columns = (probabilities, unshifted, logits.tolist(), bins, texts, confidences)
         return [
             Prediction(
-                outcome=self._classes[probability >= 0.5], probability=probability,
-                probabilities=(1 - probability, probability), confidence=confidence, text=text, logit=logit,
-                unshifted_probability=before, probability_bin=probability_bin(probability),
-                unshifted_bin=probability_bin(before), input_bins=field_bins,
+                outcome=self._classes[top_class(mine)], probability=mine[1] if self._two else None,
+                probabilities=mine, confidence=confidence, text=text, logits=tuple(own),
+                unshifted_probabilities=before, probability_bin=self._cells.of_row(mine),
+                unshifted_bin=self._cells.of_row(before), input_bins=field_bins,
             )
-            for probability, before, logit, field_bins, text, confidence in zip(*columns, strict=True)
+            for mine, before, own, field_bins, text, confidence in zip(*columns, strict=True)
         ]  # fmt: skip
 
-    def _unshifted(self, trace: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
+    def _unshifted(self, trace: Trace) -> np.ndarray:
         return trace[-1 if self._record.map.prior_shift is None else -2][1]
 
     def _confidences(
-        self, z: np.ndarray, trace: Sequence[tuple[str, np.ndarray]], rows: Sequence[Row],
+        self, scores: np.ndarray, trace: Trace, probabilities: Sequence[tuple[float, ...]], rows: Sequence[Row],
         bins: Sequence[tuple[int, ...]],
     ) -> list[Confidence]:  # fmt: skip
-        record, p = self._record, trace[-1][1]
-        p0, p1 = record.venn_abers.interval(z)
-        if record.map.prior_shift is not None:
-            p0, p1 = record.map.prior_shift.probabilities(p0), record.map.prior_shift.probabilities(p1)
-        low, high = np.minimum(p0, p).tolist(), np.maximum(p1, p).tolist()
+        record = self._record
         members = record.conformal.sets(class_probabilities(self._unshifted(trace))).tolist()
         typicality = record.typicality.p_values(np.array(bins, np.int64).reshape(len(rows), -1)).tolist()
-        steps = [(name, values.tolist()) for name, values in trace]
+        by_class = (self._of_two if self._two else self._of_many)(scores, trace)
         return [
             Confidence(
-                interval=(low[at], high[at]),
                 prediction_set=(
                     labels := tuple(n for n, is_in in zip(self._classes, members[at], strict=True) if is_in)
                 ),
                 coverage=record.conformal.coverage,
-                margin=abs(2 * probability - 1),
-                entropy_bits=entropy_bits(probability),
+                margin=_margin(mine),
+                entropy_bits=entropy_bits(mine),
                 typicality=typicality[at],
                 abstain=len(labels) != 1,
-                uncalibrated_probability=steps[0][1][at],
-                calibration=tuple(CalibrationStep(name, values[at]) for name, values in steps),
                 warnings=self._reference.warnings(row),
+                **by_class[at],
             )
-            for at, (probability, row) in enumerate(zip(p.tolist(), rows, strict=True))
+            for at, (mine, row) in enumerate(zip(probabilities, rows, strict=True))
         ]
+
+    def _of_two(self, scores: np.ndarray, trace: Trace) -> list[dict[str, Any]]:
+        """What is said of the positive class, for each row."""
+        low, high = (ends.tolist() for ends in self._interval(scores, trace))
+        steps = [(name, values.tolist()) for name, values in trace]
+        return [
+            {
+                "interval": (low[at], high[at]),
+                "uncalibrated_probability": steps[0][1][at],
+                "calibration": tuple(CalibrationStep(name, values[at]) for name, values in steps),
+            }
+            for at in range(len(scores))
+        ]
+
+    def _of_many(self, scores: np.ndarray, trace: Trace) -> list[dict[str, Any]]:
+        """What is said of each class by name, for each row."""
+        classes = self._classes
+        low, high = (ends.tolist() for ends in self._interval(scores, trace))
+        steps = [
+            (name, [dict(zip(classes, mine, strict=True)) for mine in values.tolist()]) for name, values in trace
+        ]  # fmt: skip
+        return [
+            {
+                "intervals": dict(zip(classes, zip(low[at], high[at], strict=True), strict=True)),
+                "uncalibrated_probabilities": steps[0][1][at],
+                "calibration": tuple(CalibrationStep(name, probabilities=values[at]) for name, values in steps),
+            }
+            for at in range(len(scores))
+        ]
+
+    def _interval(self, scores: np.ndarray, trace: Trace) -> tuple[np.ndarray, np.ndarray]:
+        """The ends of the smallest intervals, in the shape of the scores, that hold Venn–Abers' pair and what is
+        served."""
+        shift, p = self._record.map.prior_shift, trace[-1][1]
+        p0, p1 = venn_abers_interval(self._record.venn_abers, scores)
+        if shift is not None:
+            p0, p1 = shift.probabilities(p0), shift.probabilities(p1)
+        return np.minimum(p0, p), np.maximum(p1, p)
+
+
+def _by_row(p: np.ndarray) -> list[tuple[float, ...]]:
+    """`class_probabilities` of each row, as numbers."""
+    return [(1 - one, one) for one in p.tolist()] if p.ndim == 1 else [tuple(row) for row in p.tolist()]
+
+
+def _margin(probabilities: Sequence[float]) -> float:
+    """The greatest probability less the second."""
+    *_, second, first = sorted(probabilities)
+    return first - second

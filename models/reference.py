@@ -10,12 +10,47 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
+from models.calibration.logit import class_probabilities
 from models.rows import Row
 from models.schema import OTHER, Field, InputBins, Schema
 
 EDGES = tuple(round(i / 10, 1) for i in range(11))
 PROBABILITY_BINS = tuple(f"{low:.1f}-{high:.1f}" for low, high in pairwise(EDGES))
 MAX_ROWS = 10**9
+MAX_CLASSES_IN_TENTHS = 20
+"""Of more classes the top probability is told apart by halves only, so that the number of cells stays bounded."""
+
+
+class PredictionBins:
+    """Cells of predictions: of two classes the tenths of the positive class's probability; of more the class of the
+    greatest probability with its tenth, from the one that holds 1/K on, or with its half where there are many classes.
+
+    ``names`` are what metrics and `Reference` call them, in order: at most 200.
+    """
+
+    def __init__(self, classes: Sequence[str]):
+        self._two, count = len(classes) == 2, len(classes)
+        tenths = EDGES[bisect_right(EDGES, 1 / count) - 1 :]
+        self._edges = EDGES if self._two else tenths if count <= MAX_CLASSES_IN_TENTHS else (0.0, 0.5, 1.0)
+        self._each = len(self._edges) - 1
+        cells = [f"{low:.1f}-{high:.1f}" for low, high in pairwise(self._edges)]
+        self.names = tuple(cells) if self._two else tuple(f"{name} {cell}" for name in classes for cell in cells)
+
+    def of_row(self, probabilities: Sequence[float]) -> int:
+        """Probabilities (K) of the classes → the number of the cell; a cell holds its lower edge, the last both."""
+        if self._two:
+            return probability_bin(probabilities[1])
+        top = top_class(probabilities)
+        return top * self._each + bisect_right(self._edges, probabilities[top], 1, self._each) - 1
+
+    def of(self, probabilities: np.ndarray) -> np.ndarray:
+        """`of_row` of each row of probabilities (n, K): (n,) int64."""
+        return np.array([self.of_row(row) for row in probabilities.tolist()], np.int64)
+
+
+def top_class(probabilities: Sequence[float]) -> int:
+    """The number of the class with the greatest probability, the later one of equals."""
+    return len(probabilities) - 1 - probabilities[::-1].index(max(probabilities))
 
 
 class InputWarning(Struct, frozen=True):
@@ -46,15 +81,15 @@ class InputReference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Reference(Struct, frozen=True, kw_only=True, dict=True, forbid_unknown_fields=True):
-    """Counts over the held-out predictions of the training rows."""
+    """Counts over the held-out predictions of the training rows: ``probability_counts`` by cell (`PredictionBins`)."""
 
     rows: int
     probability_counts: tuple[int, ...]
     inputs: tuple[InputReference, ...]
 
     def __post_init__(self) -> None:
-        if len(self.probability_counts) != len(PROBABILITY_BINS) or min(self.probability_counts) < 0:
-            raise ValueError(f"probability_counts must be {len(PROBABILITY_BINS)} counts")
+        if not self.probability_counts or min(self.probability_counts) < 0:
+            raise ValueError("probability_counts must be counts")
         for counts in (self.probability_counts, *(field.counts.values() for field in self.inputs)):
             if not 1 <= self.rows <= MAX_ROWS or sum(counts) != self.rows:
                 raise ValueError(f"counts must sum to rows, {self.rows}, from 1 to {MAX_ROWS}")
@@ -90,8 +125,10 @@ def level_name(value: bool | int | str) -> str:
 
 
 def build_reference(probabilities: np.ndarray, rows: Sequence[Row], schema: Schema) -> Reference:
-    """The reference of held-out calibrated probabilities (n,) of the positive class and their rows."""
-    counts = np.bincount(probability_bins(probabilities), minlength=len(PROBABILITY_BINS))
+    """The reference of held-out calibrated probabilities, (n,) of the positive of two classes or (n, K), and their
+    rows."""
+    cells = PredictionBins(schema.classes)
+    counts = np.bincount(cells.of(class_probabilities(probabilities)), minlength=len(cells.names))
     return Reference(
         rows=len(rows), probability_counts=tuple(counts.tolist()),
         inputs=tuple(_input_reference(field, rows) for field in schema.fields),

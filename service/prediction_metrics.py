@@ -248,7 +248,7 @@ class PredictionMetrics:
         for theirs, ours in zip(served, own, strict=True):
             self._shadow_by_probability.labels(version, PROBABILITY_BINS[ours.probability_bin]).inc()
             self._shadow_agreements.labels(version, str(theirs.outcome == ours.outcome).lower()).inc()
-        difference = math.fsum(abs(a.probability - b.probability) for a, b in zip(served, own, strict=True))
+        difference = math.fsum(abs(a.probabilities[-1] - b.probabilities[-1]) for a, b in zip(served, own, strict=True))
         self._shadow_difference.labels(version).inc(difference)
 
     def shadow_dropped(self, version: str, rows: int) -> None:

@@ -19,7 +19,7 @@ import pytest
 from models.bundle.manifest import DataRecord
 from models.bundle.read import Bundle
 from models.bundle.write import write_bundle
-from tests import churn
+from tests import churn, penguins
 from tests.postgres import PostgresServer, binaries
 from tests.tiny import ORIGIN, Contents, make_contents
 from tests.titanic import SCHEMA
@@ -136,6 +136,12 @@ def churn_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return write_bundle(
         tmp_path_factory.mktemp("churn") / "churn", contents, msgspec.structs.replace(ORIGIN, data=data)
     )
+
+
+@pytest.fixture(scope="session")
+def penguins_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A tiny bundle of three classes."""
+    return penguins.write(tmp_path_factory.mktemp("penguins"))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from models.bundle.precisions import Change, Measurement, Precisions
 from models.bundle.training_rows import TrainingRows
 from models.bundle.verify import REQUIRED_CONFIG, labels_config
 from models.bundle.weights import expected_tensors
-from models.calibration.logit import sigmoid
+from models.calibration.logit import softmax
 from models.features.titanic import Companions
 from models.reference import build_reference
 from models.schema import Schema
@@ -62,8 +62,8 @@ def make_contents(table: Table, folder: Path) -> Contents:
     tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in expected_tensors(config).items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     rows, labels = table.rows[:60], table.labels[:60]
-    z = rng.normal(size=60) + labels
-    logits = np.stack([np.zeros(60), z], axis=1)
+    z = rng.normal(size=(60, len(schema.classes) - 1)) + (labels[:, None] == range(1, len(schema.classes)))
+    logits = np.column_stack([np.zeros(60), z])
     return {
         "config.json": json.dumps(config).encode(),
         "model.safetensors": folder / "model.safetensors",
@@ -76,7 +76,7 @@ def make_contents(table: Table, folder: Path) -> Contents:
         **({"feature.json": msgspec.json.encode(Companions.of(rows, labels.tolist()))} if schema.feature else {}),
         "selftest.json": msgspec.json.encode(KnownAnswers()),
         "training_rows.json": msgspec.json.encode(TrainingRows.of(rows)),
-        "reference.json": msgspec.json.encode(build_reference(sigmoid(z), rows, schema)),
+        "reference.json": msgspec.json.encode(build_reference(softmax(logits), rows, schema)),
         "evaluation.json": b'{"rows": 60}',
         "README.md": b"# tiny\n",
         "precisions.json": msgspec.json.encode(Precisions((MEASURED,))),

@@ -11,7 +11,7 @@ from models.bundle.manifest import WEIGHTS, BundleError, FileRecord
 from models.bundle.untrusted_folder import Folder
 from models.bundle.weights import WeightsError, expected_tensors, read_weights
 from models.calibration.confidence import CalibrationRecord
-from models.reference import Reference
+from models.reference import PredictionBins, Reference
 from models.rows import check_examples
 from models.schema import Schema, SchemaError, schema_of
 from models.text import Renderer
@@ -116,6 +116,9 @@ def check_reference(reference: Reference, schema: Schema) -> Reference:
     """The reference, if it has the schema's bins."""
     if tuple(field.bins for field in reference.inputs) != schema.input_bins:
         raise BundleError("reference.json has other bins of the inputs than schema.json")
+    cells = len(PredictionBins(schema.classes).names)
+    if len(reference.probability_counts) != cells:
+        raise BundleError(f"reference.json: probability_counts must be {cells} counts")
     return reference
 
 
@@ -123,6 +126,14 @@ def check_record(record: CalibrationRecord, schema: Schema) -> CalibrationRecord
     """The calibration, if it has the schema's classes and bins."""
     if len(record.conformal.thresholds) != len(schema.classes):
         raise BundleError(f"calibration.json: thresholds must be {len(schema.classes)}, one for each class")
+    if isinstance(record.venn_abers, tuple) != (len(schema.classes) > 2) or (
+        isinstance(record.venn_abers, tuple) and len(record.venn_abers) != len(schema.classes)
+    ):
+        raise BundleError("calibration.json: venn_abers must be one of two classes, and one for each of more")
+    try:
+        record.map.check_classes(len(schema.classes))
+    except ValueError as error:
+        raise BundleError(f"calibration.json: {error}") from error
     if record.typicality.sizes != tuple(len(bins.names) for bins in schema.input_bins):
         raise BundleError("calibration.json: the typicality has other bins of the inputs than schema.json")
     return record

@@ -1,9 +1,10 @@
 """What one prediction says of itself, and the record of a bundle that it is worked out from."""
 
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from models.calibration.conformal import ConformalSets
 from models.calibration.maps import CalibrationMap, Candidate
@@ -16,52 +17,62 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class CalibrationRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What ``calibration.json`` holds. ``rows`` out-of-fold logits fitted all of it; ``map_rule`` chose the map."""
+    """What ``calibration.json`` holds. ``rows`` out-of-fold logits fitted all of it; ``map_rule`` chose the map.
+
+    ``venn_abers`` is of the positive of two classes; of more there is one for each, against all others.
+    """
 
     rows: int
     map: CalibrationMap
     candidates: tuple[Candidate, ...]
-    venn_abers: VennAbers
+    venn_abers: VennAbers | tuple[VennAbers, ...]
     conformal: ConformalSets
     typicality: Typicality
     map_rule: str = "least"
 
 
 class CalibrationStep(Struct, frozen=True):
-    """The probability of the positive class after one step of the calibration map."""
+    """The probability of the positive of two classes, or those of more by name, after one step of the map."""
 
     step: str
-    probability: Share
+    probability: Share | UnsetType = UNSET
+    probabilities: dict[str, Share] | UnsetType = UNSET
 
 
 class Confidence(Struct, frozen=True, kw_only=True):
     """How far one prediction can be trusted.
 
     All guarantees assume that the row is exchangeable with the calibration rows; the assumption fails where the
-    population has drifted.
+    population has drifted. Of two classes there are ``interval``, ``uncalibrated_probability`` and steps of one
+    ``probability``, all of the positive class; of more, in their places, ``intervals``, ``uncalibrated_probabilities``
+    and ``probabilities``, by class. What does not apply is `msgspec.UNSET`, and absent from the JSON.
 
     - ``interval``: the smallest that holds Venn–Abers' p0 and p1 and the served probability p. One of p0, p1 is
       calibrated (`VennAbers`). After a prior shift both ends are shifted as p is: exact for a calibrated probability
       that depends on the row alone, and for the pair as far as p0 and p1 agree.
+    - ``intervals``: the same for each class against all others, each by itself (`venn_abers_interval`).
     - ``prediction_set``, ``coverage``: holds the true class of each class's rows with that probability
       (`ConformalSets`).
     - ``abstain``: the set is not a single class. Of each class at most a share 1 − coverage is answered wrongly.
-    - ``margin`` |2p − 1|, ``entropy_bits`` the binary entropy of p: nothing beyond p.
+    - ``margin`` the greatest probability less the second, of two classes |2p − 1|; ``entropy_bits`` −Σ p log₂ p:
+      nothing beyond the probabilities.
     - ``typicality``: at most t for at most a share t of rows like the training rows (`Typicality`).
     """
 
-    interval: tuple[Share, Share]
+    interval: tuple[Share, Share] | UnsetType = UNSET
+    intervals: dict[str, tuple[Share, Share]] | UnsetType = UNSET
     prediction_set: tuple[str, ...]
     coverage: Share
     margin: Share
     entropy_bits: Annotated[float, Meta(ge=0)]
     typicality: Share
     abstain: bool
-    uncalibrated_probability: Share
+    uncalibrated_probability: Share | UnsetType = UNSET
+    uncalibrated_probabilities: dict[str, Share] | UnsetType = UNSET
     calibration: tuple[CalibrationStep, ...]
     warnings: tuple[InputWarning, ...]
 
 
-def entropy_bits(p: float) -> float:
-    """−p log₂ p − (1−p) log₂(1−p), for p in (0, 1)."""
-    return -(p * math.log(p) + (1 - p) * math.log1p(-p)) / math.log(2)
+def entropy_bits(probabilities: Sequence[float]) -> float:
+    """−Σ p log₂ p, for probabilities in (0, 1)."""
+    return -sum([p * math.log(p) for p in probabilities]) / math.log(2)

@@ -1,7 +1,8 @@
-"""Maps from the model's logit to a probability that holds: each a frozen Struct that evaluates in NumPy.
+"""Maps from the model's logits to probabilities that hold: each a frozen Struct that evaluates in NumPy.
 
-A map is a chain of steps on the logit z = logit₁ − logit₀ of two classes, float64, of any shape. Training fits the
-steps (training/calibrate/maps.py); here they are only evaluated, so that the service needs nothing but NumPy.
+A map is a chain of steps: on the log-odds z = logit₁ − logit₀ of two classes, float64, of any shape, or on the scores
+(B, K) of more, the logits less their mean (`calibration_scores`). Training fits the steps (training/calibrate/maps.py);
+here they are only evaluated, so that the service needs nothing but NumPy.
 """
 
 from functools import cached_property
@@ -11,20 +12,20 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from models.calibration.inverse import ClasswiseInverse, FocalInverse, LossInverse
-from models.calibration.logit import MAX_VALUE, logit, sigmoid
+from models.calibration.logit import MAX_VALUE, logit, score_probabilities
 from models.calibration.prior_shift import PriorShift
 from models.calibration.venn_abers import MergedVennAbers
 
 
 class Identity(Struct, frozen=True, tag_field="step", tag="identity", forbid_unknown_fields=True):
-    """The logit as it is."""
+    """The logits as they are."""
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         return logits
 
 
 class Temperature(Struct, frozen=True, tag_field="step", tag="temperature", forbid_unknown_fields=True):
-    """z / T (Guo et al., 2017, section 4.2)."""
+    """z / T, of two classes or of more (Guo et al., 2017, section 4.2)."""
 
     temperature: float
 
@@ -100,6 +101,8 @@ class Isotonic(Struct, frozen=True, dict=True, tag_field="step", tag="isotonic",
         return np.array(self.logits), np.array(self.probabilities)
 
 
+OF_ANY_NUMBER = (Identity, Temperature, ClasswiseInverse)
+"""Steps for two classes and for more; all others are for two."""
 Step = (
     Identity | FocalInverse | LossInverse | ClasswiseInverse | Temperature | Platt | Beta | Isotonic | MergedVennAbers
     | PriorShift
@@ -107,7 +110,7 @@ Step = (
 
 
 class CalibrationMap(Struct, frozen=True, forbid_unknown_fields=True):
-    """The chosen steps, in order. None falls in z; a `PriorShift` can only be the last.
+    """The chosen steps, in order. Of two classes none falls in z; a `PriorShift` can only be the last.
 
     Whatever their parameters, a finite logit stays finite: each is bounded, and so is their number.
     """
@@ -117,6 +120,14 @@ class CalibrationMap(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if any(isinstance(step, PriorShift) for step in self.steps[:-1]):
             raise ValueError("prior_shift must be the last step")
+
+    def check_classes(self, classes: int) -> None:
+        """Raise ValueError for a step that is not for this number of classes."""
+        for step in self.steps if classes > 2 else ():
+            if isinstance(step, ClasswiseInverse) and len(step.alpha) != classes:
+                raise ValueError(f"classwise_inverse is of {len(step.alpha)} classes, and there are {classes}")
+            if not isinstance(step, OF_ANY_NUMBER):
+                raise ValueError(f"the step {step.__struct_config__.tag} is for two classes, and there are {classes}")
 
     @property
     def prior_shift(self) -> PriorShift | None:
@@ -130,15 +141,18 @@ class CalibrationMap(Struct, frozen=True, forbid_unknown_fields=True):
         return type(self)(steps if shift is None else (*steps, shift))
 
     def trace(self, logits: np.ndarray) -> list[tuple[str, np.ndarray]]:
-        """logits (B,) → [("model", raw probabilities (B,)), (step's name, probabilities after it), …]."""
-        steps = [("model", sigmoid(logits))]
+        """`calibration_scores` → [("model", raw probabilities), (step's name, probabilities after it), …].
+
+        Log-odds (B,) → probabilities (B,) of the positive class; scores (B, K) → of each class (B, K).
+        """
+        steps = [("model", score_probabilities(logits))]
         for step in self.steps:
             logits = step(logits)
-            steps.append((str(step.__struct_config__.tag), sigmoid(logits)))
+            steps.append((str(step.__struct_config__.tag), score_probabilities(logits)))
         return steps
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """logits (B,) → calibrated probabilities (B,) strictly inside (0, 1)."""
+        """`calibration_scores` (B,) or (B, K) → calibrated probabilities of that shape, strictly inside (0, 1)."""
         return self.trace(logits)[-1][1]
 
 

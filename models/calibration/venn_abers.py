@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 from msgspec import Struct
 
-from models.calibration.logit import MAX_VALUE
+from models.calibration.logit import MAX_VALUE, one_vs_rest
 
 
 class VennAbers(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
@@ -55,6 +55,23 @@ class VennAbers(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
             tuple(np.clip(np.maximum.accumulate(p0), 0, 1).tolist()),
             tuple(np.clip(np.maximum.accumulate(p1), 0, 1).tolist()),
         )
+
+
+def venn_abers_interval(
+    predictors: VennAbers | tuple[VennAbers, ...], scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`calibration_scores` → p0, p1 of the same shape: (B,) of the positive of two classes, (B, K) of each of more.
+
+    Of more than two, the pair of class k is that of the two-class predictor for "k or another one", whose score is the
+    model's log-odds of k against all others (`one_vs_rest`). Guarantee, for each class by itself: with y = 1 for a row
+    of k and 0 for any other, P(y = 1 | p_y) = p_y. Nothing is said of several classes at once, and neither the p0 nor
+    the p1 of all classes sum to 1.
+    """
+    if isinstance(predictors, VennAbers):
+        return predictors.interval(scores)
+    pairs = [each.interval(z) for each, z in zip(predictors, one_vs_rest(scores).T, strict=True)]
+    p0, p1 = np.array(pairs).swapaxes(0, 1)
+    return p0.T, p1.T
 
 
 class MergedVennAbers(Struct, frozen=True, tag_field="step", tag="venn_abers", forbid_unknown_fields=True):

@@ -126,7 +126,7 @@ class DriftMonitor:
         """Take in answered predictions, in the order they were answered."""
         for prediction in predictions:
             self._waiting_bins.append((prediction.unshifted_bin, *prediction.input_bins))
-            self._waiting.append(prediction.unshifted_probability)
+            self._waiting.append(prediction.unshifted_probabilities[-1])
         self.changed = True
         if len(self._waiting) >= WAITING_ROWS:
             self.catch_up()

@@ -81,11 +81,12 @@ async def explain(
     row = await parse_body(request, table_of(request).row)
     game, answer = await ask(request, row, chosen)
     bundle, first = answer.bundle, answer.predictions[0]
-    explanation = game.explain([one.probability for one in answer.predictions])
+    explanation = game.explain([one.probabilities for one in answer.predictions])
+    probability = first.probabilities[bundle.schema.classes.index(explanation.outcome)]
     response = ExplanationResponse(
         model=ModelIdentity(bundle.name, bundle.version), method=explanation.method,
-        positive=bundle.schema.positive,
-        prediction=ExplainedPrediction(first.outcome, first.probability, explanation.log_odds),
+        positive=explanation.outcome,
+        prediction=ExplainedPrediction(first.outcome, probability, explanation.log_odds),
         baseline=Baseline(
             log_odds=explanation.baseline_log_odds,
             probability=float(sigmoid(np.array(explanation.baseline_log_odds))),

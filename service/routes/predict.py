@@ -142,7 +142,7 @@ async def predict_and_record(
     classes = answer.bundle.schema.classes
     return answer, [
         PredictionResponse(
-            id=id, model=model, outcome=prediction.outcome, probability=prediction.probability,
+            id=id, model=model, outcome=prediction.outcome, probability=prediction.probabilities[-1],
             probabilities=dict(zip(classes, prediction.probabilities, strict=True)), confidence=prediction.confidence,
         )
         for id, prediction in zip(ids, answer.predictions, strict=True)

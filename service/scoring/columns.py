@@ -92,7 +92,7 @@ class PredictionCells:
 def _cells(prediction: Prediction) -> Cells:
     confidence = prediction.confidence
     return (
-        prediction.outcome, repr(prediction.probability), *map(repr, confidence.interval),
+        prediction.outcome, repr(prediction.probability), *map(repr, confidence.interval or ()),
         "|".join(confidence.prediction_set), repr(confidence.typicality),
         "; ".join(f"{warning.field}: {warning.message}" for warning in confidence.warnings),
     )  # fmt: skip

@@ -7,6 +7,7 @@ what it has room for, and outcomes are refused; the thread tries again every sec
 
 import asyncio
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -106,8 +107,8 @@ class Store:
                 id,
                 version,
                 row if self._keeps_inputs else None,
-                prediction.confidence.uncalibrated_probability,
-                prediction.probability,
+                prediction.confidence.uncalibrated_probability or math.nan,
+                prediction.probabilities[-1],
             )
             for id, row, prediction in zip(ids, rows, predictions, strict=True)
         ]

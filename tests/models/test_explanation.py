@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from models.bundle.read import Bundle
-from models.calibration.logit import logit
+from models.calibration.logit import class_probabilities, logit
 from models.engines.logit_cache import LogitCache
 from models.explanation import (
     CoalitionGame,
@@ -101,7 +101,7 @@ def of_words(words: str) -> float:
 
 def explained(passenger: Any, bundle: Bundle, method: Any) -> Explanation:
     game = CoalitionGame(passenger, bundle, method)
-    return game.explain([of_words(render(one, bundle.known)) for one in game.rows])
+    return game.explain([(1 - p, p) for p in (of_words(render(one, bundle.known)) for one in game.rows)])
 
 
 def by_definition(passenger: Any, bundle: Bundle, probability: Callable[[Any], float]) -> Callable[..., float]:
@@ -215,7 +215,7 @@ def test_log_odds_stay_finite_however_sure_the_model_is(tiny_bundle: Bundle) -> 
     game = CoalitionGame(ALLISON, tiny_bundle, "shapley")
     shifted = tiny_bundle.shifted(0.001).record.map
     extremes = np.array([(-1e12, 1e12)[row % 2] for row in range(len(game.rows))])
-    found = game.explain(shifted.probabilities(extremes).tolist())
+    found = game.explain(class_probabilities(shifted.probabilities(extremes)).tolist())
     assert all(math.isfinite(one.contribution) for one in found.contributions)
 
 
@@ -250,7 +250,7 @@ def test_a_prior_shift_moves_the_whole_and_the_baseline_alike(predictor: Predict
     game = CoalitionGame(ALLISON, predictor.bundle, "shapley")
     logits = predictor.logits(predictor.render(game.rows))
     plain, shifted = (
-        game.explain(bundle.record.map.probabilities(positive_logits(logits)).tolist())
+        game.explain(class_probabilities(bundle.record.map.probabilities(positive_logits(logits))).tolist())
         for bundle in (predictor.bundle, predictor.bundle.shifted(0.1))
     )
     moved = shifted.log_odds - plain.log_odds

@@ -8,15 +8,19 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import scipy
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.bundle.read import Bundle
 from models.calibration.confidence import CalibrationRecord, Confidence
-from models.calibration.logit import logit, sigmoid
+from models.calibration.logit import class_probabilities, logit, sigmoid
 from models.calibration.maps import CalibrationMap, Temperature
 from models.calibration.prior_shift import PriorShift
-from models.prediction import Diagnosis, Prediction, class_probabilities
-from models.reference import InputBinner, Reference, build_reference, probability_bins
+from models.prediction import Diagnosis, Prediction
+from models.predictor import Predictor
+from models.reference import InputBinner, PredictionBins, Reference, build_reference, probability_bins
+from tests import penguins
 from tests.models.calibration.test_confidence import drawn
 from tests.models.conftest import pairs
 from tests.titanic import SCHEMA
@@ -48,10 +52,11 @@ def test_a_prediction_carries_what_it_was_made_of(record: CalibrationRecord, tab
     shifted = msgspec.structs.replace(record, map=record.map.shifted(shift))
     plain = predictions_from_logits(record, reference, z, passengers, texts)
     moved = predictions_from_logits(shifted, reference, z, passengers, texts)
-    assert [one.unshifted_probability for one in moved] == [one.probability for one in plain]
+    assert [one.unshifted_probabilities for one in moved] == [one.probabilities for one in plain]
     for found, before in ((plain, plain), (moved, plain)):
         p = np.array([one.probability for one in found])
-        assert [one.logit for one in found] == z.tolist()
+        assert [one.logits for one in found] == [(0.0, each) for each in z.tolist()]
+        assert [one.log_odds for one in found] == z.tolist()
         assert [one.text for one in found] == texts
         assert [one.outcome for one in found] == np.take(SCHEMA.classes, p >= 0.5).tolist()
         assert [one.probabilities for one in found] == [(1 - q, q) for q in p.tolist()]
@@ -155,3 +160,77 @@ def test_a_shift_moves_probability_and_interval_but_not_sets_or_typicality(
         assert (other.prediction_set, other.abstain) == (one.prediction_set, one.abstain)
         assert other.typicality == one.typicality
         assert other.margin == pytest.approx(abs(2 * probability - 1))
+
+
+# More than two classes
+
+
+@pytest.fixture(scope="module")
+def penguins_found(penguins_bundle: Bundle) -> list[Prediction]:
+    return Predictor.load(penguins_bundle.folder).predict(penguins.table().rows)
+
+
+def test_of_more_classes_each_is_told_by_name(penguins_found: list[Prediction], penguins_bundle: Bundle) -> None:
+    names = penguins.SPECIES
+    for one in penguins_found:
+        p, told = one.probabilities, one.confidence
+        assert one.probability is None
+        assert math.fsum(p) == pytest.approx(1, abs=1e-12)
+        assert one.outcome == names[max(range(3), key=lambda k: (p[k], k))]
+        assert one.probability_bin == one.unshifted_bin == PredictionBins(names).of_row(p)
+        assert one.unshifted_probabilities == p
+        assert told.margin == pytest.approx(sorted(p)[2] - sorted(p)[1])
+        assert told.entropy_bits == pytest.approx(float(scipy.stats.entropy(p, base=2)))
+        assert tuple(told.intervals) == tuple(told.uncalibrated_probabilities) == names
+        assert all(low <= q <= high for q, (low, high) in zip(p, told.intervals.values(), strict=True))
+        raw = np.array(one.logits)
+        assert list(told.uncalibrated_probabilities.values()) == pytest.approx(scipy.special.softmax(raw))
+        assert told.calibration[0].probabilities == told.uncalibrated_probabilities
+        assert tuple(told.calibration[-1].probabilities.values()) == p
+        thresholds = penguins_bundle.record.conformal.thresholds
+        assert told.prediction_set == tuple(n for n, q, t in zip(names, p, thresholds, strict=True) if 1 - q <= t)
+    assert {one.outcome for one in penguins_found} == set(names)
+
+
+def test_the_wire_holds_what_applies_alone(penguins_found: list[Prediction], tiny_bundle: Bundle) -> None:
+    common = {
+        "prediction_set",
+        "coverage",
+        "margin",
+        "entropy_bits",
+        "typicality",
+        "abstain",
+        "calibration",
+        "warnings",
+    }
+    many = msgspec.json.decode(msgspec.json.encode(penguins_found[0].confidence))
+    assert set(many) == common | {"intervals", "uncalibrated_probabilities"}
+    assert all(set(step) == {"step", "probabilities"} for step in many["calibration"])
+    assert msgspec.json.decode(msgspec.json.encode(many), type=Confidence) == penguins_found[0].confidence
+    (two,) = Predictor.load(tiny_bundle.folder).predict([{"pclass": 3, "sex": "male"}])
+    assert list(msgspec.to_builtins(two.confidence)) == [
+        "interval", "prediction_set", "coverage", "margin", "entropy_bits", "typicality", "abstain",
+        "uncalibrated_probability", "calibration", "warnings",
+    ]  # fmt: skip
+    assert all(list(msgspec.to_builtins(step)) == ["step", "probability"] for step in two.confidence.calibration)
+
+
+def test_a_row_is_predicted_alike_alone_and_among_others(
+    penguins_found: list[Prediction], penguins_bundle: Bundle
+) -> None:
+    rows, logits = penguins.table().rows, np.array([one.logits for one in penguins_found])
+    diagnosis = Diagnosis(penguins_bundle.record, penguins_bundle.reference, penguins_bundle.schema)
+    for at in range(0, len(rows), 17):
+        (alone,) = diagnosis.predictions(logits[at : at + 1], rows[at : at + 1], [penguins_found[at].text])
+        assert alone == penguins_found[at]
+    assert diagnosis.predictions(np.empty((0, 3)), [], []) == []
+
+
+@given(st.lists(st.floats(-1e12, 1e12), min_size=3, max_size=3))
+def test_any_logits_of_three_classes_give_probabilities(penguins_bundle: Bundle, logits: list[float]) -> None:
+    diagnosis = Diagnosis(penguins_bundle.record, penguins_bundle.reference, penguins_bundle.schema)
+    (one,) = diagnosis.predictions(np.array([logits]), penguins.table(1).rows, [""])
+    assert all(0 < p < 1 for p in one.probabilities)
+    assert math.fsum(one.probabilities) == pytest.approx(1, abs=1e-12)
+    assert all(0 <= low <= high <= 1 for low, high in one.confidence.intervals.values())
+    assert 0 <= one.confidence.entropy_bits <= math.log2(3) + 1e-12

@@ -89,7 +89,7 @@ def check(passenger: Any, prediction: Prediction) -> None:
     assert told.abstain == (len(told.prediction_set) != 1)
     assert told.margin == pytest.approx(2 * max(p, 1 - p) - 1)
     assert 0 <= told.entropy_bits <= 1 + 1e-12
-    assert told.entropy_bits == pytest.approx(entropy_bits(1 - p), abs=1e-9)
+    assert told.entropy_bits == pytest.approx(entropy_bits((1 - p, p)), abs=1e-9)
     assert (told.entropy_bits > 0.99) <= (told.margin < 0.2)
     assert 0 < told.typicality <= 1
     assert told.calibration[0].probability == told.uncalibrated_probability

@@ -1,8 +1,17 @@
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from models.reference import PROBABILITY_BINS, InputBinner, Reference, build_reference, probability_bins
+from models.reference import (
+    PROBABILITY_BINS,
+    InputBinner,
+    PredictionBins,
+    Reference,
+    build_reference,
+    probability_bins,
+)
 from models.rows import Rows
 from models.schema import Field, schema_of
 from tests.titanic import SCHEMA, Passenger
@@ -103,3 +112,31 @@ def test_counts_that_do_not_add_up_are_refused(table: Table) -> None:
     reference["rows"] = 890
     with pytest.raises(msgspec.ValidationError, match="sum to rows"):
         msgspec.convert(reference, Reference)
+
+
+def test_cells_of_two_classes_are_the_tenths_of_the_positive_one() -> None:
+    cells, p = PredictionBins(("no", "yes")), np.append(np.linspace(0, 1, 1001), [0.3, 0.7, np.nextafter(0.7, 0)])
+    assert cells.names == PROBABILITY_BINS
+    assert cells.of(np.stack([1 - p, p], axis=1)).tolist() == probability_bins(p).tolist()
+
+
+def test_cells_of_more_classes_are_the_top_class_with_its_tenth() -> None:
+    cells = PredictionBins(("c", "a", "b"))
+    tenths = ["0.3-0.4", "0.4-0.5", "0.5-0.6", "0.6-0.7", "0.7-0.8", "0.8-0.9", "0.9-1.0"]
+    assert cells.names == tuple(f"{name} {tenth}" for name in "cab" for tenth in tenths)
+    for p, name in {
+        (1 / 3, 1 / 3, 1 / 3): "b 0.3-0.4", (0.5, 0.2, 0.3): "c 0.5-0.6", (0.45, 0.45, 0.1): "a 0.4-0.5",
+        (0.0, 1.0, 0.0): "a 0.9-1.0", (0.333, 0.333, 0.334): "b 0.3-0.4",
+    }.items():  # fmt: skip
+        assert cells.names[cells.of_row(p)] == name
+
+
+@given(st.integers(2, 100), st.integers(0, 2**32 - 1))
+def test_cells_are_bounded_and_every_prediction_is_in_one(classes: int, seed: int) -> None:
+    cells = PredictionBins([f"class {number}" for number in range(classes)])
+    assert len(set(cells.names)) == len(cells.names) <= 200
+    p = np.random.default_rng(seed).dirichlet(np.full(classes, 0.3), 20)
+    found = cells.of(np.vstack([p, np.full(classes, 1 / classes)]))
+    assert ((found >= 0) & (found < len(cells.names))).all()
+    if classes > 2:
+        assert [cells.names[at].rpartition(" ")[0] for at in found[:20]] == [f"class {k}" for k in p.argmax(axis=1)]

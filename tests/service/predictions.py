@@ -27,8 +27,8 @@ def prediction(
     before = probability if unshifted is None else unshifted
     return Prediction(
         outcome=schema.classes[probability >= 0.5], probability=probability,
-        probabilities=(1 - probability, probability), confidence=CONFIDENCE, text="", logit=0.0,
-        unshifted_probability=before, probability_bin=probability_bin(probability),
+        probabilities=(1 - probability, probability), confidence=CONFIDENCE, text="", logits=(0.0, 0.0),
+        unshifted_probabilities=(1 - before, before), probability_bin=probability_bin(probability),
         unshifted_bin=probability_bin(before), input_bins=(BINS if schema is SCHEMA else InputBinner(schema))(row),
     )  # fmt: skip
 

@@ -115,6 +115,8 @@ def data_record(table: Table) -> DataRecord:
 
 def prior_shift(table: Table, target: float | None) -> PriorShift | None:
     """The shift from the positive class's share in the table to ``target``. Raises ValueError."""
+    if target is not None and len(table.schema.classes) > 2:
+        raise ValueError(f"--target-prevalence is of two classes; the table has {len(table.schema.classes)}")
     try:
         return None if target is None else PriorShift(training=float(table.labels.mean()), target=target)
     except ValueError as error:

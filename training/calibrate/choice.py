@@ -10,6 +10,7 @@ from sklearn.model_selection import StratifiedKFold
 from models.calibration.inverse import ClasswiseInverse, FocalInverse, LossInverse
 from models.calibration.maps import CalibrationMap, Candidate, Identity, Isotonic, Step
 from models.calibration.venn_abers import MergedVennAbers
+from training.calibrate.class_maps import fit_class_temperature
 from training.calibrate.maps import (
     fit_beta,
     fit_half_venn_abers,
@@ -27,6 +28,8 @@ FLEXIBLE_ROWS = 1000
 """Rows from which the map of least cross-validated log loss is taken: with fewer, one of many is often ahead by luck,
 and on other rows the choice is worse than `FEW_ROWS_MAP` (docs/decisions/map-choice.md)."""
 FEW_ROWS_MAP = "platt+half_venn_abers"
+FEW_ROWS_CLASS_MAP = "temperature"
+"""Of more than two classes."""
 
 Inverse = FocalInverse | LossInverse | ClasswiseInverse
 MapRule = Literal["least", "one_standard_error"]
@@ -37,27 +40,30 @@ AFTER_INVERSE: dict[str, tuple[Fit, ...]] = {
     "temperature": (fit_temperature,), "platt": (fit_platt,), "beta": (fit_beta,),
     FEW_ROWS_MAP: (fit_platt, fit_half_venn_abers),
 }  # fmt: skip
+OF_CLASSES: dict[str, tuple[Fit, ...]] = {"temperature": (fit_class_temperature,)}
+"""After an inverse, where there are more than two classes."""
 STEP_FUNCTIONS: dict[str, Fit] = {"isotonic": fit_isotonic, "venn_abers": fit_merged_venn_abers}
 
 
 def fit_map(
     logits: np.ndarray, labels: np.ndarray, inverse: Inverse | None, seed: int, rule: MapRule = "least"
 ) -> tuple[CalibrationMap, tuple[Candidate, ...]]:
-    """The map chosen by cross-validated log loss, and all candidates with their paired distance to the best.
+    """The map of `calibration_scores` (n,) or (n, K), chosen by cross-validated log loss, and all candidates with their
+    paired distance to the best.
 
     ``rule`` "least" takes the best from `FLEXIBLE_ROWS` rows on, and below them `FEW_ROWS_MAP`. "one_standard_error"
     takes, among those not worse than the best by more than the standard error of the paired difference, the one with
     the fewest parameters (Breiman et al., 1984, section 3.4.3). Where the loss's inverse is known, maps with and
     without it compete.
     """
-    families = _families(inverse)
+    families = _families(inverse, logits.ndim == 1)
     losses = {name: _cross_validated(family, logits, labels, seed) for name, family in families.items()}
     maps = {name: _fit(family, logits, labels) for name, family in families.items()}
     parameters = {name: _parameters(fitted) for name, fitted in maps.items()}
     best = min(families, key=lambda name: float(losses[name].mean()))
     worse = {name: loss - losses[best] for name, loss in losses.items()}
     errors = {name: float(loss.std(ddof=1) / math.sqrt(len(loss))) for name, loss in worse.items()}
-    chosen = best if len(labels) >= FLEXIBLE_ROWS else FEW_ROWS_MAP
+    chosen = best if len(labels) >= FLEXIBLE_ROWS else _few_rows_map(logits)
     if rule == "one_standard_error":
         near = [name for name in families if worse[name].mean() <= errors[name]]
         chosen = min(near, key=lambda name: (parameters[name], worse[name].mean()))
@@ -76,7 +82,8 @@ def chosen_map(
 ) -> tuple[str, CalibrationMap]:
     """The name and the map that `fit_map` chooses; nothing is scored where scores decide nothing."""
     if rule == "least" and len(labels) < FLEXIBLE_ROWS:
-        return FEW_ROWS_MAP, _fit(_families(inverse)[FEW_ROWS_MAP], logits, labels)
+        few = _few_rows_map(logits)
+        return few, _fit(_families(inverse, logits.ndim == 1)[few], logits, labels)
     chosen, candidates = fit_map(logits, labels, inverse, seed, rule)
     return next(candidate.name for candidate in candidates if candidate.chosen), chosen
 
@@ -88,7 +95,11 @@ class Family(NamedTuple):
     fits: tuple[Fit, ...]
 
 
-def _families(inverse: Inverse | None) -> dict[str, Family]:
+def _few_rows_map(scores: np.ndarray) -> str:
+    return FEW_ROWS_MAP if scores.ndim == 1 else FEW_ROWS_CLASS_MAP
+
+
+def _families(inverse: Inverse | None, two: bool) -> dict[str, Family]:
     """Candidates by name. Isotonic regression and Venn–Abers see only the order, which an inverse does not change."""
     starts: dict[str, tuple[Step, ...]] = {"": ()}
     if inverse is not None and not (isinstance(inverse, FocalInverse) and not inverse.improper):
@@ -96,9 +107,9 @@ def _families(inverse: Inverse | None) -> dict[str, Family]:
     families = {}
     for start, steps in starts.items():
         families[start or "identity"] = Family(steps or (Identity(),), ())
-        for name, fits in AFTER_INVERSE.items():
+        for name, fits in (AFTER_INVERSE if two else OF_CLASSES).items():
             families[f"{start}+{name}".lstrip("+")] = Family(steps, fits)
-    return families | {name: Family((), (fit,)) for name, fit in STEP_FUNCTIONS.items()}
+    return families | {name: Family((), (fit,)) for name, fit in STEP_FUNCTIONS.items() if two}
 
 
 def _parameters(fitted: CalibrationMap) -> int:

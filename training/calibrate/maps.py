@@ -1,4 +1,5 @@
-"""Fit one calibration map on held-out logits (n,) and labels (n,): temperature, Platt, beta, isotonic, Venn–Abers."""
+"""Fit one calibration map of two classes on held-out log-odds (n,) and labels (n,): temperature, Platt, beta, isotonic,
+Venn–Abers."""
 
 from itertools import accumulate
 
@@ -13,7 +14,9 @@ MAX_SLOPE = 50.0
 
 
 def log_losses(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """−ln of the probability given to each row's own class, (n,)."""
+    """−ln of the probability given to each row's own class, (n,); p (n,) of the positive of two, or (n, K)."""
+    if p.ndim == 2:
+        return np.asarray(-np.log(p[np.arange(len(labels)), labels]))
     return np.asarray(-np.where(labels == 1, np.log(p), np.log1p(-p)))
 
 

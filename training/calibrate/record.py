@@ -8,8 +8,9 @@ import numpy as np
 
 from models.calibration.confidence import CalibrationRecord
 from models.calibration.conformal import ConformalSets
+from models.calibration.logit import calibration_scores, class_probabilities, one_vs_rest
 from models.calibration.typicality import Typicality
-from models.prediction import class_probabilities, positive_logits
+from models.calibration.venn_abers import VennAbers
 from models.reference import InputBinner
 from models.rows import Row
 from models.schema import Schema
@@ -25,13 +26,20 @@ def fit_record(
     coverage: float, seed: int, map_rule: MapRule = "least",
 ) -> CalibrationRecord:  # fmt: skip
     """Everything that a bundle needs to turn logits (n, K) into trusted probabilities."""
-    z = positive_logits(logits)
-    chosen, candidates = fit_map(z, labels, inverse, seed, map_rule)
+    scores = calibration_scores(logits)
+    chosen, candidates = fit_map(scores, labels, inverse, seed, map_rule)
     return CalibrationRecord(
-        rows=len(labels), map=chosen, candidates=candidates, venn_abers=fit_venn_abers(z, labels),
-        conformal=fit_sets(class_probabilities(chosen.probabilities(z)), labels, coverage),
+        rows=len(labels), map=chosen, candidates=candidates, venn_abers=fit_intervals(scores, labels),
+        conformal=fit_sets(class_probabilities(chosen.probabilities(scores)), labels, coverage),
         typicality=fit_typicality(rows, schema, np.random.default_rng(seed)), map_rule=map_rule,
     )  # fmt: skip
+
+
+def fit_intervals(scores: np.ndarray, labels: np.ndarray) -> VennAbers | tuple[VennAbers, ...]:
+    """`calibration_scores` and labels (n,) → the predictor of the positive of two classes, or of each of more."""
+    if scores.ndim == 1:
+        return fit_venn_abers(scores, labels)
+    return tuple(fit_venn_abers(z, (labels == k).astype(np.int64)) for k, z in enumerate(one_vs_rest(scores).T))
 
 
 def fit_sets(probabilities: np.ndarray, labels: np.ndarray, coverage: float) -> ConformalSets:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from msgspec import Struct, structs
 
-from models.calibration.logit import sigmoid
+from models.calibration.logit import class_probabilities, sigmoid
 from models.calibration.maps import CalibrationMap
-from models.prediction import class_probabilities, positive_logits
+from models.prediction import positive_logits
 from models.reference import probability_bins
 from models.rows import Row
 from models.schema import Schema

@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 
 from models.calibration.confidence import CalibrationRecord, entropy_bits
 from models.calibration.conformal import ConformalSets
-from models.calibration.logit import logit, sigmoid
+from models.calibration.logit import class_probabilities, logit, sigmoid
 from models.calibration.maps import CalibrationMap
 from models.calibration.prior_shift import PriorShift
 from models.calibration.typicality import BLOCK, Typicality  # fmt: skip
-from models.prediction import class_probabilities
 from models.reference import MAX_ROWS, InputBinner
 from tests.titanic import SCHEMA, Passenger
 from training.calibrate.maps import fit_temperature, fit_venn_abers, log_losses
@@ -142,8 +141,8 @@ def test_an_odd_row_is_untypical(record: CalibrationRecord, table: Table) -> Non
 
 
 def test_entropy_at_the_edges() -> None:
-    assert entropy_bits(0.5) == pytest.approx(1.0)
-    assert 0 <= entropy_bits(1e-300) < 1e-290
+    assert entropy_bits((0.5, 0.5)) == pytest.approx(1.0)
+    assert 0 <= entropy_bits((1 - 1e-300, 1e-300)) < 1e-290
 
 
 def test_the_record_survives_json(record: CalibrationRecord) -> None:
