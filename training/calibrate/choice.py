@@ -102,7 +102,7 @@ def _few_rows_map(scores: np.ndarray) -> str:
 def _families(inverse: Inverse | None, two: bool) -> dict[str, Family]:
     """Candidates by name. Isotonic regression and Venn–Abers see only the order, which an inverse does not change."""
     starts: dict[str, tuple[Step, ...]] = {"": ()}
-    if inverse is not None and not (isinstance(inverse, FocalInverse) and not inverse.improper):
+    if inverse is not None and not (isinstance(inverse, FocalInverse | ClasswiseInverse) and not inverse.improper):
         starts[str(inverse.__struct_config__.tag)] = (inverse,)
     families = {}
     for start, steps in starts.items():
