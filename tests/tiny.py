@@ -8,12 +8,13 @@ import msgspec
 import numpy as np
 from safetensors.numpy import save_file
 
+from models.bert.layouts.bert import BERT
 from models.bert.tokenizer import Tokenizer
 from models.bundle.known_answers import KnownAnswers
 from models.bundle.manifest import BaseModel, DataRecord, LossRecord, Origin
 from models.bundle.precisions import Change, Measurement, Precisions
 from models.bundle.training_rows import TrainingRows
-from models.bundle.verify import REQUIRED_CONFIG, labels_config
+from models.bundle.verify import labels_config
 from models.bundle.weights import expected_tensors
 from models.calibration.logit import softmax
 from models.features.titanic import Companions
@@ -27,7 +28,7 @@ from training.fit.pretrained import find_base
 
 Contents = dict[str, bytes | Path]
 SHAPE: dict[str, Any] = {
-    **REQUIRED_CONFIG, "vocab_size": 30522, "hidden_size": 4, "num_hidden_layers": 2, "num_attention_heads": 2,
+    **BERT.written(), "vocab_size": 30522, "hidden_size": 4, "num_hidden_layers": 2, "num_attention_heads": 2,
     "intermediate_size": 8, "max_position_embeddings": 16, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
 }  # fmt: skip
 CONFIG = SHAPE | labels_config(SCHEMA)

@@ -26,13 +26,16 @@ class BertEmbeddings(nn.Module):
         super().__init__()
         self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        if config.type_vocab_size:
+            self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.LayerNorm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def __call__(self, ids: mx.array) -> mx.array:
         """ids (B, L) → (B·L, D)."""
         B, L = ids.shape
-        places = dequantize(self.position_embeddings.weight[:L]) + dequantize(self.token_type_embeddings.weight[:1])
+        places = dequantize(self.position_embeddings.weight[:L])
+        if "token_type_embeddings" in self:
+            places = places + dequantize(self.token_type_embeddings.weight[:1])
         x = (dequantize(self.word_embeddings.weight[ids]) + places).reshape(B * L, -1)
         return self.LayerNorm(as_columns(x))
 
@@ -126,13 +129,14 @@ class BertPooler(nn.Module):
     def __init__(self, config: BertConfig):
         super().__init__()
         self.dense = Linear(config.hidden_size, config.hidden_size)
+        self._activation = {"tanh": mx.tanh, "relu": nn.relu}[config.pooler_activation]
 
     def __call__(self, x: mx.array) -> mx.array:
-        return mx.tanh(self.dense(x))
+        return self._activation(self.dense(x))
 
 
 class BertModel(nn.Module):
-    """Encoder and pooler: token ids → one vector per text, tanh(W h_CLS + b)."""
+    """Encoder and pooler: token ids → one vector per text, tanh(W h_CLS + b), or with a ReLU."""
 
     def __init__(self, config: BertConfig):
         super().__init__()

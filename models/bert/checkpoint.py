@@ -1,8 +1,9 @@
 """Read the encoder of a BERT checkpoint in safetensors, whoever wrote it, as float32 under the names that we have.
 
 Checkpoints differ in a prefix ("bert." before all, or nowhere), in what layer norm's parameters are called (gamma and
-beta in TensorFlow's, as google-bert's still are), in whether there is a pooler and which task's head is beside it, and
-in precision. MLX's reader is never given the file: it takes eight-bit floats for integers, and others not at all.
+beta in TensorFlow's, as google-bert's still are), in whether there is a pooler and which task's head is beside it, in
+precision, and in all names by architecture (`models.bert.layouts`). MLX's reader is never given the file: it takes
+eight-bit floats for integers, and others not at all.
 """
 
 import json
@@ -15,9 +16,10 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from models.bert.layouts.layout import Layout
+
 LFS_POINTER = b"version https://git-lfs"
 READ_AS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-PREFIX, POOLER = "bert.", "bert.pooler."
 RENAMED = {".gamma": ".weight", ".beta": ".bias"}
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -27,19 +29,20 @@ class CheckpointError(ValueError):
 
 
 class Checkpoint:
-    """The header of a checkpoint, checked against the ``expected`` parameters of an encoder: name → shape.
+    """The header of a checkpoint, checked against the ``expected`` tensors of an encoder in a layout: name → shape.
 
     Raises CheckpointError, OSError. A pooler may be missing; ``unused`` are the tensors of the file that no parameter
     is made from, such as a task's head.
     """
 
-    def __init__(self, path: Path, expected: Shapes):
-        self._path, self._expected = path, expected
+    def __init__(self, path: Path, expected: Shapes, layout: Layout):
+        self._path, self._expected, self._layout = path, expected, layout
+        self._pooler = layout.tensor("bert.pooler.dense")
         refuse_pointer(path)
         header, self._start = self._read_header()
         keys: dict[str, str] = {}
         for key in header:
-            name = canonical(key)
+            name = self._canonical(key)
             if name in keys and name in expected:
                 raise self._error(f"{keys[name]} and {key} are the same parameter")
             keys[name] = key
@@ -68,13 +71,12 @@ class Checkpoint:
 
     def _check(self, header: Mapping[str, Any]) -> None:
         missing = [name for name in self._expected if name not in self._tensors]
-        has_pooler = any(name.startswith(POOLER) for name in self._tensors)
-        if missing := [name for name in missing if has_pooler or not name.startswith(POOLER)]:
+        if missing := [name for name in missing if self.has_pooler or not name.startswith(self._pooler)]:
             first = next(iter(header), "nothing")
             raise self._error(f"it has no tensor {missing[0]}; it holds {len(header)}, the first is {first}")
         for key in self.unused:
-            if (name := canonical(key)).startswith("bert.encoder."):
-                raise self._error(f"it has a tensor {key}, for which the BERT of its config.json has no place: {name}")
+            if (name := self._canonical(key)).startswith(self._layout.tensor("bert.encoder.layer")):
+                raise self._error(f"it has a tensor {key}, for which the model of its config.json has no place: {name}")
         for name, tensor in self._tensors.items():
             shape = tuple(tensor["shape"])
             if tensor["dtype"] not in READ_AS:
@@ -85,7 +87,15 @@ class Checkpoint:
 
     @property
     def has_pooler(self) -> bool:
-        return any(name.startswith(POOLER) for name in self._tensors)
+        return any(name.startswith(self._pooler) for name in self._tensors)
+
+    def _canonical(self, key: str) -> str:
+        """A tensor's key → its name in the layout, with the prefix and the names of today."""
+        for old, new in RENAMED.items():
+            if key.endswith(old):
+                key = key.removesuffix(old) + new
+        prefix = self._layout.encoder
+        return key if key.startswith(prefix) or key in self._expected else prefix + key
 
     def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
         """Each parameter's name and its values, float32 and finite; raises CheckpointError, OSError."""
@@ -106,15 +116,6 @@ class Checkpoint:
         if not np.isfinite(single).all():
             raise self._error(f"{name} holds a value that is not finite in float32")
         return single
-
-
-def canonical(key: str) -> str:
-    """A tensor's key → the name of its parameter, with the prefix and the names of today."""
-    name = key if key.startswith(PREFIX) else PREFIX + key
-    for old, new in RENAMED.items():
-        if name.endswith(f"LayerNorm{old}"):
-            return name.removesuffix(old) + new
-    return name
 
 
 def refuse_pointer(path: Path) -> None:

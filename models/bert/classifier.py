@@ -1,4 +1,4 @@
-"""BertClassifier: encoder, pooler and a linear head of two logits, in Hugging Face's layout on disk."""
+"""BertClassifier: encoder, pooler and a linear head of K logits, in one of Hugging Face's layouts on disk."""
 
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,16 @@ from mlx.utils import tree_flatten
 from models.bert.bert import BertModel, Linear
 from models.bert.checkpoint import Checkpoint
 from models.bert.config import BertConfig
+from models.bert.layouts.registry import LAYOUTS, layout_of
 from models.bert.quantization import HALVES, quantize
 
 
 class BertClassifier(nn.Module):
-    """``BertForSequenceClassification``; parameter names are equal to its checkpoint's keys."""
+    """A classifier of texts; parameter names are equal to the keys of a ``BertForSequenceClassification``."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
+        self.model_type = config.model_type
         self.bert = BertModel(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.classifier = Linear(config.hidden_size, config.num_labels)
@@ -40,9 +42,11 @@ def load_classifier(
     ``weights`` is emptied as they are taken over, so that they are in memory once; then they are rounded to
     ``precision`` (`models.bundle.precisions`). The head stays as it is.
     """
-    model = BertClassifier(BertConfig.from_dict(config))
+    layout = layout_of(config)
+    model = BertClassifier(layout.network(config))
     # Before anything is evaluated, or the random weights that a new model has would be drawn.
-    model.load_weights([(name, _taken(weights, name)) for name in list(weights)])
+    names = [name for name, _ in tree_flatten(model.parameters())]
+    model.load_weights([(name, _taken(weights, layout.tensor(name))) for name in names])
     mx.eval(model.parameters())
     model.eval()
     for layer in model.bert.encoder.layer:
@@ -71,17 +75,22 @@ def from_pretrained(config: dict[str, Any], weights: Path, seed: int) -> BertCla
     Raises CheckpointError.
     """
     mx.random.seed(seed)
-    model = BertClassifier(BertConfig.from_dict(config))
+    layout = layout_of(config)
+    model = BertClassifier(layout.network(config))
     model.classifier.weight = 0.02 * mx.random.normal(model.classifier.weight.shape)
     model.classifier.bias = mx.zeros_like(model.classifier.bias)
-    expected = {name: value.shape for name, value in tree_flatten(model.bert.parameters(), prefix=".bert")}
-    for name, values in Checkpoint(weights, expected).tensors():
+    parameters = dict(tree_flatten(model.bert.parameters(), prefix=".bert"))
+    ours = {layout.tensor(name): name for name in parameters}
+    expected = {tensor: parameters[name].shape for tensor, name in ours.items()}
+    for tensor, values in Checkpoint(weights, expected, layout).tensors():
         # One by one: the arrays of NumPy and of MLX need not be in memory together.
-        model.load_weights([(name, mx.array(values))], strict=False)
+        model.load_weights([(ours[tensor], mx.array(values))], strict=False)
     mx.eval(model.parameters())
     return model
 
 
 def save_weights(model: BertClassifier, path: Path) -> None:
     """Write ``model.safetensors`` as Hugging Face reads it."""
-    mx.save_safetensors(str(path), dict(tree_flatten(model.parameters())), metadata={"format": "pt"})
+    layout = LAYOUTS[model.model_type]
+    tensors = {layout.tensor(name): value for name, value in tree_flatten(model.parameters())}
+    mx.save_safetensors(str(path), tensors, metadata={"format": "pt"})

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from models.bert.layouts.registry import LayoutError, layout_of
 from models.bert.tokenizer import Tokenizer
 from models.bundle.manifest import WEIGHTS, BundleError, FileRecord
 from models.bundle.untrusted_folder import Folder
@@ -19,11 +20,6 @@ from models.text import Renderer
 MAX_VALUES = 300_000
 """Of a JSON file: a value of two bytes there takes up to a hundred in memory."""
 MAX_NESTING = 32
-REQUIRED_CONFIG = {
-    "architectures": ["BertForSequenceClassification"],
-    "model_type": "bert",
-    "hidden_act": "gelu",
-}
 
 
 def check_digest(name: str, content: bytes, recorded: FileRecord) -> bytes:
@@ -79,8 +75,12 @@ def load_schema(content: bytes) -> Schema:
 
 
 def check_config(config: dict[str, Any], schema: Schema) -> dict[str, Any]:
-    """The config, if it is of a BERT classifier of the schema's classes and of bounded size."""
-    for field, value in (REQUIRED_CONFIG | labels_config(schema)).items():
+    """The config, if it is of a classifier of the schema's classes, of an architecture here and of bounded size."""
+    try:
+        written = layout_of(config).written()
+    except LayoutError as error:
+        raise BundleError(f"config.json: {error}") from error
+    for field, value in (written | labels_config(schema)).items():
         if config.get(field) != value:
             raise BundleError(f"config.json: {field} is {str(config.get(field))[:80]}, it must be {value}")
     check_rates(config)
@@ -93,8 +93,10 @@ def check_config(config: dict[str, Any], schema: Schema) -> dict[str, Any]:
 
 def check_rates(config: dict[str, Any]) -> None:
     """Raise BundleError unless the numbers of a config that are no sizes are in their bounds."""
-    for field, (default, lowest) in {"layer_norm_eps": (1e-12, 1e-15), "hidden_dropout_prob": (0.1, 0.0)}.items():
-        value = config.get(field, default)
+    layout = layout_of(config)
+    for name, (default, lowest) in {"layer_norm_eps": (1e-12, 1e-15), "hidden_dropout_prob": (0.1, 0.0)}.items():
+        field = layout.field(name)
+        value = default if name in layout.fixed else config.get(field, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or not lowest <= value < 1:
             raise BundleError(f"config.json: {field} is {str(value)[:80]}, it must be a number in [{lowest:g}, 1)")
 

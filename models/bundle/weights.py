@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from models.bert.layouts.registry import LayoutError, layout_of
+
 MAX_HEADER_BYTES = 1 << 20
 """Five times what the largest accepted network needs."""
 CHUNK = 1 << 18
@@ -27,14 +29,23 @@ class WeightsError(ValueError):
 
 
 def expected_tensors(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Name → shape of every float32 tensor of a ``BertForSequenceClassification``; raises WeightsError."""
-    for field, highest in BOUNDS.items():
+    """Name → shape of every float32 tensor of a classifier in its config's layout; raises WeightsError."""
+    try:
+        layout = layout_of(config)
+    except LayoutError as error:
+        raise WeightsError(str(error)) from error
+    for name, highest in BOUNDS.items():
+        field = layout.field(name)
         value = config.get(field)
+        if name in layout.fixed:
+            continue
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= highest:
             raise WeightsError(f"{field} is {repr(value)[:80]}; it must be an integer from 1 to {highest}")
-    H, M = config["hidden_size"], config["intermediate_size"]
-    if H % config["num_attention_heads"]:
-        raise WeightsError(f"hidden_size {H} is not a multiple of num_attention_heads {config['num_attention_heads']}")
+    network = layout.network(config)
+    H, M, heads = network.hidden_size, network.intermediate_size, network.num_attention_heads
+    if H % heads:
+        size, parts = layout.field("hidden_size"), layout.field("num_attention_heads")
+        raise WeightsError(f"{size} {H} is not a multiple of {parts} {heads}")
 
     def linear(name: str, outputs: int, inputs: int) -> dict[str, tuple[int, ...]]:
         return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
@@ -43,19 +54,21 @@ def expected_tensors(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         return {f"{name}.weight": (H,), f"{name}.bias": (H,)}
 
     tensors: dict[str, tuple[int, ...]] = {
-        "bert.embeddings.word_embeddings.weight": (config["vocab_size"], H),
-        "bert.embeddings.position_embeddings.weight": (config["max_position_embeddings"], H),
-        "bert.embeddings.token_type_embeddings.weight": (config["type_vocab_size"], H),
-        **norm("bert.embeddings.LayerNorm"),
+        "bert.embeddings.word_embeddings.weight": (network.vocab_size, H),
+        "bert.embeddings.position_embeddings.weight": (network.max_position_embeddings, H),
     }
-    for number in range(config["num_hidden_layers"]):
+    if network.type_vocab_size:
+        tensors["bert.embeddings.token_type_embeddings.weight"] = (network.type_vocab_size, H)
+    tensors |= norm("bert.embeddings.LayerNorm")
+    for number in range(network.num_hidden_layers):
         layer = f"bert.encoder.layer.{number}"
         for part in ("query", "key", "value"):
             tensors |= linear(f"{layer}.attention.self.{part}", H, H)
         tensors |= linear(f"{layer}.attention.output.dense", H, H) | norm(f"{layer}.attention.output.LayerNorm")
         tensors |= linear(f"{layer}.intermediate.dense", M, H)
         tensors |= linear(f"{layer}.output.dense", H, M) | norm(f"{layer}.output.LayerNorm")
-    return tensors | linear("bert.pooler.dense", H, H) | linear("classifier", len(config["id2label"]), H)
+    tensors |= linear("bert.pooler.dense", H, H) | linear("classifier", len(config["id2label"]), H)
+    return {layout.tensor(name): shape for name, shape in tensors.items()}
 
 
 def read_weights(file: BufferedReader, expected: dict[str, tuple[int, ...]], sha256: str) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import onnxruntime
 
-from models.bert.config import BertConfig
+from models.bert.layouts.registry import layout_of
 from models.bundle.precisions import FULL, Precision
 from models.engines.batches import padded, token_batches
 from models.engines.engine import Backend, Chosen, usable_cores
@@ -51,7 +51,7 @@ class OnnxEngine:
         self._max_tokens = TOKENS_PER_CORE * threads // self._parallel
         self._threads = ThreadPoolExecutor(self._parallel, "onnx")
         graph = bert_graph(
-            BertConfig.from_dict(config), weights, cast(GraphPrecision, precision),
+            layout_of(config).network(config), weights, cast(GraphPrecision, precision),
             unsigned_weights=precision == "int8" and signed_products_overflow(),
         )  # fmt: skip
         self._session = session(graph, threads // self._parallel)

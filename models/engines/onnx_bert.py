@@ -1,4 +1,4 @@
-"""A BERT classifier as an ONNX graph, from the tensors of its checkpoint.
+"""A BERT classifier as an ONNX graph, from the tensors of its checkpoint, in the names of its layout.
 
 Hidden states are (B·L, D) between layers; the last layer computes the CLS position alone, the only one that the pooler
 reads. Layer norm is the standard operator and not ONNX Runtime's fused `SkipLayerNormalization`, which is a
@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from models.bert.config import BertConfig
+from models.bert.layouts.registry import LAYOUTS
 from models.engines.onnx_proto import CONTRIB, Graph
 
 MAX_CODE = 127
@@ -42,7 +43,7 @@ class _BertWriter:
     def __init__(
         self, config: BertConfig, weights: dict[str, np.ndarray], precision: Precision, unsigned_weights: bool
     ):  # fmt: skip
-        self._config, self._weights = config, weights
+        self._config, self._weights, self._layout = config, weights, LAYOUTS[config.model_type]
         self._int8, self._unsigned = precision == "int8", unsigned_weights
         self._graph = Graph()
 
@@ -57,19 +58,20 @@ class _BertWriter:
             name = f"bert.encoder.layer.{number}"
             first = self._first(x, shape) if number == config.num_hidden_layers - 1 else None
             x = self._layer(name, x, first, shape, lengths)
-        x = graph.add("Tanh", self._linear("bert.pooler.dense", x))
+        x = graph.add({"tanh": "Tanh", "relu": "Relu"}[config.pooler_activation], self._linear("bert.pooler.dense", x))
         graph.output(self._linear("classifier", x), "float32", ("B", classes))
         return graph
 
     def _embeddings(self, ids: str) -> str:
         """ids (B, L) → (B, L, D)."""
         graph, name = self._graph, "bert.embeddings"
-        # A row is one text, so its tokens are of the first type.
-        first_type = self._take(f"{name}.token_type_embeddings.weight")[0]
-        with np.errstate(over="ignore"):  # Then the logits are not finite, and the bundle is refused for that.
-            places = self._take(f"{name}.position_embeddings.weight") + first_type
+        table = self._take(f"{name}.position_embeddings.weight")
+        if self._config.type_vocab_size:
+            with np.errstate(over="ignore"):  # Then the logits are not finite, and the bundle is refused for that.
+                # A row is one text, so its tokens are of the first type.
+                table = table + self._take(f"{name}.token_type_embeddings.weight")[0]
         length = graph.add("Shape", ids, start=1, end=2)
-        places = graph.add("Slice", graph.weight(f"{name}.places", places), self._numbers(0), length, self._numbers(0))
+        places = graph.add("Slice", graph.weight(f"{name}.places", table), self._numbers(0), length, self._numbers(0))
         return self._norm(f"{name}.LayerNorm", graph.add("Add", self._words(f"{name}.word_embeddings", ids), places))
 
     def _words(self, name: str, ids: str) -> str:
@@ -169,7 +171,7 @@ class _BertWriter:
         return self._graph.weight(name, self._take(name))
 
     def _take(self, name: str) -> np.ndarray:
-        return self._weights.pop(name)
+        return self._weights.pop(self._layout.tensor(name))
 
 
 def _rounded(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,8 @@ import mlx.core as mx
 import numpy as np
 
 from models.bert.classifier import BertClassifier, from_pretrained
+from models.bert.config import BertConfig
+from models.bert.layouts.registry import layout_of
 from models.bert.tokenizer import Tokenizer
 
 INFERENCE_ROWS, INFERENCE_TOKENS = 64, 8192
@@ -48,9 +50,14 @@ class Pretrained:
     has_pooler: bool = True
 
     @property
+    def network(self) -> BertConfig:
+        """The network's shape."""
+        return layout_of(self.config).network(self.config)
+
+    @property
     def max_tokens(self) -> int:
         """Positions that the model has."""
-        return int(self.config["max_position_embeddings"])
+        return self.network.max_position_embeddings
 
     def print_notes(self, quiet: bool) -> None:
         """Say on standard error, unless ``quiet``, what a user may not expect of it."""
@@ -61,7 +68,7 @@ class Pretrained:
 
     def first_trained(self, trained_layers: int) -> int:
         """The number of the lowest layer that is trained."""
-        return max(0, int(self.config["num_hidden_layers"]) - trained_layers)
+        return max(0, self.network.num_hidden_layers - trained_layers)
 
 
 class HiddenFile:
@@ -217,7 +224,7 @@ def encode(
     tokens, offsets, index = tokenize(tokenizer, texts)
     start = base.first_trained(trained_layers)
     frozen = FrozenLayers(base, tokens, offsets, start)
-    lengths, width = np.diff(offsets), int(base.config["hidden_size"])
+    lengths, width = np.diff(offsets), base.network.hidden_size
     padded = padded_lengths(lengths)
     numbers = int(padded.sum()) * width
     if not keep or 2 * numbers > MAX_KEPT_BYTES:

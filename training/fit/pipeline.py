@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 
+from models.bert.layouts.registry import layout_of
 from models.bert.tokenizer import Tokenizer
 from models.bundle.manifest import BaseModel, LossRecord, Origin, sha256_of
 from models.bundle.read import Bundle
-from models.bundle.verify import REQUIRED_CONFIG, labels_config
+from models.bundle.verify import labels_config
 from models.files import pretty_json
 from models.schema import Schema
 from models.text import Renderer
@@ -162,7 +163,8 @@ def classifier_config(base: dict[str, Any], schema: Schema) -> dict[str, Any]:
         "transformers_version",
     )  # fmt: skip
     labels = {"label2id": {name: index for index, name in enumerate(schema.classes)}, "dtype": "float32"}
-    return {k: v for k, v in base.items() if k not in dropped} | REQUIRED_CONFIG | labels_config(schema) | labels
+    kept = {name: value for name, value in base.items() if name not in dropped}
+    return kept | layout_of(base).written() | labels_config(schema) | labels
 
 
 def _tokenizer_config(base: dict[str, Any]) -> dict[str, Any]:

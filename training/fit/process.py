@@ -15,6 +15,7 @@ import numpy as np
 from msgspec import Struct
 
 from models.bert.classifier import save_weights
+from models.bert.layouts.registry import layout_of
 from models.engines.backend import prepare
 from training.evaluate.folds import ONE_PART
 from training.fit.encoding import Encoded, FrozenLayers, HiddenFile, Pretrained
@@ -73,7 +74,7 @@ def load_inputs(work: Path, job: FineTuningJob) -> tuple[Encoded, np.ndarray, np
             arrays[name] for name in ("tokens", "offsets", "index", "labels", "folds")
         )
     if (work / HIDDEN).exists():
-        width = int(job.config["hidden_size"])
+        width = layout_of(job.config).network(job.config).hidden_size
         hidden: HiddenFile | FrozenLayers = HiddenFile.of(work / HIDDEN, width, np.diff(offsets))
     else:
         hidden = FrozenLayers(job.pretrained, tokens, offsets, job.start)

@@ -278,7 +278,7 @@ def test_repeated_names_nesting_and_trailing_bytes_are_refused(copy: Path) -> No
         ("hidden_size", 4.0, "hidden_size is 4.0"),
         ("num_attention_heads", 3, "not a multiple of num_attention_heads 3"),
         ("id2label", {"0": "survived", "1": "died"}, "id2label is"),
-        ("model_type", "gpt2", "model_type is gpt2"),
+        ("model_type", "gpt2", "model_type is .gpt2., it must be .bert. or .distilbert."),
         ("hidden_act", "relu", "hidden_act is relu"),
         ("layer_norm_eps", -1, "layer_norm_eps is -1"),
         ("vocab_size", 100, "token id 30521 is outside the vocabulary of 100"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from models.bert.layouts.registry import layout_of
 from models.bundle.weights import expected_tensors
 
 Weights = dict[str, np.ndarray]
@@ -20,13 +21,21 @@ def make_config(hidden: int, layers: int, heads: int, classes: int, **more: Any)
     }  # fmt: skip
 
 
+def make_distilbert_config(hidden: int, layers: int, heads: int, classes: int) -> dict[str, Any]:
+    return {
+        "model_type": "distilbert", "vocab_size": 97, "dim": hidden, "n_layers": layers, "n_heads": heads,
+        "hidden_dim": 2 * hidden + 1, "max_position_embeddings": 40, "activation": "gelu", "num_labels": classes,
+        "id2label": {str(number): f"class {number}" for number in range(classes)},
+    }  # fmt: skip
+
+
 def make_weights(config: dict[str, Any], seed: int) -> Weights:
     """Tensors whose products neither vanish nor grow; layer norms near to one, as trained ones are."""
     rng = np.random.default_rng(seed)
     weights = {}
     for name, shape in expected_tensors(config).items():
         value = rng.normal(size=shape) * (shape[-1] ** -0.5 if len(shape) == 2 else 0.3)
-        weights[name] = (value + (name.endswith("LayerNorm.weight"))).astype(np.float32)
+        weights[name] = (value + name.endswith(("LayerNorm.weight", "layer_norm.weight"))).astype(np.float32)
     return weights
 
 
@@ -37,25 +46,34 @@ def draw_tokens(config: dict[str, Any], lengths: Sequence[int], seed: int) -> li
 
 def reference_logits(config: dict[str, Any], weights: Weights, tokens: Sequence[int]) -> np.ndarray:
     """Logits (K,) float64 of one text (Devlin et al., 2019), one head after the other, without a shortcut."""
-    w = {name: value.astype(np.float64) for name, value in weights.items()}
+    layout = layout_of(config)
+    network = layout.network(config)
+
+    class InOurNames:
+        def __getitem__(self, name: str) -> np.ndarray:
+            return weights[layout.tensor(name)].astype(np.float64)
+
+    w = InOurNames()
 
     def linear(name: str, x: np.ndarray) -> np.ndarray:
         return np.asarray(x @ w[f"{name}.weight"].T + w[f"{name}.bias"])
 
     def norm(name: str, x: np.ndarray) -> np.ndarray:
         centred = x - x.mean(-1, keepdims=True)
-        scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + config["layer_norm_eps"])
+        scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + network.layer_norm_eps)
         return np.asarray(scaled * w[f"{name}.weight"] + w[f"{name}.bias"])
 
     place = "bert.embeddings"
     x = w[f"{place}.word_embeddings.weight"][list(tokens)] + w[f"{place}.position_embeddings.weight"][: len(tokens)]
-    x = norm(f"{place}.LayerNorm", x + w[f"{place}.token_type_embeddings.weight"][0])
-    width = config["hidden_size"] // config["num_attention_heads"]
-    for number in range(config["num_hidden_layers"]):
+    if network.type_vocab_size:
+        x = x + w[f"{place}.token_type_embeddings.weight"][0]
+    x = norm(f"{place}.LayerNorm", x)
+    width = network.hidden_size // network.num_attention_heads
+    for number in range(network.num_hidden_layers):
         layer = f"bert.encoder.layer.{number}"
         q, k, v = (linear(f"{layer}.attention.self.{part}", x) for part in ("query", "key", "value"))
         heads = []
-        for first in range(0, config["hidden_size"], width):
+        for first in range(0, network.hidden_size, width):
             of = slice(first, first + width)
             e = np.exp(q[:, of] @ k[:, of].T / np.sqrt(width))
             heads.append(e / e.sum(-1, keepdims=True) @ v[:, of])
@@ -63,4 +81,5 @@ def reference_logits(config: dict[str, Any], weights: Weights, tokens: Sequence[
         y = linear(f"{layer}.intermediate.dense", x)
         y = y * (1 + np.vectorize(erf)(y / np.sqrt(2))) / 2
         x = norm(f"{layer}.output.LayerNorm", x + linear(f"{layer}.output.dense", y))
-    return linear("classifier", np.tanh(linear("bert.pooler.dense", x[0])))
+    pooled = linear("bert.pooler.dense", x[0])
+    return linear("classifier", np.tanh(pooled) if network.pooler_activation == "tanh" else np.maximum(pooled, 0))

@@ -13,7 +13,14 @@ from models.bundle.precisions import PRECISIONS, Precision
 from models.engines import choice
 from models.engines.choice import EngineChoice, choose_engine, load_engine
 from models.engines.engine import NAMES, Chosen, Engine, EngineError
-from tests.models.engines.networks import Weights, draw_tokens, make_config, make_weights, reference_logits
+from tests.models.engines.networks import (
+    Weights,
+    draw_tokens,
+    make_config,
+    make_distilbert_config,
+    make_weights,
+    reference_logits,
+)
 from training.data.table import Table
 from training.fit.pretrained import find_base
 
@@ -25,6 +32,7 @@ NETWORKS = [
     make_config(hidden=4, layers=1, heads=2, classes=2),
     make_config(hidden=48, layers=3, heads=3, classes=5),
     make_config(hidden=64, layers=2, heads=1, classes=3, layer_norm_eps=1e-3, type_vocab_size=1),
+    make_distilbert_config(hidden=48, layers=3, heads=3, classes=4),
 ]
 LENGTHS = (3, 1, 40, 17, 17, 2, 29, 8, 8, 8, 33, 40, 5)
 Case = tuple[dict[str, Any], Weights, list[list[int]]]
