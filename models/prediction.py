@@ -1,7 +1,8 @@
 """Logits → predictions: probabilities, diagnostics, and what metrics, drift tests and the log need of them."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from msgspec import Struct
@@ -14,6 +15,7 @@ from models.rows import Row
 from models.schema import Schema
 
 Trace = Sequence[tuple[str, np.ndarray]]
+T = TypeVar("T")
 
 
 class PredictionError(Exception):
@@ -53,6 +55,28 @@ class EncodedText(NamedTuple):
 
     text: str
     token_ids: list[int]
+
+
+class Stage(NamedTuple):
+    """A stage of predicting some rows, and when it began and ended by `time.perf_counter`."""
+
+    name: str
+    began: float
+    ended: float
+
+
+def timed(stages: list[Stage] | None, name: str, compute: Callable[..., T]) -> Callable[..., T]:
+    """``compute``, whose calls are added to ``stages``, if those are asked for."""
+    if stages is None:
+        return compute
+
+    def computed(*arguments: object) -> T:
+        began = time.perf_counter()
+        result = compute(*arguments)
+        stages.append(Stage(name, began, time.perf_counter()))
+        return result
+
+    return computed
 
 
 def positive_logits(logits: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from models.bundle.read import Bundle, open_bundle
 from models.engines.choice import EngineChoice, choose_engine, load_engine
 from models.engines.engine import Engine
 from models.engines.logit_cache import LogitCache
-from models.prediction import Diagnosis, EncodedText, Prediction, PredictionError
+from models.prediction import Diagnosis, EncodedText, Prediction, PredictionError, Stage, timed
 from models.rows import Row, Rows
 from models.text import Renderer
 
@@ -88,17 +88,22 @@ class Predictor:
         """
         return self.predict_checked(self.rows.check(rows))
 
-    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
-        """`predict` of rows that were checked where they came in; ``encoded`` where `encode` was called ahead."""
+    def predict_checked(
+        self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None, stages: list[Stage] | None = None
+    ) -> list[Prediction]:
+        """`predict` of rows that were checked where they came in; ``encoded`` where `encode` was called ahead.
+
+        To ``stages`` is added what took how long: tokenise and inference, of the texts that the cache has not, and
+        diagnostics."""
         if not rows:
             return []
         if encoded is None:
             texts = self.render(rows)
-            logits = self.logits(texts)
+            logits = self._logits(texts, timed(stages, "tokenise", self._tokenizer.token_ids), stages)
         else:
             texts, token_ids = [row.text for row in encoded], dict(encoded)
-            logits = self._logits(texts, lambda new: [token_ids[text] for text in new])
-        return self._diagnosis.predictions(logits, rows, texts)
+            logits = self._logits(texts, lambda new: [token_ids[text] for text in new], stages)
+        return timed(stages, "diagnostics", self._diagnosis.predictions)(logits, rows, texts)
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """The model's logits (B, K) float64 of each text; identical texts are computed once.
@@ -107,13 +112,18 @@ class Predictor:
         """
         return self._logits(texts, self._tokenizer.token_ids)
 
-    def _logits(self, texts: Sequence[str], tokenize: Callable[[Sequence[str]], list[list[int]]]) -> np.ndarray:
+    def _logits(
+        self, texts: Sequence[str], tokenize: Callable[[Sequence[str]], list[list[int]]],
+        stages: list[Stage] | None = None,
+    ) -> np.ndarray:  # fmt: skip
         distinct = sorted(set(texts))
         known = self._cache.get(distinct)
         new = [text for text in distinct if text not in known]
-        computed = dict(zip(new, map(tuple, self._compute(tokenize(new)).tolist()), strict=True))
-        self._cache.add(computed)
-        known |= computed
+        if new:
+            logits = timed(stages, "inference", self._compute)(tokenize(new))
+            computed = dict(zip(new, map(tuple, logits.tolist()), strict=True))
+            self._cache.add(computed)
+            known |= computed
         return np.array([known[text] for text in texts]).reshape(len(texts), len(self.bundle.schema.classes))
 
     def _compute(self, token_ids: Sequence[list[int]]) -> np.ndarray:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 from models.bundle.read import Bundle
-from models.prediction import Prediction, PredictionError
+from models.prediction import Prediction, PredictionError, Stage
 from models.rows import Row
 from service.inference.admission import Admission
 from service.inference.encode_ahead import EncodeAhead
@@ -172,6 +172,7 @@ class Batcher:
             for part in instance.batch:
                 if part.start == 0:
                     part.entry.queue_seconds = now - part.entry.enqueued
+                    part.entry.stages.append(Stage("queue", part.entry.enqueued, now))
             self._observer.queued(self._queue.rows)
             if self._queue.rows:
                 self._encoder.wake.notify()
@@ -181,10 +182,10 @@ class Batcher:
         start = time.perf_counter()
         rows = [row for part in batch for row in part.rows]
         encoded = [text for part in batch for text in part.encoded]
-        predictor = instance.predictor
+        predictor, stages = instance.predictor, list[Stage]()
         assert predictor is not None
         try:
-            predictions = predictor.predict_checked(rows, encoded if len(encoded) == len(rows) else None)
+            predictions = predictor.predict_checked(rows, encoded if len(encoded) == len(rows) else None, stages)
             if len(predictions) != len(rows):
                 raise PredictionFailed("the model answered with another number of rows")
         except Exception as error:
@@ -198,9 +199,10 @@ class Batcher:
         with self._arrived:
             # Whoever comes with the first of these answers need not wait for them.
             instance.batch = instance.batch[len(batch) :]
-            complete = _distribute(batch, predictions, now - start)
+            complete = _distribute(batch, predictions, now - start, stages)
         deliver(
-            ((entry, Answer(entry.predictions, predictor.bundle, entry.queue_seconds, entry.inference_seconds))
+            ((entry, Answer(entry.predictions, predictor.bundle, entry.queue_seconds, entry.inference_seconds,
+                            entry.stages))
              for entry in complete),
             self._admission.delivered,
         )  # fmt: skip
@@ -239,13 +241,16 @@ class Batcher:
         self._on_failure(reason)
 
 
-def _distribute(batch: Iterable[Slice], predictions: Sequence[Prediction], seconds: float) -> list[Entry]:
+def _distribute(
+    batch: Iterable[Slice], predictions: Sequence[Prediction], seconds: float, stages: Sequence[Stage]
+) -> list[Entry]:
     """Give the requests of a batch their predictions; those that have all of theirs now."""
     complete, first = [], 0
     for part in batch:
         if part.current:
             part.entry.predictions += predictions[first : first + part.size]
             part.entry.inference_seconds += seconds
+            part.entry.stages += stages
             if len(part.entry.predictions) == len(part.entry.rows):
                 complete.append(part.entry)
         first += part.size

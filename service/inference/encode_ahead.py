@@ -2,6 +2,7 @@
 
 import threading
 
+from models.prediction import Stage, timed
 from service.inference.fair_queue import Entry, FairQueue
 from service.inference.supervision import Supervisor
 
@@ -25,10 +26,13 @@ class EncodeAhead:
                     self.wake.wait()
                 start, epoch, predictor = len(entry.encoded), entry.epoch, self._supervisor.predictor
             assert predictor is not None
-            encoded = predictor.encode(entry.rows[start : start + self._max_batch_rows])
+            stages: list[Stage] = []
+            encode = timed(stages, "tokenise", predictor.encode)
+            encoded = encode(entry.rows[start : start + self._max_batch_rows])
             with self.wake:
                 if entry.epoch == epoch:
                     entry.encoded += encoded
+                    entry.stages += stages
 
     def _next(self) -> Entry | None:
         """The first request of the next batch with rows to encode; none when the inference thread is free."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from models.bundle.read import Bundle
-from models.prediction import EncodedText, Prediction
+from models.prediction import EncodedText, Prediction, Stage
 from models.rows import Row
 
 QUANTUM = 8
@@ -39,6 +39,7 @@ class Entry:
     deadline: float = math.inf
     virtual_finish: float = 0.0
     epoch: int = 0
+    stages: list[Stage] = field(default_factory=list)
     encoded: list[EncodedText] = field(default_factory=list)
     taken: int = 0
     predictions: list[Prediction] = field(default_factory=list)
@@ -53,17 +54,20 @@ class Entry:
     def reset(self) -> None:
         """Forget what one model made of it: an answer is of one model."""
         self.epoch += 1
+        self.stages = []
         self.encoded, self.taken, self.predictions, self.inference_seconds = [], 0, [], 0.0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Predictions in the order asked, the bundle that made them all, and where the time went."""
+    """Predictions in the order asked, the bundle that made them all, and where the time went: ``stages`` are those of
+    the batches that the rows were in, with whoever else was in them."""
 
     predictions: list[Prediction]
     bundle: Bundle
     queue_seconds: float
     inference_seconds: float
+    stages: Sequence[Stage] = ()
 
 
 @dataclass(frozen=True)

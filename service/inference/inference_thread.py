@@ -11,7 +11,7 @@ from typing import Protocol
 
 from models.bundle.read import Bundle
 from models.engines.engine import Backend
-from models.prediction import EncodedText, Prediction
+from models.prediction import EncodedText, Prediction, Stage
 from models.rows import Row, Rows
 from service.inference.fair_queue import Slice
 
@@ -30,7 +30,7 @@ class PredictorLike(Protocol):
     def encode(self, rows: Sequence[Row]) -> list[EncodedText]: ...
 
     def predict_checked(
-        self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None
+        self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None, stages: list[Stage] | None = None
     ) -> list[Prediction]: ...
 
     def warm_up(self) -> None: ...

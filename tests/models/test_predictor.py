@@ -2,6 +2,8 @@
 
 import math
 import random
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from models.bundle.read import Bundle
 from models.calibration.confidence import entropy_bits
 from models.engines.logit_cache import LogitCache
-from models.prediction import Prediction
+from models.prediction import Prediction, Stage
 from models.predictor import Predictor
 from tests.models.strategies import PASSENGERS
 from tests.titanic import LABELS, Passenger
@@ -125,3 +127,20 @@ def test_any_passengers_have_answers_that_are_theirs_in_any_order_and_batch(
     assert all(alike(one, other) for one, other in zip(parts, together, strict=True))
     again = tiny.predict([msgspec.json.decode(msgspec.json.encode(one)) for one in passengers])
     assert all(alike(one, other) for one, other in zip(again, together, strict=True))
+
+
+def test_the_stages_of_a_prediction_are_those_that_it_needs(bundle_folder: Path) -> None:
+    predictor = Predictor.load(bundle_folder, LogitCache(100))
+
+    def stages(rows: Sequence[Passenger], **more: Any) -> list[str]:
+        found: list[Stage] = []
+        predictor.predict_checked(rows, stages=found, **more)
+        assert all(one.began <= one.ended for one in found)
+        assert all(first.ended <= then.began for first, then in pairwise(found))
+        return [one.name for one in found]
+
+    new = [Passenger(pclass=1, sex="male", age=71.5), Passenger(pclass=1, sex="male", age=0.5)]
+    assert stages(new[:1]) == ["tokenise", "inference", "diagnostics"]
+    assert stages(new[:1]) == ["diagnostics"]
+    assert stages(new, encoded=predictor.encode(new)) == ["inference", "diagnostics"]
+    assert stages([]) == []

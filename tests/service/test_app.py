@@ -31,7 +31,9 @@ ALLISON = {"pclass": 1, "sex": "female", "name": "Allison, Miss. Helen Loraine",
 class Deterministic(Echo):
     """Logits from the age, so that answers can be told apart; a fare of 999 gives a failure."""
 
-    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None, stages: object = None
+    ) -> list[Prediction]:
         self.hold.wait(10)
         if any(one.fare == 999 for one in rows):
             raise ValueError(f"a bad row: {rows}")
@@ -239,7 +241,7 @@ def test_a_failed_prediction_is_503_and_never_a_probability(client: TestClient[A
 def test_a_number_that_is_not_finite_is_a_503_for_who_brings_it_alone(tiny_bundle: Bundle) -> None:
     class Overflowing(Deterministic):
         def predict_checked(
-            self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None
+            self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None, stages: object = None
         ) -> list[Prediction]:
             if any(one.fare == 998 for one in rows):
                 raise PredictionError("the model's logits are not finite")
@@ -362,7 +364,7 @@ def test_a_client_may_shorten_the_deadline_and_not_lengthen_it(tiny_bundle: Bund
 def test_live_turns_red_when_inference_is_lost_for_good(tiny_bundle: Bundle) -> None:
     class Dying(Deterministic):
         def predict_checked(
-            self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None
+            self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None, stages: object = None
         ) -> list[Prediction]:
             raise SystemExit("the device is gone")
 

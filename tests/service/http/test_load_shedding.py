@@ -42,7 +42,9 @@ REFUSED = request(GOOD, JSON, b"Refuse: me")
 class Slow(Deterministic):
     """A hundredth of a second for a row."""
 
-    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None, stages: object = None
+    ) -> list[Prediction]:
         self.seconds = 0.01 * len(rows)
         return super().predict_checked(rows, encoded)
 

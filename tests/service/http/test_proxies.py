@@ -86,7 +86,7 @@ class Noting(Deterministic):
         super().__init__(bundle)
         self.fares: list[list[float | None]] = []
 
-    def predict_checked(self, rows: Any, encoded: Any = None) -> Any:
+    def predict_checked(self, rows: Any, encoded: Any = None, stages: object = None) -> Any:
         self.fares.append([one.fare for one in rows])
         return super().predict_checked(rows, encoded)
 

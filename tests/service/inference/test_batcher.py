@@ -45,7 +45,9 @@ class Echo:
     def encode(self, rows: Sequence[Row]) -> list[EncodedText]:
         return [EncodedText(str(passenger.fare), []) for passenger in rows]
 
-    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None, stages: object = None
+    ) -> list[Prediction]:
         self.hold.wait(10)
         if encoded is not None:
             assert [one.text for one in encoded] == [str(passenger.fare) for passenger in rows]
@@ -186,7 +188,9 @@ def test_a_full_queue_refuses_at_once_and_a_passed_deadline_leaves_it() -> None:
 class Dying(Echo):
     """A fare of 666 ends the thread."""
 
-    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None, stages: object = None
+    ) -> list[Prediction]:
         if any(one.fare == 666 for one in rows):
             raise SystemExit("the device is gone")
         return super().predict_checked(rows, encoded)
@@ -260,7 +264,9 @@ class Versioned(Echo):
     def encode(self, rows: Sequence[Row]) -> list[EncodedText]:
         return [EncodedText(str(self.number), []) for _ in rows]
 
-    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None, stages: object = None
+    ) -> list[Prediction]:
         assert encoded is None or {one.text for one in encoded} == {str(self.number)}
         time.sleep(self.seconds)
         return [prediction(self.number) for _ in rows]
@@ -431,7 +437,7 @@ def test_stopping_answers_what_waits() -> None:
 def test_who_computes_gives_way_to_who_reads_requests() -> None:
     class Prioritised(Echo):
         def predict_checked(
-            self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None
+            self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None, stages: object = None
         ) -> list[Prediction]:
             found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
             return super().predict_checked(rows, encoded)

@@ -31,7 +31,9 @@ class Fragile(Echo):
     def encode(self, rows: Sequence[Row]) -> list[EncodedText]:
         return [EncodedText(f"{self.generation} {one.fare}", []) for one in rows]
 
-    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None, stages: object = None
+    ) -> list[Prediction]:
         if encoded is not None:
             assert [one.text for one in encoded] == [f"{self.generation} {one.fare}" for one in rows]
         fares = [float(one.fare or 0) for one in rows]

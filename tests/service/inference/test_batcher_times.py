@@ -44,7 +44,9 @@ class Priced(Echo):
         self.clock, self.price = clock, price
         self.encoded_rows: list[int | None] = []
 
-    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None, stages: object = None
+    ) -> list[Prediction]:
         self.encoded_rows.append(None if encoded is None else len(encoded))
         found = super().predict_checked(rows, encoded)
         fares = [one.fare for one in rows]
@@ -428,7 +430,9 @@ def test_a_spare_that_ends_the_thread_is_told_as_an_error(clock: Clock) -> None:
 class Mute(Echo):
     """Ends its thread without a word."""
 
-    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None, stages: object = None
+    ) -> list[Prediction]:
         raise KeyboardInterrupt
 
 

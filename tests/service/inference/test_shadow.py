@@ -24,7 +24,9 @@ PREFIX = "evenkeel_shadow_"
 class Opposite(Deterministic):
     """1 − p of what is served; a fare of 13 fails."""
 
-    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None, stages: object = None
+    ) -> list[Prediction]:
         self.hold.wait(10)
         if any(one.fare == 13 for one in rows):
             raise ValueError("the shadow's own fault")

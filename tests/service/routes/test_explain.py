@@ -42,7 +42,9 @@ class Worded(Echo):
         assert self.bundle is not None
         return [EncodedText(self.render(one, self.bundle.known), []) for one in rows]
 
-    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None, stages: object = None
+    ) -> list[Prediction]:
         assert self.bundle is not None
         self.entered.set()
         self.hold.wait(10)

@@ -47,7 +47,9 @@ class Watched(Deterministic):
         self.computed_rows = 0
         self.sizes: list[int] = []
 
-    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None, stages: object = None
+    ) -> list[Prediction]:
         self.hold.wait(10)
         if self.seconds:
             threading.Event().wait(self.seconds)
@@ -297,7 +299,9 @@ class Counted(Watched):
 
     waited: list[int]
 
-    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None, stages: object = None
+    ) -> list[Prediction]:
         if any(one.age == 77 for one in rows):
             self.waited[-1] = len(self.sizes) - self.waited[-1]
         return super().predict_checked(rows, encoded)

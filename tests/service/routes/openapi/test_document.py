@@ -67,7 +67,9 @@ BROWN = SCHEMA.examples[0].row
 class Held(Deterministic):
     """Answers once ``hold`` is set."""
 
-    def predict_checked(self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None) -> list[Prediction]:
+    def predict_checked(
+        self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None, stages: object = None
+    ) -> list[Prediction]:
         self.hold.wait(10)
         return super().predict_checked(rows)
 
