@@ -5,6 +5,7 @@ Users write it as TOML, or have it written; a bundle carries it, complete, as ``
 
 import keyword
 import re
+import tomllib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -19,7 +20,9 @@ MAX_FIELDS, MAX_CLASSES, MAX_LEVELS, MAX_TEXT = 200, 100, 1000, 10_000
 MAX_NAMED_LEVELS = 50
 """Levels of a field that metrics name, the first ones; the rest counts as `OTHER`."""
 FALSE, TRUE, OTHER, UNKNOWN, KNOWN = "false", "true", "other", "unknown", "known"
-TITANIC = Path(__file__).parent / "tables" / "titanic.toml"
+TABLES = Path(__file__).parent / "tables"
+"""Descriptions of the tables that come with the program."""
+TITANIC = TABLES / "titanic.toml"
 
 FieldType = Literal["number", "integer", "boolean", "category", "text"]
 Identifier = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\Z", max_length=60)]
@@ -238,6 +241,11 @@ def schema_of(document: Any) -> Schema:
             raise error.__cause__ from None
         reason, _, path = str(error).partition(" - at `$.")
         raise SchemaError(path.rstrip("`"), reason) from None
+
+
+def read_packaged(path: Path = TITANIC) -> Schema:
+    """The schema of one of `TABLES`."""
+    return schema_of(tomllib.loads(path.read_text(encoding="utf-8")))
 
 
 def _distinct(numbers: Sequence[float]) -> list[str]:

@@ -1,13 +1,12 @@
 """The passengers' schema and the type of their rows, for tests that need rows of a real table."""
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from models.rows import Rows
-from models.schema import TITANIC, schema_of
+from models.schema import read_packaged
 
-SCHEMA = schema_of(tomllib.loads(TITANIC.read_text()))
+SCHEMA = read_packaged()
 ROWS = Rows(SCHEMA)
 Passenger: Any = ROWS.struct
 DATA = Path(__file__).parents[1] / "data" / "titanic.csv"

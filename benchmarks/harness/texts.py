@@ -3,7 +3,6 @@ contender."""
 
 import csv
 import functools
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,14 @@ import numpy as np
 from benchmarks.harness.machine import ROOT
 from models.labels import LabelReader
 from models.rows import Row, Rows
-from models.schema import TITANIC, Schema, schema_of
+from models.schema import Schema, read_packaged
 from models.text import Renderer
 
 
 @functools.cache
 def schema() -> Schema:
     """The description of the table."""
-    return schema_of(tomllib.loads(TITANIC.read_text()))
+    return read_packaged()
 
 
 @functools.cache

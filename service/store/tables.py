@@ -1,12 +1,11 @@
 """The store's tables in SQL that both databases understand, and how those of the format before become them."""
 
-import tomllib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
 
-from models.schema import TITANIC, schema_of
+from models.schema import read_packaged
 
 FORMAT = 2
 TABLES = """
@@ -48,7 +47,7 @@ def upgrade(change: Change, collation: str = "") -> None:
     Format 1 had the same columns in the same order, with the label's value in place of the class's name, and knew one
     table only: that which came with the program.
     """
-    schema = schema_of(tomllib.loads(TITANIC.read_text()))
+    schema = read_packaged()
     for table in ("predictions", "versions"):
         change(f"ALTER TABLE evenkeel_{table} RENAME TO evenkeel_{table}_1")
     make_tables(change, collation)

@@ -1,13 +1,12 @@
 """Descriptions of tables: what is read, and what is refused with its place."""
 
 import re
-import tomllib
 from typing import Any
 
 import msgspec
 import pytest
 
-from models.schema import TITANIC, FieldType, Schema, SchemaError, schema_of
+from models.schema import TITANIC, FieldType, Schema, SchemaError, read_packaged, schema_of
 from tests.titanic import SCHEMA
 
 
@@ -20,7 +19,7 @@ def document(**field: Any) -> dict[str, Any]:
 
 
 def test_the_titanics_description_is_read_and_kept() -> None:
-    schema = schema_of(tomllib.loads(TITANIC.read_text()))
+    schema = read_packaged(TITANIC)
     assert (schema.name, schema.row, schema.plural, schema.positive) == (
         "titanic",
         "passenger",

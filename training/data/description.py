@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from models.rows import check_examples
-from models.schema import Schema, SchemaError, schema_of
+from models.schema import TABLES, Schema, SchemaError, read_packaged, schema_of
 from models.text import Renderer
 from training.data.describing import describe, required_column, sample_labels
 from training.data.examples import made_up_examples
@@ -20,7 +20,6 @@ from training.data.toml.document import write_description
 from training.data.toml.lines import find_line
 from training.data.toml.reasons import plain_reason
 
-TABLES = Path(__file__).parents[2] / "models" / "tables"
 """Descriptions that come with the program."""
 MAX_NAMED = 10
 """Columns to be rewritten that an error names."""
@@ -76,7 +75,7 @@ def packaged_schema(header: Sequence[str]) -> Schema | None:
     """The schema that comes with the program whose label and required columns are all in a header; None for none."""
     columns = {name.casefold() for name in header}
     for path in sorted(TABLES.glob("*.toml")):
-        schema = schema_of(tomllib.loads(path.read_text(encoding="utf-8")))
+        schema = read_packaged(path)
         needed = [schema.label.column, *(field.in_table for field in schema.fields if field.required)]
         if all(name.casefold() in columns for name in needed):
             return schema

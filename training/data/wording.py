@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from models.text import digits
+
 LOW_TO_HIGH = ("lowest", "lower", "low", "middle", "high", "higher", "highest")
 """Each is one token of BERT's vocabularies."""
 PLACES = {"between": " ", "unknown": "unknown"}
@@ -70,8 +72,8 @@ def cut_points(numbers: np.ndarray, ranges: int) -> list[float]:
 def short_cut(ordered: np.ndarray, cut: float) -> float:
     """The number of the fewest digits that cuts ordered numbers (n,) almost where ``cut`` does."""
     place, slack = np.searchsorted(ordered, cut), len(ordered) * MAX_SHIFT
-    for digits in range(1, 17):
-        short = float(f"{cut:.{digits}g}")
+    for count in range(1, 17):
+        short = float(f"{cut:.{count}g}")
         if ordered[0] < short <= ordered[-1] and abs(int(np.searchsorted(ordered, short)) - place) <= slack:
             return short
     return cut
@@ -79,7 +81,7 @@ def short_cut(ordered: np.ndarray, cut: float) -> float:
 
 def said(number: float) -> str:
     """A number as it is said alone: zero is a word."""
-    return "zero" if number == 0 else f"{number:.4g}"
+    return "zero" if number == 0 else digits(number)
 
 
 def phrase(field: Mapping[str, Any]) -> str:

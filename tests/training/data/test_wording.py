@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.text import digits
 from training.data.wording import LOW_TO_HIGH, cut_points, phrase, phrases, range_words, short_cut, words_of
 
 
@@ -72,3 +73,8 @@ def test_phrases_are_the_values_and_texts_come_last() -> None:
     fields = [{"name": "a_note", "type": "text"}, {"name": "x", "type": "number", "title": "the {x}"}]
     assert phrases(fields) == ["{x}", "{a_note}"]
     assert phrase(fields[0]) == "{a_note}"
+
+
+def test_a_frequent_lowest_number_is_said_as_the_model_reads_digits() -> None:
+    numbers = np.concatenate([np.full(40, 12350.0), np.linspace(20_000, 90_000, 60)])
+    assert range_words(numbers)[0]["word"] == digits(12350.0) == "12350"
