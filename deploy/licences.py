@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "licences.md"
 LOCKS = {"serve": "to serve", "core": "to train, and to serve on a GPU"}
-"""Lock → what its packages are installed for; the second has those of the first, but for clients of buckets and
-databases."""
+"""Lock → what its packages are installed for; the second has those of the first, but for clients of buckets, databases
+and collectors."""
 
 ALLOWED = {
     "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "ISC", "LGPL-3.0-only", "MIT", "MIT-0", "MPL-2.0",

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ("test", "load", "bench", "cluster", "docs", "postgres", "bucket", "mutation")
+EXTRAS = ("test", "load", "bench", "cluster", "docs", "postgres", "bucket", "otel", "mutation")
 """Environments with an extra of pyproject.toml, beside what core has."""
 
 STANDALONE = ("infinity", "moto")
@@ -28,7 +28,7 @@ many processes compiles what it imports: on a busy machine the first start would
 
 NAMES = ("core", "serve", *EXTRAS, *STANDALONE)
 """core has all that training and serving need on any device; serve what serving needs on a plain CPU, with the clients
-of buckets and databases."""
+of buckets, databases and collectors of traces."""
 
 TORCH = "torch==2.13.0"
 CUDA = "mlx[cuda12]==0.32.4"

@@ -48,7 +48,7 @@ def _requirements(name: str) -> list[str]:
         return [f"locks/{name}.in", "--excludes", f"locks/{name}.excludes"]
     same = [] if name == "core" else ["--constraints", "locks/core.txt"]
     if name == "serve":
-        return ["pyproject.toml", "--excludes", "locks/serve.excludes", "--extra", "bucket", *same]
+        return ["pyproject.toml", "--excludes", "locks/serve.excludes", "--extra", "otel", *same]
     extras = ["--extra", "train", *(["--extra", name] if name in EXTRAS else [])]
     return ["pyproject.toml", "--excludes", "locks/excludes.txt", *extras, *same]
 

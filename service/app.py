@@ -10,6 +10,7 @@ from service.http.load_shedding import LoadShedder
 from service.http.logs import RequestLog
 from service.http.middleware import RequestMiddleware
 from service.http.response import ResponseHeaders, origins
+from service.http.tracing import Tracing
 from service.routes import admin, drift, explain, health, model, outcomes, predict, stream
 from service.routes.oip import routes as oip
 from service.routes.openapi.pages import schema_router
@@ -20,7 +21,7 @@ from service.services import Services
 class Application(RequestMiddleware):
     """The request middleware around ``litestar``, and the ``services`` that the handlers use."""
 
-    def __init__(self, services: Services, litestar: Litestar):
+    def __init__(self, services: Services, litestar: Litestar, tracing: Tracing | None):
         settings = services.settings
         super().__init__(
             litestar,
@@ -28,12 +29,13 @@ class Application(RequestMiddleware):
             ResponseHeaders(origins(settings.cors_origins), settings.tls_certificate is not None),
             services.metrics.responded,
             RequestLog(settings.log_requests),
+            tracing,
         )
         self.services, self.litestar = services, litestar
 
 
-def create_app(services: Services) -> Application:
-    """The application. Its services start with it, not before."""
+def create_app(services: Services, tracing: Tracing | None = None) -> Application:
+    """The application. Its services start with it, not before, and end with it; so does what ``tracing`` sends."""
     litestar = Litestar(
         middleware=[services.access],
         route_handlers=[
@@ -44,7 +46,7 @@ def create_app(services: Services) -> Application:
         ],
         state=State({"services": services}),
         on_startup=[services.start],
-        on_shutdown=[services.stop],
+        on_shutdown=[services.stop, *([] if tracing is None else [tracing.stop])],
         exception_handlers={
             **dict.fromkeys(REFUSED, oip.in_protocols_form(service_problem)),
             HTTPException: oip.in_protocols_form(http_problem),
@@ -60,4 +62,4 @@ def create_app(services: Services) -> Application:
         if isinstance(route, HTTPRoute) and route.path.startswith(("/v1/", "/v2/")):
             for method in route.methods - {"OPTIONS"}:
                 services.metrics.route_known(route.path_format, method)
-    return Application(services, litestar)
+    return Application(services, litestar, tracing)

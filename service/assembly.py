@@ -4,6 +4,7 @@ import contextlib
 import faulthandler
 import gc
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
@@ -22,6 +23,7 @@ from service.drift.events import DriftEvents
 from service.drift.persistence import PersistedDrift
 from service.http import logs
 from service.http.access import make_access
+from service.http.tracing import make_tracing
 from service.inference.batcher import Batcher
 from service.inference.fifo_semaphore import FifoSemaphore
 from service.inference.inference_thread import PredictorLike
@@ -60,8 +62,10 @@ def prepare_process(settings: Settings) -> None:
 def make_app(
     settings: Settings, on_ready: Callable[[PredictorLike], None], on_failure: Callable[[str], None] = lambda _: None
 ) -> Application:
-    """The application with the bundle, store and shadow that the settings name. Raises KeysError."""
-    app = create_app(make_services(settings, bundle_loader(settings), on_ready=on_ready, on_failure=on_failure))
+    """The application with the bundle, store and shadow that the settings name, and the traces that the environment
+    asks for. Raises KeysError."""
+    services = make_services(settings, bundle_loader(settings), on_ready=on_ready, on_failure=on_failure)
+    app = create_app(services, make_tracing(os.environ))
     # What is there now lasts as long as the process; a bundle is no part of it.
     gc.collect()
     gc.freeze()

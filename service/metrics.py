@@ -131,7 +131,7 @@ class Metrics(PredictionMetrics):
         self._stream_lines.labels("prediction").inc(predictions)
         self._stream_lines.labels("problem").inc(problems)
 
-    def waited(self, seconds: float, trace_id: str) -> None:
+    def waited(self, seconds: float, trace_id: str | None) -> None:
         self._queue_seconds.observe(seconds, _exemplar(trace_id))
 
     def failed(self, reason: str) -> None:
@@ -158,7 +158,7 @@ class Metrics(PredictionMetrics):
         requests, took, rejected = self._of_response(context.route, context.method, context.status, context.reason)
         requests.inc()
         if context.seconds is not None:
-            took.observe(context.seconds, _exemplar(context.trace.trace_id))
+            took.observe(context.seconds, _exemplar(context.exemplar))
         if rejected is not None:
             rejected.inc()
 
@@ -174,7 +174,7 @@ class Metrics(PredictionMetrics):
         )  # fmt: skip
 
 
-def _exemplar(trace_id: str) -> dict[str, str]:
+def _exemplar(trace_id: str | None) -> dict[str, str] | None:
     """What leads from a latency to a request that took so long: 40 of the 128 characters that an exemplar may have,
     as an id is 32 digits whoever made it."""
-    return {"trace_id": trace_id}
+    return None if trace_id is None else {"trace_id": trace_id}

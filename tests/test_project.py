@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PACKAGES = {
     "models": ("train", "bucket", "cluster"),
     "training": ("train", "cluster"),
-    "service": ("postgres", "cluster"),
+    "service": ("postgres", "otel", "cluster"),
     "loadtest": ("train", "load"),
     "benchmarks": ("train", "bench"),
     "deploy": ("test", "cluster"),

@@ -130,6 +130,29 @@ def test_a_database_and_a_bucket_bring_their_clients(
     assert script["environment_for"](flags) == expected
 
 
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, True),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, True),
+        ({"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, False),
+        ({"OTEL_SERVICE_NAME": "x"}, False),
+    ],
+)
+def test_traces_that_are_asked_for_bring_what_sends_them(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: bool
+) -> None:
+    for name in ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    script = runpy.run_path(str(ROOT / "run"), run_name="script")
+    assert script["asks_traces"]() is expected
+    # MLX serves from an environment of its own, a CPU from one that has what sends traces anyway.
+    served = script["serving_environment"](["--engine", "mlx"])
+    assert (served == "otel") is expected
+
+
 def test_a_file_of_settings_says_what_is_served_and_what_that_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -240,7 +240,10 @@ def unexpected_problem(request: Request[Any, Any, Any], error: Exception) -> Res
     if isinstance(error, MemoryError):
         LOGGER.error("too little memory for a request")
         return service_problem(request, OutOfMemory())
-    LOGGER.error("unexpected error", exc_info=error, extra={"fields": {"request_id": context and context.request_id}})
+    fields = context and {
+        "request_id": context.request_id, "trace_id": context.trace.trace_id, "span_id": context.trace.span_id,
+    }  # fmt: skip
+    LOGGER.error("unexpected error", exc_info=error, extra={"fields": fields or {}})
     return _respond(500, "an unexpected error; it has been logged", [], {})
 
 

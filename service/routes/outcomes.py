@@ -7,7 +7,7 @@ from litestar import Response, post
 from service.inference.errors import DeadlinePassed, NotReady, QueueFull
 from service.routes.openapi.description import TAKES, Body, Negotiated
 from service.routes.openapi.refusals import BODY_REFUSALS, refusals
-from service.routes.request import AnyRequest, parse_body, respond, services_of, table_of
+from service.routes.request import AnyRequest, context_of, parse_body, respond, services_of, table_of
 from service.routes.schemas import OutcomesResponse
 from service.routes.table import PREDICTION_ID, Table
 from service.store.errors import OutcomesNotKept, StoreUnavailable
@@ -45,7 +45,8 @@ async def send_outcomes(request: AnyRequest) -> Response[bytes]:
         raise OutcomesNotKept
     body: Any = await parse_body(request, table_of(request).outcomes)
     outcomes = [(outcome.id.lower(), outcome.outcome) for outcome in body.outcomes]
-    statuses = await services.store.label(outcomes, services.settings.timeout_seconds)
+    with context_of(request).stage("store"):
+        statuses = await services.store.label(outcomes, services.settings.timeout_seconds)
     services.metrics.outcomes_received(statuses)
 
     def ids(wanted: str) -> list[str]:

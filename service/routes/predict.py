@@ -157,7 +157,8 @@ def _record(request: AnyRequest, answer: Answer, rows: Sequence[Row], ids: Seque
     if drift.version == version:
         drift.predicted(answer.predictions)
     if services.store is not None:
-        services.store.log(version, ids, rows, answer.predictions)
+        with context_of(request).stage("store"):
+            services.store.log(version, ids, rows, answer.predictions)
     if services.shadow is not None:
         services.shadow.offer(rows, answer.predictions)
 
@@ -173,7 +174,10 @@ async def run_inference(request: AnyRequest, rows: Sequence[Row], body_read: boo
     disconnected = (lambda: _disconnected(request.receive)) if body_read else None
     with services.access.rows(request.scope, len(rows)):
         answer = await services.batcher.predict(rows, request_timeout(request), client, disconnected)
-    services.metrics.waited(answer.queue_seconds, context_of(request).trace.trace_id)
+    context = context_of(request)
+    services.metrics.waited(answer.queue_seconds, context.exemplar)
+    if context.span is not None:
+        context.span.record(answer.stages)
     return answer
 
 

@@ -77,13 +77,13 @@ class Service:
         raise AssertionError(f"it did not happen within {seconds:g} s; {self.said}")
 
     def get(self, path: str) -> tuple[int, bytes]:
-        return self._ask("GET", path, None, {})
+        return self.ask("GET", path, None, {})
 
     def post(self, path: str, body: Any, **headers: str) -> tuple[int, Any]:
-        status, content = self._ask("POST", path, json.dumps(body).encode(), {**JSON, **headers})
+        status, content = self.ask("POST", path, json.dumps(body).encode(), {**JSON, **headers})
         return status, json.loads(content)
 
-    def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    def ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path, body, dict(headers))

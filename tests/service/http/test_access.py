@@ -30,7 +30,8 @@ from service.http.access import Keyring, Rates
 from service.http.errors import RateLimited
 from service.http.keys import SCOPES, Key, KeysError, new_key, read_keys, write_keys
 from service.http.logs import JsonFormatter
-from service.http.middleware import RequestContext, TraceContext
+from service.http.middleware import RequestContext
+from service.http.tracing import TraceContext
 from service.inference.errors import QueueFull
 from service.settings import Settings, SettingsError, read_settings
 from tests.deploy.programs import free_port

@@ -15,7 +15,8 @@ from litestar.testing import TestClient
 
 from models.bundle.read import Bundle
 from service.http.logs import JsonFormatter, NonBlockingHandler, RequestLog
-from service.http.middleware import RequestContext, TraceContext
+from service.http.middleware import RequestContext
+from service.http.tracing import TraceContext
 from service.settings import Settings
 from tests.service.inference.test_batcher import wait_until
 from tests.service.serving import make_app

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from service.http.middleware import TRACEPARENT, TraceContext
+from service.http.tracing import TRACEPARENT, TraceContext
 
 ID, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
