@@ -1,7 +1,6 @@
 """A bundle as a scikit-learn classifier."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self
@@ -30,8 +29,8 @@ class BundleClassifier(ClassifierMixin, BaseEstimator):
     fold, and rows that the bundle was trained on are no test of it (its held-out scores are in its evaluation).
 
     X is a data frame (`read_frame`) or a sequence of rows or mappings; y holds the values of the label's column, as
-    the training table spells them. Any thread may call it: one thread of its own loads the bundle, on first use, and
-    computes. A clone loads it again; `sklearn.frozen.FrozenEstimator` around this keeps what is loaded.
+    the training table spells them. Any thread may call it; the bundle is loaded on first use. A clone loads it again;
+    `sklearn.frozen.FrozenEstimator` around this keeps what is loaded.
     Raises BundleError, RowError, PredictionError.
     """
 
@@ -99,12 +98,10 @@ def label_values(schema: Schema) -> np.ndarray:
 
 
 class _Loaded:
-    """A predictor with the one thread that made it: MLX is bound to threads."""
+    """A predictor that reads scikit-learn's X."""
 
     def __init__(self, bundle: str | Path, target_prevalence: float | None):
-        self._thread = ThreadPoolExecutor(1, "bundle-classifier")
-        load = self._thread.submit(Predictor.load, bundle, LogitCache(CACHE_ROWS), target_prevalence)
-        self._predictor = load.result()
+        self._predictor = Predictor.load(bundle, LogitCache(CACHE_ROWS), target_prevalence)
         self.schema = self._predictor.bundle.schema
 
     def read(self, table: Table) -> list[Row]:
@@ -117,8 +114,5 @@ class _Loaded:
         return self._predictor.rows.check(table)
 
     def probabilities(self, table: Table) -> np.ndarray:
-        return self._thread.submit(self._probabilities, self.read(table)).result()
-
-    def _probabilities(self, rows: list[Row]) -> np.ndarray:
-        logits = self._predictor.logits(self._predictor.render(rows))
+        logits = self._predictor.logits(self._predictor.render(self.read(table)))
         return class_probabilities(self._predictor.bundle.record.map.probabilities(calibration_scores(logits)))

@@ -23,7 +23,7 @@ WARM_UP_TOKENS = (16, 24)
 
 
 class Predictor:
-    """A loaded bundle. An engine may be bound to threads: load it and call it on one and the same thread.
+    """A loaded bundle; any thread may call it, and several at once.
 
     predictor = Predictor.load("artifacts/churn")
     predictor.predict([{"plan": "small", "bill": 38.5}])[0].probability

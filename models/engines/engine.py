@@ -48,7 +48,7 @@ class Backend(Struct, frozen=True, kw_only=True):
 
 
 class Engine(Protocol):
-    """A loaded classifier. Make it and call it on one and the same thread: MLX is bound to threads."""
+    """A loaded classifier; calls may come from any thread, and from several at once."""
 
     backend: Backend
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import mlx.core as mx
 import msgspec
 import numpy as np
 
@@ -11,6 +12,7 @@ from models.bundle.precisions import FULL, PRECISIONS, Precision
 from models.engines.backend import device, prepare
 from models.engines.batches import padded, token_batches
 from models.engines.engine import Chosen
+from models.engines.owner_thread import OwnerThread
 from models.engines.streams import StreamParallel
 
 
@@ -20,7 +22,31 @@ def offered() -> tuple[str, tuple[Precision, ...]]:
 
 
 class MLXEngine:
-    """Implements `models.engines.engine.Engine`, over `StreamParallel`."""
+    """Implements `models.engines.engine.Engine`; calls may come from any thread.
+
+    MLX is bound to threads, and ends the process with an abort where a thread ends before its streams do: so one
+    thread of its own loads the model, computes, and clears the streams.
+    """
+
+    def __init__(
+        self, config: dict[str, Any], weights: dict[str, np.ndarray], chosen: Chosen, precision: Precision = FULL,
+        threads: int | None = None,
+    ):  # fmt: skip
+        self._thread = OwnerThread("mlx", mx.clear_streams)
+        self._model = self._thread(_Model, config, weights, chosen, precision, threads)
+        self.backend = self._model.backend
+
+    def logits(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
+        """Token ids of each text, unpadded → logits (B, K) float64."""
+        return self._thread(self._model.logits, token_ids)
+
+    def warm_up(self, lengths: Sequence[int]) -> None:
+        """Compile and run the kernels of each length, of one text alone and of a whole batch."""
+        self._thread(self._model.warm_up, lengths)
+
+
+class _Model:
+    """The classifier over `StreamParallel`, for one thread."""
 
     def __init__(
         self, config: dict[str, Any], weights: dict[str, np.ndarray], chosen: Chosen, precision: Precision = FULL,
@@ -40,7 +66,6 @@ class MLXEngine:
         self._streams = StreamParallel(self.backend)
 
     def logits(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
-        """Token ids of each text, unpadded → logits (B, K) float64."""
         logits = np.empty((len(token_ids), self._classes))
         for rows in token_batches(token_ids, max_rows=self._streams.rows):
             ids, lengths = padded([token_ids[row] for row in rows])
@@ -49,7 +74,6 @@ class MLXEngine:
         return logits
 
     def warm_up(self, lengths: Sequence[int]) -> None:
-        """Compile and run the kernels of each length, of one text alone and of a whole batch."""
         for length in lengths:
             for rows in (1, self._streams.rows):
                 self.logits([[0] * length] * rows)

@@ -8,7 +8,6 @@ import fcntl
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -62,12 +61,9 @@ class FileScorer:
 
     def __init__(self, run: ScoringRun, settings: ScoringSettings):
         self._settings, self._cache = settings, LogitCache(run.cache_rows)
-        # MLX is bound to threads, and Ray calls on any.
-        self._thread = ThreadPoolExecutor(1)
-        load = partial(
-            Predictor.load, run.bundle, self._cache, run.target_prevalence, run.keys, run.threads, run.precision
+        self._predictor = Predictor.load(
+            run.bundle, self._cache, run.target_prevalence, run.keys, run.threads, run.precision
         )
-        self._predictor = self._thread.submit(load).result()
         if self._predictor.bundle.version != settings.bundle:
             raise BundleError("the bundle was replaced while files were scored; call the command again")
 
@@ -91,7 +87,7 @@ class FileScorer:
         # what is written of a file does not depend on which others its worker had.
         self._cache.clear()
         write: Callable[..., tuple[int, int]] = score_parquet if partition.is_parquet else score_csv
-        return self._thread.submit(partition.score, self._settings, partial(write, predictor=self._predictor)).result()
+        return partition.score(self._settings, partial(write, predictor=self._predictor))
 
 
 def score_files(run: ScoringRun, address: str | None, workers: int | None, progress: StartProgress) -> int:

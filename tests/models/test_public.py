@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from models.engines.engine import EngineName
 from models.engines.logit_cache import LogitCache
 from models.frames import read_frame
 from models.prediction import Prediction
@@ -120,16 +121,16 @@ def test_frames_that_are_refused(frame: pd.DataFrame, told: str) -> None:
         read_frame(frame, ROWS)
 
 
-def test_each_thread_needs_its_own_predictor(bundle_folder: Path, predictor: Predictor) -> None:
-    found: list[float] = []
+@pytest.mark.parametrize("engine", ["mlx", "onnx"])
+def test_any_thread_may_call_a_predictor(engine: EngineName, bundle_folder: Path) -> None:
+    predictor = Predictor.load(bundle_folder, LogitCache(100), engine=engine)
+    wanted = [each.probability for each in predictor.predict([CUMINGS, {**CUMINGS, "age": 3}])]
 
-    def work() -> None:
-        found.append(Predictor.load(bundle_folder).predict([CUMINGS])[0].probability)
+    def ask(_: int) -> list[float | None]:
+        return [each.probability for each in predictor.predict([CUMINGS, {**CUMINGS, "age": 3}])]
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert found == [pytest.approx(predictor.predict([CUMINGS])[0].probability, abs=1e-5)]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(ask, range(40))) == [wanted] * 40
 
 
 def test_the_lines_of_the_documentation_run(bundle_folder: Path, tmp_path: Path) -> None:

@@ -632,6 +632,24 @@ with Client(base_url=sys.argv[1]) as client:
     problem = predict.sync(client=client, body=Passenger.from_dict({"pclass": 1, "sex": "male", "age": 200}))
     assert isinstance(problem, Problem), problem
     print(one.probability, len(batch.predictions), problem.status, problem.errors[0].pointer)
+
+    optional = {"name", "age", "sibsp", "parch", "fare", "ticket", "cabin", "embarked"}
+    unknown = Passenger.from_dict({"pclass": 1, "sex": "female"} | dict.fromkeys(optional))
+    assert unknown.to_dict() == {"pclass": 1, "sex": "female"} | dict.fromkeys(optional)
+    nothing_known = predict.sync(client=client, body=unknown)
+    absent = predict.sync(client=client, body=Passenger(pclass=PassengerPclass.VALUE_1, sex=PassengerSex.FEMALE))
+    # What is left out is the field's default, which for some is a value.
+    assert isinstance(nothing_known, PredictionResponse) and isinstance(absent, PredictionResponse)
+
+    # A set of classes comes as the classes' names, and goes back as it came.
+    assert set(one.confidence.prediction_set) <= set(one.probabilities.to_dict()), one
+    assert PredictionResponse.from_dict(one.to_dict()) == one
+
+    # A later service may add fields: an older client reads the rest.
+    later = one.to_dict() | {"reviewed": True}
+    later["confidence"] = later["confidence"] | {"second_opinion": [0.1, 0.9]}
+    read = PredictionResponse.from_dict(later)
+    assert (read.probability, read.confidence.interval) == (one.probability, one.confidence.interval)
 """
 
 
