@@ -10,7 +10,8 @@ from typing import Any, ParamSpec, TypeVar
 END_SECONDS = 10
 """That a call which is being computed is waited for, when the process ends."""
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 Calls = queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
 
 
