@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.http.lingering import LingeringTransport
 from service.http.request_body import MIN_BYTES_PER_SECOND
+from service.http.response_writer import ResponseWriter
 
 LOGGER = logging.getLogger("evenkeel")
 MAX_HEAD_BYTES = 1 << 16
@@ -130,6 +131,7 @@ class Connection(HttpToolsProtocol):
         self._rejected = self._rejected_early()
         if not self._rejected:
             super().on_headers_complete()
+            self.cycle.transport = ResponseWriter(self.cycle)
             self._requests.append(self.cycle)
         self._in_head = False
         self._wait(self._limits.read_seconds)

@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
-from logging.handlers import QueueHandler, QueueListener
+from logging.handlers import QueueHandler
 from typing import Any
 
 import msgspec
@@ -22,6 +22,8 @@ OVERLOAD_SECONDS = 1.0
 WAITING_LINES = 10_000
 LOST = "%d log lines are lost: they were not read in time"
 CLOSE_SECONDS = 2.0
+REST_SECONDS = 0.05
+"""That a line may be late."""
 
 
 class _WithoutMessages(logging.Formatter):
@@ -49,15 +51,24 @@ class JsonFormatter(_WithoutMessages):
 class NonBlockingHandler(QueueHandler):
     """Hands records to a thread that writes them: a disk that is slow, or a pipe that nobody reads, must not hold up
     the event loop. ``waiting`` records may wait at most; what is past them is lost, and a line says how
-    much when there is room."""
+    much when there is room. After what waited is written the thread rests: to wake it costs the event loop more than
+    the line."""
 
     queue: queue.Queue[Any]
 
     def __init__(self, handler: logging.Handler, waiting: int = WAITING_LINES):
         super().__init__(queue.Queue(waiting))
         self._lost = 0
-        self._listener = QueueListener(self.queue, handler)
-        self._listener.start()
+        self._handler, self._closing = handler, threading.Event()
+        threading.Thread(target=self._write, name="log", daemon=True).start()
+
+    def _write(self) -> None:
+        while True:
+            self._handler.handle(self.queue.get())
+            self.queue.task_done()
+            if self.queue.empty():
+                self._handler.flush()
+                self._closing.wait(REST_SECONDS)
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         """As it is: it leaves the thread, not the process."""
@@ -75,12 +86,16 @@ class NonBlockingHandler(QueueHandler):
 
     def close(self) -> None:
         """Write what waits."""
+        self._closing.set()
         self.queue.join()
         super().close()
 
 
 def configure(level: str, form: str) -> None:
     """Log to standard error until `finish`; ``form`` is text, json, or auto: text to a terminal, JSON to all else."""
+    # What no line says costs as much as the rest of it (Python's logging HOWTO, "Optimization").
+    logging._srcfile = None  # type: ignore[attr-defined]
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler()
     handler.setFormatter(_WithoutMessages("%(asctime)s %(levelname)s %(message)s") if as_text else JsonFormatter())

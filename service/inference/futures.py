@@ -22,17 +22,33 @@ async def awaited(
 ) -> Answer:  # fmt: skip
     """The answer; raises what the request failed with, DeadlinePassed, and ClientDisconnected once ``disconnected``
     returns."""
-    begun, future = time.perf_counter(), entry.future
-    await asyncio.wait([future], timeout=min(timeout_seconds, WATCHED_AFTER_SECONDS))
+    begun = time.perf_counter()
+    loop = asyncio.get_running_loop()
+    timer = loop.call_later(min(timeout_seconds, WATCHED_AFTER_SECONDS), _exchange, entry)
+    try:
+        # Not by asyncio.wait: its two steps of the event loop are a tenth of what a request costs.
+        if (answer := await entry.future) is not None:
+            return answer
+    finally:
+        timer.cancel()
+    future = entry.future
     if not future.done() and await _disconnects(future, begun + timeout_seconds, disconnected):
         raise ClientDisconnected
-    if not future.done():
+    answer = future.result() if future.done() else None
+    if answer is None:
         raise DeadlinePassed(f"no answer within {timeout_seconds:g} seconds")
-    return future.result()
+    return answer
+
+
+def _exchange(entry: Entry) -> None:
+    """Give whoever waits for the entry None, and the entry another future for its answer."""
+    if not entry.future.done():
+        entry.future, waited = entry.future.get_loop().create_future(), entry.future
+        waited.set_result(None)
 
 
 async def _disconnects(
-    future: "asyncio.Future[Answer]", until: float, disconnected: Callable[[], Awaitable[object]] | None
+    future: "asyncio.Future[Answer | None]", until: float, disconnected: Callable[[], Awaitable[object]] | None
 ) -> bool:  # fmt: skip
     """Wait for the answer until a time of `time.perf_counter`; True if the client disconnected before either."""
     watch = asyncio.ensure_future(disconnected() if disconnected is not None else asyncio.Event().wait())
