@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import offline, outcomes, precision, resilience, serving, startup, training_step
+from benchmarks import offline, outcomes, precision, request_cost, resilience, serving, startup, training_step
 from benchmarks.harness.command import Result, kept, parse
 from benchmarks.harness.machine import ROOT, SLOWING
 from benchmarks.harness.spread import number
@@ -19,6 +19,7 @@ SECTIONS = {
     "offline": ("The forward pass", offline),
     "precision": ("The weights in fewer bits", precision),
     "serving": ("Served over HTTP", serving),
+    "request_cost": ("A request beside the forward pass", request_cost),
     "outcomes": ("Outcomes and the prediction log", outcomes),
     "training_step": ("A step of training", training_step),
     "startup": ("Start, memory, files", startup),

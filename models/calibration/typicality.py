@@ -40,14 +40,16 @@ class Typicality(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
             raise ValueError("a bin number is outside its field's bins")
 
     @cached_property
-    def _bag(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Patterns (k, F), weights (k,), counts (F, most bins), and Σ ln count per pattern (k,)."""
+    def _bag(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Patterns (k, F), weights (k,), of each field and bin ln(count + 1) and what that is above ln count
+        (F, most bins), and Σ ln count per pattern (k,)."""
         patterns, weights = np.array(self.patterns), np.array(self.weights)
         counts = np.zeros((patterns.shape[1], max(self.sizes)))
         for field in range(patterns.shape[1]):
             np.add.at(counts[field], patterns[:, field], weights)
-        log_counts = np.log(np.maximum(counts, 1))
-        return patterns, weights, counts, log_counts[np.arange(patterns.shape[1]), patterns].sum(axis=1)
+        log_counts, log_more = np.log(np.maximum(counts, 1)), np.log(counts + 1)
+        log_sums = log_counts[np.arange(patterns.shape[1]), patterns].sum(axis=1)
+        return patterns, weights, log_more, log_more - log_counts, log_sums
 
     def p_values(self, rows: np.ndarray) -> np.ndarray:
         """Bin numbers (B, F) → p-values (B,) in (0, 1]."""
@@ -56,11 +58,10 @@ class Typicality(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
         return np.concatenate(blocks) if blocks else np.empty(0)
 
     def _p_values(self, rows: np.ndarray) -> np.ndarray:
-        patterns, weights, counts, log_sums = self._bag
-        own = counts[np.arange(rows.shape[1]), rows]
+        patterns, weights, log_more, gains, log_sums = self._bag
+        fields = np.arange(rows.shape[1])
         # A new row adds one to the count of each of its bins, and so to every row of the bag that shares the bin.
-        gain = np.log(own + 1) - np.log(np.maximum(own, 1))
-        commonness = log_sums + np.einsum("bkf,bf->bk", patterns == rows[:, None], gain)
-        mine = np.log(own + 1).sum(axis=1)
+        commonness = log_sums + np.einsum("bkf,bf->bk", patterns == rows[:, None], gains[fields, rows])
+        mine = log_more[fields, rows].sum(axis=1)
         at_most = (commonness <= mine[:, None] + 1e-9) @ weights
         return np.asarray((at_most + 1) / (weights.sum() + 1))

@@ -131,7 +131,8 @@ class Connection(HttpToolsProtocol):
         self._rejected = self._rejected_early()
         if not self._rejected:
             super().on_headers_complete()
-            self.cycle.transport = ResponseWriter(self.cycle)
+            writer: Any = ResponseWriter(self.cycle)
+            self.cycle.transport = writer
             self._requests.append(self.cycle)
         self._in_head = False
         self._wait(self._limits.read_seconds)

@@ -94,7 +94,7 @@ class NonBlockingHandler(QueueHandler):
 def configure(level: str, form: str) -> None:
     """Log to standard error until `finish`; ``form`` is text, json, or auto: text to a terminal, JSON to all else."""
     # What no line says costs as much as the rest of it (Python's logging HOWTO, "Optimization").
-    logging._srcfile = None  # type: ignore[attr-defined]
+    logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler()

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
-from litestar.datastructures import MutableScopeHeaders
 from litestar.types import ASGIApp
 from msgspec import Struct
 
@@ -109,7 +108,7 @@ class RequestMiddleware:
             for message in messages:
                 await send(message)
             return
-        headers = MutableScopeHeaders(scope)
+        headers = request_headers(scope)
         context = scope.get(CONTEXT) or RequestContext.of(scope, headers, self._tracing)
         # HEAD is GET without the body: routed as such, and the responder leaves the body out.
         inner: Any = {**scope, "method": "GET"} if scope["method"] == "HEAD" else {**scope}
@@ -126,7 +125,7 @@ class RequestMiddleware:
         A server that asks before the request's task has ``started`` saves most of what a rejection costs."""
         if not self._shedder.applies(scope, started):
             return None
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
+        headers = request_headers(scope)
         context = scope[CONTEXT] = RequestContext.of(scope, headers, self._tracing)
         refusal = self._shedder.refusal({**scope, "state": {"context": context}}, headers, started)
         if refusal is None:
@@ -142,3 +141,8 @@ class RequestMiddleware:
         context.end()
         self._count(context)
         self._log(context)
+
+
+def request_headers(scope: Any) -> dict[str, str]:
+    """A request's headers by their names in lower case; of several of a name the first."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}

@@ -39,7 +39,7 @@ CORS_RESPONSE_HEADERS = "ETag, Retry-After, Server-Timing, traceparent, X-Reques
 PREFLIGHT_SECONDS = "600"
 
 
-RequestHeaders = Mapping[str, str] | MutableScopeHeaders
+RequestHeaders = Mapping[str, str]
 
 
 class ResponseHeaders:
@@ -93,7 +93,7 @@ class Responder:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._start = message
-            if "content-length" in MutableScopeHeaders.from_message(message):
+            if any(name.lower() == b"content-length" for name, _ in message["headers"]):
                 # Held back until the body is there: it decides about compression. A stream's start goes at once.
                 return
             message = {"type": "http.response.body", "body": b"", "more_body": True}
@@ -106,10 +106,11 @@ class Responder:
         """Send the response's start; the first part of its body is returned, changed where need be."""
         start["headers"] = [*start["headers"], *self._own]
         headers = MutableScopeHeaders.from_message(start)
-        if "allow" in headers:
+        if start["status"] != 200 and "allow" in headers:
             headers["Allow"] = _allowed(headers["allow"])
         self._response_headers.complete(start, self._headers, self._method)
-        if start["status"] == 200 and _unchanged(self._headers.get("if-none-match", ""), headers.get("etag", "")):
+        wanted = self._headers.get("if-none-match")
+        if wanted and start["status"] == 200 and _unchanged(wanted, headers.get("etag", "")):
             start["status"] = 304
             del headers["content-length"], headers["content-type"]
             body = {**body, "body": b""}
@@ -144,7 +145,7 @@ def _allowed(methods: str) -> str:
 
 def _unchanged(if_none_match: str, etag: str) -> bool:
     """Whether If-None-Match holds the answer's tag, compared weakly (RFC 9110, section 13.1.2)."""
-    if not if_none_match or not etag:
+    if not etag:
         return False
     return if_none_match.strip() == "*" or etag.removeprefix("W/") in (
         tag.strip().removeprefix("W/") for tag in if_none_match.split(",")

@@ -1,5 +1,6 @@
 """POST /v1/predict and /v1/predict/batch; and how every route that predicts does so."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -137,7 +138,8 @@ async def predict_and_record(
     answer = await run_inference(request, rows, body_read)
     ids = [uuid7() for _ in answer.predictions]
     if not trial:
-        _record(request, answer, rows, ids)
+        # When the answer is on its way, in the step that follows this one: before any other request is looked at.
+        asyncio.get_running_loop().call_soon(_record, request, answer, rows, ids)
     model = ModelIdentity(answer.bundle.name, answer.bundle.version)
     classes = answer.bundle.schema.classes
     return answer, [
