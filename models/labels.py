@@ -31,14 +31,17 @@ class LabelReader:
             found = self._classes.get(text.casefold(), self._classes.get(canonical(text)))
         return self._truths.get(truth_of(text)) if found is None else found
 
+    def is_missing(self, cell: str) -> bool:
+        """Whether the cell is spelled as an unknown value, and no class is spelled so."""
+        return self(cell) is None and cell.strip().casefold() in UNKNOWN_CELLS
+
     def fault(self, cell: str) -> str:
         """The sentence about a cell that has no class."""
         values = [each.value for each in self.label.classes]
         if len(values) > SHOWN_CLASSES:
             values[SHOWN_CLASSES:] = [f"{len(values) - SHOWN_CLASSES} more"]
-        hint = ": a row without a label cannot be used" if cell.strip().casefold() in UNKNOWN_CELLS else ""
         shown = shorten(repr(cell.strip()))
-        return f"{self.label.column} is {shown}{hint}; it must be {', '.join(values[:-1])} or {values[-1]}"
+        return f"{self.label.column} is {shown}; it must be {', '.join(values[:-1])} or {values[-1]}"
 
 
 def canonical(text: str) -> str:

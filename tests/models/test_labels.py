@@ -43,11 +43,11 @@ def test_a_value_goes_before_a_name() -> None:
     assert [LabelReader(turned)(cell) for cell in "ab"] == [0, 1]
 
 
-def test_a_row_without_a_label_is_said_to_be_that() -> None:
+def test_of_many_classes_the_first_are_named() -> None:
     read = LabelReader(label(*map(str, range(30))))
-    assert (
-        read.fault("")
-        == "kind is '': a row without a label cannot be used; it must be "
-        + ", ".join(map(str, range(20)))
-        + " or 10 more"
-    )
+    assert read.fault("x") == "kind is 'x'; it must be " + ", ".join(map(str, range(20))) + " or 10 more"
+
+
+def test_a_cell_is_missing_where_it_is_spelled_so_and_no_class_is() -> None:
+    read = LabelReader(label("none", "some"))
+    assert [read.is_missing(cell) for cell in ("", " ", "NA", "nan", "none", "None", "x")] == [True] * 4 + [False] * 3

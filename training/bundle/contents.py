@@ -72,7 +72,7 @@ def write_calibrated(
     evaluation, predictions = nested_evaluation(
         held.logits, table.labels, held.folds, table.rows, schema, held.known, with_baselines=with_baselines, **fitting
     )
-    how = [held.how or evaluation.how, held.note]
+    how = [held.how or evaluation.how, held.table.note, held.note]
     if settings.shift is not None:
         record = structs.replace(record, map=record.map.shifted(settings.shift))
         how.append(f"before the shift from a prevalence of {settings.shift.training:.3g} to {settings.shift.target:g}")

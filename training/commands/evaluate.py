@@ -38,7 +38,7 @@ def _run(options: argparse.Namespace) -> int:
     predictor = Predictor.load(options.bundle)
     bundle = predictor.bundle
     table = read_table(options.data, bundle.schema, options.separator, fitting=False)
-    how = "the bundle's own predictions on the rows given"
+    how = "; ".join(filter(None, ("the bundle's own predictions on the rows given", table.note)))
     seen = find_seen(table, bundle)
     if seen.trained:
         which = "WHICH ARE ITS TRAINING ROWS" if seen.file else f"WHICH IT WAS PARTLY TRAINED ON: {seen}"

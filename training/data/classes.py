@@ -59,7 +59,7 @@ def _notes(column: ColumnProfile, groups: Mapping[str, Counter[str]], values: Ma
             notes.append(f"{values[key]} is also spelled {', '.join(others[:3])}: taken as one value.")
     missing = column.empty + column.unknown
     if missing:
-        notes.append(f"Without a label: {counted(missing, 'row')}. Delete them, `fit` refuses them.")
+        notes.append(f"Without a label: {counted(missing, 'row')}. `fit` leaves them out, and says so.")
     return notes
 
 

@@ -12,6 +12,7 @@ from models.labels import LabelReader
 from models.rows import Row, RowError, Rows
 from models.schema import Schema
 from models.text import Renderer
+from training.data.caveats import counted
 from training.data.labels import check_classes
 from training.data.source import DataError, Faults, Source, open_source, sha256_of_data
 
@@ -24,7 +25,8 @@ class Table:
     """Checked rows.
 
     ``labels`` (n,) int64 are the numbers of their classes; ``groups`` (n,) int64 has one number for the rows of one
-    group, None without groups; ``sha256`` is of the file's bytes.
+    group, None without groups; ``sha256`` is of the file's bytes. ``unlabelled`` of the file's rows have no label and
+    are not among them.
     """
 
     schema: Schema
@@ -32,6 +34,14 @@ class Table:
     labels: np.ndarray
     sha256: str
     groups: np.ndarray | None = None
+    unlabelled: int = 0
+
+    @property
+    def note(self) -> str:
+        """A clause about rows that were left out, "" where none was."""
+        if not self.unlabelled:
+            return ""
+        return f"{counted(self.unlabelled, 'row')} without a label {'is' if self.unlabelled == 1 else 'are'} left out"
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -41,10 +51,12 @@ def read_table(path: Path, schema: Schema, separator: str | None = None, *, fitt
     """Read labelled rows, a CSV's or a Parquet file's, with columns in any order.
 
     For ``fitting``, each field has its column and each class two rows; otherwise optional columns, the group's and
-    classes may be absent, but for two classes. Raises DataError listing the first faults by line.
+    classes may be absent, but for two classes. Rows without a label are left out. Raises DataError listing the first
+    faults by line.
     """
     sha256 = sha256_of_data(path)
     rows, labels, groups = list[Row](), list[int](), list[str]()
+    unlabelled = 0
     with open_source(path, separator) as source:
         made, label_of, faults = Rows(schema), LabelReader(schema.label), Faults(path, source.unit)
         columns = _find_fields(path, source, made, fitting)
@@ -54,7 +66,11 @@ def read_table(path: Path, schema: Schema, separator: str | None = None, *, fitt
             if fault:
                 faults.add(number, fault)
                 continue
-            if (label := label_of(cells[label_at])) is None:
+            label = label_of(cells[label_at])
+            if label is None and label_of.is_missing(cells[label_at]):
+                unlabelled += 1
+                continue
+            if label is None:
                 faults.add(number, label_of.fault(cells[label_at]))
             try:
                 rows.append(made.parse({field: cells[at] for field, at in columns}))
@@ -64,9 +80,9 @@ def read_table(path: Path, schema: Schema, separator: str | None = None, *, fitt
             if group_at is not None:
                 groups.append(cells[group_at].strip())
     faults.check()
-    counted = np.array(labels, dtype=np.int64)
-    check_classes(path, counted, schema.classes, LEAST_PER_CLASS if fitting else 0, 2 if fitting else 1)
-    return Table(schema, tuple(rows), counted, sha256, _number_groups(groups) if groups else None)
+    numbers = np.array(labels, dtype=np.int64)
+    check_classes(path, numbers, schema.classes, LEAST_PER_CLASS if fitting else 0, 2 if fitting else 1)
+    return Table(schema, tuple(rows), numbers, sha256, _number_groups(groups) if groups else None, unlabelled)
 
 
 def _find_fields(path: Path, source: Source, rows: Rows, every: bool) -> list[tuple[str, int]]:

@@ -68,6 +68,7 @@ def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
     sizes = [int((folds != number).sum()) for number in range(len(models))]
     work = _prepare_folder(options, table, base.weights)
     with TrainingProgress(work / LOG, sum(map(options.recipe.steps, sizes)), options.quiet) as progress:
+        progress.note(table.note)
         progress.note(units.note)
         progress.phase("frozen layers")
         tokenizer = Tokenizer.load(tokenizer_path, base.max_tokens)

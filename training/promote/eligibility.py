@@ -33,7 +33,7 @@ def read_for_both(path: Path, candidate: Bundle, current: Bundle) -> tuple[Table
 
 def refuse_seen_rows(tables: Sequence[Table], bundles: Mapping[str, Bundle]) -> tuple[str, ...]:
     """Raises DataError where rows are training rows of a bundle; returns what cannot be known of that."""
-    caveats = []
+    caveats = [note for note in (tables[0].note,) if note]
     for table, (name, bundle) in zip(tables, bundles.items(), strict=True):
         seen = find_seen(table, bundle)
         if seen.file:

@@ -47,7 +47,7 @@ def test_the_real_table(table: Table) -> None:
         ((HEADER.replace("Cabin", "survived"), FIRST), "differ by case alone"),
         ((HEADER, FIRST, OTHER.replace(",22,", ",220,")), "line 3: Age is '220'; it must be a number from 0 to 120"),
         ((HEADER, FIRST, OTHER.replace("male", "man")), "line 3: Sex is 'man'; it must be one of male, female"),
-        ((HEADER, FIRST.replace("1,0,3", "1,yes,3"), OTHER, OTHER.replace(",1,3", ",?,3")), "line 4: Survived is"),
+        ((HEADER, FIRST.replace("1,0,3", "1,yes,3"), OTHER, OTHER.replace(",1,3", ",maybe,3")), "line 4: Survived is"),
         ((HEADER, FIRST, "", OTHER.replace("male", "man")), "line 4: Sex"),
         ((HEADER, FIRST, OTHER[:-3]), "line 3: has 10 cells, the header has 12"),
         ((HEADER, FIRST, OTHER.replace(",22,", ",22,,")), "line 3: has 13 cells, the header has 12"),
@@ -78,6 +78,16 @@ def test_what_is_scored_needs_neither_every_column_nor_every_class(tmp_path: Pat
     assert table.labels.tolist() == [1, 0, 0]
     with pytest.raises(DataError, match="lacks the columns word"):
         read_table(path, PAIRS)
+
+
+def test_rows_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:
+    path = written(tmp_path, "y,x,word", "yes,1,a", ",2,b", "no,3,c", "NA,oops,d", "yes,4,e", "no,5,f")
+    table = read_table(path, PAIRS)
+    assert ([row.x for row in table.rows], table.labels.tolist()) == ([1, 3, 4, 5], [1, 0, 1, 0])
+    assert (table.unlabelled, table.note) == (2, "2 rows without a label are left out")
+    assert read_table(written(tmp_path, "y,x,word", "yes,1,a", "no,3,c"), PAIRS, fitting=False).note == ""
+    with pytest.raises(DataError, match="line 3: y is 'perhaps'; it must be no or yes"):
+        read_table(written(tmp_path, "y,x,word", "yes,1,a", "perhaps,2,b"), PAIRS)
 
 
 def test_text_has_no_unknown_but_the_empty_one(tmp_path: Path) -> None:
