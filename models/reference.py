@@ -18,7 +18,7 @@ EDGES = tuple(round(i / 10, 1) for i in range(11))
 PROBABILITY_BINS = tuple(f"{low:.1f}-{high:.1f}" for low, high in pairwise(EDGES))
 MAX_ROWS = 10**9
 MAX_CLASSES_IN_TENTHS = 20
-"""Of more classes the top probability is told apart by halves only, so that the number of cells stays bounded."""
+"""Of more classes the top probability is cut in halves only, so that the number of cells stays bounded."""
 
 
 class PredictionBins:

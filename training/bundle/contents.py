@@ -20,7 +20,7 @@ from training.bundle.known_answers import known_answers
 from training.calibrate.choice import Inverse, MapRule
 from training.calibrate.record import fit_record
 from training.data.table import Table
-from training.evaluate.evaluation import nested_evaluation
+from training.evaluate.nested import nested_evaluation
 from training.fit.epoch_diagnostics import EpochDiagnostics
 from training.report.card import model_card
 from training.report.page import report

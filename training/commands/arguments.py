@@ -70,8 +70,9 @@ def labelled_rows(options: argparse.Namespace) -> tuple[str | None, "Table"]:
             options.data, options.label, separator=options.separator, group=options.group
         )
         if not options.quiet:
-            classes = f"the classes {', '.join(schema.classes)}, of which the last is the positive one"
-            print(f"{options.data}: {len(schema.fields)} fields, and {classes}", file=sys.stderr)
+            classes = f"the classes {', '.join(schema.classes)}"
+            positive = ", of which the last is the positive one" if len(schema.classes) == 2 else ""
+            print(f"{options.data}: {len(schema.fields)} fields, and {classes}{positive}", file=sys.stderr)
             for sentence in left_out:
                 print(f"left out: {sentence}", file=sys.stderr)
     else:

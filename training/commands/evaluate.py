@@ -25,9 +25,10 @@ def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from models.predictor import Predictor
+    from training.bundle.seen import find_seen
     from training.data.table import read_table
-    from training.evaluate.evaluation import LabelledPredictions, evaluate_predictions
-    from training.evaluate.seen import find_seen
+    from training.evaluate.evaluation import evaluate_predictions
+    from training.evaluate.predictions import LabelledPredictions
     from training.fit.epoch_diagnostics import LOG, read_log
     from training.fit.pipeline import work_folder
     from training.report.page import report

@@ -84,10 +84,11 @@ def _run(options: argparse.Namespace) -> int:
         write_atomic(work_folder(options.out) / "table.toml", described)
     if not options.quiet:
         scores = bundle.evaluation["calibrated"]
-        loss, error = scores["log_loss"], scores["calibration_error"]
+        which = "calibration_error" if len(bundle.schema.classes) == 2 else "classwise_error"
+        loss, error = scores["log_loss"], scores[which]
         print(
             f"{options.out}: version {bundle.version}, log loss {loss['value']:.4f} ± {loss['standard_error']:.4f}, "
-            f"calibration error {error['value']['value']:.3f} (a perfect model's: {error['noise_floor']:.3f})"
+            f"{which.replace('_', ' ')} {error['value']['value']:.3f} (a perfect model's: {error['noise_floor']:.3f})"
         )
         print(f"report: {work_folder(options.out) / 'report.html'}")
         if described is not None:

@@ -7,24 +7,34 @@ from typing import Any
 
 from models.cells import shorten
 from models.labels import canonical, truth_of
-from models.schema import MAX_CLASSES
+from models.schema import MAX_CLASSES, MAX_LEVELS
 from training.data.caveats import counted, share
+from training.data.kinds import NUMBERS
+from training.data.labels import MIN_PER_CLASS
 from training.data.profile import ColumnProfile
 from training.data.source import DataError
 
 MAX_NAME, FEW_ROWS = 100, 10
 """Characters of a class's value, and rows of a class below which nothing certain is learned of it."""
+MANY_NUMBERS = 20
+"""Different numbers from which a rare one shows that they are measured."""
 
 
 def label_classes(path: Path, column: ColumnProfile) -> tuple[list[dict[str, str]], list[str]]:
     """The classes, of two the rarer one last, and what is to be said of them. Raises DataError."""
     levels = column.levels()
     groups = _group(levels or {})
+    if _is_quantity(column, levels, groups):
+        many = f"more than {MAX_LEVELS}" if levels is None else f"{len(groups):,}"
+        raise DataError(
+            f"{path}: the label {column.name} is a number with {many} different values, and to predict a number is "
+            "regression, which is not done here: write into a new column which range of it a row is in, and name that"
+        )
     if levels is None or len(groups) > MAX_CLASSES:
         many = f"more than {MAX_CLASSES}" if levels is None else f"{len(groups):,}"
         raise DataError(
             f"{path}: the label {column.name} has {many} different values, it may have 2 to {MAX_CLASSES}: name "
-            "another column, or write into a new one which range of it a row is in"
+            "another column, or write into a new one which group of values a row belongs to"
         )
     if len(groups) < 2:
         only = f"only the value {shorten(repr(next(iter(levels))))}" if levels else "no value at all"
@@ -43,6 +53,16 @@ def label_classes(path: Path, column: ColumnProfile) -> tuple[list[dict[str, str
     return classes, [f"{counts}.", *_notes(column, groups, values)]
 
 
+def _is_quantity(column: ColumnProfile, levels: Mapping[str, int] | None, groups: Mapping[str, Counter[str]]) -> bool:
+    """Whether a column is a measured number and no class: more values than classes can be, or many of them in too few
+    rows to be learned."""
+    if not column.only(*NUMBERS):
+        return False
+    if levels is None or len(groups) > MAX_CLASSES:
+        return True
+    return len(groups) > MANY_NUMBERS and min(map(Counter.total, groups.values())) < MIN_PER_CLASS
+
+
 def _notes(column: ColumnProfile, groups: Mapping[str, Counter[str]], values: Mapping[str, str]) -> list[str]:
     notes = []
     if len(groups) == 2:
@@ -50,9 +70,16 @@ def _notes(column: ColumnProfile, groups: Mapping[str, Counter[str]], values: Ma
             "The last class is the positive one, whose probability is answered: the rarer one. To have the other, turn "
             "their order round."
         )
+    else:
+        notes.append(
+            "Their order is that of the page and of all tables: numbers rise, words are by the alphabet, so that "
+            "another file of the same kind has the same. Put a scale, as low, middle, high, into its own."
+        )
     for key, spellings in groups.items():
         if spellings.total() < FEW_ROWS:
-            notes.append(f"Of {values[key]} there are only {counted(spellings.total(), 'row')}: too few to learn from.")
+            only = f"Of {values[key]} there are only {counted(spellings.total(), 'row')}"
+            refused = f"`fit` refuses fewer than {MIN_PER_CLASS}: add some, or join the class with another in the table"
+            notes.append(f"{only}: {refused if spellings.total() < MIN_PER_CLASS else 'too few to learn from'}.")
         others = [shorten(repr(each)) for each in spellings if canonical(each) != canonical(values[key])]
         others += [shorten(repr(each)) for each in spellings if canonical(each) == key and each != values[key]]
         if others:

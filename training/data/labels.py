@@ -6,6 +6,8 @@ import numpy as np
 
 from training.data.source import DataError
 
+MIN_PER_CLASS = 4
+"""Rows of each class, equal ones counted once: two to train on and two to calibrate with, in each of two folds."""
 NEEDED = {1: "labelled rows", 2: "rows of two classes"}
 
 
@@ -19,4 +21,7 @@ def check_classes(path: object, labels: np.ndarray, names: Sequence[str], least:
         raise DataError(f"{path} has {rows}, {only}: {NEEDED[classes]} at least are needed")
     rare = [f"{count} of {name!r}" for name, count in zip(names, counts, strict=True) if count < least]
     if rare:
-        raise DataError(f"{path} has only {' and '.join(rare)}: at least {least} rows of each class are needed")
+        raise DataError(
+            f"{path} has only {' and '.join(rare)}: at least {least} rows of each class are needed; what is not to be "
+            "learned is left out of both the table and its description"
+        )

@@ -5,7 +5,7 @@ from scipy.stats import rankdata
 
 GIVEAWAY_AUC = 0.995
 LEAST_OF_CLASS = 5
-"""Rows of the rarest class without which a column may order them rightly by chance."""
+"""Rows of a class without which a column may order them rightly by chance."""
 FOLDS, QUANTILES = 5, 50
 MOSTLY = 0.9
 """Share of numbers from which a column is one of numbers."""
@@ -16,10 +16,12 @@ def auc_alone(texts: list[str], numbers: np.ndarray, labels: np.ndarray, rng: np
 
     By the order of its ``numbers`` (n,) float64, NaN where there are none, or by the share of a class among equal
     cells of other rows, whichever is better. ``labels`` (n,) are numbers of classes. A value that no other row has says
-    nothing, so ids score ½; with too few rows of a class it is ½ as well.
+    nothing, so ids score ½. Classes of too few rows are among the others only; with fewer than two that have enough
+    it is ½ as well.
     """
     classes, counts = np.unique(labels, return_counts=True)
-    if len(classes) < 2 or counts.min() < LEAST_OF_CLASS:
+    classes = classes[counts >= LEAST_OF_CLASS]
+    if len(classes) < 2:
         return 0.5
     codes, folds = _codes(texts, numbers), _folds(labels, rng)
     return float(np.mean([_one_against_others(numbers, codes, labels == each, folds) for each in classes]))

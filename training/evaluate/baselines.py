@@ -23,11 +23,14 @@ from training.calibrate.maps import log_losses
 from training.evaluate.estimates import Estimate, mean, roc_auc
 from training.evaluate.groups import Members, group_title
 from training.evaluate.inputs import Inputs, PiecewiseLinear, free_texts, linear_columns
+from training.evaluate.several_classes.scores import brier_losses
 
 MAX_FIT_ROWS = 50_000
 """Rows that a baseline is trained on, a random sample of more: it bounds time, and more would hardly change a score."""
 MANY_ROWS = 2000
 """From here on there are as many trees as a tenth of the rows asks for, held out."""
+MAX_ROUNDS, MIN_ROUNDS, MAX_TREES = 500, 60, 1500
+"""Of boosting: rounds, and trees of all classes together, as far as the least number of rounds lets."""
 MAX_TERMS = 50_000
 
 LINEAR, TREES, WORDS = "spline_logistic_regression", "gradient_boosting", "words_logistic_regression"
@@ -43,13 +46,14 @@ class Baseline(Struct, frozen=True, kw_only=True):
     """A baseline's held-out scores and the paired difference: this model's log loss minus the baseline's, row by row.
 
     Below 0 this model is better. Standard errors are over rows; the folds' training sets overlap, so the spread that
-    another training sample would add is not in them (Bengio & Grandvalet, 2004).
+    another training sample would add is not in them (Bengio & Grandvalet, 2004). ``auc`` is of the positive of two
+    classes, of more of each against all others; ``brier`` of more than two is the sum over classes.
     """
 
     what: str
     log_loss: Estimate
     brier: Estimate
-    auc: Estimate
+    auc: Estimate | dict[str, Estimate]
     log_loss_difference: Estimate
     log_loss_difference_by_subgroup: dict[str, Estimate]
 
@@ -57,14 +61,15 @@ class Baseline(Struct, frozen=True, kw_only=True):
 def held_out_probabilities(
     rows: Sequence[Row], labels: np.ndarray, folds: np.ndarray, schema: Schema, known: Sequence[Any], seed: int
 ) -> dict[str, np.ndarray]:
-    """Baseline's name → probabilities (n,) in (0, 1) of each row from a baseline trained on the other folds; NaN where
-    a row is in no fold.
+    """Baseline's name → probabilities in (0, 1) of each row from a baseline trained on the other folds, (n,) of the
+    positive of two classes or (n, K); NaN where a row is in no fold.
 
     ``known`` is what the schema's feature may know for each fold: the baselines read what the model reads of it.
     """
     rng = np.random.default_rng(seed)
-    fits = _fits(schema, seed)
-    probabilities = {name: np.full(len(labels), np.nan) for name in fits}
+    fits, classes = _fits(schema, seed), len(schema.classes)
+    shape = (len(labels),) if classes == 2 else (len(labels), classes)
+    probabilities = {name: np.full(shape, np.nan) for name in fits}
     inputs = Inputs.of(rows, schema, None)
     # Where rows are few, threads cost more than they give, a hundredfold when other work keeps the cores busy.
     with threadpool_limits(1):
@@ -76,26 +81,37 @@ def held_out_probabilities(
                 seen = np.sort(rng.choice(seen, MAX_FIT_ROWS, replace=False))
             for name, fit in fits.items():
                 probabilities[name][here] = fit(inputs[seen], labels[seen])(inputs[here])
-    return {name: np.clip(p, *sigmoid(np.array([-30.0, 30.0]))) for name, p in probabilities.items()}
+    return {name: _bounded(p) for name, p in probabilities.items()}
+
+
+def _bounded(p: np.ndarray) -> np.ndarray:
+    """Probabilities inside (0, 1), where a baseline may say 0 or 1; of several classes they sum to 1 again."""
+    p = np.clip(p, *sigmoid(np.array([-30.0, 30.0])))
+    return p if p.ndim == 1 else np.asarray(p / p.sum(axis=1, keepdims=True))
 
 
 def compare_baselines(
-    ours: np.ndarray, probabilities: Mapping[str, np.ndarray], labels: np.ndarray, groups: Members
-) -> dict[str, Baseline]:
-    """Baselines' probabilities (n,) beside ours (n,) for the same rows."""
+    ours: np.ndarray, probabilities: Mapping[str, np.ndarray], labels: np.ndarray, groups: Members,
+    classes: Sequence[str],
+) -> dict[str, Baseline]:  # fmt: skip
+    """Baselines' probabilities beside ours for the same rows, all (n,) of the positive of two classes, or (n, K)."""
     own, compared = log_losses(ours, labels), {}
     for name, p in probabilities.items():
         difference = own - log_losses(p, labels)
         compared[name] = Baseline(
-            what=BASELINES[name], log_loss=mean(log_losses(p, labels)), brier=mean((p - labels) ** 2),
-            auc=roc_auc(p, labels), log_loss_difference=mean(difference),
+            what=BASELINES[name], log_loss=mean(log_losses(p, labels)),
+            brier=mean((p - labels) ** 2 if p.ndim == 1 else brier_losses(p, labels)),
+            auc=roc_auc(p, labels) if p.ndim == 1 else {
+                each: roc_auc(p[:, k], labels == k) for k, each in enumerate(classes)
+            },
+            log_loss_difference=mean(difference),
             log_loss_difference_by_subgroup={group_title(*key): mean(difference[held]) for key, held in groups.items()},
         )  # fmt: skip
     return compared
 
 
 Predict = Callable[[Inputs], np.ndarray]
-"""Rows → probabilities (n,) of the positive class."""
+"""Rows → probabilities, (n,) of the positive of two classes or (n, K)."""
 Fit = Callable[[Inputs, np.ndarray], Predict]
 
 
@@ -103,7 +119,7 @@ def _fits(schema: Schema, seed: int) -> dict[str, Fit]:
     """The baselines that a table has columns for: of nothing but texts, words alone."""
     fits: dict[str, Fit] = {
         LINEAR: lambda inputs, labels: _fit_linear(inputs, labels, schema),
-        TREES: lambda inputs, labels: _fit_trees(inputs, labels, seed),
+        TREES: lambda inputs, labels: _fit_trees(inputs, labels, schema, seed),
         WORDS: lambda inputs, labels: _fit_words(inputs, labels, schema),
     }
     if schema.feature is None and all(field.type == "text" for field in schema.fields):
@@ -114,14 +130,18 @@ def _fits(schema: Schema, seed: int) -> dict[str, Fit]:
 def _fit_linear(inputs: Inputs, labels: np.ndarray, schema: Schema) -> Predict:
     basis = PiecewiseLinear(inputs.numbers, schema)
     model = LogisticRegression(max_iter=1000).fit(linear_columns(inputs, basis), labels)
-    return lambda others: _positive(model, linear_columns(others, basis))
+    return lambda others: _probabilities(model, linear_columns(others, basis), schema)
 
 
-def _fit_trees(inputs: Inputs, labels: np.ndarray, seed: int) -> Predict:
+def _fit_trees(inputs: Inputs, labels: np.ndarray, schema: Schema, seed: int) -> Predict:
     """Categories are ordered as the schema lists them; a tree gives what is unknown a side of its own."""
-    stop: dict[str, Any] = {"max_iter": 120, "early_stopping": False}
-    if len(labels) >= MANY_ROWS:
-        stop = {"max_iter": 500, "early_stopping": True, "n_iter_no_change": 20}
+    # Each round grows a tree for every class, of two a single one.
+    classes = len(schema.classes)
+    most = MAX_ROUNDS if classes == 2 else max(MIN_ROUNDS, min(MAX_ROUNDS, MAX_TREES // classes))
+    stop: dict[str, Any] = {"max_iter": min(120, most), "early_stopping": False}
+    # A class of a single row cannot be on both sides of the part that says when to stop.
+    if len(labels) >= MANY_ROWS and np.unique(labels, return_counts=True)[1].min() > 1:
+        stop = {"max_iter": most, "early_stopping": True, "n_iter_no_change": 20}
     model = HistGradientBoostingClassifier(
         learning_rate=0.05, max_leaf_nodes=8, l2_regularization=1.0, random_state=seed, **stop
     )
@@ -132,7 +152,7 @@ def _fit_trees(inputs: Inputs, labels: np.ndarray, seed: int) -> Predict:
         return np.column_stack([of.numbers[:, some], of.categories])
 
     model.fit(columns(inputs), labels)
-    return lambda others: _positive(model, columns(others))
+    return lambda others: _probabilities(model, columns(others), schema)
 
 
 def _fit_words(inputs: Inputs, labels: np.ndarray, schema: Schema) -> Predict:
@@ -151,11 +171,19 @@ def _fit_words(inputs: Inputs, labels: np.ndarray, schema: Schema) -> Predict:
 
     found = columns(inputs)
     if not found.shape[1]:
-        # Texts that share no word: nothing is left but the share of the class.
-        return lambda others: np.full(len(others.texts), labels.mean())
+        # Texts that share no word: nothing is left but the shares of the classes.
+        shares = np.bincount(labels, minlength=len(schema.classes)) / len(labels)
+        share = shares[1] if len(shares) == 2 else shares
+        return lambda others: np.full((len(others.texts), *share.shape), share)
     model = LogisticRegression(max_iter=1000).fit(found, labels)
-    return lambda others: _positive(model, columns(others))
+    return lambda others: _probabilities(model, columns(others), schema)
 
 
-def _positive(model: Any, columns: Any) -> np.ndarray:
-    return np.asarray(model.predict_proba(columns)[:, 1])
+def _probabilities(model: Any, columns: Any, schema: Schema) -> np.ndarray:
+    """What a model gives rows; a class that it did not see, as a sample may be without a rare one, gets 0."""
+    found = model.predict_proba(columns)
+    if len(schema.classes) == 2:
+        return np.asarray(found[:, 1])
+    probabilities = np.zeros((len(found), len(schema.classes)))
+    probabilities[:, model.classes_] = found
+    return probabilities

@@ -9,6 +9,7 @@ from msgspec import Struct
 from sklearn.model_selection import StratifiedKFold
 
 from models.rows import Row
+from training.data.labels import MIN_PER_CLASS
 
 FOLDS, FEW_FOLDS, ONE_PART = 5, 3, 1
 MANY_ROWS, VERY_MANY_ROWS = 2500, 20_000
@@ -18,8 +19,7 @@ HELD_OUT_PARTS, MAX_HELD_OUT = 5, 10_000
 """One part is held out of so many, or as many as leave at most so many rows in it."""
 TRAINED_ON = -1
 """The fold number of rows that are never held out."""
-MIN_PER_CLASS = 4
-"""Rows of each class, equal ones counted once: two to train on and two to calibrate with, in each of two folds."""
+SHOWN_CLASSES = 10
 MIN_DISTINCT_ROWS = 50
 """Below, and where more than a tenth of all rows are equal, rows are equal because little is said of each, not because
 one was written twice: they are divided like others."""
@@ -54,21 +54,28 @@ def find_units(rows: Sequence[Row], groups: np.ndarray | None) -> Units:
     return Units(of_row=equal if groups is None else _joined(equal, groups), note=note)
 
 
-def choose_folds(labels: np.ndarray, units: Units, asked: int | None) -> int:
+def choose_folds(labels: np.ndarray, units: Units, asked: int | None, classes: Sequence[str]) -> int:
     """How many folds: as ``asked``, or by the number of rows and of those of the rarest class.
 
-    Raises ValueError where a class has too few rows to train on and check with, or for the folds that were asked for.
+    Raises ValueError naming the classes with too few rows to train on and check with, or for the folds that were asked
+    for.
     """
-    rarest = min(_units_of_classes(labels, units))
+    counts = _units_of_classes(labels, units, len(classes))
+    rarest = min(counts)
     if rarest < MIN_PER_CLASS:
-        counts = ", ".join(map(str, np.bincount(labels).tolist()))
+        few = [f"{count} of {name!r}" for name, count in zip(classes, counts, strict=True) if count < MIN_PER_CLASS]
+        shown = ", ".join(few[:SHOWN_CLASSES]) + (f" and {len(few) - SHOWN_CLASSES} more" * (len(few) > SHOWN_CLASSES))
         raise ValueError(
-            f"the classes have {counts} rows, and {rarest} different ones in the rarest; at least {MIN_PER_CLASS} of "
-            "each are needed to train on and to check with"
+            f"there are too few different rows to train on and to check with: {shown}; at least {MIN_PER_CLASS} of "
+            "each class are needed: add some, or join the class with another in the table, or leave it out of both "
+            "the table and its description"
         )
     if asked is None:
         rows = len(labels)
         wanted = FOLDS if rows < MANY_ROWS else FEW_FOLDS if rows < VERY_MANY_ROWS else ONE_PART
+        if wanted == ONE_PART and rarest < 2 * HELD_OUT_PARTS:
+            # One part would hold out a row or two of it.
+            wanted = FEW_FOLDS
         return min(wanted, max(2, rarest // 2))
     if not ONE_PART <= asked <= rarest:
         raise ValueError(
@@ -86,7 +93,7 @@ def make_folds(labels: np.ndarray, folds: int, seed: int, units: Units | None = 
     """
     if folds == ONE_PART:
         parts = max(HELD_OUT_PARTS, -(-len(labels) // MAX_HELD_OUT))
-        parts = max(2, min(parts, *_units_of_classes(labels, units)))
+        parts = max(2, min(parts, min(_units_of_classes(labels, units)) // 2))
         return np.where(make_folds(labels, parts, seed, units) == 0, 0, TRAINED_ON)
     smallest = min(_units_of_classes(labels, units))
     if not 2 <= folds <= smallest:
@@ -126,12 +133,12 @@ def _stratified_units(labels: np.ndarray, units: np.ndarray, folds: int, rng: np
     return assigned
 
 
-def _units_of_classes(labels: np.ndarray, units: Units | None) -> list[int]:
-    """Of each class, the units with a row of it."""
+def _units_of_classes(labels: np.ndarray, units: Units | None, classes: int = 0) -> list[int]:
+    """Of each class, the units with a row of it; ``classes`` where the last may have none."""
     of_row = np.arange(len(labels)) if units is None else units.of_row
     pairs = set(zip(labels.tolist(), of_row.tolist(), strict=True))
     counts = Counter(label for label, _ in pairs)
-    return [counts[label] for label in range(int(labels.max()) + 1)]
+    return [counts[label] for label in range(max(classes, int(labels.max()) + 1))]
 
 
 def _numbered(groups: np.ndarray) -> np.ndarray:

@@ -13,24 +13,32 @@ def error_difference(
     error: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
     ours: Sequence[np.ndarray],
     theirs: Sequence[np.ndarray],
-    labels: np.ndarray,
+    labels: Sequence[np.ndarray],
     rng: np.random.Generator,
 ) -> tuple[Estimate, list[float]]:
     """Our calibration error minus theirs, averaged over pairs of probabilities (n,), and the difference of each pair.
 
-    ``error(p, y, w)`` is one of `calibration_errors`. The interval is the reflected bootstrap's over rows, each draw of
-    rows the same for all.
+    ``labels`` (n,) 0/1 are those of each pair, ``error(p, y, w)`` is one of `calibration_errors`. The interval is the
+    reflected bootstrap's over rows, each draw of rows the same for all.
     """
-    rows = len(labels)
+    rows = len(labels[0])
     weights = np.vstack([np.ones(rows), rng.multinomial(rows, np.full(rows, 1 / rows), RESAMPLES)])
 
-    def errors(p: np.ndarray) -> np.ndarray:
+    def errors(p: np.ndarray, y: np.ndarray) -> np.ndarray:
         order = np.argsort(p, kind="stable")
-        return error(p[order], labels[order][None].astype(float), weights[:, order])
+        return error(p[order], y[order][None].astype(float), weights[:, order])
 
-    differences = np.array([errors(a) - errors(b) for a, b in zip(ours, theirs, strict=True)])
+    differences = np.array([errors(a, y) - errors(b, y) for a, b, y in zip(ours, theirs, labels, strict=True)])
     observed = differences[:, 0]
     return reflected(float(observed.mean()), differences[:, 1:].mean(axis=0)), observed.tolist()
+
+
+def one_by_one(p: np.ndarray, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Probabilities (n, K) and the classes' numbers (n,) → those of each class (n,), and 1 for the rows of it, 0 for
+    others (n,); of two classes (n,) they are the positive one's as they stand."""
+    if p.ndim == 1:
+        return [(p, labels)]
+    return [(of_class, (labels == k).astype(int)) for k, of_class in enumerate(p.T)]
 
 
 def holm(p_values: Sequence[float], level: float = 0.05) -> int:

@@ -121,8 +121,8 @@ def score(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str],
     bins = len(mass_cuts(p, MASS_BINS)) - 1
     return Scores(
         rows=len(y), log_loss=mean(log_losses(p, y)), brier=mean((p - y) ** 2),
-        log_loss_if_calibrated=_if_calibrated(observed["log_loss"], null["log_loss"]),
-        brier_if_calibrated=_if_calibrated(observed["brier"], null["brier"]),
+        log_loss_if_calibrated=if_calibrated(observed["log_loss"], null["log_loss"]),
+        brier_if_calibrated=if_calibrated(observed["brier"], null["brier"]),
         brier_parts=BrierParts(
             reliability=error("reliability"),
             resolution=reflected(observed["resolution"], again["resolution"], bounds=POSITIVE),
@@ -199,7 +199,8 @@ def measures(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> dict[str, np.ndarra
     }  # fmt: skip
 
 
-def _if_calibrated(observed: float, null: np.ndarray) -> IfCalibrated:
+def if_calibrated(observed: float, null: np.ndarray) -> IfCalibrated:
+    """A proper score beside the scores (R,) of labels drawn from the probabilities."""
     low, high = np.quantile(null, [0.025, 0.975])
     tail = min(_at_least(observed, null), _at_least(-observed, -null))
     return IfCalibrated(expected=float(null.mean()), low=float(low), high=float(high), p_value=min(1.0, 2 * tail))
@@ -210,8 +211,13 @@ def _at_least(observed: float, null: np.ndarray) -> float:
     return float((1 + (null >= observed - 1e-12).sum()) / (1 + len(null)))
 
 
+def draw_count(rows: int) -> int:
+    """Draws of a bootstrap, or of labels, for so many rows."""
+    return min(RESAMPLES, max(MIN_RESAMPLES, DRAWN_ROWS // rows))
+
+
 def _blocks(rows: int) -> Iterator[int]:
-    block, draws = max(1, BLOCK // rows), min(RESAMPLES, max(MIN_RESAMPLES, DRAWN_ROWS // rows))
+    block, draws = max(1, BLOCK // rows), draw_count(rows)
     for start in range(0, draws, block):
         yield min(block, draws - start)
 

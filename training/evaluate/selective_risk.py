@@ -5,17 +5,19 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec import Struct
 
+from models.calibration.logit import class_probabilities
 from training.evaluate.estimates import Estimate, proportion
+from training.evaluate.several_classes.scores import top_classes
 
 
 class RiskCoverage(Struct, frozen=True, kw_only=True):
-    """The risk–coverage curve (El-Yaniv & Wiener, 2010): rows are answered in order of falling margin |2p − 1|.
+    """The risk–coverage curve (El-Yaniv & Wiener, 2010): rows are answered in order of falling top probability.
 
-    At index i the rows with the i + 1 largest distinct margins are answered: a share ``coverage[i]`` of all (rising,
-    the last is 1), of which ``error[i]`` are wrong (p ≥ ½ says the positive class), with standard error
-    ``standard_error[i]``; ``expected[i]`` is what their probabilities expect, the mean of min(p, 1 − p). ``area`` is
-    the mean error over all coverages, rows of one margin in random order; ``random`` what it would be if margins said
-    nothing (the error of all rows), ``oracle`` if the wrong rows had the smallest ones.
+    At index i the rows with the i + 1 largest distinct ones are answered: a share ``coverage[i]`` of all (rising, the
+    last is 1), of which ``error[i]`` are wrong (the class of the top probability is not theirs), with standard error
+    ``standard_error[i]``; ``expected[i]`` is what their probabilities expect, the mean of 1 less the top one. ``area``
+    is the mean error over all coverages, rows of one top probability in random order; ``random`` what it would be if
+    that said nothing (the error of all rows), ``oracle`` if the wrong rows had the smallest ones.
 
     Promise: if p is calibrated, ``error`` estimates ``expected``, which rises with coverage. The points share rows, so
     their errors are correlated, and the curve may fall by chance.
@@ -31,13 +33,14 @@ class RiskCoverage(Struct, frozen=True, kw_only=True):
 
 
 def risk_coverage(probabilities: np.ndarray, labels: np.ndarray) -> RiskCoverage:
-    """The curve of probabilities (n,) in [0, 1] against labels (n,) 0/1; raises ValueError where there are no rows."""
+    """The curve of probabilities, (n,) of the positive of two classes or (n, K), against labels (n,), the classes'
+    numbers; raises ValueError where there are no rows."""
     if not len(labels):
         raise ValueError("there are no rows to answer")
-    doubt = np.minimum(probabilities, 1 - probabilities)
-    wrong = ((probabilities >= 0.5) != (labels == 1)).astype(float)
+    p = class_probabilities(probabilities)
+    doubt, wrong = 1 - p.max(axis=1), (top_classes(p) != labels).astype(float)
     # Rounded, so that p and 1 − p, which are equally sure, tie.
-    _, group = np.unique(-np.abs(2 * probabilities - 1).round(12), return_inverse=True)
+    _, group = np.unique((2 * doubt).round(12), return_inverse=True)
     sizes, errors = np.bincount(group).astype(float), np.bincount(group, weights=wrong)
     answered, n = np.cumsum(sizes), len(labels)
     error, expected = np.cumsum(errors) / answered, np.cumsum(np.bincount(group, weights=doubt)) / answered

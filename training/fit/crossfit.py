@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from msgspec import Struct
 
-from models.prediction import positive_logits
-from training.evaluate.estimates import roc_auc
+from models.calibration.logit import calibration_scores, one_vs_rest
+from training.evaluate.estimates import Estimate, roc_auc
 from training.evaluate.folds import ONE_PART
 from training.fit.encoding import Encoded
 from training.fit.epoch_diagnostics import EpochDiagnostics
@@ -116,10 +116,11 @@ def foretell(job: FineTuningJob, encoded: Encoded, labels: np.ndarray, folds: np
 def check_scores(logits: np.ndarray, labels: np.ndarray) -> str:
     """A sentence where held-out logits (n, K), NaN in rows of no fold, may rank no better than chance, else "".
 
-    Raises TrainingError where they rank backwards.
+    Of more than two classes it is about each against all others, on average. Raises TrainingError where they rank
+    backwards.
     """
     held = ~np.isnan(logits[:, 0])
-    auc = roc_auc(positive_logits(logits[held]), labels[held])
+    auc = ranking(logits[held], labels[held])
     if auc.high < 0.5:
         raise TrainingError(
             f"the held-out scores rank the classes backwards (AUC {auc.value:.2f}, at most {auc.high:.2f}): what the "
@@ -129,3 +130,17 @@ def check_scores(logits: np.ndarray, labels: np.ndarray) -> str:
     if auc.low <= 0.5:
         return f"the held-out scores may rank no better than chance (AUC {auc.value:.2f}, from {auc.low:.2f})"
     return ""
+
+
+def ranking(logits: np.ndarray, labels: np.ndarray) -> Estimate:
+    """The area under the ROC curve of logits (n, K): of the positive of two classes, of more each against all others,
+    averaged over those that are there.
+
+    The average's standard error is at most the mean of the errors, whatever their correlations.
+    """
+    scores = calibration_scores(logits)
+    if scores.ndim == 1:
+        return roc_auc(scores, labels)
+    each = [roc_auc(odds, labels == k) for k, odds in enumerate(one_vs_rest(scores).T)]
+    known = [auc for auc in each if not np.isnan(auc.standard_error)] or each[:1]
+    return Estimate(*np.mean([(auc.value, auc.standard_error, auc.low, auc.high) for auc in known], axis=0).tolist())

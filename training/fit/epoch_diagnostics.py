@@ -8,6 +8,9 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+SHOWN_CLASSES = 5
+"""On a line for a person; of more, those with the least accuracy."""
+
 
 class EpochDiagnostics(Struct, frozen=True, kw_only=True):
     """Averages over the rows of one epoch, from the logits of the training pass itself (dropout on).
@@ -50,7 +53,9 @@ class EpochDiagnostics(Struct, frozen=True, kw_only=True):
 
     def line(self) -> str:
         """One line for a person."""
-        classes = " ".join(f"{name} {value:.2f}" for name, value in self.accuracy_by_class.items())
+        worst = sorted(self.accuracy_by_class, key=lambda name: self.accuracy_by_class[name])
+        shown = self.accuracy_by_class if len(worst) <= SHOWN_CLASSES else worst[:SHOWN_CLASSES]
+        classes = " ".join(f"{name} {self.accuracy_by_class[name]:.2f}" for name in shown)
         return (
             f"{self.phase}, epoch {self.epoch}: loss {self.loss:.4f}, accuracy {self.accuracy:.3f} ({classes}), "
             f"confidence {self.confidence:.2f}, p_t {self.p_t_min:.2f}/{self.p_t_mean:.2f}/{self.p_t_max:.2f}"

@@ -53,14 +53,12 @@ def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
     TrainingError, BundleError, ValueError.
     """
     schema, renderer = table.schema, Renderer(table.schema)
-    if len(schema.classes) > 2:
-        raise ValueError(f"there are {len(schema.classes)} classes: models of two are trained")
     base, tokenizer_path = find_base(options.base)
     base.print_notes(options.quiet)
     loss = options.loss.make(schema.classes, table.labels)
     shift = prior_shift(table, options.target_prevalence)
     units = find_units(table.rows, table.groups)
-    count = choose_folds(table.labels, units, options.folds)
+    count = choose_folds(table.labels, units, options.folds, schema.classes)
     folds = make_folds(table.labels, count, options.seed, units)
     known = fold_known(renderer, table.rows, table.labels, folds, options.feature)
     # One part is held out of the model that is served; of several folds, from models of their own.

@@ -108,7 +108,7 @@ def paired_calibration_error(
     if not common:
         return None
     a, b = ([runs[seed].side(side) for seed in common] for runs in (ours, theirs))
-    return over_seeds(*error_difference(lambda p, y, w: murphy(p, y, w)["ece"], a, b, labels, rng))
+    return over_seeds(*error_difference(lambda p, y, w: murphy(p, y, w)["ece"], a, b, [labels] * len(a), rng))
 
 
 def logit_shift(inverse: Step) -> Values:

@@ -10,7 +10,7 @@ from rich.text import Text
 from training.fit.finetune import Recipe
 from training.loss_study.claims import Claim, Evidence
 from training.loss_study.tables import ComparisonReport, figures, signed
-from training.report.tables import markdown, text_table
+from training.report.figures import markdown, text_table
 
 OPENING, CLOSING = "<!-- compare-losses -->", "<!-- /compare-losses -->"
 NEW_PAGE = "# Losses compared\n\n"

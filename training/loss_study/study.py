@@ -15,8 +15,9 @@ from models.bundle.manifest import sha256_of
 from models.text import Renderer
 from training.bundle.contents import class_counts
 from training.data.table import Table, fold_known, render_texts
-from training.evaluate.evaluation import nested_evaluation
+from training.evaluate.evaluation import Evaluation
 from training.evaluate.folds import make_folds
+from training.evaluate.nested import nested_evaluation
 from training.fit.crossfit import CrossFitOptions, crossfit
 from training.fit.encoding import Encoded, Pretrained, encode
 from training.fit.epoch_diagnostics import LOG
@@ -86,6 +87,11 @@ def compare_losses(options: CompareOptions, table: Table, executor: Executor) ->
     be added. A loss that cannot be trained is reported and loses no other. Raises DataError, LossError, BaseError,
     ValueError, and TrainingError when nothing could be trained.
     """
+    if len(table.schema.classes) > 2:
+        raise ValueError(
+            f"compare-losses tests the research note's claims, which are of two classes, and the table has "
+            f"{len(table.schema.classes)}; fit with one --loss and then another, and compare their evaluation.json"
+        )
     base, tokenizer_path = find_base(options.base)
     base.print_notes(options.quiet)
     choices = loss_choices(options.losses)
@@ -138,6 +144,7 @@ class _Study:
             logits, self.table.labels, plan.folds, self.table.rows, self.table.schema, plan.known,
             inverse=trial.loss.inverse(comparison.steps), coverage=COVERAGE, seed=plan.seed, with_baselines=False,
         )  # fmt: skip
+        assert isinstance(evaluation, Evaluation), "tables of more than two classes were refused"
         comparison.runs.setdefault(trial.name, {})[plan.seed] = Run(logits, predictions.calibrated)
         comparison.evaluations.setdefault(trial.name, {})[plan.seed] = evaluation
 

@@ -11,7 +11,7 @@ from training.fit.finetune import Recipe
 from training.loss_study.claims import Claim
 from training.loss_study.comparison import LEVEL, REFERENCE, DefaultByEvidence, LossReport, Measured, PValues
 from training.loss_study.contrasts import SIDES, Side
-from training.report.tables import Figures, plus_minus
+from training.report.figures import Figures, plus_minus
 
 
 class ComparisonReport(Struct, frozen=True, kw_only=True):

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from models.bundle.read import Bundle
+from training.bundle.seen import find_seen
 from training.data.labels import check_classes
 from training.data.source import DataError
 from training.data.table import Table, read_table
-from training.evaluate.seen import find_seen
 
 
 def read_for_both(path: Path, candidate: Bundle, current: Bundle) -> tuple[Table, Table]:

@@ -8,6 +8,7 @@ from msgspec import Struct
 from scipy.stats import binom, t
 
 from training.evaluate.calibration_errors import debiased_squared_error
+from training.evaluate.paired import one_by_one
 
 MAX_BLOCKS = 200
 """Blocks of clusters that the jackknife leaves out in turn; more of them cost time and say no more of the spread."""
@@ -64,14 +65,16 @@ def calibration_bound(
     probabilities: np.ndarray, labels: np.ndarray, clusters: np.ndarray, risk: float, rng: np.random.Generator,
     over: np.ndarray | None = None,
 ) -> Bound:  # fmt: skip
-    """The squared calibration error of probabilities (n,) against labels (n,): Σ_b (n_b/n) (ȳ_b − p̄_b)².
+    """The squared calibration error of probabilities, (n,) of the positive of two classes, against labels (n,):
+    Σ_b (n_b/n) (ȳ_b − p̄_b)². Of more classes (n, K) it is the mean of each one's against all others.
 
-    Over ten bins of equal count; with ``over`` (n,), its excess over the error of those probabilities on the same rows.
+    Over ten bins of equal count; with ``over``, its excess over the error of those probabilities on the same rows.
     Chance alone makes an error too large; the jackknife over blocks of whole clusters takes that bias out and gives the
     standard error s (Shao & Tu, 1995, sections 1.3 and 2.3). The estimate may be below 0. A square varies the more the
     larger it truly is: by about 4 (u − estimate) V more at u, with V the variance of the mean residual. ``upper`` is
     the u at which the estimate is q deviations of u's own below it, as Wilson's bound of a proportion is:
-    estimate + 2q²V + √((2q²V)² + (qs)²).
+    estimate + 2q²V + √((2q²V)² + (qs)²). Of several classes V is the mean of theirs: the variance of the mean of their
+    squares grows by 4u/K times the largest eigenvalue of their residuals' covariance, which is at most the trace.
     """
     blocks = _blocks(clusters, rng)
     whole, left = _squared_errors(probabilities, labels, blocks)
@@ -82,17 +85,23 @@ def calibration_bound(
     value = count * whole - (count - 1) * float(left.mean())
     error = float(np.sqrt((count - 1) / count * ((left - left.mean()) ** 2).sum()))
     q = -float(t.ppf(risk, count - 1))
-    shift = 2 * (q * mean_bound(labels - probabilities, clusters, risk).standard_error) ** 2
+    variances = [mean_bound(y - p, clusters, risk).standard_error ** 2 for p, y in one_by_one(probabilities, labels)]
+    shift = 2 * q**2 * float(np.mean(variances))
     return Bound(value=value, standard_error=error, upper=value + shift + float(np.hypot(shift, q * error)))
 
 
 def _squared_errors(p: np.ndarray, labels: np.ndarray, blocks: np.ndarray) -> tuple[float, np.ndarray]:
-    """Of all rows, and of those that are left without each block (K,)."""
+    """Of all rows, and of those that are left without each block (B,)."""
+    each = [_squared_error(of_class, y, blocks) for of_class, y in one_by_one(p, labels)]
+    squared = np.mean(each, axis=0)
+    return float(squared[0]), squared[1:]
+
+
+def _squared_error(p: np.ndarray, labels: np.ndarray, blocks: np.ndarray) -> np.ndarray:
     order = np.argsort(p, kind="stable")
     y = labels[order].astype(float)[None]
     kept = np.vstack([np.ones(len(p)), blocks[order] != np.arange(blocks.max() + 1)[:, None]])
-    squared = debiased_squared_error(p[order], y, kept)[1]
-    return float(squared[0]), squared[1:]
+    return debiased_squared_error(p[order], y, kept)[1]
 
 
 def _blocks(clusters: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -10,16 +10,18 @@ from models.bundle.manifest import MAX_BYTES, PRECISIONS_FILE
 from models.bundle.precisions import CALIBRATION_MARGIN, FULL, LOG_LOSS_MARGIN, Change, Measurement, Precision
 from models.bundle.read import Bundle, open_bundle
 from models.bundle.write import write_bundle
+from models.calibration.logit import calibration_scores, class_probabilities
 from models.engines.choice import choose_engine, load_engine
 from models.engines.engine import Chosen
 from models.engines.logit_cache import LogitCache
-from models.prediction import PredictionError, positive_logits
+from models.prediction import PredictionError
 from models.predictor import Predictor
 from training.calibrate.maps import log_losses
 from training.data.table import Table
 from training.evaluate.calibration_errors import smooth_error
 from training.evaluate.estimates import Estimate, mean
-from training.evaluate.paired import error_difference
+from training.evaluate.paired import error_difference, one_by_one
+from training.evaluate.several_classes.scores import top_classes
 
 MIN_ROWS = 100
 """Below it the interval of a difference of calibration errors says nothing."""
@@ -32,10 +34,10 @@ def measure(
     """The bundle in each of ``precisions`` against itself in float32, by this machine's engine; None: in all it offers.
 
     Each row's log losses are subtracted, and the mean difference has a standard error over rows; the difference of the
-    smooth calibration errors has one by drawing rows, the same for both. The smooth error, because it moves little
-    when a probability does: that of ten bins jumps where a row crosses from one to the next. A precision is refused
-    where the upper end of either 95 % interval is past its margin: a difference that is not shown to be small counts
-    as large. Raises BundleError, EngineError, ValueError.
+    smooth calibration errors, of more than two classes averaged over them, has one by drawing rows, the same for both.
+    The smooth error, because it moves little when a probability does: that of ten bins jumps where a row crosses from
+    one to the next. A precision is refused where the upper end of either 95 % interval is past its margin: a difference
+    that is not shown to be small counts as large. Raises BundleError, EngineError, ValueError.
     """
     if len(table) < MIN_ROWS:
         raise ValueError(f"{len(table)} rows are too few to tell a small difference; {MIN_ROWS} are needed")
@@ -46,15 +48,17 @@ def measure(
         chosen.check(precision)
     full, *lower = (_predictor(folder, chosen, precision) for precision in (FULL, *precisions))
     to_probability, labels = full.bundle.record.map.probabilities, table.labels
-    full_logits = _logits(full, table)
-    reference = to_probability(full_logits)
+    full_scores = _scores(full, table)
+    reference = to_probability(full_scores)
+    served, each_label = zip(*one_by_one(reference, labels), strict=True)
     training_rows = table.sha256 == full.bundle.manifest.origin.data.sha256
 
     def against(predictor: Predictor) -> Measurement:
-        logits = _logits(predictor, table)
-        p = to_probability(logits)
+        scores = _scores(predictor, table)
+        p = to_probability(scores)
         rng = np.random.default_rng(seed)
-        calibration, _ = error_difference(smooth_error, [p], [reference], labels, rng)
+        each = [of_class for of_class, _ in one_by_one(p, labels)]
+        calibration, _ = error_difference(smooth_error, each, served, each_label, rng)
         return Measurement(
             precision=predictor.backend.precision,
             device=predictor.backend.device,
@@ -63,8 +67,8 @@ def measure(
             training_rows=training_rows,
             log_loss=_change(mean(log_losses(p, labels) - log_losses(reference, labels)), log_loss_margin),
             calibration_error=_change(calibration, calibration_margin),
-            decisions_changed=float(((p >= 0.5) != (reference >= 0.5)).mean()),
-            largest_logit_difference=float(np.abs(logits - full_logits).max()),
+            decisions_changed=float((_outcomes(p) != _outcomes(reference)).mean()),
+            largest_logit_difference=float(np.abs(scores - full_scores).max()),
             largest_probability_difference=float(np.abs(p - reference).max()),
         )
 
@@ -89,9 +93,13 @@ def _predictor(folder: Path, chosen: Chosen, precision: Precision) -> Predictor:
     return Predictor(bundle, load_engine(chosen, bundle.config, weights, precision), tokenizer, LogitCache(0))
 
 
-def _logits(predictor: Predictor, table: Table) -> np.ndarray:
+def _outcomes(p: np.ndarray) -> np.ndarray:
+    return top_classes(class_probabilities(p))
+
+
+def _scores(predictor: Predictor, table: Table) -> np.ndarray:
     try:
-        return positive_logits(predictor.logits(predictor.render(table.rows)))
+        return calibration_scores(predictor.logits(predictor.render(table.rows)))
     except PredictionError as error:
         raise ValueError(f"{predictor.backend.precision}: {error}") from error
 

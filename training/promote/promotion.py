@@ -24,6 +24,7 @@ from training.data.source import DataError
 from training.data.table import Table
 from training.evaluate.groups import Members, group_title, members
 from training.evaluate.paired import holm
+from training.evaluate.predictions import probabilities
 from training.promote.clusters import row_clusters
 from training.promote.noninferiority import Bound, calibration_bound, mean_bound, median_bound
 
@@ -90,8 +91,8 @@ class Promotion(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class PairedPredictions:
-    """Both bundles' predictions of the same rows: labels (n,) 0/1, probabilities (n,) in (0, 1), clusters (n,), and
-    the seconds of each round of timing, (rounds, 2) of candidate and current."""
+    """Both bundles' predictions of the same rows: labels (n,), probabilities in (0, 1), (n,) of the positive of two
+    classes or (n, K), clusters (n,), and the seconds of each round of timing, (rounds, 2) of candidate and current."""
 
     labels: np.ndarray
     candidate: np.ndarray
@@ -112,8 +113,7 @@ def predict_with_both(
     if len(table) < MIN_ROWS:
         raise DataError(f"{len(table)} rows are too few to decide; at least {MIN_ROWS} are needed")
     ours, theirs = (
-        np.array([prediction.probability for prediction in predictor.predict_checked(each.rows)])
-        for predictor, each in zip(predictors, tables, strict=True)
+        probabilities(predictor.predict_checked(each.rows)) for predictor, each in zip(predictors, tables, strict=True)
     )
     groups = members(table.rows, table.schema, [predictors[0].bundle.known] * len(table))
     return PairedPredictions(
@@ -173,7 +173,8 @@ def _of_mean(name: str, means: list[float], bound: Bound, limit: float, rows: in
 
 
 def _calibration(predictions: PairedPredictions, limits: PromotionLimits, seed: int) -> Criterion:
-    """Root mean square calibration errors. ``difference`` is the root of the squares' difference, with its sign.
+    """Root mean square calibration errors, of more than two classes over the classes too. ``difference`` is the root of
+    the squares' difference, with its sign.
 
     The bound is of squares, which near 0 have a standard error where roots have none.
     """

@@ -11,11 +11,11 @@ from models.bundle.manifest import FEATURE, WEIGHTS, Origin, Recalibration
 from models.bundle.read import Bundle
 from models.predictor import Predictor
 from training.bundle.contents import CalibrationSettings, HeldOutLogits, data_record, prior_shift, write_calibrated
+from training.bundle.seen import find_seen
 from training.calibrate.choice import Inverse, MapRule
 from training.data.source import DataError
 from training.data.table import Table, read_table
 from training.evaluate.folds import FOLDS, ONE_PART, choose_folds, find_units, make_folds
-from training.evaluate.seen import find_seen
 from training.fit.crossfit import check_scores
 from training.fit.finetune import Recipe
 from training.fit.pipeline import work_folder
@@ -55,7 +55,7 @@ def recalibrate(options: RecalibrationOptions) -> Bundle:
             "--on-training-rows"
         )
     units = find_units(table.rows, table.groups)
-    count = choose_folds(table.labels, units, None)
+    count = choose_folds(table.labels, units, None, bundle.schema.classes)
     folds = make_folds(table.labels, FOLDS if count == ONE_PART else count, options.seed, units)
     count = int(folds.max()) + 1
     logits = predictor.logits(predictor.render(table.rows))

@@ -6,7 +6,7 @@ import textwrap
 from rich.console import Console
 
 from training.promote.promotion import Criterion, Promotion
-from training.report.tables import Figures, text_table
+from training.report.figures import Figures, text_table
 
 COLUMNS = ("criterion", "rows", "candidate", "current", "difference", "bound", "limit", "verdict")
 

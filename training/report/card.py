@@ -1,12 +1,15 @@
 """The model card: what a bundle is for, how it came to be, and how good it is, in figures with their spread."""
 
+import math
+from fractions import Fraction
 from typing import Any
 
 from models.bundle.manifest import Origin
 from models.schema import Schema
-from training.evaluate.evaluation import Evaluation
+from training.evaluate.evaluation import AnyEvaluation, Evaluation
+from training.report.figures import markdown
 from training.report.names import plural
-from training.report.tables import baselines_verdict, better_baseline, markdown, tables
+from training.report.tables import baselines_verdict, better_baseline, tables
 
 CARD = """---
 library_name: transformers
@@ -14,7 +17,7 @@ pipeline_tag: text-classification
 ---
 # {name}
 
-{lead}Probability that a {row} is of the class {positive}, from a short text of words about it, with calibration,
+{lead}{what}, from a short text of words about it, with calibration,
 prediction sets and intervals beside it (`calibration.json`).{question}
 
 ## What it is for, and not for
@@ -25,7 +28,7 @@ outcomes have shown that the probabilities hold there; and no decision about peo
 
 ## Data
 
-{rows} {plural}, of which {positive}: {count} ({share:.1%}); sha256 of the file `{data_sha:.12}…`. The model reads a
+{rows} {plural}, of which {shares}; sha256 of the file `{data_sha:.12}…`. The model reads a
 short text of words about the {row}, made as `schema.json` says:
 
 > {text}
@@ -54,20 +57,21 @@ shifts them on purpose.
 - What was chosen by held-out scores on the same rows flatters the figures a little.
 - Probabilities repeat what happened to {plural} in the table, whatever its reasons; groups that were not treated
   alike there are not treated alike here.
-- Small subgroups rest on few rows: see their counts and spread above.
+{rare}- Small subgroups rest on few rows: see their counts and spread above.
 - Calibration holds for {plural} like these. On others, watch the drift metrics and the outcomes.
 """
 
 
-def model_card(origin: Origin, schema: Schema, evaluation: Evaluation) -> str:
+def model_card(origin: Origin, schema: Schema, evaluation: AnyEvaluation) -> str:
     """README.md of a bundle, from its manifest, its schema and its nested evaluation."""
     chosen, data = evaluation.maps_chosen or (), origin.data
     better = better_baseline(evaluation)
     return CARD.format(
         name=schema.name, row=schema.row.replace("_", " "), plural=plural(schema),
-        positive=schema.positive, question=f" It answers: {schema.question}" if schema.question else "",
+        what=_what(schema), shares=_shares(origin, schema), rare=_rare(evaluation),
+        question=f" It answers: {schema.question}" if schema.question else "",
         lead=f"**{better}**\n\n" if better else "", text=", ".join(schema.text),
-        rows=data.rows, count=data.classes[schema.positive], share=data.classes[schema.positive] / data.rows,
+        rows=data.rows,
         data_sha=data.sha256, base=origin.base.name, base_sha=origin.base.sha256,
         calibrated_on=_calibrated_on(origin, schema), loss=origin.loss.name,
         parameters=_listed(origin.loss.parameters) or "no parameters",
@@ -76,6 +80,36 @@ def model_card(origin: Origin, schema: Schema, evaluation: Evaluation) -> str:
         tables="\n\n".join(map(markdown, tables(evaluation))),
         verdict="\n".join(f"- {line}" for line in baselines_verdict(evaluation).splitlines()),
     )  # fmt: skip
+
+
+def _what(schema: Schema) -> str:
+    row = schema.row.replace("_", " ")
+    if len(schema.classes) == 2:
+        return f"Probability that a {row} is of the class {schema.positive}"
+    return f"Probabilities that a {row} is of each of the {len(schema.classes)} classes"
+
+
+def _shares(origin: Origin, schema: Schema) -> str:
+    """How many rows are of the positive of two classes, or of each of more."""
+    counts, rows = origin.data.classes, origin.data.rows
+    named = [schema.positive] if len(schema.classes) == 2 else schema.classes
+    return ", ".join(f"{name}: {counts[name]} ({counts[name] / rows:.1%})" for name in named)
+
+
+def _rare(evaluation: AnyEvaluation) -> str:
+    """Which of several classes are in every prediction set, because their held-out rows are too few to leave any out:
+    ⌈(n + 1) coverage⌉ > n."""
+    if isinstance(evaluation, Evaluation):
+        return ""
+    coverage = Fraction(str(evaluation.sets.nominal))
+    counts = {name: sum(said.values()) for name, said in evaluation.calibrated.confusion.items()}
+    rare = [f"{name} ({count})" for name, count in counts.items() if math.ceil((count + 1) * coverage) > count]
+    if not rare:
+        return ""
+    return (
+        f"- Classes with too few held-out rows for prediction sets at {float(coverage):.0%}: {', '.join(rare)}. Every "
+        "set holds them.\n"
+    )
 
 
 def _calibrated_on(origin: Origin, schema: Schema) -> str:

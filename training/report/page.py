@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from html import escape
 
 from models.schema import Schema
-from training.evaluate.evaluation import Evaluation
+from training.evaluate.evaluation import AnyEvaluation, Evaluation
+from training.report.figures import Figures
 from training.report.names import plural
 from training.report.svg import STYLE, Plot
-from training.report.tables import Figures, baselines_verdict, better_baseline, tables
+from training.report.tables import baselines_verdict, better_baseline, tables
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -65,7 +66,7 @@ interval.</footer>
 """
 
 
-def report(schema: Schema, evaluation: Evaluation, plots: Sequence[Plot]) -> str:
+def report(schema: Schema, evaluation: AnyEvaluation, plots: Sequence[Plot]) -> str:
     """The page of a bundle with this schema."""
     better = better_baseline(evaluation)
     return PAGE.format(
@@ -77,13 +78,16 @@ def report(schema: Schema, evaluation: Evaluation, plots: Sequence[Plot]) -> str
     )  # fmt: skip
 
 
-def _key(evaluation: Evaluation) -> str:
+def _key(evaluation: AnyEvaluation) -> str:
     scores, sets = evaluation.calibrated, evaluation.sets
-    error = scores.calibration_error
+    if isinstance(evaluation, Evaluation):
+        which, error = "10 bins", evaluation.calibrated.calibration_error
+    else:
+        which, error = "classwise", evaluation.calibrated.classwise_error
     cards = (
         ("log loss", f"{scores.log_loss.value:.3f} ± {scores.log_loss.standard_error:.3f}",
          f"{scores.log_loss_if_calibrated.expected:.3f} if the probabilities were true"),
-        ("calibration error, 10 bins", f"{error.value.value:.3f} ± {error.value.standard_error:.3f}",
+        (f"calibration error, {which}", f"{error.value.value:.3f} ± {error.value.standard_error:.3f}",
          f"{error.noise_floor:.3f} by chance alone (p {error.p_value:.3f})"),
         ("accuracy", f"{scores.accuracy.value:.1%}",
          f"95 % interval {scores.accuracy.low:.1%} to {scores.accuracy.high:.1%}"),
@@ -100,7 +104,7 @@ def _figure(plot: Plot) -> str:
     )
 
 
-def _table(figures: Figures, evaluation: Evaluation) -> str:
+def _table(figures: Figures, evaluation: AnyEvaluation) -> str:
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in figures.columns)
     body = "\n".join(map(_row, figures.rows))
     verdict = ""

@@ -1,6 +1,7 @@
 """The pictures of an evaluation: reliability, scores by outcome, risk and coverage, subgroups, baselines, training."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -8,10 +9,16 @@ from models.reference import probability_bins
 from models.schema import Schema
 from training.evaluate.calibration_errors import WIDTH_BINS
 from training.evaluate.estimates import Estimate, share
-from training.evaluate.evaluation import Evaluation, LabelledPredictions
+from training.evaluate.evaluation import AnyEvaluation, Evaluation
+from training.evaluate.predictions import LabelledPredictions
 from training.evaluate.selective_risk import risk_coverage
+from training.evaluate.several_classes.evaluation import ClassEvaluation
+from training.evaluate.several_classes.scores import top_classes
+from training.evaluate.several_classes.subgroups import ClassSubgroup
+from training.evaluate.subgroups import Subgroup
 from training.fit.epoch_diagnostics import EpochDiagnostics
 from training.report.names import plural, short
+from training.report.several_classes import plots as of_classes
 from training.report.svg import WIDTH, Frame, Plot, round_step
 
 DRAWS, MIN_DRAWS = 2000, 200
@@ -26,18 +33,16 @@ INNER = WIDTH - LEFT - RIGHT
 
 def make_plots(
     predictions: LabelledPredictions,
-    evaluation: Evaluation,
+    evaluation: AnyEvaluation,
     epochs: Sequence[EpochDiagnostics],
     rng: np.random.Generator,
 ) -> list[Plot]:
     """All pictures that the evaluation and the training log (empty: no training curves) give."""
-    schema, y, sides = (
-        predictions.schema,
-        predictions.labels,
-        {"calibrated": predictions.calibrated, "raw": predictions.raw},
-    )
-    plots = [reliability(kind, p, y, schema, rng) for kind, p in sides.items()]
-    plots += [outcomes(kind, p, y, schema) for kind, p in sides.items()]
+    schema = predictions.schema
+    if isinstance(evaluation, Evaluation):
+        plots = _of_two(predictions, rng)
+    else:
+        plots = _of_several(predictions, evaluation, rng)
     plots.append(risk(predictions, evaluation))
     if evaluation.subgroups:
         plots.append(subgroups(evaluation, schema))
@@ -46,6 +51,27 @@ def make_plots(
     if epochs:
         plots += [curves(epochs, "loss"), curves(epochs, "accuracy")]
     return plots
+
+
+def _of_two(predictions: LabelledPredictions, rng: np.random.Generator) -> list[Plot]:
+    schema, y = predictions.schema, predictions.labels
+    sides = {"calibrated": predictions.calibrated, "raw": predictions.raw}
+    plots = [reliability(kind, p, y, schema.positive, schema, rng) for kind, p in sides.items()]
+    return plots + [outcomes(kind, p, y, schema) for kind, p in sides.items()]
+
+
+def _of_several(predictions: LabelledPredictions, evaluation: ClassEvaluation, rng: np.random.Generator) -> list[Plot]:
+    """Reliability of the outcome, calibrated and raw, and of each class, calibrated; what is taken for what."""
+    schema, y = predictions.schema, predictions.labels
+    sides = {"calibrated": predictions.calibrated, "raw": predictions.raw}
+    plots = [
+        reliability(kind, p.max(axis=1), top_classes(p) == y, "the outcome", schema, rng) for kind, p in sides.items()
+    ]
+    plots += [of_classes.class_shares(predictions, evaluation), of_classes.confusion(predictions, evaluation)]
+    for k in of_classes.pictured(predictions):
+        plot = reliability("calibrated", predictions.calibrated[:, k], y == k, schema.classes[k], schema, rng)
+        plots.append(replace(plot, name=f"reliability_class_{k + 1}", title=f"Reliability, {schema.classes[k]}"))
+    return plots + [of_classes.top_probabilities(kind, p, y, schema) for kind, p in sides.items()]
 
 
 def consistency_band(p: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -64,12 +90,17 @@ def consistency_band(p: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarra
     return low, high
 
 
-def reliability(kind: str, p: np.ndarray, y: np.ndarray, schema: Schema, rng: np.random.Generator) -> Plot:
-    """Observed rate against mean probability in ten bins, consistency bars, and the counts under them."""
+def reliability(
+    kind: str, p: np.ndarray, y: np.ndarray, what: str, schema: Schema, rng: np.random.Generator
+) -> Plot:  # fmt: skip
+    """Observed rate against mean probability in ten bins, consistency bars, and the counts under them.
+
+    ``p`` (n,) are probabilities of ``what``, the class or the outcome that came true in the rows where ``y`` (n,) is 1.
+    """
     frame = Frame(LEFT, 28, INNER, 300, (0, 1), (0, 1))
     bins, (low, high) = probability_bins(p), consistency_band(p, rng)
     parts = [
-        frame.axes(TENTHS, TENTHS, y_name=f"share of {short(schema.positive)}"),
+        frame.axes(TENTHS, TENTHS, y_name=f"share of {short(what)}"),
         frame.line((0, 1), (0, 1), "guide"),
     ]
     outside = 0
@@ -82,15 +113,13 @@ def reliability(kind: str, p: np.ndarray, y: np.ndarray, schema: Schema, rng: np
         parts.append(frame.dot(at, rate, "hollow" if missed else "ours-fill", 5))
     counts = np.bincount(bins, minlength=WIDTH_BINS)
     under = Frame(LEFT, 376, INNER, 70, (0, 1), (0, 1.25 * counts.max()))
-    parts.append(
-        under.axes(TENTHS, (), x_name=f"{kind} probability of {short(schema.positive)}", y_name=plural(schema))
-    )
+    parts.append(under.axes(TENTHS, (), x_name=f"{kind} probability of {short(what)}", y_name=plural(schema)))
     for bin_number, count in enumerate(counts.tolist()):
         parts.append(under.bar(bin_number / 10 + 0.006, (bin_number + 1) / 10 - 0.006, 0, count, "bar"))
         parts.append(under.text(bin_number / 10 + 0.05, count, str(count), anchor="middle", dy=-4))
     return Plot(
         f"reliability_{kind}", f"Reliability, {kind}",
-        f"Grey bars: where a bin's share of {schema.positive} lies 95 times in 100 if its probabilities are true. "
+        f"Grey bars: where a bin's share of {what} lies 95 times in 100 if its probabilities are true. "
         f"{outside} of {len(np.unique(bins))} bins lie outside (open circles). Under it, how many "
         f"{plural(schema)} got such a probability.",
         492, "".join(parts),
@@ -122,7 +151,7 @@ def outcomes(kind: str, p: np.ndarray, y: np.ndarray, schema: Schema) -> Plot:
     )  # fmt: skip
 
 
-def risk(predictions: LabelledPredictions, evaluation: Evaluation) -> Plot:
+def risk(predictions: LabelledPredictions, evaluation: AnyEvaluation) -> Plot:
     """Share wrong among the most certain rows, against how many of them are answered."""
     curve = risk_coverage(predictions.calibrated, predictions.labels)
     coverage, error, expected = map(np.array, (curve.coverage, curve.error, curve.expected))
@@ -160,27 +189,40 @@ def risk(predictions: LabelledPredictions, evaluation: Evaluation) -> Plot:
     return Plot("risk_coverage", "Risk and coverage", caption, 306, "".join(parts))
 
 
-def subgroups(evaluation: Evaluation, schema: Schema) -> Plot:
-    """Share of the positive class, with its interval, beside the mean calibrated and raw probability of each group."""
-    groups = evaluation.subgroups
+def subgroups(evaluation: AnyEvaluation, schema: Schema) -> Plot:
+    """Of each group the share of the positive of two classes, or of right outcomes, with its interval, beside the mean
+    calibrated and raw probability of it."""
+    groups: Sequence[Subgroup | ClassSubgroup] = evaluation.subgroups
+    two = isinstance(evaluation, Evaluation)
+    what = schema.positive if two else "right outcomes"
     left, row = 184, 24
     frame = Frame(left, 12, WIDTH - left - RIGHT, row * len(groups), (0, 1), (len(groups) - 0.5, -0.5))
-    parts = [frame.axes(TENTHS, (), x_name=f"share of {short(schema.positive)}, mean probability")]
+    x_name = f"share of {short(what)}, mean probability" if two else "share right, mean top probability"
+    parts = [frame.axes(TENTHS, (), x_name=x_name)]
     for place, group in enumerate(groups):
+        observed, raw, calibrated = _agreement(group)
         parts.append(frame.text(0, place, f"{short(group.title)} ({group.rows})", anchor="end", dx=-8))
-        parts.append(frame.line((group.observed.low, group.observed.high), (place, place), "ours"))
-        parts.append(frame.dot(group.observed.value, place, "ours-fill"))
-        parts.append(frame.diamond(group.raw.expected, place, "hollow", 5))
-        parts.append(frame.diamond(group.calibrated.expected, place, "other-fill", 5))
+        parts.append(frame.line((observed.low, observed.high), (place, place), "ours"))
+        parts.append(frame.dot(observed.value, place, "ours-fill"))
+        parts.append(frame.diamond(raw, place, "hollow", 5))
+        parts.append(frame.diamond(calibrated, place, "other-fill", 5))
+    mean = "probability" if two else "top probability"
     return Plot(
         "subgroups", "Calibration by subgroup",
-        f"Circles: the share of {schema.positive} with its 95 % interval. Full diamonds: mean calibrated probability; "
-        f"open ones: mean raw probability. In brackets the number of {plural(schema)}.",
+        f"Circles: the share of {what} with its 95 % interval. Full diamonds: mean calibrated {mean}; "
+        f"open ones: mean raw {mean}. In brackets the number of {plural(schema)}.",
         frame.top + frame.height + 44, "".join(parts),
     )  # fmt: skip
 
 
-def baselines(evaluation: Evaluation) -> Plot:
+def _agreement(group: Subgroup | ClassSubgroup) -> tuple[Estimate, float, float]:
+    """What is observed, and what the raw and the calibrated probabilities expect of it."""
+    if isinstance(group, Subgroup):
+        return group.observed, group.raw.expected, group.calibrated.expected
+    return group.calibrated.accuracy, group.raw.top, group.calibrated.top
+
+
+def baselines(evaluation: AnyEvaluation) -> Plot:
     """Log loss of this model minus each baseline's, with the paired 95 % interval."""
     compared = evaluation.baselines or {}
     differences = {name.replace("_", " "): baseline.log_loss_difference for name, baseline in compared.items()}

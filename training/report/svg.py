@@ -22,6 +22,7 @@ STYLE = """
 .plot .ours-fill { fill: #0072b2; } .plot .other-fill { fill: #d55e00; }
 .plot .hollow { fill: #fff; stroke: #d55e00; stroke-width: 2; }
 .plot .bar { fill: #0072b2; fill-opacity: .75; } .plot .other-bar { fill: #d55e00; fill-opacity: .75; }
+.plot .cell { fill: #0072b2; } .plot text.light { fill: #fff; }
 .plot .title { font-weight: 600; }
 .plot [class^=series] { fill: none; stroke-width: 1.8; }
 .plot .series-0 { stroke: #0072b2; } .plot .series-1 { stroke: #d55e00; stroke-dasharray: 6 3; }
@@ -59,10 +60,10 @@ class Frame:
         return f'<polygon class="{style}" points="{there} {back}"/>'
 
     def bar(self, x0: float, x1: float, y0: float, y1: float, style: str) -> str:
-        (left, bottom), (right, top) = self.at(x0, min(y0, y1)), self.at(x1, max(y0, y1))
+        (left, one), (right, other) = self.at(x0, y0), self.at(x1, y1)
         return (
-            f'<rect class="{style}" x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" '
-            f'height="{max(bottom - top, 0):.1f}"/>'
+            f'<rect class="{style}" x="{left:.1f}" y="{min(one, other):.1f}" width="{right - left:.1f}" '
+            f'height="{abs(one - other):.1f}"/>'
         )
 
     def dot(self, x: float, y: float, style: str, radius: float = 4.5) -> str:

@@ -3,41 +3,32 @@
 import math
 from collections.abc import Callable
 
-from msgspec import Struct
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table as TextTable
 
 from training.evaluate.estimates import Estimate
-from training.evaluate.evaluation import Evaluation
-from training.evaluate.scores import CalibrationError, IfCalibrated, Scores
+from training.evaluate.evaluation import AnyEvaluation, Evaluation
+from training.evaluate.scores import Scores
 from training.evaluate.selective_risk import SetCoverage
 from training.evaluate.subgroups import GroupScores, Subgroup
-
-NO_VALUE = "–"
-
-
-class Figures(Struct, frozen=True, kw_only=True):
-    """One table: its title, columns, rows of texts (the first names the row) and what to know when reading it."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
+from training.report.figures import Figures, Row, error_rows, expected_text, p_text, plus_minus, spread, text_table
+from training.report.several_classes import tables as of_classes
 
 
-def tables(evaluation: Evaluation) -> list[Figures]:
+def tables(evaluation: AnyEvaluation) -> list[Figures]:
     """All tables of an evaluation, the proper scores first."""
-    all_tables = [_proper(evaluation), _calibration(evaluation), _decisions(evaluation)]
-    all_tables += [_sets(evaluation), _intervals(evaluation)]
+    if isinstance(evaluation, Evaluation):
+        scores, rest = [_proper(evaluation), _calibration(evaluation), _decisions(evaluation)], _intervals(evaluation)
+        groups = [_subgroups(evaluation, "calibrated"), _subgroups(evaluation, "raw")]
+    else:
+        scores, rest = of_classes.scores(evaluation), of_classes.intervals(evaluation)
+        groups = [of_classes.subgroups(evaluation, "calibrated"), of_classes.subgroups(evaluation, "raw")]
+    all_tables = [*scores, _sets(evaluation), rest]
     if evaluation.baselines is not None:
         all_tables.append(_baselines(evaluation))
-    if evaluation.subgroups:
-        all_tables += [_subgroups(evaluation, "calibrated"), _subgroups(evaluation, "raw")]
-    return all_tables
+    return all_tables + groups if evaluation.subgroups else all_tables
 
 
-def baselines_verdict(evaluation: Evaluation) -> str:
+def baselines_verdict(evaluation: AnyEvaluation) -> str:
     """In words, a line for each baseline: whether it has the lower log loss on the same rows, and by how much."""
     lines = [] if evaluation.baselines else ["Nothing else was trained and compared on these rows."]
     for baseline in (evaluation.baselines or {}).values():
@@ -55,7 +46,7 @@ PLAINLY_BETTER = 0.01
 """A baseline's lead in log loss, in nats, that is said first of all."""
 
 
-def better_baseline(evaluation: Evaluation) -> str:
+def better_baseline(evaluation: AnyEvaluation) -> str:
     """That the best baseline is ahead by more than `PLAINLY_BETTER`, in a sentence; empty where none is."""
     best = max((evaluation.baselines or {}).values(), key=lambda each: each.log_loss_difference.value, default=None)
     if best is None or best.log_loss_difference.value <= PLAINLY_BETTER:
@@ -71,23 +62,6 @@ def better_baseline(evaluation: Evaluation) -> str:
 def positive_class(evaluation: Evaluation) -> str:
     """The class that the probabilities are of."""
     return list(evaluation.calibrated.recall)[-1]
-
-
-def plus_minus(estimate: Estimate, digits: int = 4) -> str:
-    """Value ± standard error, or why there is none."""
-    if math.isnan(estimate.value):
-        return estimate.reason or NO_VALUE
-    return f"{estimate.value:z.{digits}f} ±\u00a0{estimate.standard_error:.{digits}f}"
-
-
-def spread(estimate: Estimate, digits: int = 4) -> str:
-    """Value [95 % interval], or why there is none."""
-    if math.isnan(estimate.value):
-        return estimate.reason or NO_VALUE
-    return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
-
-
-Row = tuple[str, ...]
 
 
 def _both(evaluation: Evaluation, name: str, text: Callable[[Scores], str]) -> Row:
@@ -106,10 +80,10 @@ def _proper(evaluation: Evaluation) -> Figures:
         rows=(
             row("log loss", lambda s: plus_minus(s.log_loss)),
             row("… 95 % interval", lambda s: f"{s.log_loss.low:.4f} to {s.log_loss.high:.4f}"),
-            row("… if calibrated", lambda s: _expected(s.log_loss_if_calibrated)),
+            row("… if calibrated", lambda s: expected_text(s.log_loss_if_calibrated)),
             row("Brier score", lambda s: plus_minus(s.brier)),
             row("… 95 % interval", lambda s: f"{s.brier.low:.4f} to {s.brier.high:.4f}"),
-            row("… if calibrated", lambda s: _expected(s.brier_if_calibrated)),
+            row("… if calibrated", lambda s: expected_text(s.brier_if_calibrated)),
             row("… reliability", lambda s: plus_minus(s.brier_parts.reliability.value)),
             row("… reliability if calibrated", lambda s: f"{s.brier_parts.reliability.noise_floor:.4f}"),
             *map(part, ("resolution", "uncertainty", "within_bins")),
@@ -117,10 +91,6 @@ def _proper(evaluation: Evaluation) -> Figures:
         note="± is one standard error over rows. “If calibrated”: mean and two-sided p-value of the score when labels "
         "are drawn from the probabilities. Brier = reliability − resolution + uncertainty + within bins; ten bins.",
     )  # fmt: skip
-
-
-def _expected(score: IfCalibrated) -> str:
-    return f"{score.expected:.4f} (p\u00a0{score.p_value:.3f})"
 
 
 ERRORS = {
@@ -135,10 +105,13 @@ def _calibration(evaluation: Evaluation) -> Figures:
     def test(name: str, text: Callable[[Scores], str]) -> None:
         rows.append(_both(evaluation, name, text))
 
-    test("Spiegelhalter's Z", lambda s: f"{s.spiegelhalter_z:.2f} (p\u00a0{_p(s.spiegelhalter_p)})")
-    test("Hosmer–Lemeshow χ²", lambda s: f"{s.hosmer_lemeshow.statistic:.2f} (p\u00a0{_p(s.hosmer_lemeshow.p_value)})")
+    test("Spiegelhalter's Z", lambda s: f"{s.spiegelhalter_z:.2f} (p\u00a0{p_text(s.spiegelhalter_p)})")
+    test(
+        "Hosmer–Lemeshow χ²",
+        lambda s: f"{s.hosmer_lemeshow.statistic:.2f} (p\u00a0{p_text(s.hosmer_lemeshow.p_value)})",
+    )
     test("… degrees of freedom", lambda s: str(s.hosmer_lemeshow.degrees_of_freedom))
-    test("… simulated p-value", lambda s: _p(s.hosmer_lemeshow.simulated_p_value))
+    test("… simulated p-value", lambda s: p_text(s.hosmer_lemeshow.simulated_p_value))
     return Figures(
         title="Calibration", columns=("", "calibrated", "raw"), rows=tuple(rows),
         note="A perfectly calibrated model shows the errors “of a perfect model” by chance, on as many rows with the "
@@ -147,20 +120,7 @@ def _calibration(evaluation: Evaluation) -> Figures:
 
 
 def _error(evaluation: Evaluation, name: str) -> list[Row]:
-    texts: dict[str, Callable[[CalibrationError], str]] = {
-        ERRORS[name]: lambda e: plus_minus(e.value),
-        "… 95 % interval": lambda e: f"{e.value.low:.4f} to {e.value.high:.4f}",
-        "… of a perfect model": lambda e: f"{e.noise_floor:z.4f}",
-        "… 95 % of such below": lambda e: f"{e.noise_95:.4f}",
-        "… p-value": lambda e: _p(e.p_value),
-    }
-    errors = getattr(evaluation.calibrated, name), getattr(evaluation.raw, name)
-    return [(label, *map(text, errors)) for label, text in texts.items()]
-
-
-def _p(value: float) -> str:
-    """A p-value; its parts are not to be broken over lines."""
-    return f"{value:.3f}" if value >= 0.001 else "<\u00a00.001"
+    return error_rows(ERRORS[name], *(getattr(side, name) for side in (evaluation.calibrated, evaluation.raw)))
 
 
 def _decisions(evaluation: Evaluation) -> Figures:
@@ -177,7 +137,7 @@ def _decisions(evaluation: Evaluation) -> Figures:
     )  # fmt: skip
 
 
-def _sets(evaluation: Evaluation) -> Figures:
+def _sets(evaluation: AnyEvaluation) -> Figures:
     sets, classes = evaluation.sets_at or (evaluation.sets,), tuple(evaluation.sets.by_class)
 
     def row(name: str, text: Callable[[SetCoverage], str]) -> Row:
@@ -230,25 +190,32 @@ def _subgroups(evaluation: Evaluation, kind: str) -> Figures:
 def _subgroup(group: Subgroup, scores: GroupScores) -> Row:
     error = scores.calibration_error
     return (
-        group.title, str(group.rows), plus_minus(group.observed, 3), f"{scores.expected:.3f}", _p(scores.excess_p),
-        plus_minus(scores.log_loss, 3), f"{error.value.value:.3f} ({error.noise_floor:.3f})", _p(error.p_value),
+        group.title, str(group.rows), plus_minus(group.observed, 3), f"{scores.expected:.3f}", p_text(scores.excess_p),
+        plus_minus(scores.log_loss, 3), f"{error.value.value:.3f} ({error.noise_floor:.3f})", p_text(error.p_value),
     )  # fmt: skip
 
 
-def _baselines(evaluation: Evaluation) -> Figures:
+def _baselines(evaluation: AnyEvaluation) -> Figures:
     ours, rows = evaluation.calibrated, []
     for name, baseline in (evaluation.baselines or {}).items():
         differs = plus_minus(baseline.log_loss), plus_minus(baseline.log_loss_difference)
-        rows.append((name.replace("_", " "), *differs, f"{baseline.brier.value:.4f}", f"{baseline.auc.value:.4f}"))
+        rows.append((name.replace("_", " "), *differs, f"{baseline.brier.value:.4f}", _auc(baseline.auc)))
     return Figures(
         title="Baselines on the same folds", columns=("", "log loss", "difference", "Brier", "AUC"),
-        rows=(("this model", plus_minus(ours.log_loss), "", f"{ours.brier.value:.4f}", f"{ours.auc.value:.4f}"), *rows),
+        rows=(("this model", plus_minus(ours.log_loss), "", f"{ours.brier.value:.4f}", _auc(ours.auc)), *rows),
         note="Difference: this model's log loss minus the baseline's, row by row; above 0 the baseline is better. The "
         "folds' training sets overlap, so the spread that other training rows would add is not in the standard errors.",
     )  # fmt: skip
 
 
-def print_evaluation(evaluation: Evaluation, console: Console) -> None:
+def _auc(auc: Estimate | dict[str, Estimate]) -> str:
+    """The area under the ROC curve; of several classes the mean of each against all others."""
+    each = auc.values() if isinstance(auc, dict) else [auc]
+    known = [estimate.value for estimate in each if not math.isnan(estimate.value)]
+    return f"{sum(known) / len(known):.4f}" if known else "nan"
+
+
+def print_evaluation(evaluation: AnyEvaluation, console: Console) -> None:
     """The evaluation as tables for a terminal."""
     console.print(f"{evaluation.rows} rows: {evaluation.how}")
     for figures in tables(evaluation):
@@ -256,24 +223,3 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     for words in (baselines_verdict(evaluation), better_baseline(evaluation)):
         if words:
             console.print(words)
-
-
-def text_table(figures: Figures) -> TextTable:
-    """A table for a terminal."""
-    table = TextTable(
-        title=figures.title, title_justify="left", caption=figures.note, caption_justify="left", box=SIMPLE_HEAD
-    )
-    for place, column in enumerate(figures.columns):
-        table.add_column(column, justify="right" if place else "left", no_wrap=not place)
-    for row in figures.rows:
-        table.add_row(*row)
-    return table
-
-
-def markdown(figures: Figures) -> str:
-    """A table under a heading of the third level."""
-    head = [figures.columns, ("---",) * len(figures.columns)]
-    # A bar in a name would end its cell.
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in (*head, *figures.rows)]
-    rows = "\n".join(f"| {' | '.join(row)} |" for row in cells)
-    return f"### {figures.title}\n\n{rows}" + (f"\n\n{figures.note}" if figures.note else "")

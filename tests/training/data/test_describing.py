@@ -134,7 +134,9 @@ def test_classes_of_the_label(tmp_path: Path, cells: list[str], classes: list[tu
     [
         ([1] * N, "has only the value '1'"),
         ([""] * N, "has no value at all"),
-        (NOISE, "may have 2 to 100"),
+        (NOISE, r"is a number with 2\d\d different values, and to predict a number is regression"),
+        ([round(abs(x) * 20) for x in NOISE], "different values, and to predict a number is regression"),
+        ([f"w{x}" for x in NOISE], "may have 2 to 100"),
         (["a" * 150, "b"] * (N // 2), "a class has a short name"),
     ],
 )

@@ -39,7 +39,7 @@ def test_differences_are_paired_and_signed_ours_minus_theirs(table: Table) -> No
     y = table.labels
     groups = members(table.rows, SCHEMA, [None] * len(table))
     good, poor = np.where(y == 1, 0.8, 0.2), np.where(y == 1, 0.6, 0.4)
-    baseline = compare_baselines(poor, dict.fromkeys(BASELINES, good), y, groups)["gradient_boosting"]
+    baseline = compare_baselines(poor, dict.fromkeys(BASELINES, good), y, groups, SCHEMA.classes)["gradient_boosting"]
     assert baseline.log_loss_difference.value == pytest.approx(np.log(0.8 / 0.6))
     assert baseline.log_loss_difference.standard_error == pytest.approx(0, abs=1e-12)
     assert "sex: female" in baseline.log_loss_difference_by_subgroup

@@ -13,8 +13,10 @@ from tests.tiny import ORIGIN
 from training.calibrate.record import fit_record
 from training.data.table import Table
 from training.evaluate.estimates import Estimate
-from training.evaluate.evaluation import Evaluation, LabelledPredictions, nested_evaluation
+from training.evaluate.evaluation import Evaluation
 from training.evaluate.folds import make_folds
+from training.evaluate.nested import nested_evaluation
+from training.evaluate.predictions import LabelledPredictions
 from training.report.card import model_card
 from training.report.page import report
 from training.report.plots import make_plots

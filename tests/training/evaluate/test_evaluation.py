@@ -9,7 +9,7 @@ from models.text import Renderer
 from tests.titanic import SCHEMA
 from tests.training.logits import two
 from training.data.table import Table, fold_known
-from training.evaluate.evaluation import nested_evaluation
+from training.evaluate.nested import nested_evaluation
 
 
 def test_nested_evaluation_scores_every_row_by_a_calibration_without_it(table: Table, few_resamples: None) -> None:

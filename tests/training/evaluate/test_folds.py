@@ -108,7 +108,7 @@ def test_one_fold_is_a_part_that_is_held_out_once() -> None:
 def test_how_many_folds_follows_from_the_rows() -> None:
     def chosen(rows: int, rare: int = 10**9, asked: int | None = None) -> int:
         labels = (np.arange(rows) < min(rare, rows // 2)).astype(int)
-        return choose_folds(labels, Units(of_row=np.arange(rows)), asked)
+        return choose_folds(labels, Units(of_row=np.arange(rows)), asked, ("a", "b"))
 
     assert chosen(MANY_ROWS - 1) == FOLDS == 5
     assert chosen(MANY_ROWS) == FEW_FOLDS
@@ -116,15 +116,40 @@ def test_how_many_folds_follows_from_the_rows() -> None:
     assert chosen(1000, rare=7) == 3
     assert chosen(1000, rare=4) == 2
     assert chosen(1000, rare=7, asked=7) == 7
-    with pytest.raises(ValueError, match="997, 3 rows, and 3 different ones in the rarest; at least 4 of each"):
+    with pytest.raises(
+        ValueError, match=r"too few different rows .*: 3 of 'b'; at least 4 of each class are needed: add some, or join"
+    ):
         chosen(1000, rare=3)
     with pytest.raises(ValueError, match="folds is 8; it must be at least 1"):
         chosen(1000, rare=7, asked=8)
     with pytest.raises(ValueError, match="folds is 0"):
         chosen(1000, asked=0)
     labels = np.repeat([0, 1], [100, 40])
-    with pytest.raises(ValueError, match="and 2 different ones in the rarest"):
-        choose_folds(labels, Units(of_row=np.concatenate([np.arange(100), 100 + np.arange(40) % 2])), None)
+    units = Units(of_row=np.concatenate([np.arange(100), 100 + np.arange(40) % 2]))
+    with pytest.raises(ValueError, match="2 of 'b'"):
+        choose_folds(labels, units, None, ("a", "b"))
+
+
+def test_of_several_classes_the_rare_ones_are_named_and_each_fold_has_all() -> None:
+    classes = tuple("abcdefghijklmn")
+    labels = np.repeat(np.arange(14), [40, 3, 1, *[2] * 11])
+    units = Units(of_row=np.arange(len(labels)))
+    with pytest.raises(ValueError, match=r"3 of 'b', 1 of 'c', 2 of 'd', .*, 2 of 'k' and 3 more; at least 4"):
+        choose_folds(labels, units, None, classes)
+    labels = np.repeat([0, 1, 2], [60, 30, 10])
+    folds = make_folds(labels, 5, 0)
+    counts = np.array([np.bincount(labels[folds == fold], minlength=3) for fold in range(5)])
+    assert counts.tolist() == [[12, 6, 2]] * 5
+    with pytest.raises(ValueError, match="0 of 'd'"):
+        choose_folds(labels, Units(of_row=np.arange(100)), None, tuple("abcd"))
+
+
+def test_a_held_out_part_has_two_rows_of_each_class_at_least() -> None:
+    labels = np.repeat([0, 1], [VERY_MANY_ROWS, 9])
+    assert choose_folds(labels, Units(of_row=np.arange(len(labels))), None, ("a", "b")) == FEW_FOLDS
+    for rare in (4, 9, 30):
+        labels = np.repeat([0, 1], [VERY_MANY_ROWS, rare])
+        assert ((make_folds(labels, 1, 0) == 0) & (labels == 1)).sum() >= 2
 
 
 def test_help_says_from_which_rows_on() -> None:

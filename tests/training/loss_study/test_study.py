@@ -20,8 +20,8 @@ from tests.training.commands import few_rows, interrupted, run_here
 from tests.training.logits import two
 from training.__main__ import main
 from training.data.table import Table
-from training.evaluate.evaluation import nested_evaluation
 from training.evaluate.folds import make_folds
+from training.evaluate.nested import nested_evaluation
 from training.fit.finetune import Recipe
 from training.loss_study.claims import evaluate_claims
 from training.loss_study.comparison import Comparison, count_tests, default_by_evidence, report_loss

@@ -18,8 +18,10 @@ from tests.titanic import LABELS, SCHEMA
 from tests.training.logits import two
 from training.data.table import Table, fold_known
 from training.evaluate.baselines import BASELINES, held_out_probabilities
-from training.evaluate.evaluation import Evaluation, LabelledPredictions, nested_evaluation
+from training.evaluate.evaluation import Evaluation
 from training.evaluate.folds import make_folds
+from training.evaluate.nested import nested_evaluation
+from training.evaluate.predictions import LabelledPredictions
 from training.fit.epoch_diagnostics import EpochDiagnostics, read_log
 from training.report.card import model_card
 from training.report.page import report

@@ -9,7 +9,7 @@ import pytest
 from models.bundle.read import Bundle
 from models.bundle.training_rows import NO_ROWS, TrainingRows
 from tests import churn
-from training.evaluate.seen import find_seen
+from training.bundle.seen import find_seen
 
 
 def trained_on(bundle: Bundle, rows: list[object]) -> Bundle:

@@ -1,0 +1,91 @@
+"""Evaluate a recipe on rows that it did not see: each fold's calibration is fitted on the others."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from msgspec import structs
+
+from models.calibration.logit import calibration_scores, class_probabilities, score_probabilities
+from models.calibration.maps import CalibrationMap
+from models.calibration.venn_abers import venn_abers_interval
+from models.rows import Row
+from models.schema import Schema
+from training.calibrate.choice import Inverse, MapRule, chosen_map
+from training.calibrate.record import fit_intervals, fit_sets
+from training.evaluate.baselines import compare_baselines, held_out_probabilities
+from training.evaluate.evaluation import AnyEvaluation, evaluate_predictions
+from training.evaluate.folds import FOLDS, make_folds
+from training.evaluate.groups import Members, members
+from training.evaluate.predictions import LabelledPredictions
+from training.evaluate.selective_risk import SetCoverage, set_coverage
+
+COVERAGES = (0.8, 0.9, 0.95)
+"""Nominal coverages that the nested evaluation reports, whatever the bundle's own."""
+
+
+def nested_evaluation(
+    logits: np.ndarray, labels: np.ndarray, folds: np.ndarray, rows: Sequence[Row], schema: Schema,
+    known: Sequence[Any], *, inverse: Inverse | None, coverage: float, seed: int, map_rule: MapRule = "least",
+    with_baselines: bool = True,
+) -> tuple[AnyEvaluation, LabelledPredictions]:  # fmt: skip
+    """Evaluate the recipe on out-of-fold logits (n, K), by default beside baselines on the same folds (n,).
+
+    Rows whose fold is `folds.TRAINED_ON` are scored by nobody; a single fold is a part that was held out, and its rows
+    are divided once more, for the calibration alone.
+
+    ``known`` is what the schema's feature knows for each fold's model and baselines: none of the fold's own rows.
+    For each fold, map, Venn–Abers and sets are fitted on the other folds' logits and scored on this fold, so no row
+    is scored by a model or a calibration that saw its label — with one remainder: the *models* that gave the other
+    folds' logits had this fold's rows among their training rows. That is what cross-fitting leaves
+    (Barber et al., 2021); what it does is not in the standard errors.
+    """
+    held = np.flatnonzero(folds >= 0)
+    scores, y, parts = calibration_scores(logits[held]), labels[held], folds[held]
+    groups = members([rows[at] for at in held.tolist()], schema, [known[fold] for fold in parts.tolist()])
+    how = f"{int(folds.max()) + 1}-fold cross-fitting; each fold calibrated on the other folds' held-out logits"
+    if not parts.any():
+        parts = make_folds(y, min(FOLDS, int(np.bincount(y).min())), seed)
+        how = (
+            f"{len(held)} of {len(labels)} rows held out, each of {int(parts.max()) + 1} parts calibrated on the others"
+        )
+
+    def choose(places: np.ndarray) -> tuple[str, CalibrationMap]:
+        return chosen_map(scores[places], y[places], inverse, seed, map_rule)
+
+    predictions, sets_at, chosen = _cross_calibrated(scores, y, parts, schema, groups, coverage, choose)
+    rng = np.random.default_rng(seed)
+    baselines = None
+    if with_baselines:
+        probabilities = held_out_probabilities(rows, labels, folds, schema, known, seed)
+        compared = {name: p[held] for name, p in probabilities.items()}
+        baselines = compare_baselines(predictions.calibrated, compared, y, groups, schema.classes)
+    evaluation = evaluate_predictions(predictions, how=how, coverage=coverage, rng=rng)
+    return structs.replace(evaluation, sets_at=sets_at, maps_chosen=chosen, baselines=baselines), predictions
+
+
+def _cross_calibrated(
+    scores: np.ndarray, labels: np.ndarray, folds: np.ndarray, schema: Schema, groups: Members, coverage: float,
+    choose: Callable[[np.ndarray], tuple[str, CalibrationMap]],
+) -> tuple[LabelledPredictions, tuple[SetCoverage, ...], tuple[str, ...]]:  # fmt: skip
+    """Predictions of each fold's rows by a calibration fitted on the other folds, its sets at `COVERAGES`, its map."""
+    p, p0, p1 = np.empty_like(scores), np.empty_like(scores), np.empty_like(scores)
+    nominals = (coverage, *COVERAGES)
+    member = np.empty((len(nominals), len(labels), len(schema.classes)), bool)
+    chosen = []
+    for fold in np.unique(folds):
+        rest, here = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        name, fitted = choose(rest)
+        chosen.append(name)
+        p[here], p_rest = fitted.probabilities(scores[here]), fitted.probabilities(scores[rest])
+        p0[here], p1[here] = venn_abers_interval(fit_intervals(scores[rest], labels[rest]), scores[here])
+        for sets, nominal in zip(member, nominals, strict=True):
+            thresholds = fit_sets(class_probabilities(p_rest), labels[rest], nominal)
+            sets[here] = thresholds.sets(class_probabilities(p[here]))
+    predictions = LabelledPredictions(
+        schema, groups, labels, p, score_probabilities(scores), member[0], np.minimum(p0, p), np.maximum(p1, p)
+    )
+    sets_at = tuple(
+        set_coverage(sets, labels, nominal, schema.classes) for sets, nominal in zip(member[1:], COVERAGES, strict=True)
+    )
+    return predictions, sets_at, tuple(chosen)
