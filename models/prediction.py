@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from msgspec import Struct
@@ -10,9 +10,12 @@ from msgspec import Struct
 from models.calibration.confidence import CalibrationRecord, CalibrationStep, Confidence, entropy_bits
 from models.calibration.logit import calibration_scores, class_probabilities
 from models.calibration.venn_abers import venn_abers_interval
-from models.reference import InputBinner, PredictionBins, Reference, top_class
+from models.reference import InputBinner, InputWarning, PredictionBins, Reference, top_class
 from models.rows import Row
-from models.schema import Schema
+from models.schema import Schema, parts_of
+
+if TYPE_CHECKING:
+    from models.bert.tokenizer import Tokenizer
 
 Trace = Sequence[tuple[str, np.ndarray]]
 T = TypeVar("T")
@@ -79,6 +82,20 @@ def timed(stages: list[Stage] | None, name: str, compute: Callable[..., T]) -> C
     return computed
 
 
+class CutField:
+    """Row → the field that its text is cut for: the longest text, or else the last known field that the text says."""
+
+    def __init__(self, schema: Schema):
+        said = [name for template in schema.text for _, name in parts_of(template) if name in schema.by_name]
+        self._said = said or [schema.fields[-1].name]
+        self._texts = [name for name in said if schema.by_name[name].type == "text"]
+
+    def __call__(self, row: Row) -> str:
+        texts = [name for name in self._texts if getattr(row, name)]
+        known = [name for name in self._said if getattr(row, name) is not None]
+        return max(texts, key=lambda name: len(getattr(row, name)), default=(known or self._said)[-1])
+
+
 def positive_logits(logits: np.ndarray) -> np.ndarray:
     """Logits (B, 2) → the log-odds (B,) of the positive class, which calibration works on."""
     return np.asarray(logits[:, 1] - logits[:, 0])
@@ -87,10 +104,13 @@ def positive_logits(logits: np.ndarray) -> np.ndarray:
 class Diagnosis:
     """Makes predictions of logits, by what a bundle holds."""
 
-    def __init__(self, record: CalibrationRecord, reference: Reference, schema: Schema):
-        self._record, self._reference = record, reference
+    def __init__(
+        self, record: CalibrationRecord, reference: Reference, schema: Schema, tokenizer: "Tokenizer | None" = None
+    ):  # fmt: skip
+        self._record, self._reference, self._tokenizer = record, reference, tokenizer
+        self._cut_field = CutField(schema)
         self._classes, self._two = schema.classes, len(schema.classes) == 2
-        self._cells, self._bins = PredictionBins(schema.classes), InputBinner(schema)
+        self._cells, self._bins = PredictionBins(schema.classes), InputBinner(schema, tokenizer)
 
     def predictions(self, logits: np.ndarray, rows: Sequence[Row], texts: Sequence[str]) -> list[Prediction]:
         """Logits (B, K), the rows and the texts that they are of → a prediction each, in order."""
@@ -99,8 +119,8 @@ class Diagnosis:
         scores = calibration_scores(logits)
         trace = self._record.map.trace(scores)
         probabilities, unshifted = _by_row(trace[-1][1]), _by_row(self._unshifted(trace))
-        bins = [self._bins(row) for row in rows]
-        confidences = self._confidences(scores, trace, probabilities, rows, bins)
+        bins = self._bins.of(rows)
+        confidences = self._confidences(scores, trace, probabilities, bins, self._warnings(rows, texts))
         # For one row, as most requests are, a NumPy call costs more than the loop.
         columns = (probabilities, unshifted, logits.tolist(), bins, texts, confidences)
         return [
@@ -117,12 +137,12 @@ class Diagnosis:
         return trace[-1 if self._record.map.prior_shift is None else -2][1]
 
     def _confidences(
-        self, scores: np.ndarray, trace: Trace, probabilities: Sequence[tuple[float, ...]], rows: Sequence[Row],
-        bins: Sequence[tuple[int, ...]],
+        self, scores: np.ndarray, trace: Trace, probabilities: Sequence[tuple[float, ...]],
+        bins: Sequence[tuple[int, ...]], warnings: Sequence[tuple[InputWarning, ...]],
     ) -> list[Confidence]:  # fmt: skip
         record = self._record
         members = record.conformal.sets(class_probabilities(self._unshifted(trace))).tolist()
-        typicality = record.typicality.p_values(np.array(bins, np.int64).reshape(len(rows), -1)).tolist()
+        typicality = record.typicality.p_values(np.array(bins, np.int64).reshape(len(bins), -1)).tolist()
         by_class = (self._of_two if self._two else self._of_many)(scores, trace)
         return [
             Confidence(
@@ -134,11 +154,20 @@ class Diagnosis:
                 entropy_bits=entropy_bits(mine),
                 typicality=typicality[at],
                 abstain=len(labels) != 1,
-                warnings=self._reference.warnings(row),
+                warnings=warnings[at],
                 **by_class[at],
             )
-            for at, (mine, row) in enumerate(zip(probabilities, rows, strict=True))
+            for at, mine in enumerate(probabilities)
         ]
+
+    def _warnings(self, rows: Sequence[Row], texts: Sequence[str]) -> list[tuple[InputWarning, ...]]:
+        """What of each row lies outside the training rows, or is not read."""
+        warnings = list(map(self._reference.warnings, rows))
+        if self._tokenizer is not None:
+            for at, tokens in self._tokenizer.tokens_of_cut(texts).items():
+                message = f"the text has {tokens} tokens; the first {self._tokenizer.max_tokens} are read"
+                warnings[at] = (*warnings[at], InputWarning(self._cut_field(rows[at]), message))
+        return warnings
 
     def _of_two(self, scores: np.ndarray, trace: Trace) -> list[dict[str, Any]]:
         """What is said of the positive class, for each row."""

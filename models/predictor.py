@@ -34,7 +34,7 @@ class Predictor:
     def __init__(self, bundle: Bundle, engine: Engine, tokenizer: Tokenizer, cache: LogitCache):
         self.bundle, self.backend = bundle, engine.backend
         self.rows, self.renderer = Rows(bundle.schema), Renderer(bundle.schema)
-        self._diagnosis = Diagnosis(bundle.record, bundle.reference, bundle.schema)
+        self._diagnosis = Diagnosis(bundle.record, bundle.reference, bundle.schema, tokenizer)
         self._engine, self._tokenizer, self._cache = engine, tokenizer, cache
 
     @classmethod

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from msgspec import Struct
@@ -13,6 +13,10 @@ from msgspec import Struct
 from models.calibration.logit import class_probabilities
 from models.rows import Row
 from models.schema import OTHER, Field, InputBins, Schema
+from models.text import clean
+
+if TYPE_CHECKING:
+    from models.bert.tokenizer import TextMeasure, Tokenizer
 
 EDGES = tuple(round(i / 10, 1) for i in range(11))
 PROBABILITY_BINS = tuple(f"{low:.1f}-{high:.1f}" for low, high in pairwise(EDGES))
@@ -124,21 +128,25 @@ def level_name(value: bool | int | str) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def build_reference(probabilities: np.ndarray, rows: Sequence[Row], schema: Schema) -> Reference:
+def build_reference(
+    probabilities: np.ndarray, rows: Sequence[Row], schema: Schema, tokenizer: "Tokenizer | None" = None
+) -> Reference:
     """The reference of held-out calibrated probabilities, (n,) of the positive of two classes or (n, K), and their
-    rows."""
+    rows; ``tokenizer`` as of `InputBinner`."""
     cells = PredictionBins(schema.classes)
     counts = np.bincount(cells.of(class_probabilities(probabilities)), minlength=len(cells.names))
     return Reference(
         rows=len(rows), probability_counts=tuple(counts.tolist()),
-        inputs=tuple(_input_reference(field, rows) for field in schema.fields),
+        inputs=tuple(
+            _input_reference(field, column, rows)
+            for field, column in zip(schema.fields, InputBinner(schema, tokenizer).columns(rows), strict=True)
+        ),
     )  # fmt: skip
 
 
-def _input_reference(field: Field, rows: Sequence[Row]) -> InputReference:
-    values = [getattr(row, field.name) for row in rows]
-    bins, number_of = field.input_bins, _bin_number(field)
-    counts = Counter(map(number_of, values))
+def _input_reference(field: Field, numbers: Sequence[int], rows: Sequence[Row]) -> InputReference:
+    bins, counts = field.input_bins, Counter(numbers)
+    values = (getattr(row, field.name) for row in rows)
     known = [value for value in values if value is not None] if bins.edges else []
     return InputReference(
         bins=bins, counts={name: counts[number] for number, name in enumerate(bins.names)},
@@ -157,17 +165,61 @@ def probability_bin(probability: float) -> int:
 
 
 class InputBinner:
-    """Row → the number of each field's bin among its ``names``, in the order of the schema's fields."""
+    """Row → the number of each field's bin among its ``names``, in the order of the schema's fields.
 
-    def __init__(self, schema: Schema):
-        self._number_of = [(field.name, _bin_number(field)) for field in schema.fields]
+    The bins of a text are cut by what ``tokenizer`` makes of it; ValueError where the schema has such and it is None.
+    """
+
+    def __init__(self, schema: Schema, tokenizer: "Tokenizer | None" = None):
+        self._columns = [(field.name, _bin_numbers(field, tokenizer)) for field in schema.fields]
 
     def __call__(self, row: Row) -> tuple[int, ...]:
-        return tuple([number_of(getattr(row, name)) for name, number_of in self._number_of])
+        return self.of([row])[0]
+
+    def of(self, rows: Sequence[Row]) -> list[tuple[int, ...]]:
+        """Bin numbers of each row (F,); texts of many rows are tokenized together."""
+        return list(zip(*self.columns(rows), strict=True))
+
+    def columns(self, rows: Sequence[Row]) -> list[list[int]]:
+        """Bin numbers of rows by field (F, B)."""
+        return [numbers([getattr(row, name) for row in rows]) for name, numbers in self._columns]
 
     def array(self, rows: Sequence[Row]) -> np.ndarray:
         """Bin numbers (B, F) int64 of rows."""
-        return np.array(list(map(self, rows)), np.int64).reshape(-1, len(self._number_of))
+        return np.array(self.of(rows), np.int64).reshape(-1, len(self._columns))
+
+
+BinNumbers = Callable[[Sequence[Any]], list[int]]
+"""A field's values → the numbers of their bins."""
+
+
+def _bin_numbers(field: Field, tokenizer: "Tokenizer | None") -> BinNumbers:
+    if field.input_bins.lengths:
+        if tokenizer is None:
+            raise ValueError(f"the bins of {field.name} are cut by tokens, and there is no tokenizer")
+        return _text_bins(field.input_bins, tokenizer)
+    number_of = _bin_number(field)
+    return lambda values: list(map(number_of, values))
+
+
+def _text_bins(bins: InputBins, tokenizer: "Tokenizer") -> BinNumbers:
+    unknown, lengths, shares = len(bins.names) - 1, bins.lengths, bins.rare
+
+    def number(measure: "TextMeasure") -> int:
+        share = measure.rare / max(1, measure.tokens)
+        return _place(shares, share) * (len(lengths) - 1) + _place(lengths, measure.tokens)
+
+    def numbers(values: Sequence[Any]) -> list[int]:
+        texts = [clean(value) if value else "" for value in values]
+        measures = iter(tokenizer.measure([text for text in texts if text]))
+        return [number(next(measures)) if text else unknown for text in texts]
+
+    return numbers
+
+
+def _place(edges: Sequence[float], value: float) -> int:
+    """The range between two edges that holds a value; the outer ones also hold what lies beyond them."""
+    return bisect_right(edges, value, 1, len(edges) - 1) - 1
 
 
 def _bin_number(field: Field) -> Callable[[Any], int]:
@@ -175,7 +227,7 @@ def _bin_number(field: Field) -> Callable[[Any], int]:
     unknown = len(bins.names) - 1
     if bins.edges:
         edges = bins.edges
-        return lambda value: unknown if value is None else bisect_right(edges, value, 1, unknown) - 1
+        return lambda value: unknown if value is None else _place(edges, value)
     if field.type == "text":
         return lambda value: unknown if not value else 0
     numbers = {value: min(number, unknown - 1) for number, value in enumerate(field.values)} | {None: unknown}

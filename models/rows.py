@@ -116,7 +116,9 @@ def check_examples(schema: Schema) -> None:
 
 def make_struct(schema: Schema) -> type[Struct]:
     """The type of a schema's rows: one and the same for schemas with the same fields, so that their rows are equal."""
-    return _make_struct(msgspec.json.encode((schema.row, schema.fields)))
+    # Bins are no part of a row.
+    fields = [msgspec.structs.replace(field, bins=(), rare_bins=()) for field in schema.fields]
+    return _make_struct(msgspec.json.encode((schema.row, fields)))
 
 
 @lru_cache(64)

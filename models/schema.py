@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 
 MAX_FIELDS, MAX_CLASSES, MAX_LEVELS, MAX_TEXT = 200, 100, 1000, 10_000
 MAX_NAMED_LEVELS = 50
-"""Levels of a field that metrics name, the first ones; the rest counts as `OTHER`."""
+"""Levels of a field that metrics name, the first ones; the rest counts as `OTHER`. Also the bins of a text."""
 FALSE, TRUE, OTHER, UNKNOWN, KNOWN = "false", "true", "other", "unknown", "known"
 TABLES = Path(__file__).parent / "tables"
 """Descriptions of the tables that come with the program."""
@@ -66,25 +66,31 @@ class InputBins(Struct, frozen=True, kw_only=True):
     """How one field is cut into bins for the drift counters and the typicality.
 
     ``edges`` cuts a number into [e0, e1), …, the last bin also holding its upper edge, and the outer ones all that lies
-    beyond; ``levels`` lists a category's values, with ``other`` where the field has more; neither: only known or
-    unknown. Every field has the further bin ``unknown``.
+    beyond; ``levels`` lists a category's values, with ``other`` where the field has more. ``lengths`` cuts a text by
+    its tokens and ``rare`` by the share of them that are rare, each as ``edges`` cuts a number; the lengths of the
+    lowest share come first. None of these: only known or unknown. Every field has the further bin ``unknown``.
     """
 
     field: str
     edges: tuple[float, ...] = ()
     levels: tuple[str, ...] = ()
     other: bool = False
+    lengths: tuple[float, ...] = ()
+    rare: tuple[float, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
         """All bins of the field, each by another name, ``unknown`` last; a level of that name keeps it."""
-        ends = _distinct(self.edges)
-        names = [f"{low}-{high}" for low, high in pairwise(ends)] or list(self.levels) or [KNOWN]
+        names = _ranges(self.edges) or list(self.levels) or self._text_names() or [KNOWN]
         for name in (OTHER, UNKNOWN) if self.other else (UNKNOWN,):
             while name in names:
                 name += "_"
             names.append(name)
         return tuple(names)
+
+    def _text_names(self) -> list[str]:
+        lengths = [f"{each} tokens" for each in _ranges(self.lengths)]
+        return [f"{length}, {share} rare" for share in _ranges(self.rare) for length in lengths]
 
 
 class Field(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, dict=True):
@@ -93,7 +99,8 @@ class Field(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     ``levels`` are a category's values, whole numbers where the table has such, or a boolean's two spellings in the
     table, false first. ``words`` says the value: of a number by ranges, of a category by level, of a boolean by
     ``false`` and ``true``; a value without a word is said as it stands. ``default`` is the value of a row that
-    leaves the field out; null is unknown all the same. ``title`` is its label in a form, if not the name.
+    leaves the field out; null is unknown all the same. ``title`` is its label in a form, if not the name. ``bins`` of a
+    text are of its tokens, and ``rare_bins`` of the share of them that are rare (`Tokenizer.measure`).
     """
 
     name: Identifier
@@ -110,6 +117,7 @@ class Field(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     max_length: Annotated[int, Meta(ge=1, le=MAX_TEXT)] | None = None
     words: Annotated[dict[str, Sentence], Meta(max_length=MAX_LEVELS)] | tuple[RangeWord, ...] = ()
     bins: Annotated[tuple[float, ...], Meta(max_length=51)] = ()
+    rare_bins: Annotated[tuple[float, ...], Meta(max_length=51)] = ()
 
     @property
     def in_table(self) -> str:
@@ -138,6 +146,8 @@ class Field(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
             return InputBins(field=self.name, edges=self.bins)
         if self.type == "boolean":
             return InputBins(field=self.name, levels=(FALSE, TRUE))
+        if self.type == "text":
+            return InputBins(field=self.name, lengths=self.bins, rare=self.rare_bins)
         named = tuple(map(str, self.levels[:MAX_NAMED_LEVELS]))
         return InputBins(field=self.name, levels=named, other=len(self.levels) > len(named))
 
@@ -248,6 +258,10 @@ def read_packaged(path: Path = TITANIC) -> Schema:
     return schema_of(tomllib.loads(path.read_text(encoding="utf-8")))
 
 
+def _ranges(edges: Sequence[float]) -> list[str]:
+    return [f"{low}-{high}" for low, high in pairwise(_distinct(edges))]
+
+
 def _distinct(numbers: Sequence[float]) -> list[str]:
     """Numbers, in as few digits as tell them apart."""
     for digits in (6, 9, 12, 17):
@@ -284,8 +298,9 @@ def _check_field(path: str, field: Field) -> None:
         raise SchemaError(f"{path}.name", f"{field.name} is a word of Python; take another, as {field.name}_")
     numeric = field.type in ("number", "integer")
     for name, belongs in {
-        "minimum": numeric, "maximum": numeric, "unit": numeric, "bins": numeric,
-        "levels": field.type in ("category", "boolean"), "max_length": field.type == "text",
+        "minimum": numeric, "maximum": numeric, "unit": numeric, "bins": numeric or field.type == "text",
+        "rare_bins": field.type == "text", "levels": field.type in ("category", "boolean"),
+        "max_length": field.type == "text",
     }.items():  # fmt: skip
         if not belongs and getattr(field, name) not in (None, (), ""):
             raise SchemaError(f"{path}.{name}", f"a field of the type {field.type} has none")
@@ -299,8 +314,12 @@ def _check_values(path: str, field: Field) -> None:
     if field.type in ("number", "integer"):
         if field.minimum is not None and field.maximum is not None and not field.minimum < field.maximum:
             raise SchemaError(f"{path}.maximum", f"it is {field.maximum:g}, and the minimum {field.minimum:g}")
-        if len(field.bins) < 2 or any(low >= high for low, high in pairwise(field.bins)):
-            raise SchemaError(f"{path}.bins", "they must be at least two numbers, each above the one before")
+        _check_edges(f"{path}.bins", field.bins)
+    if field.type == "text" and (field.bins or field.rare_bins):
+        _check_edges(f"{path}.bins", field.bins)
+        _check_edges(f"{path}.rare_bins", field.rare_bins)
+        if (count := (len(field.bins) - 1) * (len(field.rare_bins) - 1)) > MAX_NAMED_LEVELS:
+            raise SchemaError(f"{path}.bins", f"with rare_bins they make {count} bins, more than {MAX_NAMED_LEVELS}")
     if field.type == "category" and not field.levels:
         raise SchemaError(f"{path}.levels", "a category lists its values")
     if field.type == "boolean" and field.levels and len(field.levels) != 2:
@@ -308,6 +327,11 @@ def _check_values(path: str, field: Field) -> None:
     if len({isinstance(level, str) for level in field.levels}) > 1:
         raise SchemaError(f"{path}.levels", "they must be all texts, or all whole numbers")
     _unique(f"{path}.levels", map(str, field.levels), "value")
+
+
+def _check_edges(path: str, edges: Sequence[float]) -> None:
+    if len(edges) < 2 or any(low >= high for low, high in pairwise(edges)):
+        raise SchemaError(path, "they must be at least two numbers, each above the one before")
 
 
 def _check_words(path: str, field: Field) -> None:

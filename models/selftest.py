@@ -108,15 +108,16 @@ def compare(bundle: Bundle, tokenizer: Tokenizer, engine: Engine) -> list[Compar
     faults = [fault(*row) for row in zip(answers, texts, token_ids, differences, strict=True)]
     if not any(faults):
         # Of logits that are the model's, not of any that a file may hold.
-        faults = _calibration_faults(bundle, recorded, rows, texts)
+        faults = _calibration_faults(bundle, tokenizer, recorded, rows, texts)
     columns = zip(answers, logits.tolist(), differences, faults, strict=True)
     return [Comparison(known=one, logits=tuple(z), difference=by, fault=fault) for one, z, by, fault in columns]
 
 
 def _calibration_faults(
-    bundle: Bundle, recorded: np.ndarray, rows: Sequence[Row], texts: Sequence[str]
+    bundle: Bundle, tokenizer: Tokenizer, recorded: np.ndarray, rows: Sequence[Row], texts: Sequence[str]
 ) -> list[str | None]:
-    predictions = Diagnosis(bundle.record, bundle.reference, bundle.schema).predictions(recorded, rows, texts)
+    diagnosis = Diagnosis(bundle.record, bundle.reference, bundle.schema, tokenizer)
+    predictions = diagnosis.predictions(recorded, rows, texts)
     return [
         None
         if np.abs(np.subtract(one.probabilities, known.probabilities)).max() <= PROBABILITY_TOLERANCE

@@ -81,7 +81,7 @@ def _phrase(at: int, template: str, say: Mapping[str, Say], derived: Mapping[str
 def _words_of(field: Field) -> Say:
     words = field.words
     if field.type == "text":
-        return lambda value: _clean(value) if value else None
+        return lambda value: clean(value) if value else None
     if field.type == "boolean":
         said = dict(words) if isinstance(words, dict) else {}
         return {False: said.get(FALSE, FALSE), True: said.get(TRUE, TRUE)}.get
@@ -103,7 +103,7 @@ def digits(value: float) -> str:
     return np.format_float_positional(float(f"{value:.4g}"), trim="-")
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """One line in composed characters, which is how vocabularies spell accents."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 

@@ -56,8 +56,13 @@ def few_words(schema: Schema = SCHEMA) -> bytes:
     return json.dumps(content).encode()
 
 
-def make_contents(table: Table, folder: Path) -> Contents:
-    """The files of a tiny bundle over the table's first 60 rows; its weights are written to ``folder``."""
+def make_contents(table: Table, folder: Path, vocabulary: bytes | None = None) -> Contents:
+    """The files of a tiny bundle over the table's first 60 rows; its weights are written to ``folder``.
+
+    ``vocabulary`` is the tokenizer, by default one of `few_words`.
+    """
+    vocabulary = vocabulary or few_words(table.schema)
+    tokenizer = Tokenizer(vocabulary, SHAPE["max_position_embeddings"])
     schema, config = table.schema, SHAPE | labels_config(table.schema)
     rng = np.random.default_rng(0)
     tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in expected_tensors(config).items()}
@@ -68,16 +73,16 @@ def make_contents(table: Table, folder: Path) -> Contents:
     return {
         "config.json": json.dumps(config).encode(),
         "model.safetensors": folder / "model.safetensors",
-        "tokenizer.json": few_words(schema),
+        "tokenizer.json": vocabulary,
         "tokenizer_config.json": b"{}",
         "schema.json": msgspec.json.encode(msgspec.structs.replace(schema, name="tiny")),
         "calibration.json": msgspec.json.encode(
-            fit_record(logits, labels, rows, schema, inverse=None, coverage=0.9, seed=0)
+            fit_record(logits, labels, rows, schema, inverse=None, coverage=0.9, seed=0, tokenizer=tokenizer)
         ),
         **({"feature.json": msgspec.json.encode(Companions.of(rows, labels.tolist()))} if schema.feature else {}),
         "selftest.json": msgspec.json.encode(KnownAnswers()),
         "training_rows.json": msgspec.json.encode(TrainingRows.of(rows)),
-        "reference.json": msgspec.json.encode(build_reference(softmax(logits), rows, schema)),
+        "reference.json": msgspec.json.encode(build_reference(softmax(logits), rows, schema, tokenizer)),
         "evaluation.json": b'{"rows": 60}',
         "README.md": b"# tiny\n",
         "precisions.json": msgspec.json.encode(Precisions((MEASURED,))),

@@ -13,7 +13,7 @@ from models.csv_table import CsvTable
 from models.labels import LabelReader
 from models.reference import InputReference, Reference
 from models.rows import Rows
-from models.schema import Field, Schema
+from models.schema import Field, InputBins, Schema
 
 DATA = Path(__file__).parents[2] / "data"
 WORDS = (
@@ -92,13 +92,22 @@ def _value(field: Field, reference: InputReference, rng: random.Random) -> Any:
     if place == unknown:
         return None
     if field.type == "text":
-        return " ".join(rng.choices(WORDS, k=rng.randint(1, MAX_WORDS)))[: field.max_length]
+        return " ".join(rng.choices(WORDS, k=_words(bins, place, rng)))[: field.max_length]
     if field.type == "boolean":
         return bool(place)
     if field.type == "category":
         named = len(bins.levels)
         return field.levels[place] if place < named else rng.choice(field.levels[named:])
     return _number(field, bins.edges[place], bins.edges[place + 1], rng)
+
+
+def _words(bins: InputBins, place: int, rng: random.Random) -> int:
+    """Of a made-up text, as many as its bin has tokens: each of `WORDS` is one."""
+    if not bins.lengths:
+        return rng.randint(1, MAX_WORDS)
+    at = place % (len(bins.lengths) - 1)
+    low, high = bins.lengths[at], bins.lengths[at + 1]
+    return rng.randint(max(1, int(low)), max(1, int(high) - 1))
 
 
 def _number(field: Field, low: float, high: float, rng: random.Random) -> float | int:

@@ -15,6 +15,9 @@ from models.engines.engine import Chosen
 from models.engines.owner_thread import OwnerThread
 from models.engines.streams import StreamParallel
 
+TOKENS_PER_ROW = 64
+"""Of a batch with its padding, for each row that it may have: what is longer is computed with fewer beside it."""
+
 
 def offered() -> tuple[str, tuple[Precision, ...]]:
     """The device, and the precisions that are no slower there than float32."""
@@ -67,7 +70,8 @@ class _Model:
 
     def logits(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
         logits = np.empty((len(token_ids), self._classes))
-        for rows in token_batches(token_ids, max_rows=self._streams.rows):
+        most = self._streams.rows
+        for rows in token_batches(token_ids, TOKENS_PER_ROW * most, most):
             ids, lengths = padded([token_ids[row] for row in rows])
             mask = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int32)
             logits[rows] = self._streams(self._model, ids, mask)

@@ -21,6 +21,7 @@ from service.inference.futures import awaited, deliver
 from service.inference.inference_thread import ModelInstance, PredictorLike
 from service.inference.retry_times import RetryTimes
 from service.inference.supervision import Supervisor
+from service.inference.token_budget import TokenBudget
 
 LOGGER = logging.getLogger("evenkeel")
 
@@ -151,24 +152,29 @@ class Batcher:
         return instance.batch if instance else ()
 
     def _serve(self, instance: ModelInstance) -> None:
-        while self._next(instance):
-            self._compute(instance, instance.batch)
+        assert instance.predictor is not None
+        budget = TokenBudget(instance.predictor.rows.schema, self._max_batch_rows)
+        while parts := self._next(instance, budget):
+            for part in parts:
+                self._compute(instance, part)
 
-    def _next(self, instance: ModelInstance) -> bool:
-        """Wait for the instance's next batch; False when there is none, because it has a successor or all is done."""
+    def _next(self, instance: ModelInstance, budget: TokenBudget) -> list[list[Slice]]:
+        """Wait for the instance's next batch, in parts that are computed one after the other; no part when there is
+        none, because it has a successor or all is done."""
         with self._arrived:
             instance.batch = []
             while self._supervisor.instance is instance and not self._queue.rows:
                 if self._supervisor.stopping.is_set():
-                    return False
+                    return []
                 self._arrived.wait()
                 instance.free_since = time.perf_counter()
             if self._supervisor.instance is not instance:
-                return False
+                return []
             now = time.perf_counter()
             late = self._queue.drop_late(now, self._max_batch_rows, self._admission.seconds_per_row)
             deliver((entry, QueueFull(1)) for entry in late)
-            instance.batch = self._queue.take(self._max_batch_rows)
+            parts = budget.parts(self._queue.take(self._max_batch_rows))
+            instance.batch = [part for each in parts for part in each]
             for part in instance.batch:
                 if part.start == 0:
                     part.entry.queue_seconds = now - part.entry.enqueued
@@ -176,7 +182,7 @@ class Batcher:
             self._observer.queued(self._queue.rows)
             if self._queue.rows:
                 self._encoder.wake.notify()
-            return True
+            return parts
 
     def _compute(self, instance: ModelInstance, batch: Sequence[Slice]) -> None:
         start = time.perf_counter()

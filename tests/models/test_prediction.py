@@ -12,7 +12,7 @@ import scipy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.bundle.read import Bundle
+from models.bundle.read import Bundle, open_bundle
 from models.calibration.confidence import CalibrationRecord, Confidence
 from models.calibration.logit import class_probabilities, logit, sigmoid
 from models.calibration.maps import CalibrationMap, Temperature
@@ -219,7 +219,8 @@ def test_a_row_is_predicted_alike_alone_and_among_others(
     penguins_found: list[Prediction], penguins_bundle: Bundle
 ) -> None:
     rows, logits = penguins.table().rows, np.array([one.logits for one in penguins_found])
-    diagnosis = Diagnosis(penguins_bundle.record, penguins_bundle.reference, penguins_bundle.schema)
+    bundle, tokenizer, _ = open_bundle(penguins_bundle.folder)
+    diagnosis = Diagnosis(bundle.record, bundle.reference, bundle.schema, tokenizer)
     for at in range(0, len(rows), 17):
         (alone,) = diagnosis.predictions(logits[at : at + 1], rows[at : at + 1], [penguins_found[at].text])
         assert alone == penguins_found[at]
@@ -228,7 +229,8 @@ def test_a_row_is_predicted_alike_alone_and_among_others(
 
 @given(st.lists(st.floats(-1e12, 1e12), min_size=3, max_size=3))
 def test_any_logits_of_three_classes_give_probabilities(penguins_bundle: Bundle, logits: list[float]) -> None:
-    diagnosis = Diagnosis(penguins_bundle.record, penguins_bundle.reference, penguins_bundle.schema)
+    bundle, tokenizer, _ = open_bundle(penguins_bundle.folder)
+    diagnosis = Diagnosis(bundle.record, bundle.reference, bundle.schema, tokenizer)
     (one,) = diagnosis.predictions(np.array([logits]), penguins.table(1).rows, [""])
     assert all(0 < p < 1 for p in one.probabilities)
     assert math.fsum(one.probabilities) == pytest.approx(1, abs=1e-12)

@@ -97,9 +97,8 @@ def check(passenger: Any, prediction: Prediction) -> None:
     assert told.calibration[0].probability == told.uncalibrated_probability
     assert told.calibration[-1].probability == p
     assert all(0 < step.probability < 1 for step in told.calibration)
-    fields = [one.field for one in told.warnings]
-    assert len(set(fields)) == len(fields)
-    assert all(getattr(passenger, field) is not None for field in fields)
+    assert len(set(told.warnings)) == len(told.warnings)
+    assert all(getattr(passenger, one.field) is not None for one in told.warnings)
 
 
 def alike(one: Prediction, other: Prediction) -> bool:

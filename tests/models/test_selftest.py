@@ -19,7 +19,7 @@ from models.rows import Rows
 from models.selftest import ROWS, compare, main, make_rows
 from tests.tiny import ORIGIN, Contents
 from tests.titanic import SCHEMA
-from training.bundle.known_answers import known_answers
+from training.bundle.known_answers import known_answers, read_tokenizer
 from training.data.table import Table
 
 Change = dict[str, Any]
@@ -27,8 +27,9 @@ Change = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def answers(tiny_bundle: Bundle, tiny_contents: Contents, table: Table) -> KnownAnswers:
-    diagnosis = Diagnosis(tiny_bundle.record, tiny_bundle.reference, tiny_bundle.schema)
-    return known_answers(tiny_contents, tiny_bundle.schema, diagnosis, table.rows)
+    tokenizer = read_tokenizer(tiny_contents)
+    diagnosis = Diagnosis(tiny_bundle.record, tiny_bundle.reference, tiny_bundle.schema, tokenizer)
+    return known_answers(tiny_contents, tokenizer, tiny_bundle.schema, diagnosis, table.rows)
 
 
 def write(folder: Path, contents: Contents, answers: KnownAnswers) -> Path:

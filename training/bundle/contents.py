@@ -16,7 +16,7 @@ from models.calibration.prior_shift import PriorShift
 from models.files import pretty_json, write_atomic
 from models.prediction import Diagnosis
 from models.reference import build_reference
-from training.bundle.known_answers import known_answers
+from training.bundle.known_answers import known_answers, read_tokenizer
 from training.calibrate.choice import Inverse, MapRule
 from training.calibrate.record import fit_record
 from training.data.table import Table
@@ -68,7 +68,8 @@ def write_calibrated(
         "inverse": settings.inverse, "coverage": settings.coverage, "seed": settings.seed,
         "map_rule": settings.map_rule,
     }  # fmt: skip
-    record = fit_record(held.logits[places], table.labels[places], rows, schema, **fitting)
+    tokenizer = read_tokenizer(files)
+    record = fit_record(held.logits[places], table.labels[places], rows, schema, tokenizer=tokenizer, **fitting)
     evaluation, predictions = nested_evaluation(
         held.logits, table.labels, held.folds, table.rows, schema, held.known, with_baselines=with_baselines, **fitting
     )
@@ -77,15 +78,15 @@ def write_calibrated(
         record = structs.replace(record, map=record.map.shifted(settings.shift))
         how.append(f"before the shift from a prevalence of {settings.shift.training:.3g} to {settings.shift.target:g}")
     evaluation = structs.replace(evaluation, how="; ".join(filter(None, how)))
-    reference = build_reference(predictions.calibrated, rows, schema)
-    diagnosis = Diagnosis(record, reference, schema)
+    reference = build_reference(predictions.calibrated, rows, schema, tokenizer)
+    diagnosis = Diagnosis(record, reference, schema, tokenizer)
     contents = {
         **files,
         "schema.json": pretty_json(schema),
         "calibration.json": msgspec.json.encode(record),
         "reference.json": pretty_json(reference),
         "evaluation.json": pretty_json(evaluation),
-        SELFTEST: msgspec.json.encode(known_answers(files, schema, diagnosis, table.rows)),
+        SELFTEST: msgspec.json.encode(known_answers(files, tokenizer, schema, diagnosis, table.rows)),
         "README.md": model_card(origin, schema, evaluation).encode(),
     }
     if (seen := _all_rows(held)) is not None:

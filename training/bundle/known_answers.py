@@ -19,17 +19,27 @@ from models.text import Renderer
 
 
 def known_answers(
-    files: Mapping[str, bytes | Path], schema: Schema, diagnosis: Diagnosis, rows: Collection[Row]
-) -> KnownAnswers:
+    files: Mapping[str, bytes | Path], tokenizer: Tokenizer, schema: Schema, diagnosis: Diagnosis,
+    rows: Collection[Row],
+) -> KnownAnswers:  # fmt: skip
     """Of a bundle's ``files``, by the engine that trains; ``rows``, the training's, are not among them."""
-    config: dict[str, Any] = msgspec.json.decode(_content(files, "config.json"))
+    config = _config(files)
     engine = load_engine(choose_engine("mlx"), config, load(_content(files, "model.safetensors")))
-    tokenizer = Tokenizer(_content(files, "tokenizer.json"), config["max_position_embeddings"])
     renderer, known = Renderer(schema), None
     if renderer.feature is not None:
         known = msgspec.json.decode(_content(files, "feature.json"), type=renderer.feature.known_type)
     made_up = make_rows(schema, set(rows), np.random.default_rng(0))
     return answer(made_up, lambda row: renderer(row, known), tokenizer, engine, diagnosis)
+
+
+def read_tokenizer(files: Mapping[str, bytes | Path]) -> Tokenizer:
+    """The tokenizer among a bundle's ``files``."""
+    return Tokenizer(_content(files, "tokenizer.json"), _config(files)["max_position_embeddings"])
+
+
+def _config(files: Mapping[str, bytes | Path]) -> dict[str, Any]:
+    config: dict[str, Any] = msgspec.json.decode(_content(files, "config.json"))
+    return config
 
 
 def _content(files: Mapping[str, bytes | Path], name: str) -> bytes:

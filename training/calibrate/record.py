@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from models.bert.tokenizer import Tokenizer
 from models.calibration.confidence import CalibrationRecord
 from models.calibration.conformal import ConformalSets
 from models.calibration.logit import calibration_scores, class_probabilities, one_vs_rest
@@ -23,15 +24,16 @@ MAX_BAG_VALUES = 60_000
 
 def fit_record(
     logits: np.ndarray, labels: np.ndarray, rows: Sequence[Row], schema: Schema, *, inverse: Inverse | None,
-    coverage: float, seed: int, map_rule: MapRule = "least",
+    coverage: float, seed: int, map_rule: MapRule = "least", tokenizer: Tokenizer | None = None,
 ) -> CalibrationRecord:  # fmt: skip
-    """Everything that a bundle needs to turn logits (n, K) into trusted probabilities."""
+    """Everything that a bundle needs to turn logits (n, K) into trusted probabilities; ``tokenizer`` as of
+    `InputBinner`."""
     scores = calibration_scores(logits)
     chosen, candidates = fit_map(scores, labels, inverse, seed, map_rule)
     return CalibrationRecord(
         rows=len(labels), map=chosen, candidates=candidates, venn_abers=fit_intervals(scores, labels),
         conformal=fit_sets(class_probabilities(chosen.probabilities(scores)), labels, coverage),
-        typicality=fit_typicality(rows, schema, np.random.default_rng(seed)), map_rule=map_rule,
+        typicality=fit_typicality(rows, schema, np.random.default_rng(seed), tokenizer), map_rule=map_rule,
     )  # fmt: skip
 
 
@@ -58,14 +60,16 @@ def fit_sets(probabilities: np.ndarray, labels: np.ndarray, coverage: float) -> 
     )  # fmt: skip
 
 
-def fit_typicality(rows: Sequence[Row], schema: Schema, rng: np.random.Generator) -> Typicality:
+def fit_typicality(
+    rows: Sequence[Row], schema: Schema, rng: np.random.Generator, tokenizer: Tokenizer | None = None
+) -> Typicality:
     """The bag of the calibration rows' bin numbers, or of a random sample of them where they are many.
 
     A p-value is as valid with a sample, which is exchangeable with a new row too.
     """
     size = max(100, MAX_BAG_VALUES // len(schema.fields))
     chosen = rows if len(rows) <= size else [rows[at] for at in rng.choice(len(rows), size, replace=False)]
-    patterns, weights = np.unique(InputBinner(schema).array(chosen), axis=0, return_counts=True)
+    patterns, weights = np.unique(InputBinner(schema, tokenizer).array(chosen), axis=0, return_counts=True)
     return Typicality(
         tuple(len(bins.names) for bins in schema.input_bins), tuple(map(tuple, patterns.tolist())),
         tuple(weights.tolist()),

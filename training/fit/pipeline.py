@@ -28,6 +28,7 @@ from training.fit.executors import Executor, LocalExecutor
 from training.fit.pretrained import PACKAGE_NAME, find_base
 from training.fit.process import HIDDEN, FineTuningJob, final_weights
 from training.fit.progress import TrainingProgress
+from training.fit.texts import describe_cut, with_text_bins
 from training.losses.registry import Loss, LossChoice
 
 PACKAGES = ("mlx", "numpy", "scipy", "scikit-learn", "tokenizers", "safetensors", "msgspec", "pandas")
@@ -55,6 +56,9 @@ def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
     schema, renderer = table.schema, Renderer(table.schema)
     base, tokenizer_path = find_base(options.base)
     base.print_notes(options.quiet)
+    tokenizer = Tokenizer.load(tokenizer_path, base.max_tokens)
+    table = with_text_bins(table, tokenizer)
+    schema = table.schema
     loss = options.loss.make(schema.classes, table.labels)
     shift = prior_shift(table, options.target_prevalence)
     units = find_units(table.rows, table.groups)
@@ -69,8 +73,8 @@ def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
         progress.note(table.note)
         progress.note(units.note)
         progress.phase("frozen layers")
-        tokenizer = Tokenizer.load(tokenizer_path, base.max_tokens)
         texts = render_texts(renderer, table.rows, models)
+        progress.note(cut := describe_cut(texts[-1], tokenizer))
         # Where most texts are needed once at most, they are not worth keeping.
         keep = sum(map(options.recipe.steps, sizes)) * options.recipe.batch_rows > len(table)
         encoded = encode(
@@ -91,7 +95,7 @@ def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
             map_rule=options.map_rule, shift=shift,
         )  # fmt: skip
         held = HeldOutLogits(
-            table=table, logits=logits, folds=folds, known=known, note="; ".join(filter(None, (units.note, doubt)))
+            table=table, logits=logits, folds=folds, known=known, note="; ".join(filter(None, (units.note, cut, doubt)))
         )
         files: dict[str, bytes | Path] = {
             "config.json": pretty_json(job.config),

@@ -20,7 +20,7 @@ EXAMPLES = (
 )
 KEYS = (
     "name", "column", "title", "type", "required", "levels", "minimum", "maximum", "unit", "max_length", "bins",
-    "words",
+    "rare_bins", "words",
 )  # fmt: skip
 """A field's keys in the order of writing."""
 TEXT = (
