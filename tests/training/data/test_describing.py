@@ -129,6 +129,23 @@ def test_classes_of_the_label(tmp_path: Path, cells: list[str], classes: list[tu
     assert named == classes
 
 
+def test_of_several_classes_order_and_rare_ones_are_spoken_of(tmp_path: Path) -> None:
+    cells = ["mid"] * 20 + ["low"] * 10 + ["high"] * 7 + ["odd"] * 3
+    found = described(tmp_path, y=cells, x=NOISE[: len(cells)])
+    assert [each["name"] for each in found.label["classes"]] == ["high", "low", "mid", "odd"]
+    notes = " ".join(found.label_notes)
+    assert "7 × high (18 %), 10 × low (25 %), 20 × mid (50 %), 3 × odd (7.5 %)." in notes
+    assert "Their order is that of the page and of all tables" in notes
+    assert "Of high there are only 7 rows: too few to learn from." in notes
+    assert "Of odd there are only 3 rows: `fit` refuses fewer than 4: add some" in notes
+    assert "positive" not in notes
+
+
+def test_few_whole_numbers_are_classes(tmp_path: Path) -> None:
+    found = described(tmp_path, y=[number % 30 for number in range(N)], x=NOISE)
+    assert [each["name"] for each in found.label["classes"]] == [str(number) for number in range(30)]
+
+
 @pytest.mark.parametrize(
     ("label", "message"),
     [

@@ -55,6 +55,13 @@ def test_several_classes_are_each_held_against_the_others() -> None:
     assert alone(two_of_three, labels=labels) < 0.9
 
 
+def test_a_rare_class_does_not_hide_what_gives_the_others_away() -> None:
+    labels = np.arange(N) % 3
+    labels[:3] = 3
+    given = np.array(["red", "green", "blue", "grey"])[labels].tolist()
+    assert alone(given, labels=labels) > GIVEAWAY_AUC
+
+
 def test_a_few_rows_of_a_class_prove_nothing() -> None:
     labels = np.zeros(40, dtype=np.int64)
     labels[:3] = 1

@@ -34,6 +34,16 @@ def test_by_hand() -> None:
     assert curve.area == pytest.approx((0 + 0.5 / 2 + 1 / 3 + 2 / 4) / 4)
 
 
+def test_of_several_classes_by_hand() -> None:
+    """Top probabilities .8 (right), .5 (wrong), .5 (right, a tie that the later class wins) and .4 (wrong)."""
+    p = np.array([[0.8, 0.1, 0.1], [0.5, 0.3, 0.2], [0.0, 0.5, 0.5], [0.4, 0.3, 0.3]])
+    curve = risk_coverage(p, np.array([0, 1, 2, 1]))
+    assert curve.coverage == (0.25, 0.75, 1.0)
+    assert curve.error == pytest.approx((0, 1 / 3, 1 / 2))
+    assert curve.expected == pytest.approx((0.2, 1.2 / 3, 1.8 / 4))
+    assert curve.area == pytest.approx((0 + 0.5 / 2 + 1 / 3 + 2 / 4) / 4)
+
+
 def test_the_area_is_the_mean_over_random_orders_of_ties() -> None:
     rng = np.random.default_rng(0)
     p, y = truth(rng, 60)

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from models.bert.tokenizer import Tokenizer
 from tests.training.bases import write_base
 from training.fit import finetune as module
-from training.fit.crossfit import check_scores, foretell
+from training.fit.crossfit import check_scores, foretell, ranking
 from training.fit.encoding import Encoded, Pretrained, encode
 from training.fit.epoch_diagnostics import EpochDiagnostics
 from training.fit.finetune import Recipe, TrainingError, finetune, predict
@@ -103,6 +104,27 @@ def test_scores_that_rank_backwards_are_refused_and_chance_is_told() -> None:
     assert check_scores(z, rng.permutation(labels)).startswith("the held-out scores may rank no better than chance")
     held = np.where(np.arange(400)[:, None] < 100, z, np.nan)
     assert check_scores(held, labels) == ""
+
+
+def test_of_several_classes_each_is_ranked_against_the_others() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.choice(4, 400, p=(0.5, 0.3, 0.15, 0.05))
+    z = np.eye(4)[labels] * 1.5 + rng.normal(size=(400, 4))
+    assert check_scores(z, labels) == ""
+    with pytest.raises(TrainingError, match="rank the classes backwards"):
+        check_scores(-z, labels)
+    assert check_scores(z, rng.permutation(labels)).startswith("the held-out scores may rank no better than chance")
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    found = ranking(z, labels)
+    assert found.value == pytest.approx(roc_auc_score(labels, p, multi_class="ovr", average="macro"))
+
+
+def test_an_epochs_line_names_the_classes_that_go_worst() -> None:
+    labels = np.arange(40) % 8
+    logits = np.eye(8)[np.where(labels < 2, 7, labels)]
+    names = [f"class_{number}" for number in range(8)]
+    epoch = EpochDiagnostics.of(logits, labels, names, phase="fold", run=1, epoch=1, loss=0.5, seconds=1.0)
+    assert "accuracy 0.750 (class_0 0.00 class_1 0.00 class_2 1.00 class_3 1.00 class_4 1.00)" in epoch.line()
 
 
 def test_how_long_it_takes_is_said_where_it_is_long(base: tuple[Pretrained, Encoded]) -> None:

@@ -123,3 +123,31 @@ def test_every_row_twice_is_said_on_the_card_and_few_positives_train(folder: Pat
             rare.append(row | {"calls": row["calls"] + len(rare) / 1000})
     _, bundle = fitted(folder, "rare", "--data", write(folder / "rare.csv", rare), "--label", "status", "--epochs", "2")
     assert bundle.manifest.origin.data.classes["leaves"] == 8
+
+
+@pytest.mark.slow
+def test_a_table_of_three_classes_is_described_trained_evaluated_and_answered(folder: Path) -> None:
+    """Calls say the class, but for a tenth of the rows."""
+    rows = customers()
+    rng = np.random.default_rng(1)
+    for row in rows:
+        certain = "leaves" if row["calls"] > 13 else "asks" if row["calls"] > 6 else "stays"
+        row["status"] = str(rng.choice(["leaves", "asks", "stays"])) if rng.random() < 0.1 else certain
+    done, bundle = fitted(folder, "three", "--data", write(folder / "three.csv", rows), "--label", "status")
+    assert bundle.schema.classes == ("asks", "leaves", "stays")
+    assert bundle.manifest.origin.data.classes == {
+        name: sum(row["status"] == name for row in rows) for name in bundle.schema.classes
+    }
+    weights = bundle.manifest.origin.loss.parameters["alpha"]
+    assert sum(weights.values()) == pytest.approx(1)
+    scores = bundle.evaluation["calibrated"]
+    assert scores["log_loss"]["value"] < min(0.9, bundle.evaluation["raw"]["log_loss"]["value"])
+    assert scores["classwise_error"]["value"]["value"] < bundle.evaluation["raw"]["classwise_error"]["value"]["value"]
+    assert set(bundle.evaluation["baselines"]["gradient_boosting"]["auc"]) == set(bundle.schema.classes)
+    assert (folder / "three.training" / "report.html").read_text().count("<h2>Reliability, ") == 5
+    predictor = Predictor.load(bundle.folder)
+    checked = [predictor.rows.parse({name: str(row[name]) for name in ("calls", "plan", "months")}) for row in rows]
+    answers = predictor.predict(checked)
+    assert np.mean([answer.outcome == row["status"] for answer, row in zip(answers, rows, strict=True)]) > 0.6
+    assert all(sum(answer.probabilities) == pytest.approx(1) for answer in answers)
+    assert "the last is the positive one" not in done.stderr

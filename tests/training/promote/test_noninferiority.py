@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from models.calibration.logit import sigmoid
+from models.calibration.logit import sigmoid, softmax
 from training.calibrate.maps import log_losses
 from training.promote.noninferiority import calibration_bound, mean_bound, median_bound
 
@@ -150,6 +150,31 @@ def test_a_calibration_error_at_the_limit_passes_no_more_often_than_the_risk(sig
     other = -sign * low / 2
     excess = float(np.sqrt(limit**2 - error(other) ** 2))
     assert share_calibrated(off(sign * low), 300, excess, samples, off(other)) <= allowed(samples)
+
+
+def several(rows: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """True probabilities (n, 3), and labels drawn from them."""
+    z = rng.normal(size=(rows, 3)) + np.array([0.8, 0.0, -0.6])
+    return softmax(z), (rng.random(rows)[:, None] > softmax(z).cumsum(axis=1)[:, :-1]).sum(axis=1)
+
+
+def test_of_several_classes_an_error_at_the_limit_passes_no_more_often_than_the_risk() -> None:
+    rng, samples, rows = np.random.default_rng(5), 300, 300
+    true, _ = several(200_000, rng)
+    served = true**2.2 / (true**2.2).sum(axis=1, keepdims=True)
+    squares = []
+    for k in range(3):
+        tenths = (true - served)[np.argsort(served[:, k]), k].reshape(10, -1).mean(axis=1)
+        squares.append((tenths**2).mean())
+    limit, passed = np.mean(squares), 0
+    for seed in range(samples):
+        rng = np.random.default_rng(seed)
+        p, labels = several(rows, rng)
+        off = p**2.2 / (p**2.2).sum(axis=1, keepdims=True)
+        passed += calibration_bound(off, labels, np.arange(rows), RISK, rng).upper < limit
+    assert passed / samples <= allowed(samples)
+    p, labels = several(900, np.random.default_rng(0))
+    assert calibration_bound(p, labels, np.arange(900), RISK, rng).upper < 0.1**2
 
 
 def test_true_probabilities_are_seen_to_be_calibrated() -> None:
