@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import Struct
 
 from models.calibration.confidence import CalibrationRecord, CalibrationStep, Confidence, entropy_bits
-from models.calibration.logit import calibration_scores, class_probabilities
+from models.calibration.logit import calibration_scores
 from models.calibration.venn_abers import venn_abers_interval
 from models.reference import InputBinner, InputWarning, PredictionBins, Reference, top_class
 from models.rows import Row
@@ -118,9 +118,11 @@ class Diagnosis:
             return []
         scores = calibration_scores(logits)
         trace = self._record.map.trace(scores)
-        probabilities, unshifted = _by_row(trace[-1][1]), _by_row(self._unshifted(trace))
+        probabilities = _by_row(trace[-1][1])
+        unshifted = probabilities if self._record.map.prior_shift is None else _by_row(trace[-2][1])
         bins = self._bins.of(rows)
-        confidences = self._confidences(scores, trace, probabilities, bins, self._warnings(rows, texts))
+        members = self._record.conformal.sets(np.array(unshifted)).tolist()
+        confidences = self._confidences(scores, trace, probabilities, members, bins, self._warnings(rows, texts))
         # For one row, as most requests are, a NumPy call costs more than the loop.
         columns = (probabilities, unshifted, logits.tolist(), bins, texts, confidences)
         return [
@@ -133,15 +135,12 @@ class Diagnosis:
             for mine, before, own, field_bins, text, confidence in zip(*columns, strict=True)
         ]  # fmt: skip
 
-    def _unshifted(self, trace: Trace) -> np.ndarray:
-        return trace[-1 if self._record.map.prior_shift is None else -2][1]
-
     def _confidences(
         self, scores: np.ndarray, trace: Trace, probabilities: Sequence[tuple[float, ...]],
-        bins: Sequence[tuple[int, ...]], warnings: Sequence[tuple[InputWarning, ...]],
+        members: Sequence[Sequence[bool]], bins: Sequence[tuple[int, ...]],
+        warnings: Sequence[tuple[InputWarning, ...]],
     ) -> list[Confidence]:  # fmt: skip
         record = self._record
-        members = record.conformal.sets(class_probabilities(self._unshifted(trace))).tolist()
         typicality = record.typicality.p_values(np.array(bins, np.int64).reshape(len(bins), -1)).tolist()
         by_class = (self._of_two if self._two else self._of_many)(scores, trace)
         return [
@@ -209,7 +208,7 @@ class Diagnosis:
 
 
 def _by_row(p: np.ndarray) -> list[tuple[float, ...]]:
-    """`class_probabilities` of each row, as numbers."""
+    """Probabilities (B,) of the positive of two classes, or (B, K) → those (K) of each row."""
     return [(1 - one, one) for one in p.tolist()] if p.ndim == 1 else [tuple(row) for row in p.tolist()]
 
 

@@ -1,10 +1,12 @@
 """Conformal prediction sets."""
 
+from functools import cached_property
+
 import numpy as np
 from msgspec import Struct
 
 
-class ConformalSets(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ConformalSets(Struct, frozen=True, kw_only=True, dict=True, forbid_unknown_fields=True):
     """Label-conditional conformal prediction sets (Vovk et al., 2005, section 4.5).
 
     A class belongs to the set when 1 − p_class is at most its threshold (``thresholds``, in the order of the classes).
@@ -25,4 +27,8 @@ class ConformalSets(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def sets(self, probabilities: np.ndarray) -> np.ndarray:
         """Probabilities (B, K) of the classes → membership (B, K) bool."""
-        return np.asarray(1 - probabilities <= np.array(self.thresholds))
+        return np.asarray(1 - probabilities <= self._thresholds)
+
+    @cached_property
+    def _thresholds(self) -> np.ndarray:
+        return np.array(self.thresholds)
