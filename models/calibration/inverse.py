@@ -98,6 +98,11 @@ class ClasswiseInverse(
             raise ValueError(f"alpha is {self.alpha}; each must be from {1 / MAX_VALUE:g} to {MAX_VALUE:g}")
 
     @property
+    def classes(self) -> int:
+        """For how many classes it is."""
+        return len(self.alpha)
+
+    @property
     def improper(self) -> bool:
         """Whether the minimiser is not the true probability."""
         return self.gamma > 0 or self.smoothing > 0 or len(set(self.alpha)) > 1

@@ -17,7 +17,12 @@ def calibration_scores(logits: np.ndarray) -> np.ndarray:
     """
     if logits.shape[1] == 2:
         return np.asarray(logits[:, 1] - logits[:, 0])
-    return np.asarray(logits - logits.mean(axis=1, keepdims=True))
+    return centred(logits)
+
+
+def centred(scores: np.ndarray) -> np.ndarray:
+    """Scores (…, K) less each row's mean."""
+    return np.asarray(scores - scores.mean(axis=-1, keepdims=True))
 
 
 def score_probabilities(scores: np.ndarray) -> np.ndarray:
@@ -34,6 +39,12 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     """exp(s_k) / Σ_j exp(s_j) over the last axis, strictly inside (0, 1) for any finite scores."""
     shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return np.asarray(np.clip(shares / shares.sum(axis=-1, keepdims=True), MIN_PROBABILITY, MAX_PROBABILITY))
+
+
+def log_softmax(scores: np.ndarray) -> np.ndarray:
+    """s_k − ln Σ_j exp(s_j) over the last axis."""
+    below = scores - scores.max(axis=-1, keepdims=True)
+    return np.asarray(below - np.log(np.exp(below).sum(axis=-1, keepdims=True)))
 
 
 def one_vs_rest(scores: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Annotated, Self
 import numpy as np
 from msgspec import Meta, Struct
 
+from models.calibration.class_maps import MatrixScaling, OneVsRest, VectorScaling
 from models.calibration.inverse import ClasswiseInverse, FocalInverse, LossInverse
 from models.calibration.logit import MAX_VALUE, logit, score_probabilities
 from models.calibration.prior_shift import PriorShift
@@ -101,11 +102,12 @@ class Isotonic(Struct, frozen=True, dict=True, tag_field="step", tag="isotonic",
         return np.array(self.logits), np.array(self.probabilities)
 
 
-OF_ANY_NUMBER = (Identity, Temperature, ClasswiseInverse)
-"""Steps for two classes and for more; all others are for two."""
+OF_ANY_NUMBER = (Identity, Temperature)
+OF_CLASSES = (ClasswiseInverse, VectorScaling, MatrixScaling, OneVsRest)
+"""Steps for two classes and for more, and for more alone; all others are for two."""
 Step = (
     Identity | FocalInverse | LossInverse | ClasswiseInverse | Temperature | Platt | Beta | Isotonic | MergedVennAbers
-    | PriorShift
+    | VectorScaling | MatrixScaling | OneVsRest | PriorShift
 )  # fmt: skip
 
 
@@ -123,11 +125,12 @@ class CalibrationMap(Struct, frozen=True, forbid_unknown_fields=True):
 
     def check_classes(self, classes: int) -> None:
         """Raise ValueError for a step that is not for this number of classes."""
-        for step in self.steps if classes > 2 else ():
-            if isinstance(step, ClasswiseInverse) and len(step.alpha) != classes:
-                raise ValueError(f"classwise_inverse is of {len(step.alpha)} classes, and there are {classes}")
-            if not isinstance(step, OF_ANY_NUMBER):
-                raise ValueError(f"the step {step.__struct_config__.tag} is for two classes, and there are {classes}")
+        for step in self.steps:
+            if isinstance(step, OF_ANY_NUMBER):
+                continue
+            wanted = step.classes if isinstance(step, OF_CLASSES) else 2
+            if wanted != classes:
+                raise ValueError(f"the step {step.__struct_config__.tag} is for {wanted} classes; there are {classes}")
 
     @property
     def prior_shift(self) -> PriorShift | None:

@@ -47,6 +47,16 @@ class VennAbers(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
     def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return np.array(self.scores), np.array(self.p0), np.array(self.p1)
 
+    def condensed(self) -> Self:
+        """The same function by the scores at which it changes, of many rows a small part of all."""
+        pairs = np.stack([self.p0, self.p1])
+        below, at, above = pairs[:, :-1:2], pairs[:, 1::2], pairs[:, 2::2]
+        kept = ((below != at) | (at != above)).any(axis=0)
+        kept[0] |= not kept.any()
+        entries = np.append(np.repeat(kept, 2), True)
+        scores, p0, p1 = (np.array(self.scores)[kept], *pairs[:, entries])
+        return type(self)(tuple(scores.tolist()), tuple(p0.tolist()), tuple(p1.tolist()))
+
     @classmethod
     def checked(cls, scores: np.ndarray, p0: np.ndarray, p1: np.ndarray) -> Self:
         """From arrays; rounding of the isotonic fits is taken out of their order."""

@@ -1,16 +1,22 @@
 """Choose the calibration map: candidates compared by cross-validated log loss."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
+from models.calibration.class_maps import MatrixScaling, OneVsRest, VectorScaling
 from models.calibration.inverse import ClasswiseInverse, FocalInverse, LossInverse
 from models.calibration.maps import CalibrationMap, Candidate, Identity, Isotonic, Step
 from models.calibration.venn_abers import MergedVennAbers
-from training.calibrate.class_maps import fit_class_temperature
+from training.calibrate.class_maps import (
+    fit_class_temperature,
+    fit_matrix_scaling,
+    fit_one_vs_rest,
+    fit_vector_scaling,
+)
 from training.calibrate.maps import (
     fit_beta,
     fit_half_venn_abers,
@@ -28,8 +34,10 @@ FLEXIBLE_ROWS = 1000
 """Rows from which the map of least cross-validated log loss is taken: with fewer, one of many is often ahead by luck,
 and on other rows the choice is worse than `FEW_ROWS_MAP` (docs/decisions/map-choice.md)."""
 FEW_ROWS_MAP = "platt+half_venn_abers"
-FEW_ROWS_CLASS_MAP = "temperature"
-"""Of more than two classes."""
+FLEXIBLE_ROWS_OF_CLASS, FEW_ROWS_CLASS_MAP = 50, "vector_scaling"
+"""The same where there are more than two classes, in rows for each of them (docs/decisions/several-classes.md)."""
+MAX_MATRIX_CLASSES = 30
+"""Of more, a matrix has a thousand numbers, and takes minutes."""
 
 Inverse = FocalInverse | LossInverse | ClasswiseInverse
 MapRule = Literal["least", "one_standard_error"]
@@ -40,8 +48,12 @@ AFTER_INVERSE: dict[str, tuple[Fit, ...]] = {
     "temperature": (fit_temperature,), "platt": (fit_platt,), "beta": (fit_beta,),
     FEW_ROWS_MAP: (fit_platt, fit_half_venn_abers),
 }  # fmt: skip
-OF_CLASSES: dict[str, tuple[Fit, ...]] = {"temperature": (fit_class_temperature,)}
-"""After an inverse, where there are more than two classes."""
+AFTER_INVERSE_OF_CLASSES: dict[str, tuple[Fit, ...]] = {
+    "temperature": (fit_class_temperature,), FEW_ROWS_CLASS_MAP: (fit_class_temperature, fit_vector_scaling),
+    "matrix_scaling": (fit_class_temperature, fit_matrix_scaling),
+    "vector_scaling+one_vs_rest": (fit_class_temperature, fit_vector_scaling, fit_one_vs_rest),
+}  # fmt: skip
+"""Where there are more than two classes."""
 STEP_FUNCTIONS: dict[str, Fit] = {"isotonic": fit_isotonic, "venn_abers": fit_merged_venn_abers}
 
 
@@ -51,19 +63,20 @@ def fit_map(
     """The map of `calibration_scores` (n,) or (n, K), chosen by cross-validated log loss, and all candidates with their
     paired distance to the best.
 
-    ``rule`` "least" takes the best from `FLEXIBLE_ROWS` rows on, and below them `FEW_ROWS_MAP`. "one_standard_error"
+    ``rule`` "least" takes the best from `FLEXIBLE_ROWS` rows on, and below them `FEW_ROWS_MAP`, and so with the two
+    numbers for more classes. "one_standard_error"
     takes, among those not worse than the best by more than the standard error of the paired difference, the one with
     the fewest parameters (Breiman et al., 1984, section 3.4.3). Where the loss's inverse is known, maps with and
     without it compete.
     """
-    families = _families(inverse, logits.ndim == 1)
+    families = _families(inverse, _classes(logits))
     losses = {name: _cross_validated(family, logits, labels, seed) for name, family in families.items()}
     maps = {name: _fit(family, logits, labels) for name, family in families.items()}
     parameters = {name: _parameters(fitted) for name, fitted in maps.items()}
     best = min(families, key=lambda name: float(losses[name].mean()))
     worse = {name: loss - losses[best] for name, loss in losses.items()}
     errors = {name: float(loss.std(ddof=1) / math.sqrt(len(loss))) for name, loss in worse.items()}
-    chosen = best if len(labels) >= FLEXIBLE_ROWS else _few_rows_map(logits)
+    chosen = _fixed_map(logits) or best
     if rule == "one_standard_error":
         near = [name for name in families if worse[name].mean() <= errors[name]]
         chosen = min(near, key=lambda name: (parameters[name], worse[name].mean()))
@@ -81,9 +94,8 @@ def chosen_map(
     logits: np.ndarray, labels: np.ndarray, inverse: Inverse | None, seed: int, rule: MapRule = "least"
 ) -> tuple[str, CalibrationMap]:
     """The name and the map that `fit_map` chooses; nothing is scored where scores decide nothing."""
-    if rule == "least" and len(labels) < FLEXIBLE_ROWS:
-        few = _few_rows_map(logits)
-        return few, _fit(_families(inverse, logits.ndim == 1)[few], logits, labels)
+    if rule == "least" and (few := _fixed_map(logits)):
+        return few, _fit(_families(inverse, _classes(logits))[few], logits, labels)
     chosen, candidates = fit_map(logits, labels, inverse, seed, rule)
     return next(candidate.name for candidate in candidates if candidate.chosen), chosen
 
@@ -95,11 +107,18 @@ class Family(NamedTuple):
     fits: tuple[Fit, ...]
 
 
-def _few_rows_map(scores: np.ndarray) -> str:
-    return FEW_ROWS_MAP if scores.ndim == 1 else FEW_ROWS_CLASS_MAP
+def _classes(scores: np.ndarray) -> int:
+    return 2 if scores.ndim == 1 else scores.shape[1]
 
 
-def _families(inverse: Inverse | None, two: bool) -> dict[str, Family]:
+def _fixed_map(scores: np.ndarray) -> str | None:
+    """The map that is taken of so few rows, whatever the scores of the candidates; None where there are enough."""
+    if scores.ndim == 1:
+        return FEW_ROWS_MAP if len(scores) < FLEXIBLE_ROWS else None
+    return FEW_ROWS_CLASS_MAP if len(scores) < FLEXIBLE_ROWS_OF_CLASS * scores.shape[1] else None
+
+
+def _families(inverse: Inverse | None, classes: int) -> dict[str, Family]:
     """Candidates by name. Isotonic regression and Venn–Abers see only the order, which an inverse does not change."""
     starts: dict[str, tuple[Step, ...]] = {"": ()}
     if inverse is not None and not (isinstance(inverse, FocalInverse | ClasswiseInverse) and not inverse.improper):
@@ -107,9 +126,11 @@ def _families(inverse: Inverse | None, two: bool) -> dict[str, Family]:
     families = {}
     for start, steps in starts.items():
         families[start or "identity"] = Family(steps or (Identity(),), ())
-        for name, fits in (AFTER_INVERSE if two else OF_CLASSES).items():
+        for name, fits in (AFTER_INVERSE if classes == 2 else AFTER_INVERSE_OF_CLASSES).items():
+            if fit_matrix_scaling in fits and classes > MAX_MATRIX_CLASSES:
+                continue
             families[f"{start}+{name}".lstrip("+")] = Family(steps, fits)
-    return families | {name: Family((), (fit,)) for name, fit in STEP_FUNCTIONS.items() if two}
+    return families | {name: Family((), (fit,)) for name, fit in STEP_FUNCTIONS.items() if classes == 2}
 
 
 def _parameters(fitted: CalibrationMap) -> int:
@@ -121,6 +142,10 @@ def _parameters_of_step(step: Step) -> int:
         return len(set(step.probabilities))
     if isinstance(step, MergedVennAbers):
         return len(set(zip(step.predictor.p0, step.predictor.p1, strict=True)))
+    if isinstance(step, OneVsRest):
+        return sum(map(_parameters_of_step, step.maps))
+    if isinstance(step, VectorScaling | MatrixScaling):
+        return np.size(step.weights) + np.size(step.offsets)
     return {"temperature": 1, "platt": 2, "beta": 3}.get(str(step.__struct_config__.tag), 0)
 
 
@@ -137,8 +162,26 @@ def _fit(family: Family, logits: np.ndarray, labels: np.ndarray) -> CalibrationM
 def _cross_validated(family: Family, logits: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
     """Log loss (n,) of each row under a map that was fitted without it."""
     losses = np.empty(len(labels))
-    folds = min(MAP_FOLDS if len(labels) < MANY_ROWS else FEW_MAP_FOLDS, int(np.bincount(labels, minlength=2).min()))
-    for seen, held_out in StratifiedKFold(folds, shuffle=True, random_state=seed).split(logits, labels):
+    for seen, held_out in _parts(logits, labels, MAP_FOLDS if len(labels) < MANY_ROWS else FEW_MAP_FOLDS, seed):
         p = _fit(family, logits[seen], labels[seen]).probabilities(logits[held_out])
         losses[held_out] = log_losses(p, labels[held_out])
     return losses
+
+
+def _parts(scores: np.ndarray, labels: np.ndarray, parts: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The rows to fit on and to score on, each class spread over the parts as evenly as it can be.
+
+    Of two classes, no more parts than the rarer one has rows; of more, a part may be without a rare one, which must not
+    decide how little all others are fitted on.
+    """
+    if scores.ndim == 1:
+        folds = StratifiedKFold(
+            min(parts, int(np.bincount(labels, minlength=2).min())), shuffle=True, random_state=seed
+        )
+        yield from folds.split(scores, labels)
+        return
+    order = np.random.default_rng(seed).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    for part in range(min(parts, len(labels))):
+        held_out = np.arange(len(labels)) % parts == part
+        yield order[~held_out], order[held_out]

@@ -41,7 +41,10 @@ def fit_intervals(scores: np.ndarray, labels: np.ndarray) -> VennAbers | tuple[V
     """`calibration_scores` and labels (n,) → the predictor of the positive of two classes, or of each of more."""
     if scores.ndim == 1:
         return fit_venn_abers(scores, labels)
-    return tuple(fit_venn_abers(z, (labels == k).astype(np.int64)) for k, z in enumerate(one_vs_rest(scores).T))
+    return tuple(
+        fit_venn_abers(z, (labels == number).astype(np.int64)).condensed()
+        for number, z in enumerate(one_vs_rest(scores).T)
+    )
 
 
 def fit_sets(probabilities: np.ndarray, labels: np.ndarray, coverage: float) -> ConformalSets:
