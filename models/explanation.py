@@ -21,27 +21,28 @@ alike and no contribution, and the contributions of a required field, averaged o
 Fields act through words alone, so one that changes no word adds exactly 0; two that only act together share by
 ``shapley`` what each gets in full by ``unknown``. Both say what the model does with the words, also with words that no
 row had; neither says what caused an outcome.
+
+What the words of a text add, by ``words``, is another game: `models.games.word_game`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise, product
 from math import factorial, prod
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from msgspec import Struct
 
 from models.bundle.read import Bundle
 from models.calibration.logit import logit
+from models.games.contributions import METHODS, Contribution, Explanation, Method, explained_class
+from models.games.word_game import BASELINE, WordGame
 from models.predictor import Predictor
-from models.reference import Reference, level_name, top_class
+from models.reference import Reference, level_name
 from models.rows import Row
 from models.schema import Field, Schema
 from models.text import Renderer
 
-Method = Literal["unknown", "shapley"]
-METHODS: tuple[Method, ...] = get_args(Method)
 MAX_EXACT_FIELDS, MAX_COMBINATIONS = 10, 12
 """Of known fields, and of levels of required ones: up to these `shapley` is exact."""
 DRAWS, MAX_TEXTS = 32, 512
@@ -50,35 +51,6 @@ DRAWS, MAX_TEXTS = 32, 512
 Coalition = frozenset[str]
 Value = list[tuple[float, int]]
 """v of a coalition, as shares of rows."""
-
-
-class Contribution(Struct, frozen=True):
-    """What knowing one field adds to the log-odds of the explained class; above 0 it speaks for that class.
-
-    ``standard_error`` is that of a contribution which was sampled; None where it is exact.
-    """
-
-    field: str
-    value: bool | int | float | str
-    contribution: float
-    standard_error: float | None = None
-
-
-class Explanation(Struct, frozen=True, kw_only=True):
-    """``log_odds`` v(all), ``baseline_log_odds`` v(none), and the known fields, the weightiest first.
-
-    All are of the class ``outcome`` against all others.
-
-    By ``shapley`` the contributions sum to the difference of the two; by ``unknown`` they need not.
-    ``text`` is all that the model read.
-    """
-
-    method: Method
-    log_odds: float
-    baseline_log_odds: float
-    contributions: tuple[Contribution, ...]
-    text: str
-    outcome: str
 
 
 class Level(NamedTuple):
@@ -212,27 +184,23 @@ class CoalitionGame:
         return self._row_of_row[row]
 
 
+def make_game(row: Row, bundle: Bundle, method: Method) -> CoalitionGame | WordGame:
+    """What explains a row by one of the methods, from the predictions of its ``rows``."""
+    return WordGame(row, bundle) if method == "words" else CoalitionGame(row, bundle, method)
+
+
 def explain(
     predictor: Predictor, row: Row | Mapping[str, Any], method: Method = "unknown", outcome: str | None = None
 ) -> Explanation:
-    """What each known field of ``row`` adds to the log-odds of the class ``outcome``, as `CoalitionGame.explain` takes
-    it; on the predictor's thread.
+    """What each known field of ``row``, or each word of its texts, adds to the log-odds of the class ``outcome``, as
+    `CoalitionGame.explain` takes it; on the predictor's thread.
 
     Raises ValueError for another method or class, RowError, PredictionError.
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; it must be {' or '.join(METHODS)}")
-    game = CoalitionGame(predictor.rows.check([row])[0], predictor.bundle, method)
+    game = make_game(predictor.rows.check([row])[0], predictor.bundle, method)
     return game.explain([each.probabilities for each in predictor.predict_checked(game.rows)], outcome)
-
-
-def explained_class(classes: Sequence[str], probabilities: Sequence[float], outcome: str | None) -> int:
-    """The number of the class that an explanation is of; raises ValueError for one that there is not."""
-    if outcome is None:
-        return 1 if len(classes) == 2 else top_class(probabilities)
-    if outcome not in classes:
-        raise ValueError(f"outcome is {outcome!r:.60}; it must be one of {', '.join(classes)}")
-    return classes.index(outcome)
 
 
 def shapley_values(values: np.ndarray) -> np.ndarray:
@@ -276,8 +244,10 @@ def _levels(field: Field, counts: Mapping[str, int]) -> list[Level]:
     ]  # fmt: skip
 
 
-def describe_baseline(schema: Schema, reference: Reference) -> str:
+def describe_baseline(schema: Schema, reference: Reference, method: Method = "unknown") -> str:
     """What v(none) is of, in words."""
+    if method == "words":
+        return BASELINE
     averaged = "; ".join(
         f"{field} " + ", ".join(f"{_shown(level.value)} {level.share:.3f}" for level in levels)
         for field, levels in averaged_fields(schema, reference).items()

@@ -296,11 +296,10 @@ def _unique(path: str, values: Iterable[str], what: str) -> None:
 def _check_field(path: str, field: Field) -> None:
     if keyword.iskeyword(field.name):
         raise SchemaError(f"{path}.name", f"{field.name} is a word of Python; take another, as {field.name}_")
-    numeric = field.type in ("number", "integer")
+    numeric, text = field.type in ("number", "integer"), field.type == "text"
     for name, belongs in {
-        "minimum": numeric, "maximum": numeric, "unit": numeric, "bins": numeric or field.type == "text",
-        "rare_bins": field.type == "text", "levels": field.type in ("category", "boolean"),
-        "max_length": field.type == "text",
+        "minimum": numeric, "maximum": numeric, "unit": numeric, "bins": numeric or text, "rare_bins": text,
+        "levels": field.type in ("category", "boolean"), "max_length": text,
     }.items():  # fmt: skip
         if not belongs and getattr(field, name) not in (None, (), ""):
             raise SchemaError(f"{path}.{name}", f"a field of the type {field.type} has none")

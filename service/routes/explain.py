@@ -1,4 +1,4 @@
-"""POST /v1/explain: what each field of a row adds to its prediction."""
+"""POST /v1/explain: what each field of a row, or each word of its texts, adds to its prediction."""
 
 import asyncio
 from typing import Annotated
@@ -9,7 +9,9 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from models.calibration.logit import sigmoid
-from models.explanation import METHODS, CoalitionGame, Contribution, Method, describe_baseline
+from models.explanation import CoalitionGame, describe_baseline, make_game
+from models.games.contributions import METHODS, Contribution, Method
+from models.games.word_game import WordGame
 from models.rows import Row
 from service.http.errors import InvalidQuery
 from service.inference.fair_queue import Answer
@@ -48,6 +50,8 @@ class Baseline(Struct, frozen=True, kw_only=True):
 class ExplanationResponse(Struct, frozen=True, kw_only=True):
     """What each known field adds, the weightiest first, in log-odds of the ``positive`` class; above 0 speaks for it.
 
+    By ``words`` each entry is of some words of a text, in their order, and not of a field.
+
     By ``shapley`` the contributions sum to the prediction's log-odds minus the baseline's. ``text`` is what the model
     read.
     """
@@ -72,7 +76,8 @@ async def explain(
         str,
         QueryParameter(
             name=PARAMETER, required=False, schema_extra={"enum": list(METHODS)},
-            description="unknown: the change when the field is unknown; shapley: Shapley values",
+            description="unknown: the change when the field is unknown; shapley: Shapley values; words: the change "
+            "when words of a text are left out",
         ),
     ] = METHODS[0],
 ) -> Response[bytes]:  # fmt: skip
@@ -90,14 +95,14 @@ async def explain(
         baseline=Baseline(
             log_odds=explanation.baseline_log_odds,
             probability=float(sigmoid(np.array(explanation.baseline_log_odds))),
-            description=describe_baseline(bundle.schema, bundle.reference),
+            description=describe_baseline(bundle.schema, bundle.reference, explanation.method),
         ),
         fields=list(explanation.contributions), text=explanation.text,
     )  # fmt: skip
     return respond(request, response, answer)
 
 
-async def ask(request: AnyRequest, row: Row, method: Method) -> tuple[CoalitionGame, Answer]:
+async def ask(request: AnyRequest, row: Row, method: Method) -> tuple[CoalitionGame | WordGame, Answer]:
     """What explains a row, asked and answered by one bundle; raises as the batcher."""
     while True:
         batcher = services_of(request).batcher
@@ -105,7 +110,7 @@ async def ask(request: AnyRequest, row: Row, method: Method) -> tuple[CoalitionG
         if predictor is None:
             raise not_ready(batcher)
         # Some milliseconds of words, which other requests need not wait for.
-        game = await asyncio.to_thread(CoalitionGame, row, predictor.bundle, method)
+        game = await asyncio.to_thread(make_game, row, predictor.bundle, method)
         answer = await run_inference(request, game.rows)
         if answer.bundle.version == predictor.bundle.version:
             return game, answer

@@ -1,10 +1,12 @@
 """Predictions made up for tests that are not about the model."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from models.bert.tokenizer import Tokenizer
 from models.bundle.read import Bundle
 from models.calibration.confidence import Confidence
 from models.prediction import Diagnosis, Prediction
@@ -36,4 +38,8 @@ def prediction(
 def diagnose(bundle: Bundle, z: np.ndarray, rows: Sequence[Any], texts: Sequence[str]) -> list[Prediction]:
     """The predictions of a bundle whose model gives the log-odds z (B,)."""
     logits = np.stack([np.zeros_like(z), z], axis=1)
-    return Diagnosis(bundle.record, bundle.reference, bundle.schema).predictions(logits, rows, texts)
+    tokenizer = tokenizer_of(bundle.folder, bundle.config["max_position_embeddings"])
+    return Diagnosis(bundle.record, bundle.reference, bundle.schema, tokenizer).predictions(logits, rows, texts)
+
+
+tokenizer_of = lru_cache(8)(lambda folder, max_tokens: Tokenizer.load(folder / "tokenizer.json", max_tokens))

@@ -9,7 +9,7 @@ const YES_NO = { false: "no", true: "yes" };
 export class Schema {
   #fields;
 
-  constructor({ fields = [], label, group = "", row = "row", rows, question = "", examples = [] }) {
+  constructor({ fields = [], label, group = "", row = "row", rows, question = "", examples = [], text = [] }) {
     this.fields = fields;
     this.#fields = new Map(fields.map((field) => [field.name, field]));
     this.columns = [label.column, group, ...fields.flatMap((field) => [field.name, field.column ?? field.name])];
@@ -19,6 +19,8 @@ export class Schema {
     this.rows = plain(rows ?? `${row}s`);
     this.question = question;
     this.examples = examples;
+    // Whether the model reads a text as it stands, and not only what code makes of it.
+    this.readsTexts = fields.some(({ name, type }) => type === "text" && text.some((phrase) => phrase.includes(`{${name}}`)));
   }
 
   // The class that `probability` is of, where there are two.

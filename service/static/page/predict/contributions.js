@@ -8,6 +8,7 @@ import { signed, two } from "../words.js";
 const ABOUT = {
   unknown: "Each bar is what the field adds when all others are known. Two fields that say the same thing both look small.",
   shapley: "Each bar is the field’s Shapley value: its average effect when fields become known one after the other, in any order. The bars add up to the answer.",
+  words: "Each bar is what some words of the text add when all others are read. Words that say the same thing all look small.",
 };
 const SMALLEST_SCALE = 1, FIRST_FIELDS = 12, MAX_TRIES = 5;
 
@@ -18,11 +19,12 @@ export const method = () => document.querySelector("input[name=method]:checked")
 // Ask anew about a row; what comes too late is dropped.
 export async function explain(row) {
   asked?.abort();
+  by("method-words").hidden = !schema.readsTexts;
   if (!offered) return;
   const mine = asked = new AbortController(), how = method();
   for (let tries = 1; mine === asked && offered; tries++) {
     try {
-      const answer = await ask(how === "shapley" ? "v1/explain?method=shapley" : "v1/explain", row, mine.signal);
+      const answer = await ask(how === "unknown" ? "v1/explain" : `v1/explain?method=${how}`, row, mine.signal);
       if (mine === asked) show(answer, how);
       return;
     } catch (error) {
@@ -43,17 +45,17 @@ function show({ fields, text, method: used }, how) {
   const rest = sorted.slice(FIRST_FIELDS), open = document.querySelector("#contributions-rows details")?.open ? "" : null;
   by("contributions-about").textContent =
     `In log-odds: to the right for “${schema.positive}”, to the left against it; 0.7 doubles or halves the odds. ${ABOUT[used ?? how] ?? ""}`;
-  by("contributions-rows").replaceChildren(bars("Contributions in log-odds, the largest first", sorted.slice(0, FIRST_FIELDS), most),
-    ...(rest.length ? [html("details", { open }, html("summary", {}, `${rest.length} more fields`), bars("The smaller contributions", rest, most))] : []));
+  by("contributions-rows").replaceChildren(bars("Contributions in log-odds, the largest first", sorted.slice(0, FIRST_FIELDS), most, used),
+    ...(rest.length ? [html("details", { open }, html("summary", {}, `${rest.length} more ${used === "words" ? "words" : "fields"}`), bars("The smaller contributions", rest, most, used))] : []));
   // The model reads words alone: what is not in them adds nothing.
   by("contributions-text").hidden = !text;
   by("contributions-text").textContent = text ? `The model reads: “${text}”.` : "";
   by("contributions").hidden = false;
 }
 
-function bars(name, fields, most) {
-  return html("div", { role: "list", "aria-label": name }, fields.map(({ field, contribution, standard_error: error }) =>
-    html("div", { class: error == null ? "contribution" : "contribution sampled", role: "listitem" }, html("span", {}, schema.labelOf(field)), bar(contribution / most),
+function bars(name, fields, most, used) {
+  return html("div", { role: "list", "aria-label": name }, fields.map(({ field, value, contribution, standard_error: error }) =>
+    html("div", { class: error == null ? "contribution" : "contribution sampled", role: "listitem" }, html("span", {}, used === "words" ? `“${value}”` : schema.labelOf(field)), bar(contribution / most),
       html("span", {}, signed(contribution), error == null ? null : html("small", {}, ` ± ${two(error)}`)))));
 }
 
