@@ -15,17 +15,22 @@ from training.report.several_classes import tables as of_classes
 
 
 def tables(evaluation: AnyEvaluation) -> list[Figures]:
-    """All tables of an evaluation, the proper scores first."""
+    """All tables of an evaluation, the proper scores first; those of subgroups where there are any."""
     if isinstance(evaluation, Evaluation):
         scores, rest = [_proper(evaluation), _calibration(evaluation), _decisions(evaluation)], _intervals(evaluation)
-        groups = [_subgroups(evaluation, "calibrated"), _subgroups(evaluation, "raw")]
     else:
         scores, rest = of_classes.scores(evaluation), of_classes.intervals(evaluation)
-        groups = [of_classes.subgroups(evaluation, "calibrated"), of_classes.subgroups(evaluation, "raw")]
     all_tables = [*scores, _sets(evaluation), rest]
     if evaluation.baselines is not None:
         all_tables.append(_baselines(evaluation))
-    return all_tables + groups if evaluation.subgroups else all_tables
+    # A table whose only field is a text has none.
+    return all_tables + _groups(evaluation) if evaluation.subgroups else all_tables
+
+
+def _groups(evaluation: AnyEvaluation) -> list[Figures]:
+    if isinstance(evaluation, Evaluation):
+        return [_subgroups(evaluation, "calibrated"), _subgroups(evaluation, "raw")]
+    return [of_classes.subgroups(evaluation, "calibrated"), of_classes.subgroups(evaluation, "raw")]
 
 
 def baselines_verdict(evaluation: AnyEvaluation) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from models.bundle.read import Bundle, read_bundle
 from models.predictor import Predictor
+from tests import reviews
 from tests.training.bases import write_base
 from tests.training.commands import run_here
 
@@ -151,3 +152,25 @@ def test_a_table_of_three_classes_is_described_trained_evaluated_and_answered(fo
     assert np.mean([answer.outcome == row["status"] for answer, row in zip(answers, rows, strict=True)]) > 0.6
     assert all(sum(answer.probabilities) == pytest.approx(1) for answer in answers)
     assert "the last is the positive one" not in done.stderr
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_table_whose_only_field_is_a_text(classes: int, folder: Path) -> None:
+    kinds = [("good", reviews.GOOD), ("bad", reviews.BAD), ("foreign", reviews.RARE)][:classes]
+    rng, rows = np.random.default_rng(0), list[dict[str, Any]]()
+    for number in range(60 * classes):
+        kind, words = kinds[number % classes]
+        rows.append({"review": ", ".join(rng.choice(words, int(rng.integers(1, 9)))) + f" {number}", "kind": kind})
+    rows[0]["review"] = "never again " * 70
+    data = write(folder / f"reviews-{classes}.csv", rows)
+    _, bundle = fitted(folder, f"reviews-{classes}", "--data", data, "--label", "kind")
+    (field,) = bundle.schema.fields
+    assert (field.type, field.bins[0], field.rare_bins[-1]) == ("text", 0, 1)
+    assert sum(bundle.reference.inputs[0].counts.values()) == len(rows)
+    assert sum(count > 0 for count in bundle.reference.inputs[0].counts.values()) > 3
+    assert f"1 of {len(rows)} texts have more than 64 tokens, up to " in bundle.evaluation["how"]
+    predictor = Predictor.load(bundle.folder)
+    long, usual = predictor.predict([{"review": "never again " * 70}, {"review": "cold soup"}])
+    assert [one.field for one in long.confidence.warnings] == ["review"]
+    assert usual.confidence.warnings == ()
+    assert len(usual.probabilities) == classes
