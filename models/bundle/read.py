@@ -74,11 +74,12 @@ class Bundle(Struct, frozen=True, kw_only=True):
     def shifted(self, target_prevalence: float) -> Self:
         """This bundle for a population with another share of the positive class, in place of a shift that it may have.
 
-        Raises ValueError for a share that is not inside (0, 1) and for more than two classes, BundleError when the
+        Raises ValueError for a share that is not inside (0, 1), BundleError for more than two classes and when the
         training rows have none.
         """
         if len(self.schema.classes) > 2:
-            raise ValueError(f"a prevalence is of the positive of two classes; there are {len(self.schema.classes)}")
+            raise BundleError(f"a target prevalence is of the positive of two classes; {self.name} has "
+                              f"{len(self.schema.classes)}")  # fmt: skip
         data, positive = self.manifest.origin.calibrated_on, self.schema.positive
         count = data.classes.get(positive, 0)
         if not 0 < count < data.rows:

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from models.bundle.manifest import MANIFEST, MAX_BYTES, BundleError, sha256_of
 from models.bundle.read import Bundle, read_bundle
+from models.bundle.verify import check_record, check_reference
 from models.bundle.weights import MAX_HEADER_BYTES
 from models.bundle.write import write_bundle
 from models.calibration.prior_shift import PriorShift
@@ -413,3 +414,24 @@ def test_a_failed_write_leaves_the_old_bundle_and_nothing_else(tiny_contents: Co
         write_bundle(tmp_path / "b", {"config.json": b"{}"}, ORIGIN)
     assert read_bundle(tmp_path / "b").version == first.version
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_bundle_of_more_classes_has_its_cells_thresholds_intervals_and_steps(
+    penguins_bundle: Bundle, tiny_bundle: Bundle
+) -> None:
+    record, schema, two = penguins_bundle.record, penguins_bundle.schema, tiny_bundle.record
+    assert check_record(record, schema) is record
+    intervals, conformal = record.venn_abers, record.conformal
+    for fault, message in (
+        ({"venn_abers": two.venn_abers}, "venn_abers must be one of two classes, and one for each of more"),
+        ({"venn_abers": intervals[:2]}, "venn_abers must be"),
+        ({"conformal": msgspec.structs.replace(conformal, thresholds=(0.5, 0.5))}, "thresholds must be 3"),
+        ({"map": two.map}, "the step platt is for 2 classes; there are 3"),
+    ):
+        with pytest.raises(BundleError, match=message):
+            check_record(msgspec.structs.replace(record, **fault), schema)
+    cells = msgspec.structs.replace(penguins_bundle.reference, probability_counts=(60,))
+    with pytest.raises(BundleError, match="probability_counts must be 21 counts"):
+        check_reference(cells, schema)
+    with pytest.raises(BundleError, match="a target prevalence is of the positive of two classes; tiny has 3"):
+        penguins_bundle.shifted(0.2)

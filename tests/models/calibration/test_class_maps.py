@@ -96,3 +96,18 @@ def test_a_condensed_predictor_answers_the_same(decimals: int) -> None:
     constant = VennAbers((0.0, 1.0), (0.5,) * 5, (0.5,) * 5)
     assert constant.condensed() == VennAbers((0.0,), (0.5,) * 3, (0.5,) * 3)
     assert MergedVennAbers(constant.condensed())(np.zeros(1)) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        MatrixScaling(weights=((1e6, -1e6, 1e6),) * 2 + ((-1e6, 1e6, 1e6),), offsets=(1e6, -1e6, 0.0)),
+        VectorScaling(weights=(1e6, 0.0, 1e-6), offsets=(-1e6, 1e6, 0.0)), Temperature(1e-6), STEPS[3], STEPS[4],
+    ],
+)  # fmt: skip
+def test_sixteen_of_the_largest_steps_leave_finite_logits_finite(step: Step) -> None:
+    largest = float(np.finfo(np.float32).max)
+    logits = np.array([[largest, -largest, 0.0], [0.0, 0.0, largest], [-largest, -largest, -largest], [0.0, 0.0, 0.0]])
+    p = CalibrationMap((step,) * 16).probabilities(calibration_scores(logits))
+    assert ((p > 0) & (p < 1)).all()
+    assert p.sum(axis=1) == pytest.approx(1, abs=1e-12)
