@@ -67,19 +67,28 @@ class VennAbers(Struct, frozen=True, dict=True, forbid_unknown_fields=True):
         )
 
 
+def rounded_log_odds(scores: np.ndarray) -> np.ndarray:
+    """Scores (B, K) → the log-odds (B, K) of each class against all others, to a tenth.
+
+    Any score has Venn–Abers' guarantee, and this one keeps what a bundle holds of many classes and rows small: a tenth
+    is at most .025 of probability, less than a few thousand rows can tell apart.
+    """
+    return np.round(one_vs_rest(scores), 1)
+
+
 def venn_abers_interval(
     predictors: VennAbers | tuple[VennAbers, ...], scores: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """`calibration_scores` → p0, p1 of the same shape: (B,) of the positive of two classes, (B, K) of each of more.
 
     Of more than two, the pair of class k is that of the two-class predictor for "k or another one", whose score is the
-    model's log-odds of k against all others (`one_vs_rest`). Guarantee, for each class by itself: with y = 1 for a row
-    of k and 0 for any other, P(y = 1 | p_y) = p_y. Nothing is said of several classes at once, and neither the p0 nor
-    the p1 of all classes sum to 1.
+    model's own log-odds of k against all others (`rounded_log_odds`). Guarantee, for each class by itself: with y = 1
+    for a row of k and 0 for any other, P(y = 1 | p_y) = p_y. Nothing is said of several classes at once, and neither
+    the p0 nor the p1 of all classes sum to 1.
     """
     if isinstance(predictors, VennAbers):
         return predictors.interval(scores)
-    pairs = [each.interval(z) for each, z in zip(predictors, one_vs_rest(scores).T, strict=True)]
+    pairs = [each.interval(z) for each, z in zip(predictors, rounded_log_odds(scores).T, strict=True)]
     p0, p1 = np.array(pairs).swapaxes(0, 1)
     return p0.T, p1.T
 

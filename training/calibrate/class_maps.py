@@ -10,8 +10,9 @@ from msgspec import structs
 from scipy.optimize import minimize, minimize_scalar
 
 from models.calibration.class_maps import MatrixScaling, OneVsRest, VectorScaling
-from models.calibration.logit import log_softmax, one_vs_rest
+from models.calibration.logit import log_softmax
 from models.calibration.maps import Temperature
+from models.calibration.venn_abers import rounded_log_odds
 from training.calibrate.maps import MAX_SLOPE, fit_half_venn_abers
 
 
@@ -81,7 +82,6 @@ def _scaling(scores: np.ndarray, labels: np.ndarray, *, diagonal: bool) -> tuple
 
 def fit_one_vs_rest(scores: np.ndarray, labels: np.ndarray) -> OneVsRest:
     """Half of the way, in the log-odds of each class against all others, to its merged Venn–Abers prediction."""
-    halves = [
-        fit_half_venn_abers(z, (labels == number).astype(np.int64)) for number, z in enumerate(one_vs_rest(scores).T)
-    ]
+    log_odds = rounded_log_odds(scores).T
+    halves = [fit_half_venn_abers(z, (labels == number).astype(np.int64)) for number, z in enumerate(log_odds)]
     return OneVsRest(tuple(structs.replace(half, predictor=half.predictor.condensed()) for half in halves))

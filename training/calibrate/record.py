@@ -9,9 +9,9 @@ import numpy as np
 from models.bert.tokenizer import Tokenizer
 from models.calibration.confidence import CalibrationRecord
 from models.calibration.conformal import ConformalSets
-from models.calibration.logit import calibration_scores, class_probabilities, one_vs_rest
+from models.calibration.logit import calibration_scores, class_probabilities
 from models.calibration.typicality import Typicality
-from models.calibration.venn_abers import VennAbers
+from models.calibration.venn_abers import VennAbers, rounded_log_odds
 from models.reference import InputBinner
 from models.rows import Row
 from models.schema import Schema
@@ -43,7 +43,7 @@ def fit_intervals(scores: np.ndarray, labels: np.ndarray) -> VennAbers | tuple[V
         return fit_venn_abers(scores, labels)
     return tuple(
         fit_venn_abers(z, (labels == number).astype(np.int64)).condensed()
-        for number, z in enumerate(one_vs_rest(scores).T)
+        for number, z in enumerate(rounded_log_odds(scores).T)
     )
 
 
