@@ -117,9 +117,7 @@ def make_services(
         if drift.monitor is not None:
             # The test is of the model served; those of an older one may still come in for a while.
             version = drift.monitor.version
-            drift.monitor.outcomes(
-                [(each.probability, each.label == 1) for each in outcomes if each.version == version]
-            )
+            drift.monitor.outcomes([(each.probabilities, each.label) for each in outcomes if each.version == version])
 
     store = make_store(settings, metrics, on_outcomes)
     batcher = Batcher(

@@ -15,11 +15,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from models.bundle.read import Bundle
 from models.engines.engine import Backend
 from models.prediction import Prediction
-from models.reference import PROBABILITY_BINS, probability_bin
+from models.reference import PredictionBins
 from service.drift.monitor import STREAMS, DriftMonitor
 from service.store.prediction_log import CountedOutcome
 
 MIN_PROBABILITY = 1e-12
+MAX_CLASSES_AT_0 = 20
+"""Of more classes a cell's outcomes of a class that was not predicted have a series from the first one on: there would
+be ten thousand at 0."""
 K = TypeVar("K", contravariant=True)
 
 
@@ -58,10 +61,30 @@ class VersionCounters(Struct):
     inputs: list[list[Counter]]
 
 
-class OutcomeCounters(Struct):
-    """The counters of one version's outcomes: by probability's bin, then by class."""
+class CellCounters(dict[tuple[int, int], Counter]):
+    """(Cell, class) → the counter of its outcomes. All are there at 0 from the start, but where there are more than
+    `MAX_CLASSES_AT_0` classes those of a class that was not predicted."""
 
-    outcomes: list[list[Counter]]
+    def __init__(self, outcomes: Counter, version: str, cells: Sequence[str], classes: Sequence[str]):
+        super().__init__()
+        self._outcomes, self._version, self._cells, self._classes = outcomes, version, cells, classes
+        each = len(cells) // len(classes)
+        for cell in range(len(cells)):
+            for number in range(len(classes)):
+                if len(classes) <= MAX_CLASSES_AT_0 or number == cell // each:
+                    self[cell, number]
+
+    def __missing__(self, key: tuple[int, int]) -> Counter:
+        cell, number = key
+        counter = self[key] = self._outcomes.labels(self._version, self._cells[cell], self._classes[number])
+        return counter
+
+
+class OutcomeCounters(Struct):
+    """The counters of one version's outcomes; ``bins`` finds the cell of what had been predicted."""
+
+    bins: PredictionBins
+    outcomes: "CellCounters"
     probabilities: list[Counter]
     log_loss: Counter
     brier: Counter
@@ -79,6 +102,7 @@ class PredictionMetrics:
     def __init__(self, registry: CollectorRegistry):
         self._counters: dict[str, VersionCounters] = {}
         self._outcome_counters: dict[str, OutcomeCounters] = {}
+        self._shadow_cells: tuple[str, ...] = ()
         series = Series(registry)
         self._predictions = series.counter(
             "predictions_total", "Predictions answered, by predicted outcome", "version", "outcome"
@@ -149,6 +173,7 @@ class PredictionMetrics:
     def model_loaded(self, bundle: Bundle, backend: Backend) -> None:
         """Create every series of this bundle at 0 and publish its reference."""
         version, schema, reference = bundle.version, bundle.schema, bundle.reference
+        cells = PredictionBins(schema.classes).names
         self._model_info.info(
             {"name": bundle.name, "version": version, "loss": bundle.manifest.origin.loss.name,
              "engine": backend.engine, "engine_version": backend.version, "reason": backend.reason,
@@ -157,7 +182,7 @@ class PredictionMetrics:
         )  # fmt: skip
         self._counters[version] = VersionCounters(
             outcomes={name: self._predictions.labels(version, name) for name in schema.classes},
-            probabilities=[self._by_probability.labels(version, name) for name in PROBABILITY_BINS],
+            probabilities=[self._by_probability.labels(version, name) for name in cells],
             expected=[self._expected.labels(version, name) for name in schema.classes],
             expected_correct=self._expected_correct.labels(version),
             sets=[self._sets.labels(version, str(size)) for size in range(len(schema.classes) + 1)],
@@ -168,7 +193,7 @@ class PredictionMetrics:
             ],
         )
         self.versions_known({version: schema.classes})
-        for name, count in zip(PROBABILITY_BINS, reference.probability_counts, strict=True):
+        for name, count in zip(cells, reference.probability_counts, strict=True):
             self._reference_probability.labels(version, name).set(count / reference.rows)
         self._reference_rows.labels(version).set(reference.rows)
         for field_reference in reference.inputs:
@@ -214,29 +239,28 @@ class PredictionMetrics:
             if version not in self._outcome_counters:
                 for number, name in enumerate(names):
                     self._classes.labels(version, name).set(number)
+                bins = PredictionBins(names)
                 self._outcome_counters[version] = OutcomeCounters(
-                    outcomes=[
-                        [self._outcomes.labels(version, place, name) for name in names] for place in PROBABILITY_BINS
-                    ],
-                    probabilities=[self._outcome_probabilities.labels(version, name) for name in PROBABILITY_BINS],
-                    log_loss=self._outcome_log_loss.labels(version),
-                    brier=self._outcome_brier.labels(version),
-                )
+                    bins=bins, outcomes=CellCounters(self._outcomes, version, bins.names, names),
+                    probabilities=[self._outcome_probabilities.labels(version, name) for name in bins.names],
+                    log_loss=self._outcome_log_loss.labels(version), brier=self._outcome_brier.labels(version),
+                )  # fmt: skip
 
     def outcomes_counted(self, outcomes: Sequence[CountedOutcome]) -> None:
         """Count outcomes that became durable, of known versions, against what had been predicted."""
         for version, p, label in outcomes:
             counters = self._outcome_counters[version]
-            place = probability_bin(p)
-            counters.outcomes[place][label].inc()
-            counters.probabilities[place].inc(p)
+            cell = counters.bins.of_row(p)
+            counters.outcomes[cell, label].inc()
+            counters.probabilities[cell].inc(p[1] if len(p) == 2 else max(p))
             # A map may reach 0 or 1 exactly, and one such row must not make the sum infinite.
-            counters.log_loss.inc(-math.log(max(p if label else 1 - p, MIN_PROBABILITY)))
-            counters.brier.inc((p - label) ** 2)
+            counters.log_loss.inc(-math.log(max(p[label], MIN_PROBABILITY)))
+            counters.brier.inc(squared_error(p, label))
 
-    def shadow_loaded(self, version: str) -> None:
+    def shadow_loaded(self, version: str, classes: Sequence[str]) -> None:
         """Create the series of a shadow bundle at 0."""
-        for name in PROBABILITY_BINS:
+        self._shadow_cells = PredictionBins(classes).names
+        for name in self._shadow_cells:
             self._shadow_by_probability.labels(version, name)
         for agrees in ("false", "true"):
             self._shadow_agreements.labels(version, agrees)
@@ -246,11 +270,24 @@ class PredictionMetrics:
     def shadowed(self, version: str, served: Sequence[Prediction], own: Sequence[Prediction]) -> None:
         """Count a shadow's predictions against those that were served for the same rows."""
         for theirs, ours in zip(served, own, strict=True):
-            self._shadow_by_probability.labels(version, PROBABILITY_BINS[ours.probability_bin]).inc()
+            self._shadow_by_probability.labels(version, self._shadow_cells[ours.probability_bin]).inc()
             self._shadow_agreements.labels(version, str(theirs.outcome == ours.outcome).lower()).inc()
-        difference = math.fsum(abs(a.probabilities[-1] - b.probabilities[-1]) for a, b in zip(served, own, strict=True))
+        # Half of the sum over classes, the distance in total variation: of two classes that of either's probability.
+        difference = math.fsum(
+            abs(p - q) / 2
+            for theirs, ours in zip(served, own, strict=True)
+            for p, q in zip(theirs.probabilities, ours.probabilities, strict=True)
+        )
         self._shadow_difference.labels(version).inc(difference)
 
     def shadow_dropped(self, version: str, rows: int) -> None:
         """Count predictions that a shadow did not keep up with, or failed at."""
         self._shadow_dropped.labels(version).inc(rows)
+
+
+def squared_error(p: Sequence[float], label: int) -> float:
+    """Brier's score of probabilities (K,): of two classes the square of the positive one's error, of more the sum of
+    all classes' squares (Brier, 1950), which of two would be twice as much."""
+    if len(p) == 2:
+        return (p[1] - label) ** 2
+    return math.fsum((q - (number == label)) ** 2 for number, q in enumerate(p))

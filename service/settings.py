@@ -166,7 +166,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = 1.0
     target_prevalence: Annotated[
         Annotated[float, Meta(gt=0, lt=1)] | None,
-        Meta(description="share of the positive class in the population served, if it is not the bundle's own"),
+        Meta(description="share of the positive one of two classes where it serves, if it is not the bundle's own"),
     ] = None
     drift_false_alarm_every: Annotated[
         str,

@@ -193,6 +193,17 @@ def calibration() -> list[Any]:
             by_version("evenkeel_outcome_expected_prevalence:1d", "expected of those with an outcome, 1 d"),
             by_version("evenkeel_outcome_prevalence:1d", "actual, 1 d"),
         ),
+        shares(
+            "Shares of the classes, expected and actual",
+            (
+                "sum by (outcome) (job_version_outcome:evenkeel_expected_prevalence:1h" + OF_VERSION + ")",
+                "{{outcome}}, expected of all, 1 h",
+            ),
+            (
+                "sum by (outcome) (job_version_outcome:evenkeel_outcome_prevalence:1d" + OF_VERSION + ")",
+                "{{outcome}}, actual, 1 d",
+            ),
+        ),
         lines(
             "Proper scores",
             by_version("evenkeel_outcome_log_loss:1d", "log loss {{version}}"),

@@ -33,11 +33,11 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 
 class Case(Struct, frozen=True, array_like=True):
-    """A row as JSON, the name of its class, and by version of the bundle the probability to be served."""
+    """A row as JSON, the name of its class, and by version of the bundle the probabilities (K) to be served."""
 
     body: bytes
     outcome: str
-    expected: dict[str, float]
+    expected: dict[str, tuple[float, ...]]
 
 
 class Corpus(Struct, frozen=True):
@@ -131,15 +131,15 @@ def _distinct(predictor: Any, draw: Callable[[], Labelled], texts: int) -> list[
 
 def _expect(labelled: Sequence[Labelled], predictors: Sequence[Any], rng: random.Random) -> list[Case]:
     """What each bundle answers; a row whose class is not known has one as probable as the first says."""
-    expected: list[dict[str, float]] = [{} for _ in labelled]
+    expected: list[dict[str, tuple[float, ...]]] = [{} for _ in labelled]
     for predictor in predictors:
         for first in range(0, len(labelled), CHUNK):
             part = labelled[first : first + CHUNK]
             for place, prediction in enumerate(predictor.predict([row for row, _ in part]), first):
-                expected[place][predictor.bundle.version] = prediction.probability
+                expected[place][predictor.bundle.version] = prediction.probabilities
     classes = predictors[0].bundle.schema.classes
     return [
-        Case(msgspec.json.encode(row), outcome or classes[rng.random() < next(iter(answers.values()))], answers)
+        Case(msgspec.json.encode(row), outcome or rng.choices(classes, next(iter(answers.values())))[0], answers)
         for (row, outcome), answers in zip(labelled, expected, strict=True)
     ]
 

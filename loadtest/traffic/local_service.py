@@ -14,10 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+import msgspec
+
 from models.bundle.manifest import MANIFEST, SELFTEST
 from models.bundle.read import read_bundle
 from models.bundle.signature import SIGNATURE
 from models.bundle.write import write_bundle
+from models.calibration.maps import CalibrationMap, Temperature
 from models.files import pretty_json
 
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
@@ -116,11 +119,16 @@ def copy_bundle(
 
 
 def other_bundle(bundle: Path, destination: Path) -> Path:
-    """The same model for a population with half as many of the positive class: another version, with other answers."""
+    """The same model, another version with other answers: for a population with half as many of the positive of two
+    classes, or with probabilities of more that are nearer to each other."""
     held = read_bundle(bundle)
     data = held.manifest.origin.data
-    shifted = held.shifted(0.5 * data.classes[held.schema.positive] / data.rows)
-    changed = {"calibration.json": pretty_json(shifted.record), "README.md": b"# Another bundle, for a load test\n"}
+    if len(held.schema.classes) == 2:
+        record = held.shifted(0.5 * data.classes[held.schema.positive] / data.rows).record
+    else:
+        map = CalibrationMap((*held.record.map.steps, Temperature(1.5)))
+        record = msgspec.structs.replace(held.record, map=map)
+    changed = {"calibration.json": pretty_json(record), "README.md": b"# Another bundle, for a load test\n"}
     # Its known answers are those of the other population.
     return copy_bundle(bundle, destination, changed, [SELFTEST])
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from loadtest.traffic.corpus import Case
 
@@ -29,8 +29,9 @@ class ModelBody(Struct):
     version: str
 
 
-class ConfidenceBody(Struct):
-    interval: tuple[float, float]
+class ConfidenceBody(Struct, kw_only=True):
+    interval: tuple[float, float] | UnsetType = UNSET
+    intervals: dict[str, tuple[float, float]] | UnsetType = UNSET
     prediction_set: list[str]
     coverage: float
     margin: float
@@ -38,11 +39,11 @@ class ConfidenceBody(Struct):
     abstain: bool
 
 
-class PredictionBody(Struct):
+class PredictionBody(Struct, kw_only=True):
     id: str
     model: ModelBody
     outcome: str
-    probability: float
+    probability: float | UnsetType = UNSET
     probabilities: dict[str, float]
     confidence: ConfidenceBody
 
@@ -99,31 +100,45 @@ def check_response(status: int, body: bytes, cases: Sequence[Case], retry_after:
 
 def prediction_fault(prediction: PredictionBody, case: Case, version: str) -> str | None:
     """What is wrong with a prediction for this case, if anything; ``version`` is that of the whole answer."""
-    p, confidence = prediction.probability, prediction.confidence
-    low, high = confidence.interval
     if prediction.model.version != version:
         return f"one answer of versions {version} and {prediction.model.version}"
     if version not in case.expected:
         return f"version {version} is none that is served"
-    if not abs(p - case.expected[version]) <= TOLERANCE:
-        return f"probability {p}, but this row's is {case.expected[version]}"
-    if not 0 <= low <= p <= high <= 1:
-        return f"probability {p} outside its interval {low}–{high}"
-    classes = tuple(prediction.probabilities)
-    if prediction.probabilities != {classes[0]: prediction.probabilities[classes[0]], classes[-1]: p}:
-        return f"probability {p} beside {prediction.probabilities}"
-    if abs(sum(prediction.probabilities.values()) - 1) > 1e-9:
-        return f"probabilities {prediction.probabilities} do not add up to 1"
-    if prediction.outcome != classes[-1 if p >= 0.5 else 0]:
-        return f"outcome {prediction.outcome} at probability {p} of {classes[-1]}"
-    if not set(confidence.prediction_set) <= set(classes):
-        return f"a set {confidence.prediction_set} of the classes {classes}"
-    if confidence.abstain != (len(confidence.prediction_set) != 1):
-        return f"abstain {confidence.abstain} with the set {confidence.prediction_set}"
-    if not (0 <= confidence.typicality <= 1 and abs(confidence.margin - abs(2 * p - 1)) < 1e-6):
-        return f"typicality {confidence.typicality} or margin {confidence.margin} out of range"
     if not _UUID7.match(prediction.id):
         return f"id {prediction.id} is no UUIDv7"
+    return _probability_fault(prediction, case.expected[version]) or _confidence_fault(prediction)
+
+
+def _probability_fault(prediction: PredictionBody, expected: Sequence[float]) -> str | None:
+    classes, p = tuple(prediction.probabilities), tuple(prediction.probabilities.values())
+    if len(p) != len(expected) or not all(abs(q - e) <= TOLERANCE for q, e in zip(p, expected, strict=True)):
+        return f"probabilities {prediction.probabilities}, but this row's are {expected}"
+    if prediction.probability != (p[-1] if len(p) == 2 else UNSET):
+        return f"probability {prediction.probability} beside {prediction.probabilities}"
+    if abs(sum(p) - 1) > 1e-9:
+        return f"probabilities {prediction.probabilities} do not add up to 1"
+    # The later one of equals.
+    if prediction.outcome != max(zip(p, range(len(p)), classes, strict=True))[2]:
+        return f"outcome {prediction.outcome} of the probabilities {prediction.probabilities}"
+    return None
+
+
+def _confidence_fault(prediction: PredictionBody) -> str | None:
+    confidence, probabilities = prediction.confidence, prediction.probabilities
+    last = tuple(probabilities)[-1]
+    intervals = confidence.intervals if confidence.interval is UNSET else {last: confidence.interval}
+    if intervals is UNSET or tuple(intervals) != (tuple(probabilities) if len(probabilities) > 2 else (last,)):
+        return f"intervals {intervals} of the classes {tuple(probabilities)}"
+    for name, (low, high) in intervals.items():
+        if not 0 <= low <= probabilities[name] <= high <= 1:
+            return f"probability {probabilities[name]} outside its interval {low}–{high}"
+    if not set(confidence.prediction_set) <= set(probabilities):
+        return f"a set {confidence.prediction_set} of the classes {tuple(probabilities)}"
+    if confidence.abstain != (len(confidence.prediction_set) != 1):
+        return f"abstain {confidence.abstain} with the set {confidence.prediction_set}"
+    second, first = sorted(probabilities.values())[-2:]
+    if not (0 <= confidence.typicality <= 1 and abs(confidence.margin - (first - second)) < 1e-6):
+        return f"typicality {confidence.typicality} or margin {confidence.margin} out of range"
     return None
 
 

@@ -3,8 +3,6 @@
 Right only while the probabilities are calibrated. Of two classes `label_free` says the same from counts alone.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from service.drift.label_free import Estimate, Z, chi_square_tail
@@ -14,40 +12,6 @@ MAX_NUMBERS = 20_000
 MAX_STEPS, TOLERANCE = 500, 1e-7
 MIN_EXPECTED = 10
 """Rows that a cell of a χ² test should have to expect."""
-
-
-class RecentProbabilities:
-    """The probabilities (n, K) of the block of rows that is being filled and of the one before it."""
-
-    def __init__(self, classes: int):
-        self._classes = classes
-        self._blocks: list[list[np.ndarray]] = [[], []]
-
-    def add(self, probabilities: Sequence[tuple[float, ...]]) -> None:
-        """Take in the next rows, each with K probabilities."""
-        self._blocks[0].append(np.array(probabilities, np.float32))
-
-    def next_block(self) -> None:
-        """Begin a block; the one before the last is forgotten."""
-        self._blocks = [[], self._blocks[0]]
-
-    def array(self) -> np.ndarray:
-        """All of them, (n, K) float64, the newest block first."""
-        return self._joined([part for block in self._blocks for part in block]).astype(float)
-
-    def snapshot(self) -> list[bytes]:
-        """Either block as float16."""
-        return [self._joined(block).astype(np.float16).tobytes() for block in self._blocks]
-
-    def restore(self, blocks: Sequence[bytes]) -> None:
-        """Go on from a snapshot; raises ValueError, and nothing is taken over then."""
-        parts = [np.frombuffer(block, np.float16).reshape(-1, self._classes).astype(np.float32) for block in blocks]
-        if len(parts) != 2 or any((part < 0).any() or not (abs(part.sum(axis=1) - 1) < 0.1).all() for part in parts):
-            raise ValueError("a block is not of probabilities that sum to 1")
-        self._blocks = [[part / part.sum(axis=1, keepdims=True)] for part in parts]
-
-    def _joined(self, parts: list[np.ndarray]) -> np.ndarray:
-        return np.concatenate(parts) if parts else np.empty((0, self._classes), np.float32)
 
 
 def expected_shares(p: np.ndarray) -> list[Estimate]:

@@ -7,15 +7,18 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from models.bundle.read import Bundle
 from models.prediction import Prediction
-from models.reference import PROBABILITY_BINS, Reference, probability_bin
+from models.reference import PredictionBins, Reference
+from service.drift.classwise import ClasswiseCalibrationDetector
 from service.drift.detectors import CalibrationDetector, RankDetector
-from service.drift.label_free import FINE_BINS, fine_bin
+from service.drift.outcome_counts import OutcomeCounts
+from service.drift.recent import FineCounts, RecentProbabilities
 from service.drift.saved_state import Alarm, State, StateError, array, generator_state, read_state, restored_generator
 
 WAITING_ROWS = 32
@@ -24,7 +27,7 @@ anything sees all of them, and the tests' results do not depend on how rows are 
 LOGGER = logging.getLogger("evenkeel")
 STREAMS = ("prediction", "input", "calibration")
 ROWS_OF_STREAM = {"prediction": slice(0, 1), "input": slice(1, None)}
-"""Variable 0 is the tenth of probability, the others are the fields in the order of the schema."""
+"""Variable 0 is the cell of the prediction (`PredictionBins`), the others are the fields in the schema's order."""
 HISTORY_POINTS = 120
 BLOCK_ROWS = 5000
 """What was seen lately is the block that is being filled and the one before it: 5,000 to 10,000 predictions."""
@@ -53,14 +56,15 @@ class EvidenceHistory:
 class DriftMonitor:
     """The drift tests of one bundle. Each stream alarms falsely at most once in ``run_length`` of its rows on average.
 
-    - ``prediction``: the tenths of probability, as they are before a prior shift, against the held-out ones of the
-      reference; `RankDetector`, counted in predictions.
+    - ``prediction``: the cells of the predictions (`PredictionBins`; of two classes the tenths of probability), as they
+      are before a prior shift, against the held-out ones of the reference; `RankDetector`, counted in predictions.
     - ``input``: the bins of each of the F fields, against the training rows'; alarms when a field's sum reaches
       2 F · ``run_length``. A field's sum is a martingale (less its time) among its own ranks only: given the ranks of
       other fields, which tell of the same rows, a rank need not be uniform, so a mean over fields, unlike a mean over
       bets, has no such proof. What holds for each field is Doob's inequality, P(M reaches c within t) ≤ t / c, so
       P(alarm within t) ≤ F · t / (2 F A) = t / 2A, and E[T] = Σ P(T > t) ≥ Σ_{t ≤ 2A} (1 − t / 2A) ≥ A.
-    - ``calibration``: outcomes against served probabilities; `CalibrationDetector`, counted in outcomes.
+    - ``calibration``: outcomes against served probabilities; `CalibrationDetector`, or of more than two classes
+      `ClasswiseCalibrationDetector`, counted in outcomes.
     """
 
     def __init__(self, bundle: Bundle, run_length: float, dead_band: float, rng: np.random.Generator):
@@ -70,24 +74,27 @@ class DriftMonitor:
         self.prior_shift, self.target_prevalence = shift, shift.target if shift else None
         data = bundle.manifest.origin.data
         self.training_prevalence = shift.training if shift else data.classes.get(self.schema.positive, 0) / data.rows
+        shares = [data.classes.get(name, 0) / data.rows for name in self.schema.classes]
+        self.training_shares = np.maximum(shares, 0.5 / data.rows)
         self.reference_counts = reference_counts(reference)
         self.seen = dict.fromkeys(STREAMS, 0)
         self.alarms: dict[str, Alarm] = {}
         self.evidence = dict.fromkeys(STREAMS, 0.0)
         self.histories = {stream: EvidenceHistory() for stream in STREAMS}
-        # Outcomes, those of the positive class, and the sum of their probabilities, by tenth of probability.
-        self.outcome_tenths = np.zeros((len(PROBABILITY_BINS), 3))
+        classes, self.cells = len(self.schema.classes), PredictionBins(self.schema.classes)
+        self.outcome_counts = OutcomeCounts(classes)
         self.changed = False
         self.dead_band, self._started, self._seen_before = dead_band, time.monotonic(), dict(self.seen)
         self._ranks = RankDetector(self.reference_counts, rng)
-        self._calibration = CalibrationDetector(dead_band)
+        self._calibration: CalibrationDetector | ClasswiseCalibrationDetector = (
+            CalibrationDetector(dead_band) if classes == 2 else ClasswiseCalibrationDetector(dead_band, classes)
+        )
         self._block_rows = 0
-        self._waiting: list[float] = []
+        self._waiting: list[tuple[float, ...]] = []
         self._waiting_bins: list[tuple[int, ...]] = []
         # What the bags held when the last block began, and the one before it.
         self._marks = np.stack([self.reference_counts] * 2)
-        # Rows and sums of probability per fine bin, of the last block and the one before it.
-        self._fine = [[[0.0] * FINE_BINS, [0.0] * FINE_BINS] for _ in range(2)]
+        self.recent: FineCounts | RecentProbabilities = FineCounts() if classes == 2 else RecentProbabilities(classes)
 
     @property
     def threshold(self) -> float:
@@ -112,21 +119,20 @@ class DriftMonitor:
         """The sums of the input fields (F,) on the scale of the input stream's evidence."""
         return np.asarray(self._ranks.evidence()[ROWS_OF_STREAM["input"]] / (2 * self._fields))
 
-    def recent(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Counts lately per variable and bin (S, B), and rows and sums of probability per fine bin (200,), (200,).
+    def recent_counts(self) -> np.ndarray:
+        """Counts lately per variable and bin (S, B).
 
-        Lately: the last 5,000 to 10,000 predictions, or fewer since the start or, for the first, since a test began
+        Lately: the last 5,000 to 10,000 predictions, as in `recent`, or fewer since the start or since a test began
         again.
         """
         self.catch_up()
-        fine = np.array(self._fine).sum(axis=0)
-        return self._ranks.counts - self._marks[1], fine[0], fine[1]
+        return np.asarray(self._ranks.counts - self._marks[1])
 
     def predicted(self, predictions: Sequence[Prediction]) -> None:
         """Take in answered predictions, in the order they were answered."""
         for prediction in predictions:
             self._waiting_bins.append((prediction.unshifted_bin, *prediction.input_bins))
-            self._waiting.append(prediction.unshifted_probabilities[-1])
+            self._waiting.append(prediction.unshifted_probabilities)
         self.changed = True
         if len(self._waiting) >= WAITING_ROWS:
             self.catch_up()
@@ -138,25 +144,24 @@ class DriftMonitor:
         evidence = self._ranks.observe(np.array(self._waiting_bins))
         self._note("prediction", evidence[:, :1])
         self._note("input", evidence[:, 1:] / (2 * self._fields))
-        counts, sums = self._fine[0]
-        for p in self._waiting:
-            place = fine_bin(p)
-            counts[place] += 1
-            sums[place] += p
+        self.recent.add(self._waiting)
         self._block_rows += len(self._waiting)
         self._waiting, self._waiting_bins = [], []
         if self._block_rows >= BLOCK_ROWS:
             self._block_rows = 0
             self._marks = np.stack([self._ranks.counts, self._marks[0]])
-            self._fine = [[[0.0] * FINE_BINS, [0.0] * FINE_BINS], self._fine[0]]
+            self.recent.next_block()
 
-    def outcomes(self, pairs: Iterable[tuple[float, bool]]) -> None:
-        """Take in (served probability, whether the outcome was the positive class), each once, in the order they became
+    def outcomes(self, pairs: Iterable[tuple[Sequence[float], int]]) -> None:
+        """Take in (served probabilities (K,), number of the class that came true), each once, in the order they became
         known."""
-        for probability, positive in pairs:
-            evidence = self._calibration.observe(probability, positive)
+        for probabilities, label in pairs:
+            if isinstance(self._calibration, CalibrationDetector):
+                evidence = self._calibration.observe(probabilities[1], label == 1)
+            else:
+                evidence = self._calibration.observe(probabilities, label)
             self._note("calibration", np.array([[evidence]]))
-            self.outcome_tenths[probability_bin(probability)] += (1, positive, probability)
+            self.outcome_counts.add(probabilities, label)
             self.changed = True
 
     def acknowledge(self, stream: str, begin: str = "reference") -> None:
@@ -165,7 +170,7 @@ class DriftMonitor:
         The run length of a first alarm is exact. After a false alarm the next one against the same reference may
         come sooner, for that reference has just shown itself an odd sample.
         """
-        recent, _, _ = self.recent()
+        recent = self.recent_counts()
         self.alarms.pop(stream, None)
         self.evidence[stream] = 0.0
         self.changed = True
@@ -199,10 +204,18 @@ class DriftMonitor:
             generator=generator_state(ranks.rng), seen=self.seen, alarms=self.alarms,
             cumulated=ranks.cumulated.tolist(), sums=ranks.sums.tolist(), densities=ranks.densities.tolist(),
             calibration_sums=self._calibration.sums.tolist(), block_rows=self._block_rows, marks=self._marks.tolist(),
-            fine=self._fine, outcome_tenths=self.outcome_tenths.tolist(),
+            outcome_tenths=self.outcome_counts.tenths.tolist(), **self._of_classes(),
         )  # fmt: skip
         self.changed = False
         return msgspec.json.encode(state)
+
+    def _of_classes(self) -> dict[str, Any]:
+        """What of the state depends on whether there are more than two classes."""
+        if isinstance(self.recent, FineCounts):
+            return {"fine": self.recent.blocks}
+        confusion = self.outcome_counts.confusion
+        assert confusion is not None
+        return {"fine": [], "probabilities": self.recent.snapshot(), "confusion": confusion.tolist()}
 
     def restore(self, content: bytes) -> None:
         """Go on from a snapshot; raises StateError, and nothing is taken over then.
@@ -213,18 +226,16 @@ class DriftMonitor:
         cumulated, sums = array(state.cumulated, ranks.cumulated.shape), array(state.sums, ranks.sums.shape)
         densities = array(state.densities, ranks.densities.shape)
         calibration = array(state.calibration_sums, self._calibration.sums.shape)
-        marks, fine = array(state.marks, self._marks.shape), array(state.fine, np.shape(self._fine))
-        tenths = self.outcome_tenths
-        if state.outcome_tenths is not None:
-            tenths = array(state.outcome_tenths, tenths.shape)
+        marks, counts = array(state.marks, self._marks.shape), restored_counts(state, len(self.schema.classes))
+        recent = restored_recent(state, len(self.schema.classes))
         if not set(state.alarms) <= set(STREAMS) or set(state.seen) != set(STREAMS):
             raise StateError("it names other streams")
         if (np.diff(cumulated) < 0).any():
             raise StateError("its bags are not counts")
         ranks.rng = restored_generator(state.generator)
         ranks.cumulated, ranks.sums, ranks.densities, self._calibration.sums = cumulated, sums, densities, calibration
-        self._marks, self._fine, self._block_rows = marks, fine.tolist(), state.block_rows
-        self.outcome_tenths = tenths
+        self._marks, self.recent, self._block_rows = marks, recent, state.block_rows
+        self.outcome_counts = counts
         self.seen, self._seen_before, self.alarms = state.seen, dict(state.seen), state.alarms
         self.evidence["prediction"] = float(ranks.evidence()[0])
         self.evidence["input"] = float(self.field_evidence().max())
@@ -240,3 +251,27 @@ def reference_counts(reference: Reference) -> np.ndarray:
     for row, bins in zip(counts, rows, strict=True):
         row[: len(bins)] = bins
     return counts
+
+
+def restored_counts(state: State, classes: int) -> OutcomeCounts:
+    """The outcomes that a state holds; raises StateError."""
+    counts = OutcomeCounts(classes)
+    if state.outcome_tenths is not None:
+        counts.tenths = array(state.outcome_tenths, counts.tenths.shape)
+    if counts.confusion is not None:
+        counts.confusion = array(state.confusion or [], counts.confusion.shape)
+    return counts
+
+
+def restored_recent(state: State, classes: int) -> FineCounts | RecentProbabilities:
+    """The recent probabilities that a state holds; raises StateError."""
+    if classes == 2:
+        fine = FineCounts()
+        fine.blocks = array(state.fine, np.shape(fine.blocks)).tolist()
+        return fine
+    recent = RecentProbabilities(classes)
+    try:
+        recent.restore(state.probabilities or [])
+    except ValueError as error:
+        raise StateError(f"its probabilities cannot be used: {error}") from error
+    return recent

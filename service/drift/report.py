@@ -2,26 +2,16 @@
 
 import math
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from models.reference import PROBABILITY_BINS
-from service.drift.label_free import (
-    Estimate,
-    expected_accuracy,
-    expected_prevalence,
-    prevalence_differs,
-    shift_fit,
-    shifted_prevalence,
-    stability_index,
-    tenth_means,
-)
+from service.drift.estimates import MIN_ROWS, Estimated, LabelFreeEstimates, estimate
+from service.drift.label_free import stability_index
 from service.drift.monitor import STREAMS, DriftMonitor
 
-MIN_ROWS = 100
-"""Fewer recent rows than these say nothing about a prevalence."""
 MIN_FIT = 0.01
 """Below this p-value a prior shift does not explain the probabilities."""
 SHOWN_FIELDS = 3
@@ -75,8 +65,8 @@ class Distribution(Struct, frozen=True, kw_only=True):
 
 
 class OutcomeBin(Struct, frozen=True):
-    """The outcomes of what was predicted in a tenth of probability: how many, how many were of the positive
-    class, and the mean probability served for them, null without any."""
+    """The outcomes of what was predicted in a tenth of a class's probability, of two classes the positive one's: how
+    many, how many were of that class, and its mean probability served for them, null without any."""
 
     bin: str
     outcomes: int
@@ -84,47 +74,35 @@ class OutcomeBin(Struct, frozen=True):
     probability: float | None
 
 
-class LabelFreeEstimates(Struct, frozen=True, kw_only=True):
-    """From the probabilities of the recent rows alone, and right only while these are calibrated.
-
-    ``prior_shift_prevalence`` is the share of the positive class here if only that share moved; ``prior_shift_fit``
-    is the p-value of "that explains the probabilities", ``baseline_prevalence`` the share that they are served for.
-    """
-
-    rows: int
-    expected_accuracy: Estimate
-    expected_prevalence: Estimate
-    prior_shift_prevalence: Estimate
-    prior_shift_fit: float
-    baseline_prevalence: float
-
-
 class DriftReport(Struct, frozen=True, kw_only=True):
     """What has changed since training, in words and numbers. ``reliability`` is of all outcomes of this version.
-    ``positive`` names the class whose probabilities and shares these are."""
+    ``positive`` names the class whose probabilities and shares these are. Of more than two classes there are, in their
+    place, ``reliabilities`` by class, and ``confusion``: outcomes by class, then by the predicted one."""
 
     version: str
     run_length: float
     summary: str
-    positive: str
+    positive: str | UnsetType = UNSET
     streams: list[StreamReport]
     causes: list[CauseReport]
     estimates: LabelFreeEstimates | None
     distributions: list[Distribution]
-    reliability: list[OutcomeBin]
+    reliability: list[OutcomeBin] | UnsetType = UNSET
+    reliabilities: dict[str, list[OutcomeBin]] | UnsetType = UNSET
+    confusion: dict[str, dict[str, int]] | UnsetType = UNSET
 
 
 def report(drift: DriftMonitor) -> DriftReport:
     """The whole report, computed when asked for."""
-    counts, fine_counts, fine_sums = drift.recent()
+    counts = drift.recent_counts()
     distributions = _distributions(drift, counts)
-    estimates = _estimates(drift, counts[0][: len(PROBABILITY_BINS)], fine_counts, fine_sums)
+    estimated = estimate(drift, counts[0][: len(drift.reference.probability_counts)])
     streams = [_stream(drift, stream) for stream in STREAMS]
-    causes = [_mix(drift, distributions), _base_rate(drift, estimates), _calibration(drift)]
+    causes = [_mix(drift, distributions), _base_rate(drift, estimated), _calibration(drift)]
     return DriftReport(
         version=drift.version, run_length=drift.run_length, summary=_summary(streams, causes, drift.schema.plural),
-        positive=drift.schema.positive, streams=streams,
-        causes=causes, estimates=estimates, distributions=distributions, reliability=_reliability(drift),
+        streams=streams, causes=causes, estimates=estimated.estimates if estimated else None,
+        distributions=distributions, **_by_class(drift),
     )  # fmt: skip
 
 
@@ -145,7 +123,7 @@ def _stream(drift: DriftMonitor, stream: str) -> StreamReport:
 
 def _distributions(drift: DriftMonitor, counts: np.ndarray) -> list[Distribution]:
     # Pairs: a field may be called probability too.
-    names = [("probability", PROBABILITY_BINS), *((bins.field, bins.names) for bins in drift.schema.input_bins)]
+    names = [("probability", drift.cells.names), *((bins.field, bins.names) for bins in drift.schema.input_bins)]
     distributions = []
     for (variable, bins), live, reference in zip(names, counts, drift.reference_counts, strict=True):
         index, expected = stability_index(live, reference)
@@ -161,30 +139,24 @@ def _distributions(drift: DriftMonitor, counts: np.ndarray) -> list[Distribution
     return distributions
 
 
-def _estimates(
-    drift: DriftMonitor, live: np.ndarray, counts: np.ndarray, sums: np.ndarray
-) -> LabelFreeEstimates | None:
-    if live.sum() < MIN_ROWS:
-        return None
-    served, baseline, training = sums, drift.training_prevalence, drift.training_prevalence
-    if drift.prior_shift is not None:
-        served = counts * drift.prior_shift.probabilities(sums / np.maximum(counts, 1))
-        baseline = drift.prior_shift.target
-    prevalence = shifted_prevalence(counts, sums, training)
-    return LabelFreeEstimates(
-        rows=int(counts.sum()), expected_accuracy=expected_accuracy(counts, served),
-        expected_prevalence=expected_prevalence(counts, served), prior_shift_prevalence=prevalence,
-        prior_shift_fit=shift_fit(
-            live, np.array(drift.reference.probability_counts), tenth_means(counts, sums), training, prevalence.value
-        ), baseline_prevalence=baseline,
-    )  # fmt: skip
-
-
-def _reliability(drift: DriftMonitor) -> list[OutcomeBin]:
+def _reliability(tenths: np.ndarray) -> list[OutcomeBin]:
+    """`OutcomeCounts.tenths` of one class, (10, 3)."""
     return [
         OutcomeBin(name, int(outcomes), int(positive), total / outcomes if outcomes else None)
-        for name, (outcomes, positive, total) in zip(PROBABILITY_BINS, drift.outcome_tenths.tolist(), strict=True)
+        for name, (outcomes, positive, total) in zip(PROBABILITY_BINS, tenths.tolist(), strict=True)
     ]
+
+
+def _by_class(drift: DriftMonitor) -> dict[str, Any]:
+    """What of the report is said of the positive of two classes, or of each of more."""
+    counts, classes = drift.outcome_counts, drift.schema.classes
+    if counts.confusion is None:
+        return {"positive": drift.schema.positive, "reliability": _reliability(counts.tenths)}
+    confusion = counts.confusion.astype(int).tolist()
+    return {
+        "reliabilities": dict(zip(classes, map(_reliability, counts.tenths), strict=True)),
+        "confusion": {name: dict(zip(classes, row, strict=True)) for name, row in zip(classes, confusion, strict=True)},
+    }
 
 
 def _mix(drift: DriftMonitor, distributions: list[Distribution]) -> CauseReport:
@@ -204,24 +176,24 @@ def _mix(drift: DriftMonitor, distributions: list[Distribution]) -> CauseReport:
     return CauseReport("mix", True, f"{'; '.join(alarms)}. Farthest from the reference lately: {shown}")
 
 
-def _base_rate(drift: DriftMonitor, estimates: LabelFreeEstimates | None) -> CauseReport:
-    if estimates is None:
+def _base_rate(drift: DriftMonitor, estimated: Estimated | None) -> CauseReport:
+    if estimated is None:
         return CauseReport("base_rate", None, f"fewer than {MIN_ROWS} recent predictions")
-    live, baseline, fit = estimates.prior_shift_prevalence, estimates.baseline_prevalence, estimates.prior_shift_fit
+    (name, live, baseline), fit = estimated.moved, estimated.estimates.prior_shift_fit
     low, high = live.interval
-    share = (
-        f"estimated share of {drift.schema.positive} {live.value:.3f} ({low:.3f}–{high:.3f}), served for {baseline:.3f}"
-    )
+    share = f"estimated share of {name} {live.value:.3f} ({low:.3f}–{high:.3f}), served for {baseline:.3f}"
     if "calibration" in drift.alarms:
         return CauseReport("base_rate", None, f"{share}, but from probabilities that the outcomes contradict")
-    if not prevalence_differs(live, baseline, drift.reference.rows):
+    if not estimated.differs:
         return CauseReport("base_rate", False, share)
     if fit < MIN_FIT:
         return CauseReport("base_rate", False, f"{share}, but no base rate explains the probabilities (p = {fit:.2g})")
+    two = len(drift.schema.classes) == 2
     return CauseReport(
         "base_rate", True,
         f"{share}, and that explains the probabilities (p = {fit:.2g}), if {drift.schema.plural} of "
-        f"either class look as they did; --target-prevalence {live.value:.2f} would serve for it",
+        + (f"either class look as they did; --target-prevalence {live.value:.2f} would serve for it"
+           if two else "each class look as they did"),
     )  # fmt: skip
 
 

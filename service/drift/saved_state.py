@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from models.files import write_atomic
 
@@ -32,7 +32,8 @@ class Alarm(Struct, frozen=True, forbid_unknown_fields=True):
 class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The state of `DriftMonitor`. Arrays are nested lists; the generator's 128-bit integers are decimal strings.
 
-    States without ``outcome_tenths`` are of a service that did not keep them.
+    States without ``outcome_tenths`` are of a service that did not keep them. Of more than two classes ``fine`` is
+    empty, and ``probabilities`` and ``confusion`` are there.
     """
 
     format: int = STATE_FORMAT
@@ -50,6 +51,8 @@ class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     marks: list[Any]
     fine: list[Any]
     outcome_tenths: list[Any] | None = None
+    probabilities: list[bytes] | UnsetType = UNSET
+    confusion: list[Any] | UnsetType = UNSET
 
 
 def read_state(content: bytes, version: str) -> State:

@@ -70,7 +70,7 @@ class Shadow:
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
             predictor = self._load()
             predictor.warm_up()
-            self._metrics.shadow_loaded(predictor.bundle.version)
+            self._metrics.shadow_loaded(predictor.bundle.version, predictor.bundle.schema.classes)
             self.version = predictor.bundle.version
             LOGGER.info("version %s runs in the shadow", self.version)
             while answered := self._next():

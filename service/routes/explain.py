@@ -1,7 +1,7 @@
 """POST /v1/explain: what each field of a row, or each word of its texts, adds to its prediction."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from litestar import Response, post
@@ -18,10 +18,24 @@ from service.inference.fair_queue import Answer
 from service.routes.openapi.description import PARAMETERS, TAKES, TIMEOUT, TIMING, Negotiated
 from service.routes.openapi.refusals import PREDICTION_REFUSALS, refusals
 from service.routes.predict import row_body, run_inference
-from service.routes.request import AnyRequest, not_ready, parse_body, query_value, respond, services_of, table_of
+from service.routes.request import AnyRequest, not_ready, parse_body, query_values, respond, services_of, table_of
 from service.routes.schemas import ModelIdentity
+from service.routes.table import Table
 
-PARAMETER = "method"
+PARAMETER, OUTCOME = "method", "outcome"
+
+
+def outcome_parameter(table: Table) -> dict[str, Any] | None:
+    """Which class is explained, where there are more than two."""
+    if len(table.schema.classes) == 2:
+        return None
+    return {
+        "name": OUTCOME, "in": "query", "required": False,
+        "schema": {"type": "string", "enum": list(table.schema.classes)},
+        "description": "The class that is explained, against all others; by default the predicted one.",
+    }  # fmt: skip
+
+
 EXPLANATION_REFUSALS = refusals(
     (
         "a query parameter or its value that there is not",
@@ -32,7 +46,7 @@ EXPLANATION_REFUSALS = refusals(
 
 
 class ExplainedPrediction(Struct, frozen=True):
-    """``log_odds`` is ln(p / (1 − p)) of ``probability``, which is that of ``/v1/predict``."""
+    """``log_odds`` is ln(p / (1 − p)) of ``probability``, which is that of the explained class in ``/v1/predict``."""
 
     outcome: str
     probability: float
@@ -52,8 +66,8 @@ class ExplanationResponse(Struct, frozen=True, kw_only=True):
 
     By ``words`` each entry is of some words of a text, in their order, and not of a field.
 
-    By ``shapley`` the contributions sum to the prediction's log-odds minus the baseline's. ``text`` is what the model
-    read.
+    Of two classes the positive one is the last, of more the one that is explained, against all others. By ``shapley``
+    the contributions sum to the prediction's log-odds minus the baseline's. ``text`` is what the model read.
     """
 
     model: ModelIdentity
@@ -67,7 +81,7 @@ class ExplanationResponse(Struct, frozen=True, kw_only=True):
 
 @post(
     "/v1/explain", status_code=200, operation_id="explain", summary="What each field adds", tags=["predictions"],
-    opt={TAKES: row_body, PARAMETERS: [TIMEOUT]}, response_headers=[TIMING],
+    opt={TAKES: row_body, PARAMETERS: [outcome_parameter, TIMEOUT]}, response_headers=[TIMING],
     responses={200: Negotiated(ExplanationResponse, description="the contributions"), **EXPLANATION_REFUSALS},
 )  # fmt: skip
 async def explain(
@@ -82,11 +96,14 @@ async def explain(
     ] = METHODS[0],
 ) -> Response[bytes]:  # fmt: skip
     """One row → what each field adds to its prediction. No prediction is counted, logged or tested for drift."""
-    chosen = query_value(request, PARAMETER, METHODS)
-    row = await parse_body(request, table_of(request).row)
+    table = table_of(request)
+    classes = table.schema.classes
+    query = query_values(request, {PARAMETER: METHODS} | ({OUTCOME: classes} if len(classes) > 2 else {}))
+    chosen = next(one for one in METHODS if one == query.get(PARAMETER, METHODS[0]))
+    row = await parse_body(request, table.row)
     game, answer = await ask(request, row, chosen)
     bundle, first = answer.bundle, answer.predictions[0]
-    explanation = game.explain([one.probabilities for one in answer.predictions])
+    explanation = game.explain([one.probabilities for one in answer.predictions], query.get(OUTCOME))
     probability = first.probabilities[bundle.schema.classes.index(explanation.outcome)]
     response = ExplanationResponse(
         model=ModelIdentity(bundle.name, bundle.version), method=explanation.method,

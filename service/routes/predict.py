@@ -1,13 +1,16 @@
 """POST /v1/predict and /v1/predict/batch; and how every route that predicts does so."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from litestar import Response, post
 from litestar.openapi.spec import Example
 from litestar.types import Receive
+from msgspec import UNSET
 
+from models.calibration.confidence import Confidence
 from models.rows import Row
 from service.http.errors import InvalidQuery
 from service.inference.fair_queue import Answer
@@ -64,17 +67,38 @@ def batch_body(table: Table) -> Body:
 def answers(table: Table) -> list[Example]:
     """What a row may be answered."""
     probabilities, positive = table.example_probabilities, table.schema.positive
+    two = len(probabilities) == 2
+    own = _said_of_two(probabilities[positive]) if two else _said_of_more(probabilities)
     confidence = {
-        "interval": [0.8273, 0.9293], "prediction_set": [positive], "coverage": 0.9, "margin": 0.7463,
-        "entropy_bits": 0.549, "typicality": 0.0393, "abstain": False, "uncalibrated_probability": 0.652,
-        "calibration": [{"step": "model", "probability": 0.652}, {"step": "temperature", "probability": 0.8732}],
-        "warnings": [],
-    }  # fmt: skip
+        "prediction_set": [positive], "coverage": 0.9, "margin": 0.7463, "entropy_bits": 0.549, "typicality": 0.0393,
+        "abstain": False, "warnings": [],
+    } | own  # fmt: skip
     prediction = {
         "id": PREDICTION_ID, "model": {"name": table.schema.name, "version": "3f9c0d1e2a4b"}, "outcome": positive,
-        "probability": probabilities[positive], "probabilities": probabilities, "confidence": confidence,
+        **({"probability": probabilities[positive]} if two else {}), "probabilities": probabilities,
+        "confidence": {name: confidence[name] for name in Confidence.__struct_fields__ if name in confidence},
     }  # fmt: skip
     return [Example(id="prediction", summary=f"a {table.schema.row}", value=prediction)]
+
+
+def _said_of_two(p: float) -> dict[str, Any]:
+    """What an example's confidence says of the positive class."""
+    return {
+        "interval": [0.8273, 0.9293], "uncalibrated_probability": 0.652,
+        "calibration": [{"step": "model", "probability": 0.652}, {"step": "temperature", "probability": p}],
+    }  # fmt: skip
+
+
+def _said_of_more(p: dict[str, float]) -> dict[str, Any]:
+    """What an example's confidence says of each class."""
+    raw = {name: round(q / 2 + 0.5 / len(p), 4) for name, q in p.items()}
+    greatest, second = sorted(p.values(), reverse=True)[:2]
+    return {
+        "intervals": {name: [round(0.95 * q, 4), round(1.05 * q, 4)] for name, q in p.items()},
+        "uncalibrated_probabilities": raw,
+        "calibration": [{"step": "model", "probabilities": raw}, {"step": "temperature", "probabilities": p}],
+        "margin": round(greatest - second, 4), "entropy_bits": round(-sum(q * math.log2(q) for q in p.values()), 3),
+    }  # fmt: skip
 
 
 def links(table: Table) -> dict[str, object]:
@@ -144,7 +168,8 @@ async def predict_and_record(
     classes = answer.bundle.schema.classes
     return answer, [
         PredictionResponse(
-            id=id, model=model, outcome=prediction.outcome, probability=prediction.probabilities[-1],
+            id=id, model=model, outcome=prediction.outcome,
+            probability=UNSET if prediction.probability is None else prediction.probability,
             probabilities=dict(zip(classes, prediction.probabilities, strict=True)), confidence=prediction.confidence,
         )
         for id, prediction in zip(ids, answer.predictions, strict=True)

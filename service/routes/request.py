@@ -1,7 +1,8 @@
 """What handlers share: the services, the body and the query of a request, and the response."""
 
 import difflib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -77,23 +78,31 @@ def request_timeout(request: AnyRequest) -> float:
 
 
 def query_value(request: AnyRequest, name: str, accepted: Sequence[V]) -> V:
-    """The query's ``name``, one of ``accepted``, by default their first.
+    """The query's ``name``, one of ``accepted``, by default their first; raises as `query_values`."""
+    wanted = query_values(request, {name: accepted}).get(name, accepted[0])
+    return next(value for value in accepted if value == wanted)
+
+
+def query_values(request: AnyRequest, accepted: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The query's parameters that are given, each one of those ``accepted`` by its name.
 
     Raises InvalidQuery for another value, one that is given twice, and any other parameter.
     """
     given: list[tuple[str, str]] = list(request.query_params.multi_items())
+    names = list(accepted)
     for other, _ in given:
-        if other != name:
-            near = difflib.get_close_matches(other, [name], n=1)
-            hint = f'did you mean "{name}"?' if near else f"the only one is {name}"
+        if other not in accepted:
+            near = difflib.get_close_matches(other, names, n=1)
+            those = f"the only one is {names[0]}" if len(names) == 1 else f"there are {', '.join(names)}"
+            hint = f'did you mean "{near[0]}"?' if near else those
             raise InvalidQuery(f"{_shown(other)} is not a query parameter of this route; {hint}")
-    if len(given) > 1:
-        raise InvalidQuery(f"{name} is given {len(given)} times; it must be given once")
-    wanted = given[0][1] if given else accepted[0]
-    for value in accepted:
-        if wanted == value:
-            return value
-    raise InvalidQuery(f"{name} is {_shown(wanted)}; it must be {' or '.join(accepted)}")
+    for name, count in Counter(name for name, _ in given).items():
+        if count > 1:
+            raise InvalidQuery(f"{name} is given {count} times; it must be given once")
+    for name, wanted in given:
+        if wanted not in accepted[name]:
+            raise InvalidQuery(f"{name} is {_shown(wanted)}; it must be {' or '.join(accepted[name])}")
+    return dict(given)
 
 
 def _shown(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from models.bundle.manifest import Manifest
 from models.calibration.confidence import Confidence, Share
@@ -21,13 +21,14 @@ class ModelIdentity(Struct, frozen=True):
 class PredictionResponse(Struct, frozen=True, kw_only=True):
     """``id`` is a UUIDv7 of this answer; ``outcome`` is the class with the greatest of the ``probabilities``.
 
-    ``probability`` is that of the positive class, the last one; at ½ it is the outcome.
+    ``probability`` is that of the positive class, the last one; at ½ it is the outcome. It is there with two classes
+    only.
     """
 
     id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
     model: ModelIdentity
     outcome: str
-    probability: Share
+    probability: Share | UnsetType = UNSET
     probabilities: dict[str, Share]
     confidence: Confidence
 

@@ -1,7 +1,7 @@
 """Rows of a table: its columns → rows of the schema → the cells of their predictions."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from models.cells import CellError
@@ -14,7 +14,9 @@ CHUNK_ROWS = 4096
 CACHED_ROWS = 1 << 16
 """Distinct rows whose answer is kept, about a kilobyte each."""
 ADDED = ("outcome", "probability", "interval_low", "interval_high", "prediction_set", "typicality", "warnings")
-"""What is added to a row; where the table has a column of that name, as `Schema.beside` has it."""
+"""What is added to a row; where the table has a column of that name, as `Schema.beside` has it. Of more than two
+classes `OF_POSITIVE` are there for each, as ``probability_NAME``."""
+OF_POSITIVE = ADDED[1:4]
 
 Cells = tuple[str, ...]
 
@@ -36,12 +38,20 @@ def commit(output: AtomicFile, faults: AtomicFile, rejected: int) -> None:
         faults.discard()
 
 
+def added_columns(classes: Sequence[str]) -> tuple[str, ...]:
+    """`ADDED` of a table of these classes."""
+    if len(classes) == 2:
+        return ADDED
+    return (ADDED[0], *(f"{name}_{each}" for each in classes for name in OF_POSITIVE), *ADDED[4:])
+
+
 class Columns:
     """The columns of one table: ``added`` are the names of `ADDED` in it. Raises ScoreError."""
 
     def __init__(self, header: Sequence[str], predictor: Predictor):
         self._rows = predictor.rows
-        self.added = predictor.bundle.schema.beside(ADDED)
+        schema = predictor.bundle.schema
+        self.added = schema.beside(added_columns(schema.classes))
         try:
             self._fields = self._rows.find_columns(header)
         except RowError as error:
@@ -92,7 +102,17 @@ class PredictionCells:
 def _cells(prediction: Prediction) -> Cells:
     confidence = prediction.confidence
     return (
-        prediction.outcome, repr(prediction.probability), *map(repr, confidence.interval or ()),
-        "|".join(confidence.prediction_set), repr(confidence.typicality),
+        prediction.outcome, *map(repr, _numbers(prediction)), "|".join(confidence.prediction_set),
+        repr(confidence.typicality),
         "; ".join(f"{warning.field}: {warning.message}" for warning in confidence.warnings),
     )  # fmt: skip
+
+
+def _numbers(prediction: Prediction) -> Iterator[float]:
+    """`OF_POSITIVE` of two classes, or of each of more."""
+    confidence: Any = prediction.confidence
+    if prediction.probability is not None:
+        yield from (prediction.probability, *confidence.interval)
+        return
+    for p, interval in zip(prediction.probabilities, confidence.intervals.values(), strict=True):
+        yield from (p, *interval)

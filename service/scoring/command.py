@@ -150,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
         "--target-prevalence",
         type=_prevalence,
         metavar="P",
-        help="share of the positive class among these rows, if it is not the bundle's own",
+        help="share of the positive one of two classes among these rows, if it is not the bundle's own",
     )
     parser.add_argument(
         "--threads", type=_count, metavar="N",

@@ -11,18 +11,28 @@ from typing import Any
 from models.files import AtomicFile
 from models.predictor import Predictor
 from models.rows import Row
-from service.scoring.columns import CHUNK_ROWS, Cells, Columns, PredictionCells, Refused, ScoreError, commit
+from service.scoring.columns import (
+    ADDED,
+    CHUNK_ROWS,
+    OF_POSITIVE,
+    Cells,
+    Columns,
+    PredictionCells,
+    Refused,
+    ScoreError,
+    commit,
+)
 
 ADDED_TYPES: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "outcome": ("string", str),
-    "probability": ("double", float),
-    "interval_low": ("double", float),
-    "interval_high": ("double", float),
-    "prediction_set": ("string", str),
-    "typicality": ("double", float),
-    "warnings": ("string", str),
+    name: ("double", float) if name in (*OF_POSITIVE, "typicality") else ("string", str) for name in ADDED
 }
 """Column of `columns.ADDED` → its type in Arrow, and how its cell is read."""
+
+
+def added_types(classes: Sequence[str]) -> list[tuple[str, Callable[[str], Any]]]:
+    """Of `columns.added_columns`, in order."""
+    types = list(ADDED_TYPES.values())
+    return types if len(classes) == 2 else [types[0], *types[1:4] * len(classes), *types[4:]]
 
 
 def score_parquet(source: Path, destination: Path, rejects: Path, predictor: Predictor) -> tuple[int, int]:
@@ -50,12 +60,13 @@ def _score(source: Path, destination: Path, rejects: Path, predictor: Predictor)
         bad = csv.writer(faults.file, lineterminator="\n")
         bad.writerow(["row", "reason"])
         predictions, scored, rejected = PredictionCells(predictor), 0, 0
-        with parquet.ParquetWriter(output.file, _schema_with_added(table.schema_arrow, columns.added)) as out:
+        types = added_types(predictor.bundle.schema.classes)
+        with parquet.ParquetWriter(output.file, _schema_with_added(table.schema_arrow, columns.added, types)) as out:
             for batch in table.iter_batches(CHUNK_ROWS):
                 rows = _rows(batch, columns)
                 good = [not isinstance(row, Refused) for row in rows]
                 cells = predictions.of([row for row in rows if not isinstance(row, Refused)])
-                out.write_batch(_with_cells(batch, good, cells, out.schema))
+                out.write_batch(_with_cells(batch, good, cells, types, out.schema))
                 first = scored + rejected + 1
                 bad.writerows((at, reason) for at, reason in enumerate(rows, first) if isinstance(reason, Refused))
                 scored, rejected = scored + len(cells), rejected + len(rows) - len(cells)
@@ -63,10 +74,10 @@ def _score(source: Path, destination: Path, rejects: Path, predictor: Predictor)
     return scored, rejected
 
 
-def _schema_with_added(schema: Any, names: Sequence[str]) -> Any:
+def _schema_with_added(schema: Any, names: Sequence[str], types: Sequence[tuple[str, Any]]) -> Any:
     import pyarrow
 
-    for name, (kind, _) in zip(names, ADDED_TYPES.values(), strict=True):
+    for name, (kind, _) in zip(names, types, strict=True):
         schema = schema.append(pyarrow.field(name, pyarrow.type_for_alias(kind)))
     return schema
 
@@ -84,13 +95,15 @@ def _plain(value: Any) -> Any:
     )
 
 
-def _with_cells(batch: Any, good: list[bool], cells: list[Cells], schema: Any) -> Any:
+def _with_cells(
+    batch: Any, good: list[bool], cells: list[Cells], types: Sequence[tuple[str, Callable[[str], Any]]], schema: Any
+) -> Any:
     import pyarrow
 
     kept = batch.filter(pyarrow.array(good, pyarrow.bool_()))
-    by_column = list(zip(*cells, strict=True)) or [()] * len(ADDED_TYPES)
+    by_column = list(zip(*cells, strict=True)) or [()] * len(types)
     added = [
         pyarrow.array([read(cell) for cell in column], pyarrow.type_for_alias(kind))
-        for column, (kind, read) in zip(by_column, ADDED_TYPES.values(), strict=True)
+        for column, (kind, read) in zip(by_column, types, strict=True)
     ]
     return pyarrow.record_batch([*kept.columns, *added], schema=schema)

@@ -44,6 +44,8 @@ class Database(ABC):
 
     locks_rows = ""
     """What a SELECT ends with whose rows the same transaction will change."""
+    if_new = ""
+    """What ADD COLUMN begins with, so that another process may be first."""
 
     @abstractmethod
     def open(self) -> None:
@@ -64,6 +66,10 @@ class Database(ABC):
     @abstractmethod
     def change(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Run a statement with ``?`` for parameters; returns how many rows it changed."""
+
+    @abstractmethod
+    def columns(self, table: str) -> set[str]:
+        """The names of a table's columns."""
 
 
 def database(where: str, create: bool = True) -> Database:
@@ -135,6 +141,9 @@ class SqliteFile(Database):
     def change(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         with self._translate_errors():
             return self._open.execute(sql, parameters).rowcount
+
+    def columns(self, table: str) -> set[str]:
+        return {name for (name,) in self.query("SELECT name FROM pragma_table_info(?)", (table,))}
 
     @property
     def _open(self) -> sqlite3.Connection:
@@ -217,6 +226,7 @@ class Postgres(Database):
     """
 
     locks_rows = " ORDER BY id FOR UPDATE"
+    if_new = "IF NOT EXISTS "
 
     def __init__(self, url: str):
         self._url = url
@@ -262,6 +272,10 @@ class Postgres(Database):
         with self._translate_errors():
             return self._open.execute(_percent(sql), parameters).rowcount
 
+    def columns(self, table: str) -> set[str]:
+        sql = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(?) AND attnum > 0 AND NOT attisdropped"
+        return {name for (name,) in self.query(sql, (table,))}
+
     @property
     def _open(self) -> "psycopg.Connection[Row]":
         if self._connection is None:
@@ -270,8 +284,7 @@ class Postgres(Database):
 
     def _is_current(self) -> bool:
         """Whether there are tables of `FORMAT`, the first with this column."""
-        sql = "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass('evenkeel_versions') AND attname = ?"
-        return bool(self.query(sql, ("description",))[0][0])
+        return "description" in self.columns("evenkeel_versions")
 
     def _make_tables(self) -> None:
         """Make the tables, of those of the format before where there are such."""

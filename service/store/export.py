@@ -4,7 +4,7 @@ import argparse
 import csv
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,9 @@ from service.settings import PREFIX, Settings
 from service.store.databases import StoreError, database, path_of
 from service.store.prediction_log import LabelledPrediction, PredictionLog, holds_row
 
-LOGGED = ("id", "time", "version", "probability", "uncalibrated_probability", "row_sha256")
+PROBABILITIES = ("probability", "uncalibrated_probability")
+LOGGED = ("id", "time", "version", *PROBABILITIES, "row_sha256")
+"""Of more than two classes each of `PROBABILITIES` is there for every class, as ``probability_NAME``."""
 HASHED = "sha256:"
 
 
@@ -70,8 +72,9 @@ def export(
     try:
         db.open()
         log = PredictionLog(db)
-        schema, versions = choose_table(log.schemas(), table)
-        cells = Cells(schema)
+        schemas = log.schemas()
+        schema, versions = choose_table(schemas, table)
+        cells = Cells(schema, {version: each.classes for version, each in schemas.items()})
         with AtomicFile(destination) as output:
             writer = csv.writer(output.file, lineterminator="\n")
             writer.writerow(cells.header)
@@ -102,13 +105,15 @@ def choose_table(schemas: dict[str, Schema], name: str | None) -> tuple[Schema, 
 
 class Cells:
     """A logged prediction → its cells under ``header``: the table's columns, the label's, and
-    `LOGGED`, where the table has a column of such a name as `Schema.beside` has it."""
+    `LOGGED`, where the table has a column of such a name as `Schema.beside` has it. ``classes`` by version, where they
+    are not those of the schema."""
 
-    def __init__(self, schema: Schema):
+    def __init__(self, schema: Schema, classes: Mapping[str, tuple[str, ...]] | None = None):
         self._fields = schema.fields
         self._values = {each.name: each.value for each in schema.label.classes}
         columns = [field.in_table for field in schema.fields]
-        self.header = (*columns, schema.label.column, *schema.beside(LOGGED))
+        self._classes, self._classes_of = schema.classes, classes or {}
+        self.header = (*columns, schema.label.column, *schema.beside(logged_columns(schema)))
 
     def __call__(self, row: LabelledPrediction) -> Iterator[Any]:
         prediction = row.prediction
@@ -118,9 +123,23 @@ class Cells:
         yield from (_cell(field, values.get(field.name)) for field in self._fields)
         yield None if row.outcome is None else self._values.get(row.outcome, row.outcome)
         time = datetime.fromtimestamp(prediction.time_ms / 1000, UTC).isoformat(timespec="milliseconds")
-        yield from (prediction.id, time, prediction.version, prediction.probability)
-        yield prediction.uncalibrated_probability
+        yield from (prediction.id, time, prediction.version)
+        if len(self._classes) == 2:
+            yield from (prediction.probability, prediction.uncalibrated_probability)
+        else:
+            for probabilities in (prediction.probabilities, prediction.uncalibrated_probabilities):
+                names = self._classes_of.get(prediction.version, self._classes)
+                by_name = dict(zip(names, probabilities or (), strict=False))
+                yield from map(by_name.get, self._classes)
         yield None if values else kept.removeprefix(HASHED)
+
+
+def logged_columns(schema: Schema) -> tuple[str, ...]:
+    """`LOGGED` of a table."""
+    if len(schema.classes) == 2:
+        return LOGGED
+    by_class = (f"{name}_{outcome}" for name in PROBABILITIES for outcome in schema.classes)
+    return (*LOGGED[:3], *by_class, LOGGED[-1])
 
 
 def _cell(field: Field, value: Any) -> Any:

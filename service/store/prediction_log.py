@@ -4,15 +4,16 @@ import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from models.schema import Schema, SchemaError, schema_of
 from service.store.databases import Database, StoreError
+from service.store.tables import VECTORS
 
-INSERTED_ROWS = 128
+INSERTED_ROWS = 124
 """Rows of one INSERT. Each statement waits for Python's lock once, and SQLite took at most 999 parameters for long."""
 ASKED_IDS = 500
 READ_ROWS = 4096
@@ -29,8 +30,10 @@ OutcomeStatus = Literal["counted", "repeated", "conflicting", "unknown"]
 
 
 class LoggedPrediction(NamedTuple):
-    """One answered prediction, probabilities of the positive class. ``inputs`` is the row as JSON, "sha256:" and its
-    hash, or None."""
+    """One answered prediction. ``inputs`` is the row as JSON, "sha256:" and its hash, or None.
+
+    Of two classes the probabilities are of the positive one; of more of the outcome, and all classes' (K,) beside them.
+    """
 
     id: str
     time_ms: int
@@ -38,6 +41,11 @@ class LoggedPrediction(NamedTuple):
     inputs: str | None
     uncalibrated_probability: float
     probability: float
+    probabilities: tuple[float, ...] | None = None
+    uncalibrated_probabilities: tuple[float, ...] | None = None
+
+
+COLUMNS = tuple(name for name in LoggedPrediction._fields if name not in VECTORS)
 
 
 class LabelledPrediction(NamedTuple):
@@ -48,10 +56,11 @@ class LabelledPrediction(NamedTuple):
 
 
 class CountedOutcome(NamedTuple):
-    """An outcome that became durable, and what had been predicted for it. ``label`` is the number of its class."""
+    """An outcome that became durable, and what had been predicted for it: ``probabilities`` (K,) of the classes.
+    ``label`` is the number of its class."""
 
     version: str
-    probability: float
+    probabilities: tuple[float, ...]
     label: int
 
 
@@ -94,13 +103,18 @@ class PredictionLog:
     def insert(self, rows: Sequence[LoggedPrediction]) -> None:
         """Keep predictions; one whose id is there already is left as it is."""
         with self._database.transaction(durable=False):
-            for part in _parts(rows, INSERTED_ROWS):
-                places = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(part))
-                self._database.change(
-                    f"INSERT INTO evenkeel_predictions ({', '.join(LoggedPrediction._fields)}) VALUES {places} "
-                    "ON CONFLICT (id) DO NOTHING",
-                    [value for row in part for value in row],
-                )
+            of_two, of_more = ([row for row in rows if (row.probabilities is None) == two] for two in (True, False))
+            self._insert(COLUMNS, [row[: len(COLUMNS)] for row in of_two])
+            self._insert(LoggedPrediction._fields, [(*row[: len(COLUMNS)], *map(_json, row[-2:])) for row in of_more])
+
+    def _insert(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        place = f"({', '.join('?' * len(columns))})"
+        for part in _parts(rows, INSERTED_ROWS):
+            self._database.change(
+                f"INSERT INTO evenkeel_predictions ({', '.join(columns)}) VALUES {', '.join([place] * len(part))} "
+                "ON CONFLICT (id) DO NOTHING",
+                [value for row in part for value in row],
+            )
 
     def label(self, outcomes: Sequence[tuple[str, str]]) -> tuple[list[OutcomeStatus], list[CountedOutcome]]:
         """Keep (id, class name) durably; returns what became of each, in order, and those that are new.
@@ -123,8 +137,20 @@ class PredictionLog:
                 else:
                     statuses.append("repeated" if known == outcome else "conflicting")
             self._set(new)
-        counted = ((*logged[id][:2], outcome) for id, outcome in new.items())
-        return statuses, [CountedOutcome(v, p, classes[v].index(outcome)) for v, p, outcome in counted]
+            vectors = self._probabilities(id for id in new if len(classes[logged[id][0]]) > 2)
+        counted = ((*logged[id][:2], id, outcome) for id, outcome in new.items())
+        return statuses, [
+            CountedOutcome(version, vectors.get(id, (1 - p, p)), classes[version].index(outcome))
+            for version, p, id, outcome in counted
+        ]
+
+    def _probabilities(self, ids: Iterable[str]) -> dict[str, tuple[float, ...]]:
+        """Of all classes, of predictions of more than two."""
+        found: dict[str, tuple[float, ...]] = {}
+        for part in _parts(ids, ASKED_IDS):
+            sql = f"SELECT id, {VECTORS[0]} FROM evenkeel_predictions WHERE id IN ({_places(part)})"
+            found |= {id: _vector(text) for id, text in self._database.query(sql, part)}
+        return found
 
     def _lock(self, ids: Iterable[str]) -> dict[str, tuple[str, float, str | None]]:
         """Version, probability and outcome of those of these ids that are there, locked until the transaction ends."""
@@ -170,6 +196,9 @@ class PredictionLog:
     def see_versions(self, schemas: Mapping[str, Schema], forget_before_ms: int) -> dict[str, tuple[str, ...]]:
         """Note that versions with these schemas are in use, forget those not seen since; the classes of all known."""
         with self._database.transaction(durable=False):
+            # Before the version is known, so that whoever knows it finds the columns.
+            if any(len(schema.classes) > 2 for schema in schemas.values()):
+                self._add_vectors()
             for version, schema in sorted(schemas.items()):
                 self._database.change(
                     "INSERT INTO evenkeel_versions (version, last_ms, description) VALUES (?, ?, ?) "
@@ -178,6 +207,11 @@ class PredictionLog:
                 )
             self._database.change("DELETE FROM evenkeel_versions WHERE last_ms < ?", (forget_before_ms,))
             return self.classes(version for (version,) in self._database.query("SELECT version FROM evenkeel_versions"))
+
+    def _add_vectors(self) -> None:
+        for name in VECTORS:
+            if name not in self._database.columns("evenkeel_predictions"):
+                self._database.change(f"ALTER TABLE evenkeel_predictions ADD COLUMN {self._database.if_new}{name} TEXT")
 
     def classes(self, versions: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """The class names of those of these versions that are known; asked for once, a version never changes."""
@@ -211,21 +245,22 @@ class PredictionLog:
     ) -> Iterator[LabelledPrediction]:  # fmt: skip
         """Predictions in the order of time, in constant memory; of these ``versions``, or all."""
         condition = "AND outcome IS NOT NULL " if labelled_only else ""
-        last = first_id(since_ms)
+        last, there = first_id(since_ms), self._database.columns("evenkeel_predictions")
+        columns = ", ".join(name for name in LoggedPrediction._fields if name in there)
         while True:
             rows = self._database.query(
-                f"SELECT {', '.join(LoggedPrediction._fields)}, outcome FROM evenkeel_predictions WHERE id > ? "
-                f"{condition}ORDER BY id LIMIT ?",
+                f"SELECT outcome, {columns} FROM evenkeel_predictions WHERE id > ? {condition}ORDER BY id LIMIT ?",
                 (last, READ_ROWS),
             )
-            for *values, outcome in rows:
-                prediction = LoggedPrediction(*values)
+            for outcome, *values in rows:
+                vectors = [None if text is None else _vector(text) for text in values[len(COLUMNS) :]]
+                prediction = LoggedPrediction(*values[: len(COLUMNS)], *vectors)
                 wanted = versions is None or prediction.version in versions
                 if wanted and (not with_rows or holds_row(prediction)):
                     yield LabelledPrediction(prediction, outcome)
             if len(rows) < READ_ROWS:
                 return
-            last = rows[-1][0]
+            last = rows[-1][1]
 
 
 def _class_names(description: str) -> tuple[str, ...]:
@@ -233,6 +268,17 @@ def _class_names(description: str) -> tuple[str, ...]:
         return tuple(each.name for each in msgspec.json.decode(description, type=_Classes).label.classes)
     except msgspec.DecodeError as error:
         raise StoreError(f"{UNUSABLE}: {error}") from error
+
+
+def _json(probabilities: Sequence[float] | None) -> str:
+    return msgspec.json.encode(probabilities).decode()
+
+
+def _vector(text: str) -> tuple[float, ...]:
+    try:
+        return msgspec.json.decode(text, type=tuple[float, ...])
+    except msgspec.DecodeError as error:
+        raise StoreError(f"the store has probabilities that cannot be used: {error}") from error
 
 
 def holds_row(prediction: LoggedPrediction) -> bool:

@@ -7,12 +7,12 @@ what it has room for, and outcomes are refused; the thread tries again every sec
 
 import asyncio
 import logging
-import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 from models.prediction import Prediction
 from models.rows import Row
@@ -103,13 +103,7 @@ class Store:
     ) -> None:  # fmt: skip
         """Queue predictions; where there is no room they are dropped and counted. Never waits for the database."""
         queued = [
-            Queued(
-                id,
-                version,
-                row if self._keeps_inputs else None,
-                prediction.confidence.uncalibrated_probability or math.nan,
-                prediction.probabilities[-1],
-            )
+            Queued(id, version, row if self._keeps_inputs else None, *_logged(prediction))
             for id, row, prediction in zip(ids, rows, predictions, strict=True)
         ]
         with self._changed:
@@ -254,3 +248,14 @@ class Store:
                 results[0][0].future.get_loop().call_soon_threadsafe(settle_all)
             except RuntimeError:
                 LOGGER.debug("the event loop is closed, nobody waits for outcomes any more")
+
+
+def _logged(prediction: Prediction) -> tuple[Any, ...]:
+    """The probabilities of a prediction in the order of `Queued`."""
+    confidence, served = prediction.confidence, prediction.probability
+    if served is not None:
+        return confidence.uncalibrated_probability, served
+    by_name: Any = confidence.uncalibrated_probabilities
+    return (
+        by_name[prediction.outcome], max(prediction.probabilities), prediction.probabilities, tuple(by_name.values()),
+    )  # fmt: skip

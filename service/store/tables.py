@@ -27,6 +27,10 @@ CREATE TABLE IF NOT EXISTS evenkeel_versions (
 """
 """``id`` is a UUIDv7, so its order is time's. ``inputs`` is what is kept of the row, ``outcome`` the name of a class,
 or null while there is none, ``description`` the version's schema.json."""
+VECTORS = ("probabilities", "uncalibrated_probabilities")
+"""Columns that predictions have from the first version on that has more than two classes: JSON arrays of all classes'
+probabilities, in order. `probability` is then that of the outcome, and `uncalibrated_probability` of the same class;
+of two classes it is that of the positive one, and the arrays are null."""
 
 
 class Change(Protocol):

@@ -42,6 +42,8 @@ class Queued(NamedTuple):
     row: Row | None
     uncalibrated_probability: float
     probability: float
+    probabilities: tuple[float, ...] | None = None
+    uncalibrated_probabilities: tuple[float, ...] | None = None
 
 
 class Writer:
@@ -105,9 +107,8 @@ class Writer:
         self._retention.delete(seconds)
 
     def _row(self, queued: Queued) -> LoggedPrediction:
-        id, version, row, *probabilities = queued
-        kept = None if row is None else self._kept(row)
-        return LoggedPrediction(id, time_ms_of(id), version, kept, *probabilities)
+        kept = None if queued.row is None else self._kept(queued.row)
+        return LoggedPrediction(queued.id, time_ms_of(queued.id), queued.version, kept, *queued[3:])
 
     def _kept(self, row: Row) -> str:
         content = msgspec.json.encode(row)

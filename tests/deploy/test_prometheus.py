@@ -10,7 +10,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from models.bundle.read import Bundle
-from models.reference import PROBABILITY_BINS
+from models.reference import PROBABILITY_BINS, PredictionBins
 from service.drift.label_free import stability_index
 from service.drift.monitor import DriftMonitor
 from service.metrics import Metrics
@@ -183,6 +183,53 @@ def _random_case(rng: np.random.Generator, number: int) -> dict[str, object]:
         for name, value in expected.items()
     ]  # fmt: skip
     return {"name": f"random {number}", "interval": "1m", "input_series": series, "promql_expr_test": checks}
+
+
+def test_the_rules_of_outcomes_are_right_of_three_classes(tmp_path: Path) -> None:
+    """Against NumPy: cells are named after the predicted class, one of whose names has a blank in it."""
+    rng, classes = np.random.default_rng(8), ("Gentoo", "Adélie of Biscoe", "Chinstrap")
+    bins = PredictionBins(classes).names
+    outcomes = rng.multinomial(3000, rng.dirichlet(np.full(len(bins) * 3, 0.5))).reshape(len(bins), 3)
+    sums = outcomes.sum(axis=1) * rng.uniform(0.4, 0.9, len(bins))
+    predicted = np.array([classes.index(name.rpartition(" ")[0]) for name in bins])
+    right = outcomes[np.arange(len(bins)), predicted]
+    expected_shares = rng.dirichlet(np.ones(3))
+    series = [_gauge("outcome_class", {"outcome": name}, number) for number, name in enumerate(classes)]
+    for number, name in enumerate(classes):
+        series.append(_counter("expected_outcomes_total", {"outcome": name}, 3000 * expected_shares[number]))
+        series += [
+            _counter("outcomes_total", {"bin": cell, "outcome": name}, outcomes[place, number])
+            for place, cell in enumerate(bins)
+        ]
+    for place, cell in enumerate(bins):
+        series.append(_counter("outcome_probability_sum_total", {"bin": cell}, sums[place]))
+        series.append(_counter("predictions_by_probability_total", {"bin": cell}, outcomes[place].sum()))
+    values = {
+        "job_version:evenkeel_ece:1d": np.abs(right - sums).sum() / 3000,
+        "job_version:evenkeel_outcome_accuracy:1d": right.sum() / 3000,
+        "job_version:evenkeel_outcome_expected_accuracy:1d": sums.sum() / 3000,
+        **{f'job_version_outcome:evenkeel_outcome_prevalence:1d{{outcome="{name}"}}': outcomes[:, number].sum() / 3000
+           for number, name in enumerate(classes)},
+        **{f'job_version_outcome:evenkeel_expected_prevalence:1h{{outcome="{name}"}}': expected_shares[number]
+           for number, name in enumerate(classes)},
+    }  # fmt: skip
+    checks = [
+        {"expr": f"count(abs({name} - {float(value)!r}) < 1e-9)", "eval_time": "60m",
+         "exp_samples": [{"labels": "{}", "value": 1}]}
+        for name, value in values.items()
+    ]  # fmt: skip
+    # Of a prevalence there is none, where it would be of several classes.
+    checks += [
+        {"expr": f"count(job_version:evenkeel_{name})", "eval_time": "60m", "exp_samples": []}
+        for name in ("expected_prevalence:1h", "outcome_prevalence:1d", "outcome_expected_prevalence:1d")
+    ]
+    case = {"name": "three classes", "interval": "1m", "input_series": series, "promql_expr_test": checks}
+    document = {
+        "rule_files": [str(RULES / "rules" / "evenkeel.rules.yml")], "evaluation_interval": "1m", "tests": [case],
+    }  # fmt: skip
+    file = tmp_path / "classes.yml"
+    file.write_text(json.dumps(document))
+    check(need("promtool"), "test", "rules", file)
 
 
 def _jensen_shannon(live: np.ndarray, reference: np.ndarray) -> float:

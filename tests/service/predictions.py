@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from models.bert.tokenizer import Tokenizer
 from models.bundle.read import Bundle
-from models.calibration.confidence import Confidence
+from models.calibration.confidence import CalibrationStep, Confidence
 from models.prediction import Diagnosis, Prediction
-from models.reference import InputBinner, probability_bin
+from models.reference import InputBinner, PredictionBins, probability_bin, top_class
 from models.schema import Schema
 from tests.titanic import SCHEMA, Passenger
 
@@ -32,6 +34,22 @@ def prediction(
         probabilities=(1 - probability, probability), confidence=CONFIDENCE, text="", logits=(0.0, 0.0),
         unshifted_probabilities=(1 - before, before), probability_bin=probability_bin(probability),
         unshifted_bin=probability_bin(before), input_bins=(BINS if schema is SCHEMA else InputBinner(schema))(row),
+    )  # fmt: skip
+
+
+def prediction_of(probabilities: Sequence[float], row: Any, schema: Schema) -> Prediction:
+    """The prediction of a model of more than two classes with these ``probabilities`` (K)."""
+    cells, p = PredictionBins(schema.classes), tuple(probabilities)
+    by_class = dict(zip(schema.classes, p, strict=True))
+    confidence = msgspec.structs.replace(
+        CONFIDENCE, interval=UNSET, uncalibrated_probability=UNSET, intervals=dict.fromkeys(schema.classes, (0.0, 1.0)),
+        uncalibrated_probabilities=dict.fromkeys(schema.classes, 1 / len(p)),
+        calibration=(CalibrationStep("model", probabilities=by_class),),
+    )  # fmt: skip
+    return Prediction(
+        outcome=schema.classes[top_class(p)], probability=None, probabilities=p, confidence=confidence, text="",
+        logits=tuple(np.log(p).tolist()), unshifted_probabilities=p, probability_bin=cells.of_row(p),
+        unshifted_bin=cells.of_row(p), input_bins=InputBinner(schema)(row),
     )  # fmt: skip
 
 

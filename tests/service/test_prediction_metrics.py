@@ -83,9 +83,12 @@ def test_outcomes_follow_the_order_of_the_classes(churn_bundle: Bundle) -> None:
         counted = Counted(bundle)
         label = bundle.schema.classes.index(positive)
         counted.metrics.outcomes_counted(
-            [CountedOutcome(bundle.version, 0.25, label), CountedOutcome(bundle.version, 0.25, 1 - label)]
+            [
+                CountedOutcome(bundle.version, (0.75, 0.25), label),
+                CountedOutcome(bundle.version, (0.75, 0.25), 1 - label),
+            ]
         )
-        counted.metrics.outcomes_counted([CountedOutcome(bundle.version, 0.25, 1 - label)])
+        counted.metrics.outcomes_counted([CountedOutcome(bundle.version, (0.75, 0.25), 1 - label)])
         other = next(name for name in bundle.schema.classes if name != positive)
         assert counted.value("outcomes_total", bin="0.2-0.3", outcome=positive) == 1
         assert counted.value("outcomes_total", bin="0.2-0.3", outcome=other) == 2
@@ -98,19 +101,19 @@ def test_a_version_of_before_has_its_own_classes() -> None:
     metrics = PredictionMetrics(registry)
     metrics.versions_known({"old": ("calm", "angry")})
     metrics.versions_known({"old": ("calm", "angry"), "new": ("a", "b", "c")})
-    metrics.outcomes_counted([CountedOutcome("old", 0.95, 0)])
+    metrics.outcomes_counted([CountedOutcome("old", (0.05, 0.95), 0)])
 
-    def value(version: str, outcome: str) -> float | None:
-        labels = {"version": version, "bin": "0.9-1.0", "outcome": outcome}
+    def value(version: str, outcome: str, bin: str = "0.9-1.0") -> float | None:
+        labels = {"version": version, "bin": bin, "outcome": outcome}
         return registry.get_sample_value("evenkeel_outcomes_total", labels)
 
     assert [value("old", name) for name in ("calm", "angry")] == [1, 0]
-    assert [value("new", name) for name in ("a", "b", "c")] == [0, 0, 0]
+    assert [value("new", name, "b 0.9-1.0") for name in ("a", "b", "c")] == [0, 0, 0]
 
 
 def test_a_shadow_agrees_by_class(churn_bundle: Bundle) -> None:
     counted, row = Counted(churn_bundle), churn.customers(1)[0]
-    counted.metrics.shadow_loaded(counted.version)
+    counted.metrics.shadow_loaded(counted.version, churn.SCHEMA.classes)
     served, own = ([prediction(q, row, schema=churn.SCHEMA) for q in p] for p in ((0.4, 0.6, 0.7), (0.3, 0.4, 0.9)))
     counted.metrics.shadowed(counted.version, served, own)
     assert counted.value("shadow_agreements_total", agrees="true") == 2

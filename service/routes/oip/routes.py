@@ -22,7 +22,7 @@ from service.http.body.faults import shown
 from service.http.errors import SHOWN_CHARACTERS, BadHeader, MalformedBody, UnknownModel, WrongMediaType
 from service.http.negotiation import BINARY, JSON
 from service.routes.oip.inputs import InferRequest, input_columns, read_request, read_rows
-from service.routes.oip.outputs import OUTPUTS, OutputTensor, wanted_outputs, write_output
+from service.routes.oip.outputs import OutputTensor, outputs_of, wanted_outputs, write_output
 from service.routes.openapi.description import ERRORS, PARAMETERS, TAKES, TIMEOUT, TRIAL, Body, ErrorForm, Negotiated
 from service.routes.openapi.refusals import (
     CODING_REFUSAL,
@@ -117,7 +117,8 @@ def infer_body(table: Table) -> Body:
         {"name": name, "shape": [2], "datatype": columns[name].datatype, "data": [row.get(name) for row in rows]}
         for name in table.example
     ]
-    outputs = [{"name": name} for name in ("outcome", "probability", "interval")]
+    said = ("probability", "interval") if len(table.schema.classes) == 2 else ("probabilities", "intervals")
+    outputs = [{"name": name} for name in ("outcome", *said)]
     return Body(InferRequest, {"inputs": inputs, "outputs": outputs}, media_types=(JSON,))
 
 
@@ -229,7 +230,10 @@ async def model(request: AnyRequest, name: FromPath[str], version: FromPath[str 
     return ModelMetadata(
         name=bundle.name, versions=[bundle.version], platform="mlx_bert",
         inputs=[TensorMetadata(field, sent.datatype, [-1]) for field, sent in inputs],
-        outputs=[TensorMetadata(output, sent.datatype, sent.shape(-1, classes)) for output, sent in OUTPUTS.items()],
+        outputs=[
+            TensorMetadata(output, sent.datatype, sent.shape(-1, classes))
+            for output, sent in outputs_of(classes).items()
+        ],
     )  # fmt: skip
 
 
@@ -250,8 +254,9 @@ async def infer(request: AnyRequest, name: FromPath[str], version: FromPath[str 
     _check_type(request)
     body = await read_request_body(request)
     query, binary = read_request(body, _header_length(request, len(body)))
-    wanted = wanted_outputs(query)
-    answer, predictions = await predict_and_record(request, read_rows(query, binary, table_of(request)))
+    table = table_of(request)
+    wanted = wanted_outputs(query, outputs_of(len(table.schema.classes)))
+    answer, predictions = await predict_and_record(request, read_rows(query, binary, table))
     written = [write_output(output, predictions, in_binary) for output, in_binary in wanted.items()]
     head = msgspec.json.encode(
         InferResponse(

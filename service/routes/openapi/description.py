@@ -16,8 +16,9 @@ from service.routes.table import Table
 
 TAKES, ANSWERS, PARAMETERS, LINKS, ERRORS = "takes", "answers", "parameters", "links", "errors"
 """Keys of a handler's ``opt``: the `Body` that it reads, or what makes it of the `Table`; what makes examples of its
-answer of the table; parameters that are not its arguments; what makes links by name of the table; and the `ErrorForm`
-of its errors if they are no problem details."""
+answer of the table; parameters that are not its arguments, or what makes one, or none, of the table; what makes links
+by name of the table; and the `ErrorForm` of its errors if they are no problem details."""
+
 
 TIMEOUT = {
     "name": TIMEOUT_HEADER, "in": "header", "required": False,

@@ -33,7 +33,7 @@ from service.http.errors import (
     ServiceError,
 )
 from service.http.negotiation import BINARY, JSON, MESSAGEPACK
-from service.routes.openapi.classes import COMPONENTS, about, with_classes
+from service.routes.openapi.classes import COMPONENTS, OF_CLASSES, about, with_classes
 from service.routes.openapi.description import (
     ANSWERS,
     ERRORS,
@@ -113,7 +113,7 @@ def document(routes: Iterable[BaseRoute], table: Table) -> dict[str, Any]:
         for handler in route.route_handlers
         if handler.include_in_schema is not False and handler.http_methods != {"OPTIONS"}
     ]
-    forms = list(dict.fromkeys(form for _, handler in handlers for form in _forms(handler, table)))
+    forms = list(dict.fromkeys([*(form for _, handler in handlers for form in _forms(handler, table)), *OF_CLASSES]))
     schemas, components = msgspec.json.schema_components(forms, ref_template=COMPONENTS + "{name}")
     schema_of = dict(zip(forms, map(repaired, schemas), strict=True))
     order = list(TAGS)
@@ -175,7 +175,7 @@ def _operation(
     route: HTTPRoute, handler: HTTPRouteHandler, table: Table, schema_of: Mapping[Any, Any]
 ) -> dict[str, Any]:
     body = _body(handler, table)
-    parameters = list(_parameters(route, handler))
+    parameters = list(_parameters(route, handler, table))
     need = need_of(route.path_format)
     return {
         "operationId": _operation_id(route, handler),
@@ -238,7 +238,7 @@ def _security(need: Need | None, path: str) -> list[dict[str, list[str]]]:
     return with_key if closed_without_keys(path) else [*with_key, {}]
 
 
-def _parameters(route: HTTPRoute, handler: HTTPRouteHandler) -> Iterator[dict[str, Any]]:
+def _parameters(route: HTTPRoute, handler: HTTPRouteHandler, table: Table) -> Iterator[dict[str, Any]]:
     """Those of the path, those among the handler's arguments, and those that it reads by itself."""
     for name in route.path_parameters:
         yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
@@ -253,7 +253,10 @@ def _parameters(route: HTTPRoute, handler: HTTPRouteHandler) -> Iterator[dict[st
                 "required": field.is_required, "description": definition.description or "",
                 "schema": repaired(schema | default),
             }  # fmt: skip
-    yield from handler.opt.get(PARAMETERS, ())
+    for parameter in handler.opt.get(PARAMETERS, ()):
+        described = parameter(table) if callable(parameter) else parameter
+        if described is not None:
+            yield described
 
 
 def _request_body(body: Body, schema_of: Mapping[Any, Any]) -> dict[str, Any]:

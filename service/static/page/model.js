@@ -29,43 +29,63 @@ const section = (title, ...content) => html("section", {}, html("h3", {}, title)
 
 function scores({ how, rows, calibrated, raw }) {
   const row = (name, pick, digits) => [name, plusMinus(pick(calibrated), digits), plusMinus(pick(raw), digits)];
+  const error = (name, pick) => [row(name, (one) => pick(one).value),
+    ["… of a perfect model, by chance", pick(calibrated).noise_floor.toFixed(3), pick(raw).noise_floor.toFixed(3)],
+    ["… p-value", p(pick(calibrated).p_value), p(pick(raw).p_value)]];
   return section("On held-out rows",
     html("p", { class: "fine" }, `${how}; ${count(rows)} rows, ± one standard error.`),
     table("Scores, calibrated and raw", ["", "calibrated", "raw"], [
-      row("log loss", (one) => one.log_loss), row("Brier score", (one) => one.brier), row("area under the ROC curve", (one) => one.auc),
-      row("accuracy", (one) => one.accuracy), row("calibration error, ten bins", (one) => one.calibration_error.value),
-      ["… of a perfect model, by chance", calibrated.calibration_error.noise_floor.toFixed(3), raw.calibration_error.noise_floor.toFixed(3)],
-      ["… p-value", p(calibrated.calibration_error.p_value), p(raw.calibration_error.p_value)],
-    ]));
+      row("log loss", (one) => one.log_loss), row("Brier score", (one) => one.brier),
+      ...(schema.binary ? [row("area under the ROC curve", (one) => one.auc)] : []), row("accuracy", (one) => one.accuracy),
+      ...(schema.binary ? error("calibration error, ten bins", (one) => one.calibration_error)
+        : [...error("calibration error of the likeliest outcome, ten bins", (one) => one.top_label_error), ...error("… mean over outcomes", (one) => one.classwise_error)]),
+    ]),
+    schema.binary ? null : byClass(calibrated));
+}
+
+// More than two classes: each against all others, and what was predicted of its rows.
+function byClass({ auc, recall, calibration_error: error, confusion }) {
+  const names = schema.classes;
+  return html("details", {}, html("summary", {}, "By outcome"),
+    table("Each outcome against all others, calibrated", ["", "area under the ROC curve", "predicted, of those in truth", "calibration error", "… by chance"],
+      names.map((name) => [name, plusMinus(auc[name]), plusMinus(recall[name]), plusMinus(error[name].value), error[name].noise_floor.toFixed(3)])),
+    table("True in rows, predicted in columns", ["in truth", ...names.map((name) => `predicted ${name}`)],
+      names.map((name) => [name, ...names.map((other) => count(confusion[name][other]))])));
 }
 
 const p = (value) => (value < 0.001 ? "<0.001" : value.toFixed(3));
 
-function diagram({ reliability: held }) {
+// Of two classes that of the positive one's probability, of more that of the likeliest one.
+function diagram(evaluation) {
+  const held = schema.binary ? evaluation.reliability : evaluation.top_reliability, name = schema.binary ? schema.positive : "right answers";
   if (!held) return section("Reliability", html("p", { class: "fine" }, "An older version made this bundle, without the data of this diagram. Train it again to see it."));
   const points = (rows) => rows.map((one) => ({ p: one.probability, rate: one.observed.value, low: one.observed.low, high: one.observed.high, rows: one.rows }));
   const plot = html("div", { class: "plot" });
-  drawn(plot, reliability)({ points: points(held.calibrated), beside: points(held.raw), name: schema.positive, x: "mean probability" });
+  drawn(plot, reliability)({ points: points(held.calibrated), beside: points(held.raw), name, x: schema.binary ? "mean probability" : "mean probability of the likeliest outcome" });
   return section("Reliability", plot,
     html("p", { class: "fine" }, key("full"), `calibrated, with 95 % intervals; larger where there are more ${schema.rows}. `, key("open"), "raw: the model before the map. On the diagonal, the probabilities are right."),
-    html("details", {}, html("summary", {}, "Figures"), table("Calibrated, by tenth of probability", ["mean probability", schema.rows, schema.positive, "95 %"],
+    html("details", {}, html("summary", {}, "Figures"), table("Calibrated, by tenth of probability", ["mean probability", schema.rows, name, "95 %"],
       held.calibrated.map((one) => [two(one.probability), count(one.rows), two(one.observed.value), range([one.observed.low, one.observed.high])]))));
 }
 
 const key = (kind) => html("span", { class: `key ${kind}`, "aria-hidden": "true" });
 
+// A group's share of the positive class beside its mean probability; of more classes that of right answers beside the mean greatest one.
+const shown = ({ observed, calibrated }) => (schema.binary ? { observed, expected: calibrated.expected } : { observed: calibrated.accuracy, expected: calibrated.top });
+
 function groups({ subgroups }) {
+  const name = schema.binary ? schema.positive : "right answers";
   const rows = subgroups.flatMap((one, index) => {
     const box = html("div", {}), begins = one.attribute !== subgroups[index - 1]?.attribute;
-    drawn(box, group)({ observed: one.observed, expected: one.calibrated.expected });
+    drawn(box, group)(shown(one));
     return [begins ? html("b", {}, schema.labelOf(one.attribute)) : null, html("span", {}, one.group), box];
   });
   const axis = html("div", {});
   drawn(axis, groupAxis)({});
   return section("Groups", html("div", { class: "groups", "aria-hidden": "true" }, rows, html("span", {}), axis),
-    html("p", { class: "fine" }, key("full"), `the share of “${schema.positive}”, with its 95 % interval. `, key("open"), "the mean probability."),
-    html("details", {}, html("summary", {}, "Figures"), table("Groups", ["group", schema.rows, schema.positive, "mean probability", "log loss"],
-      subgroups.map((one) => [`${schema.labelOf(one.attribute)}: ${one.group}`, count(one.rows), two(one.observed.value), two(one.calibrated.expected), plusMinus(one.calibrated.log_loss)]))));
+    html("p", { class: "fine" }, key("full"), `the share of “${name}”, with its 95 % interval. `, key("open"), schema.binary ? "the mean probability." : "the mean probability of the likeliest outcome."),
+    html("details", {}, html("summary", {}, "Figures"), table("Groups", ["group", schema.rows, name, "mean probability", "log loss"],
+      subgroups.map((one) => [`${schema.labelOf(one.attribute)}: ${one.group}`, count(one.rows), two(shown(one).observed.value), two(shown(one).expected), plusMinus(one.calibrated.log_loss)]))));
 }
 
 function sets(found) {

@@ -25,8 +25,9 @@ def test_a_corpus_holds_distinct_texts_and_what_either_bundle_answers(bundle_fol
     assert len(set(corpus.versions)) == 2
     for predictor in predictors:
         served = [one.probability for one in predictor.predict(rows)]
-        assert [case.expected[predictor.bundle.version] for case in corpus.cases] == pytest.approx(served, abs=1e-5)
-    assert any(len({round(p, 4) for p in case.expected.values()}) == 2 for case in corpus.cases)
+        expected = [case.expected[predictor.bundle.version][1] for case in corpus.cases]
+        assert expected == pytest.approx(served, abs=1e-5)
+    assert any(len({round(p, 4) for _, p in case.expected.values()}) == 2 for case in corpus.cases)
 
 
 @pytest.mark.slow
@@ -53,6 +54,17 @@ def test_a_corpus_of_another_table_is_made_up_or_taken_from_a_file(churn_bundle:
     assert [msgspec.json.decode(case.body)["senior"] for case in given.after] == [False, True, True]
     assert [case.outcome for case in given.cases][:2] == ["leaves", "stays"]
     assert all(case.expected[churn_bundle.version] for case in (*given.cases, *given.after))
+
+
+def test_a_corpus_of_three_classes_holds_what_either_bundle_answers(penguins_bundle: Bundle, tmp_path: Path) -> None:
+    bundles = [penguins_bundle.folder, other_bundle(penguins_bundle.folder, tmp_path / "other")]
+    made = build(bundles, 30)
+    assert {case.outcome for case in made.cases} <= set(penguins_bundle.schema.classes)
+    for case in made.cases:
+        first, second = case.expected.values()
+        assert sum(first) == pytest.approx(1)
+        # The other one's are nearer to each other.
+        assert max(second) - min(second) < max(first) - min(first)
 
 
 def test_no_card_comes_again_before_all_were_dealt_and_workers_share_them() -> None:

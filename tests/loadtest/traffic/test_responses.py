@@ -8,13 +8,16 @@ import pytest
 from loadtest.traffic.corpus import Case
 from loadtest.traffic.responses import check_outcomes, check_refused, check_response, check_text, server_timing
 
-CASES = [Case(b"{}", "survived", {"v1": 0.9, "v2": 0.8}), Case(b"{}", "died", {"v1": 0.2, "v2": 0.3})]
+CASES = [
+    Case(b"{}", "survived", {"v1": (1 - 0.9, 0.9), "v2": (1 - 0.8, 0.8)}),
+    Case(b"{}", "died", {"v1": (0.8, 0.2), "v2": (0.7, 0.3)}),
+]
 IDS = ("0199c1f2-0000-7000-8000-000000000001", "0199c1f2-0000-7000-8000-000000000002")
 PROBLEM = json.dumps({"type": "about:blank", "title": "Too Many Requests", "status": 429, "detail": "full"}).encode()
 
 
 def prediction(place: int = 0, version: str = "v1", **changed: Any) -> dict[str, Any]:
-    p = changed.pop("probability", CASES[place].expected[version])
+    p = changed.pop("probability", CASES[place].expected[version][1])
     confidence = {
         "interval": [p - 0.05, p + 0.05], "prediction_set": ["survived"], "coverage": 0.9, "margin": abs(2 * p - 1),
         "typicality": 0.5, "abstain": False,
@@ -66,6 +69,44 @@ def test_the_right_answers_are_right() -> None:
 )
 def test_a_wrong_answer_is_wrong(changed: dict[str, Any]) -> None:
     assert single(**changed).result == "wrong"
+
+
+PENGUIN = Case(b"{}", "Adelie", {"v1": (0.2, 0.7, 0.1)})
+
+
+def of_three(**changed: Any) -> Any:
+    names = ("Gentoo", "Adelie", "Chinstrap")
+    confidence = {
+        "intervals": {"Gentoo": [0.1, 0.3], "Adelie": [0.6, 0.8], "Chinstrap": [0, 0.2]}, "margin": 0.5,
+        "prediction_set": ["Adelie", "Gentoo"], "coverage": 0.9, "typicality": 0.5, "abstain": True,
+    } | changed.pop("confidence", {})  # fmt: skip
+    body = {
+        "id": IDS[0], "model": {"name": "penguins", "version": "v1"}, "outcome": "Adelie",
+        "probabilities": dict(zip(names, PENGUIN.expected["v1"], strict=True)), "confidence": confidence,
+    } | changed  # fmt: skip
+    return check_response(200, json.dumps(body).encode(), [PENGUIN], None, batch=False)
+
+
+def test_the_right_answer_of_three_classes_is_right() -> None:
+    assert of_three().fault == ""
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"probability": 0.1},
+        {"outcome": "Gentoo"},
+        {"probabilities": {"Adelie": 0.2, "Gentoo": 0.1, "Chinstrap": 0.7}},
+        {"probabilities": {"Gentoo": 0.2, "Adelie": 0.8}},
+        {"confidence": {"margin": 0.6}},
+        {"confidence": {"interval": [0, 1]}},
+        {"confidence": {"intervals": {"Gentoo": [0.1, 0.3], "Adelie": [0.6, 0.8]}}},
+        {"confidence": {"intervals": {"Gentoo": [0.1, 0.3], "Adelie": [0.71, 0.8], "Chinstrap": [0, 0.2]}}},
+        {"confidence": {"prediction_set": ["King", "Adelie"]}},
+    ],
+)
+def test_a_wrong_answer_of_three_classes_is_wrong(changed: dict[str, Any]) -> None:
+    assert of_three(**changed).result == "wrong"
 
 
 def test_the_difference_that_sharing_a_batch_makes_is_none() -> None:

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from models.reference import PredictionBins
 from service.drift.detectors import (
     BETS,
     EDGES,
@@ -70,17 +71,38 @@ def test_a_rank_is_not_uniform_given_the_ranks_of_another_field() -> None:
     assert middle[discordant].mean() < 0.27
 
 
-def lower_bound_of_run_length(runs: int, run_length: float, rows: int, seed: int) -> float:
-    """Lower 99 % bound of the mean time to a false alarm, each run cut at six times the run length."""
+def lower_bound_of_run_length(
+    runs: int, run_length: float, rows: int, seed: int, shares: np.ndarray = SHARES, z: float = 2.33
+) -> float:
+    """Lower bound, at 99 % by default, of the mean time to a false alarm, each run cut at six times the run length."""
     rng = np.random.default_rng(seed)
-    detector = RankDetector(references(runs, rows, rng), rng)
+    detector = RankDetector(rng.multinomial(rows, shares, runs).astype(float), rng)
     longest = int(6 * run_length)
     found = np.full(runs, float(longest))
     for first in range(0, longest, 50):
-        high = detector.observe(rng.choice(6, (50, runs), p=SHARES)) >= run_length
+        high = detector.observe(rng.choice(len(shares), (50, runs), p=shares)) >= run_length
         times = np.where(high.any(axis=0), first + 1 + high.argmax(axis=0), longest)
         found = np.minimum(found, times)
-    return float(found.mean() - 2.33 * found.std(ddof=1) / np.sqrt(runs))
+    return float(found.mean() - z * found.std(ddof=1) / np.sqrt(runs))
+
+
+def shares_of_five_classes(seed: int) -> np.ndarray:
+    """How often each cell of predictions of five classes comes up: of top class and tenth of its probability."""
+    p = np.random.default_rng(seed).dirichlet([0.9, 0.7, 0.5, 0.4, 0.2], 20_000)
+    bins = PredictionBins(tuple("abcde"))
+    return np.asarray(np.bincount(bins.of(p), minlength=len(bins.names)) / len(p))
+
+
+def test_the_average_run_length_is_kept_of_five_classes() -> None:
+    shares = shares_of_five_classes(seed=14)
+    assert len(shares) == 40
+    assert lower_bound_of_run_length(800, 150, 900, seed=15, shares=shares) >= 150
+
+
+@pytest.mark.slow
+def test_the_average_run_length_is_kept_of_five_classes_at_length() -> None:
+    shares = shares_of_five_classes(seed=14)
+    assert lower_bound_of_run_length(400, 1000, 900, seed=16, shares=shares, z=1.645) >= 1000
 
 
 def test_the_average_run_length_is_kept() -> None:

@@ -6,7 +6,6 @@ from scipy import optimize
 
 from service.drift.label_shift import (
     MAX_NUMBERS,
-    RecentProbabilities,
     cell_fit,
     expected_accuracy,
     expected_shares,
@@ -15,6 +14,7 @@ from service.drift.label_shift import (
     share_estimates,
     shifted_shares,
 )
+from service.drift.recent import RecentProbabilities
 
 TRAINING = np.array([0.35, 0.25, 0.2, 0.15, 0.05])
 CENTRES = 1.6 * np.array([[0, 0], [1, 0.2], [0, 1.3], [-1, -0.4], [0.8, -1.2]])

@@ -18,6 +18,7 @@ from models.reference import build_reference
 from models.rows import Row
 from service.drift import report as diagnosis
 from service.drift.monitor import BLOCK_ROWS, HISTORY_POINTS, STREAMS, DriftMonitor
+from service.drift.recent import FineCounts
 from service.drift.saved_state import StateError, StateFile
 from tests import churn
 from tests.service.predictions import prediction
@@ -42,6 +43,18 @@ def bundle(tiny_bundle: Bundle, pool: Pool) -> Bundle:
     p = np.array([answer.probability for _, answer in pool])
     reference = build_reference(p, [one for one, _ in pool], SCHEMA)
     return msgspec.structs.replace(tiny_bundle, reference=reference)
+
+
+def of_two(outcomes: list[tuple[float, bool]]) -> list[tuple[tuple[float, float], int]]:
+    """Outcomes of two classes by the positive one's probability, as the monitor takes them."""
+    return [((1 - p, p), int(positive)) for p, positive in outcomes]
+
+
+def totals(drift: DriftMonitor) -> tuple[np.ndarray, np.ndarray]:
+    """Recent rows and sums of the positive class's probability, in fine bins."""
+    drift.catch_up()
+    assert isinstance(drift.recent, FineCounts)
+    return drift.recent.totals()
 
 
 def make(bundle: Bundle, seed: int = 0, run_length: float = 1e7, dead_band: float = 0.05) -> DriftMonitor:
@@ -158,8 +171,8 @@ def test_how_predictions_are_cut_into_requests_changes_nothing(bundle: Bundle, p
 def test_outcomes_that_contradict_the_probabilities_raise_an_alarm(bundle: Bundle) -> None:
     rng, drift, true = np.random.default_rng(6), make(bundle), make(bundle)
     p = rng.uniform(0.05, 0.95, 3000)
-    true.outcomes(zip(p.tolist(), (rng.random(3000) < p).tolist(), strict=True))
-    drift.outcomes(zip(p.tolist(), (rng.random(3000) < np.clip(p + 0.25, 0, 1)).tolist(), strict=True))
+    true.outcomes(of_two(list(zip(p.tolist(), (rng.random(3000) < p).tolist(), strict=True))))
+    drift.outcomes(of_two(list(zip(p.tolist(), (rng.random(3000) < np.clip(p + 0.25, 0, 1)).tolist(), strict=True))))
     assert not true.alarms
     assert drift.alarms["calibration"].at < 600
     assert drift.seen["calibration"] == 3000
@@ -171,11 +184,11 @@ def test_outcomes_that_contradict_the_probabilities_raise_an_alarm(bundle: Bundl
 def test_a_restart_goes_on_exactly(bundle: Bundle, pool: Pool) -> None:
     drift, twin = make(bundle, seed=1), make(bundle, seed=2)
     feed(drift, third_class_men(pool), 777, seed=7)
-    drift.outcomes([(0.3, True), (0.8, False)])
+    drift.outcomes(of_two([(0.3, True), (0.8, False)]))
     twin.restore(drift.snapshot())
     for one in (drift, twin):
         feed(one, pool, 500, seed=8)
-        one.outcomes([(0.5, True)])
+        one.outcomes(of_two([(0.5, True)]))
     assert twin.snapshot() == drift.snapshot()
     assert [twin.log_evidence(stream) for stream in STREAMS] == [drift.log_evidence(stream) for stream in STREAMS]
 
@@ -199,7 +212,7 @@ def test_a_state_that_is_not_ours_is_refused_and_nothing_taken_over(bundle: Bund
 
 def test_another_dead_band_begins_the_calibration_test_again(bundle: Bundle) -> None:
     drift, other = make(bundle), make(bundle, dead_band=0.1)
-    drift.outcomes([(0.1, True)] * 50)
+    drift.outcomes(of_two([(0.1, True)] * 50))
     other.restore(drift.snapshot())
     assert "calibration" in drift.alarms
     assert not other.alarms
@@ -229,13 +242,13 @@ def test_lately_is_one_to_two_blocks(bundle: Bundle, pool: Pool) -> None:
     drift = make(bundle)
     for seed in range(25):
         feed(drift, pool, 1000, seed)
-        counts, rows, sums = drift.recent()
+        counts, (rows, sums) = drift.recent_counts(), totals(drift)
         seen = 1000 * (seed + 1)
         assert rows.sum() == counts[0].sum() == counts[3].sum() == min(seen, BLOCK_ROWS + seen % BLOCK_ROWS)
         assert 0 < sums.sum() < rows.sum()
     drift.acknowledge("input")
     feed(drift, pool, 50, 99)
-    assert [row.sum() for row in drift.recent()[0][1:]] == [50] * 10
+    assert [row.sum() for row in drift.recent_counts()[1:]] == [50] * 10
 
 
 def base_rate(pool: Pool, prevalence: float) -> Pool:
@@ -263,7 +276,7 @@ def test_the_course_of_the_evidence_is_bounded_and_loses_no_peak(bundle: Bundle,
 
 def test_outcomes_are_kept_by_tenth_also_over_a_restart(bundle: Bundle) -> None:
     drift, twin, old = make(bundle), make(bundle), make(bundle)
-    drift.outcomes([(0.31, True), (0.39, False), (0.35, True), (0.9, True)])
+    drift.outcomes(of_two([(0.31, True), (0.39, False), (0.35, True), (0.9, True)]))
     content = drift.snapshot()
     twin.restore(content)
     for one in (drift, twin):

@@ -22,8 +22,10 @@ from tests.service.drift.test_monitor import (
     base_rate,
     feed,
     make,
+    of_two,
     probability,
     third_class_men,
+    totals,
     with_prevalence,
 )
 from tests.service.predictions import prediction
@@ -91,7 +93,7 @@ def test_the_price_of_the_alarm_is_told_at_the_rate_seen(bundle: Bundle, pool: P
     drift, rare = make(bundle), make(bundle, run_length=1e9)
     for one in (drift, rare):
         feed(one, pool, 100, seed=1)
-        one.outcomes([(0.5, True), (0.4, False)])
+        one.outcomes(of_two([(0.5, True), (0.4, False)]))
     clock.now += 10
     told, slow = diagnosis.report(drift).streams, diagnosis.report(rare).streams
     assert (
@@ -174,7 +176,7 @@ def test_estimates_wait_for_a_hundred_rows_and_are_those_of_the_rows(bundle: Bun
     feed(drift, pool, 1, seed=4)
     told = diagnosis.report(drift).estimates
     assert told is not None
-    _, counts, sums = drift.recent()
+    counts, sums = totals(drift)
     assert told.rows == 100
     assert told.expected_accuracy == expected_accuracy(counts, sums)
     assert told.expected_prevalence == expected_prevalence(counts, sums)
@@ -203,7 +205,7 @@ def test_a_base_rate_is_told_with_what_would_serve_for_it(bundle: Bundle, pool: 
     assert diagnosis.report(drift).summary == (
         "no drift test alarms, though without an alarm it seems that the base rate moved"
     )
-    drift.outcomes([(0.9, False)] * 60)
+    drift.outcomes(of_two([(0.9, False)] * 60))
     broken = diagnosis.report(drift)
     assert broken.causes[1].found is None
     assert evidence(broken)["base_rate"].endswith(", but from probabilities that the outcomes contradict")
@@ -228,7 +230,7 @@ def test_a_mix_that_no_base_rate_explains_and_one_that_is_as_it_was(bundle: Bund
 
 def test_outcomes_that_agree_are_counted(bundle: Bundle) -> None:
     drift: DriftMonitor = make(bundle, dead_band=0.1)
-    drift.outcomes([(0.05, False), (0.15, True), (0.15, False), (1 - 1e-12, True)])
+    drift.outcomes(of_two([(0.05, False), (0.15, True), (0.15, False), (1 - 1e-12, True)]))
     report = diagnosis.report(drift)
     assert evidence(report)["calibration"] == "4 outcomes do not contradict a calibration within ±0.1"
     assert report.causes[2].found is False
@@ -240,8 +242,8 @@ def test_what_a_snapshot_lacks_is_known(bundle: Bundle, pool: Pool) -> None:
     drift = make(bundle)
     assert drift.changed is False
     for change in (
-        lambda: drift.outcomes([(0.5, True)]), lambda: feed(drift, pool, 3, seed=1), lambda: drift.acknowledge("input"),
-        lambda: drift.acknowledge("calibration"),
+        lambda: drift.outcomes(of_two([(0.5, True)])), lambda: feed(drift, pool, 3, seed=1),
+        lambda: drift.acknowledge("input"), lambda: drift.acknowledge("calibration"),
     ):  # fmt: skip
         change()
         assert drift.changed is True
@@ -255,7 +257,7 @@ def test_alarms_of_all_streams_outlive_a_restart_for_another_population(bundle: 
     shifted = msgspec.structs.replace(bundle, record=record)
     drift, twin = make(shifted), make(shifted, seed=5)
     feed(drift, third_class_men(pool), 300, seed=7)
-    drift.outcomes([(0.9, False)] * 60)
+    drift.outcomes(of_two([(0.9, False)] * 60))
     assert set(drift.alarms) == set(STREAMS)
     twin.restore(drift.snapshot())
     assert twin.alarms == drift.alarms
@@ -266,7 +268,7 @@ def test_alarms_of_all_streams_outlive_a_restart_for_another_population(bundle: 
 def test_variables_and_words_are_the_schemas(churn_bundle: Bundle) -> None:
     drift, rows = make(churn_bundle), churn.customers(400)
     drift.predicted([prediction(0.3, row, schema=churn.SCHEMA) for row in rows])
-    drift.outcomes([(0.3, True), (0.3, False), (0.3, False)])
+    drift.outcomes(of_two([(0.3, True), (0.3, False), (0.3, False)]))
     report = diagnosis.report(drift)
     # A field may be called as the variable of the predictions is.
     names = [one.variable for one in report.distributions]

@@ -152,7 +152,7 @@ def test_twice_counts_once_the_opposite_is_refused_and_the_unknown_named(where: 
             "unknown",
             "conflicting",
         ]
-        assert one.told == [CountedOutcome("v1", 0.25, label) for label in (1, 0, 1)]
+        assert one.told == [CountedOutcome("v1", (0.75, 0.25), label) for label in (1, 0, 1)]
     assert {kept.id: outcome for kept, outcome in rows(where)} == {first: "survived", second: "died", third: "survived"}
 
 
@@ -195,7 +195,7 @@ def test_a_stop_writes_what_waits_and_a_restart_finds_it(where: str) -> None:
         wait_until(lambda: one.registry.get_sample_value("evenkeel_store_rows") == 100)
         assert one.value("outcomes_total", version="old", bin="0.2-0.3", outcome="survived") == 0
         assert one.label((ids[7], "survived")) == ["counted"]
-        assert one.told == [CountedOutcome("old", 0.25, 1)]
+        assert one.told == [CountedOutcome("old", (0.75, 0.25), 1)]
     with running(where) as one:
         assert one.label((ids[7], "survived")) == ["repeated"]
         assert one.told == []
@@ -229,6 +229,9 @@ class Held(Database):
 
     def change(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         return 0
+
+    def columns(self, table: str) -> set[str]:
+        return set()
 
 
 def test_a_full_queue_drops_rows_at_once_and_tells_how_many() -> None:
@@ -522,7 +525,7 @@ def test_an_outcome_is_a_class_of_the_table_that_was_predicted(where: str) -> No
         one.store.log("c1", [customer], [row], [prediction(0.25, row, schema=churn.SCHEMA)])
         assert one.label((passenger, "leaves"), (customer, "survived"), (customer, "")) == ["unknown"] * 3
         assert one.label((customer, "stays"), (passenger, "died")) == ["counted"] * 2
-        assert one.told == [CountedOutcome("c1", 0.25, 0), CountedOutcome("v1", 0.25, 0)]
+        assert one.told == [CountedOutcome("c1", (0.75, 0.25), 0), CountedOutcome("v1", (0.75, 0.25), 0)]
         assert one.value("outcomes_total", version="c1", bin="0.2-0.3", outcome="stays") == 1
         assert one.value("outcomes_total", version="c1", bin="0.2-0.3", outcome="leaves") == 0
         assert one.value("outcomes_total", version="v1", bin="0.2-0.3", outcome="died") == 1

@@ -1,7 +1,8 @@
 // The drift report, followed by server-sent events while its tab is looked at.
 
 import { ask } from "../api.js";
-import { evidence, reliability, shareBar, shares, wilson } from "../charts.js";
+import { evidence, reliability, shareBar, shares } from "../charts.js";
+import { confusion, points, sharesByClass } from "./classes.js";
 import { answeredBy, by, drawn, html, speaker, table } from "../elements.js";
 import { followEvents } from "./events.js";
 import { schema } from "../schema.js";
@@ -26,6 +27,7 @@ export function startDrift(alarmChanged) {
   drawOutcomes = drawn(by("outcome-plot"), reliability);
   cards = Object.fromEntries(Object.entries(STREAMS).map(([stream, words]) => [stream, makeCard(stream, words)]));
   by("streams").append(...Object.values(cards).map((one) => one.element));
+  by("outcome-class").addEventListener("change", redrawDrift);
   document.addEventListener("visibilitychange", follow);
   document.addEventListener("keyed", () => { leave(); follow(); });
 }
@@ -74,11 +76,10 @@ function show(report) {
   const summary = nothing ? "Nothing has been predicted yet." : `${sentence(report.summary)}.`;
   if (by("drift-summary").textContent !== summary) { by("drift-summary").textContent = summary; say(summary); }
   by("drift-meaning").textContent = `While nothing changes, a test alarms at most once in ${count(report.run_length)} of its rows on average. The curves show the evidence for a change, on a log scale.`;
-  by("outcome-about").textContent = `The share of “${report.positive}”, with its 95 % interval, against the predicted probability. On the diagonal, the probabilities are right.`;
   for (const stream of report.streams) cards[stream.stream].show(stream);
   by("causes").replaceChildren(...report.causes.map(cause));
   showDistributions(report.distributions, report.positive);
-  showOutcomes(report.reliability, report.positive);
+  showOutcomes(report);
   showEstimates(report.estimates, report.positive);
   onAlarm(report.streams.some((one) => one.alarm));
 }
@@ -127,9 +128,13 @@ function cause({ cause: name, found, evidence: why }) {
 }
 
 function showDistributions([probability, ...fields], positive) {
-  drawShares({ ...probability, name: positive });
+  const binary = positive !== undefined;
+  by("distribution").hidden = !binary;
+  by("distribution-classes").hidden = binary;
+  if (binary) drawShares({ ...probability, name: positive });
+  else by("distribution-classes").replaceChildren(sharesByClass(probability));
   by("recent-rows").textContent = probability.rows ? `the last ${count(probability.rows)} predictions` : "no prediction yet";
-  fill("distribution-table", table("Share of predictions by tenth of probability", ["probability", "live", "reference"],
+  fill("distribution-table", table("Share of predictions by tenth of probability", [binary ? "probability" : "outcome and its probability", "live", "reference"],
     probability.bins.map((one) => [one.bin.replace("-", "–"), two(one.live), two(one.reference)])));
   by("inputs").replaceChildren(...fields.map(field));
 }
@@ -144,18 +149,28 @@ function field({ variable, rows, bins, stability_index: index, expected_stabilit
       html("span", {}, rows ? `${percent(one.live)}%` : "", html("span", { class: "unseen" }, ` live, ${percent(one.reference)}% in training`))))));
 }
 
-function showOutcomes(bins, positive) {
+// Of two classes that of the positive one, of more that of the one that is chosen.
+function showOutcomes(report) {
+  const classes = report.reliabilities ? Object.keys(report.reliabilities) : [];
+  offer(classes);
+  const name = report.positive ?? by("outcome-class").value, bins = report.reliability ?? report.reliabilities[name];
   const held = bins.filter((one) => one.outcomes > 0);
   by("outcomes").hidden = !held.length;
   by("outcomes-none").hidden = held.length > 0;
   if (!held.length) return;
-  const points = held.map((one) => {
-    const [low, high] = wilson(one.positive, one.outcomes);
-    return { p: one.probability, rate: one.positive / one.outcomes, low, high, rows: one.outcomes };
-  });
-  drawOutcomes({ points, name: positive, x: "probability served" });
-  fill("outcome-table", table("Outcomes by tenth of probability", ["probability", "outcomes", positive, "share", "mean probability"],
+  by("outcome-about").textContent = `The share of “${name}”, with its 95 % interval, against the predicted probability. On the diagonal, the probabilities are right.`;
+  drawOutcomes({ points: points(held), name, x: "probability served" });
+  fill("outcome-table", table("Outcomes by tenth of probability", ["probability", "outcomes", name, "share", "mean probability"],
     held.map((one) => [one.bin.replace("-", "–"), count(one.outcomes), count(one.positive), two(one.positive / one.outcomes), two(one.probability)])));
+  by("confusion").hidden = !report.confusion;
+  if (report.confusion) fill("confusion-table", confusion(report.confusion));
+}
+
+// The classes to choose among; what is chosen stays.
+function offer(classes) {
+  const choice = by("outcome-class"), there = [...choice.options].map((one) => one.value);
+  by("outcome-class-box").hidden = !classes.length;
+  if (there.join("\n") !== classes.join("\n")) choice.replaceChildren(...classes.map((name) => html("option", { value: name }, name)));
 }
 
 // Anew only where it changed: an open table that somebody reads stays where it is.
@@ -168,9 +183,16 @@ function showEstimates(estimates, positive) {
   by("estimates").hidden = estimates === null;
   if (estimates === null) return;
   const row = (name, one, more) => html("div", {}, html("dt", {}, name), html("dd", {}, html("b", {}, two(one.value)), `${range(one.interval)}${more ?? ""}`));
+  const assumed = (share) => `, where the model assumes ${minus(share, 2)}`;
+  const fit = `fit: p ${estimates.prior_shift_fit < 0.001 ? "< 0.001" : `= ${estimates.prior_shift_fit.toPrecision(2)}`}`;
   by("estimates").replaceChildren(
     row("Expected share of right answers", estimates.expected_accuracy),
-    row(`Expected share of “${positive}”`, estimates.expected_prevalence),
-    row(`Share of “${positive}”, if only that share changed`, estimates.prior_shift_prevalence,
-      `, where the model assumes ${minus(estimates.baseline_prevalence, 2)}; fit: p ${estimates.prior_shift_fit < 0.001 ? "< 0.001" : `= ${estimates.prior_shift_fit.toPrecision(2)}`}`));
+    ...(positive !== undefined ? [
+      row(`Expected share of “${positive}”`, estimates.expected_prevalence),
+      row(`Share of “${positive}”, if only that share changed`, estimates.prior_shift_prevalence, `${assumed(estimates.baseline_prevalence)}; ${fit}`),
+    ] : [
+      ...Object.entries(estimates.expected_prevalences).map(([name, one]) => row(`Expected share of “${name}”`, one)),
+      ...Object.entries(estimates.prior_shift_prevalences).map(([name, one]) =>
+        row(`Share of “${name}”, if only the outcomes’ shares changed`, one, `${assumed(estimates.baseline_prevalences[name])}; ${fit}`)),
+    ]));
 }

@@ -3,7 +3,7 @@
 import { schema } from "../schema.js";
 import { clipped } from "../words.js";
 
-const ADDED = ["outcome", "probability", "interval_low", "interval_high", "prediction_set", "typicality", "warnings", "error"];
+const OF_POSITIVE = ["probability", "interval_low", "interval_high"];
 const SHOWN_COLUMNS = 12, SHOWN_CHARACTERS = 300;
 
 // The fields that a heading has, each with its place; throws an Error that says what is missing or there twice.
@@ -25,7 +25,10 @@ export function findColumns(heading) {
 // file has one.
 export function addedColumns(heading) {
   const own = new Set(schema.columns.map((name) => name.toLowerCase()));
-  const added = ADDED.map((name) => (own.has(name) ? `prediction_${name}` : name)), already = added.find((name) => heading.includes(name));
+  // Of more than two classes, each has its own.
+  const numbers = schema.binary ? OF_POSITIVE : schema.classes.flatMap((each) => OF_POSITIVE.map((name) => `${name}_${each}`));
+  const names = ["outcome", ...numbers, "prediction_set", "typicality", "warnings", "error"];
+  const added = names.map((name) => (own.has(name) ? `prediction_${name}` : name)), already = added.find((name) => heading.includes(name));
   if (already) throw new Error(`The file has a column ${already} already, which the result adds.`);
   return added;
 }

@@ -146,6 +146,7 @@ class Run {
 
 // That of the positive class, or with more than two of the likeliest.
 const probabilityOf = (answer) => answer.probability ?? answer.probabilities[answer.outcome];
+const intervalOf = ({ outcome, confidence }) => confidence.interval ?? confidence.intervals[outcome];
 // How many of the rows go into one request: fewer where their cells, or the names of their fields, are long.
 function batchRows(rows, names) {
   let characters = 0;
@@ -157,10 +158,10 @@ const open = (errors) => errors.flatMap((error, at) => (error === null ? [at] : 
 const fitted = (row, width) => (row.length <= width ? [...row, ...Array(width - row.length).fill("")] : row.slice(0, width));
 
 function added(answer, error) {
-  if (!answer) return ["", "", "", "", "", "", "", error];
-  const { interval, prediction_set: set, typicality, warnings } = answer.confidence;
-  return [answer.outcome, String(probabilityOf(answer)), ...(interval ?? ["", ""]).map(String), set.join("|"), String(typicality),
-    warnings.map((one) => `${one.field}: ${one.message}`).join("; "), ""];
+  if (!answer) return [...Array(4 + 3 * (schema.binary ? 1 : schema.classes.length)).fill(""), error];
+  const { interval, intervals, prediction_set: set, typicality, warnings } = answer.confidence;
+  const numbers = schema.binary ? [answer.probability, ...interval] : schema.classes.flatMap((name) => [answer.probabilities[name], ...intervals[name]]);
+  return [answer.outcome, ...numbers.map(String), set.join("|"), String(typicality), warnings.map((one) => `${one.field}: ${one.message}`).join("; "), ""];
 }
 
 // What a promise gives, or AbortError when `signal` says so.
@@ -225,7 +226,7 @@ function finished(run, before) {
   if (!good) return;
   by("file-summary").replaceChildren(html("p", { class: "fine" }, summary(run, good)),
     table("The first rows", [run.heading || "row", "outcome", "probability", "interval", "set"], run.first.map(([name, answer, error]) => answer
-      ? [name, answer.outcome, probabilityOf(answer).toFixed(3), answer.confidence.interval?.map((one) => one.toFixed(3)).join("–") ?? "–", either(answer.confidence.prediction_set) || "no outcome"]
+      ? [name, answer.outcome, probabilityOf(answer).toFixed(3), intervalOf(answer).map((one) => one.toFixed(3)).join("–"), either(answer.confidence.prediction_set) || "no outcome"]
       : [name, "–", "–", "–", html("span", { class: "why-not" }, error)])));
 }
 

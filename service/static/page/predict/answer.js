@@ -1,6 +1,7 @@
 // An answer in words and pictures: a figure, a scale or a bar for each class, what is behind it, and what was true.
 
-import { answeredBy, by, drawn, html, svg } from "../elements.js";
+import { answeredBy, by, drawn, html } from "../elements.js";
+import { bars, steps } from "./classes.js";
 import { scale } from "./scale.js";
 import { schema } from "../schema.js";
 import { either, ofHundred, percent, range } from "../words.js";
@@ -20,9 +21,12 @@ export function showAnswer({ model, outcome, probability, probabilities, confide
   brief(p);
   by("verdict").replaceChildren(`Of 100 such ${schema.rows}: ${ofHundred(p)} `, html("b", {}, name), ".");
   by("scale").hidden = by("scale-about").hidden = !schema.binary;
-  by("classes").hidden = schema.binary;
+  by("classes").hidden = by("steps").hidden = schema.binary;
   if (schema.binary) (drawScale ??= drawn(by("scale"), scale))({ probability, confidence, prevalence, name });
-  else by("classes").replaceChildren(...bars(probabilities));
+  else {
+    by("classes").replaceChildren(...bars(probabilities, confidence));
+    by("steps-table").replaceChildren(steps(probabilities, confidence));
+  }
   by("says").replaceChildren(...sayings(confidence).map(([title, text]) => html("li", {}, html("span", {}, title), html("span", {}, text))));
   return `${percent(p)} percent ${name}. Prediction set: ${either(confidence.prediction_set) || "no outcome"}.`;
 }
@@ -37,15 +41,6 @@ function brief(probability) {
   by("brief").hidden = false;
 }
 
-// A bar for each class, the likeliest first.
-function bars(probabilities) {
-  return Object.entries(probabilities).sort(([, a], [, b]) => b - a).map(([name, p]) => html("li", { class: "contribution" },
-    html("span", {}, name),
-    svg("svg", { viewBox: "0 0 100 16", preserveAspectRatio: "none", "aria-hidden": "true" },
-      svg("rect", { class: "track", x: 0, y: 3, width: 100, height: 10 }), svg("rect", { class: "live", x: 0, y: 3, width: 100 * p, height: 10 })),
-    html("span", {}, `${percent(p)} %`)));
-}
-
 function sayings({ interval, prediction_set: set, coverage, typicality, warnings }) {
   const others = schema.classes.length > 2, { row, rows } = schema;
   const sure = `Such sets hold the true outcome of ${percent(coverage)} ${rows} in 100, within each outcome.`;
@@ -53,11 +48,12 @@ function sayings({ interval, prediction_set: set, coverage, typicality, warnings
     : set.length ? `${either(set.map((one) => `“${one}”`))}: ${set.length > 2 ? "none of these" : "neither"} can be ruled out, so there is no single answer. ${sure}`
     : `Empty: ${others ? "every outcome" : "both outcomes"} would be unusual, so there is no single answer.`;
   return [
-    interval ? ["Interval", `${range(interval)}. A wide one means that few of the ${rows} used for calibration resemble this one.`] : null,
+    interval ? ["Interval", `${range(interval)}. A wide one means that few of the ${rows} used for calibration resemble this one.`]
+      : ["Intervals", `The lines on the bars, each for one outcome against all others. A wide one means that few of the ${rows} used for calibration resemble this one.`],
     ["Prediction set", held],
     ["Typicality", `${percent(typicality)} of 100 training ${rows} are at least as unusual as this ${row}. The lower, the less the answer can be trusted.`],
     ...warnings.map((one) => [`Note: ${schema.labelOf(one.field)}`, `${one.message}.`]),
-  ].filter(Boolean);
+  ];
 }
 
 // What became of an example in truth.

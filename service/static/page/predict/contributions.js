@@ -16,6 +16,18 @@ let offered = true, asked = null;
 
 export const method = () => document.querySelector("input[name=method]:checked").value;
 
+// Where there are more than two classes: which one is explained, "" for the likeliest.
+export function offerClasses() {
+  by("explained-box").hidden = schema.binary;
+  by("explained").replaceChildren(...(schema.binary ? [] : ["", ...schema.classes]).map((name) => html("option", { value: name }, name || "the likeliest")));
+}
+
+function address(how) {
+  const query = new URLSearchParams(how === "unknown" ? {} : { method: how });
+  if (!schema.binary && by("explained").value) query.set("outcome", by("explained").value);
+  return ["v1/explain", String(query)].filter(Boolean).join("?");
+}
+
 // Ask anew about a row; what comes too late is dropped.
 export async function explain(row) {
   asked?.abort();
@@ -24,7 +36,7 @@ export async function explain(row) {
   const mine = asked = new AbortController(), how = method();
   for (let tries = 1; mine === asked && offered; tries++) {
     try {
-      const answer = await ask(how === "unknown" ? "v1/explain" : `v1/explain?method=${how}`, row, mine.signal);
+      const answer = await ask(address(how), row, mine.signal);
       if (mine === asked) show(answer, how);
       return;
     } catch (error) {
@@ -39,12 +51,12 @@ export async function explain(row) {
 
 export function forget() { asked?.abort(); }
 
-function show({ fields, text, method: used }, how) {
+function show({ fields, text, method: used, positive }, how) {
   const most = Math.max(SMALLEST_SCALE, ...fields.map((one) => Math.abs(one.contribution)));
   const sorted = [...fields].sort((a, b) => Math.abs(b.contribution) - Math.abs(a.contribution));
   const rest = sorted.slice(FIRST_FIELDS), open = document.querySelector("#contributions-rows details")?.open ? "" : null;
   by("contributions-about").textContent =
-    `In log-odds: to the right for “${schema.positive}”, to the left against it; 0.7 doubles or halves the odds. ${ABOUT[used ?? how] ?? ""}`;
+    `In log-odds: to the right for “${positive}”, to the left against it; 0.7 doubles or halves the odds. ${ABOUT[used ?? how] ?? ""}`;
   by("contributions-rows").replaceChildren(bars("Contributions in log-odds, the largest first", sorted.slice(0, FIRST_FIELDS), most, used),
     ...(rest.length ? [html("details", { open }, html("summary", {}, `${rest.length} more ${used === "words" ? "words" : "fields"}`), bars("The smaller contributions", rest, most, used))] : []));
   // The model reads words alone: what is not in them adds nothing.

@@ -2,7 +2,7 @@
 
 import { ask, pause } from "../api.js";
 import { hideTruth, showAnswer, showTruth, stale } from "./answer.js";
-import { explain, forget } from "./contributions.js";
+import { explain, forget, offerClasses } from "./contributions.js";
 import { answeredBy, by, html, speaker } from "../elements.js";
 import { buildForm, fillRow, readRow, showNotes, startForm, startingRow } from "./form.js";
 import { schema, setSchema } from "../schema.js";
@@ -18,7 +18,7 @@ export function startPredict() {
   form.addEventListener("input", () => { choose(null); later(); });
   form.addEventListener("submit", (event) => { event.preventDefault(); answer(); });
   by("row-clear").addEventListener("click", () => { choose(null); fillRow(startingRow(true)); answer(); });
-  for (const one of document.getElementsByName("method")) one.addEventListener("change", () => explain(readRow()));
+  for (const one of [...document.getElementsByName("method"), by("explained")]) one.addEventListener("change", () => explain(readRow()));
   document.addEventListener("keyed", answer);
 }
 
@@ -33,6 +33,7 @@ export function showTable(found, share) {
   by("question").textContent = sentence(schema.question) || `${schema.target}: ${either(schema.classes.slice(0, 5))}${schema.classes.length > 5 ? " …" : ""}?`;
   by("predict-lead").textContent = `Describe one ${schema.row}, as far as you know it. The answer changes as you type.`;
   buildForm();
+  offerClasses();
   const { examples } = schema;
   presets = examples.length ? examples : [{ label: `A made-up ${schema.row}`, row: startingRow() }];
   by("presets").replaceChildren(...presets.map(preset));

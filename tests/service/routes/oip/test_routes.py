@@ -14,7 +14,7 @@ import pytest
 
 from models.bundle.read import Bundle
 from service.routes.oip.inputs import input_columns
-from service.routes.oip.outputs import OUTPUTS
+from service.routes.oip.outputs import OUTPUTS_OF_TWO
 from service.routes.table import Table
 from service.settings import Settings
 from tests.service.serving import Served, make_app, serving
@@ -120,7 +120,7 @@ def test_one_tensor_per_field(
     client: Any, raw: httpx.Client, rows: list[dict[str, Any]], binary_in: bool, binary_out: bool
 ) -> None:
     inputs = [tensor(name, [row[name] for row in rows], binary_in) for name in COLUMNS]
-    outputs = [triton.InferRequestedOutput(name, binary_data=binary_out) for name in OUTPUTS]
+    outputs = [triton.InferRequestedOutput(name, binary_data=binary_out) for name in OUTPUTS_OF_TWO]
     result = client.infer("tiny", inputs, outputs=outputs, request_id="my own")
     assert result.get_response()["id"] == "my own"
     check_answers(result, rows, raw)
@@ -147,7 +147,7 @@ def test_narrow_types_and_columns(client: Any, raw: httpx.Client, binary: bool) 
     inputs = [triton.InferInput(n, list(a.shape), np_to_triton_dtype(a.dtype)) for n, a in arrays.items()]
     for made, array in zip(inputs, arrays.values(), strict=True):
         made.set_data_from_numpy(array, binary_data=binary)
-    outputs = None if binary else [triton.InferRequestedOutput(name, binary_data=False) for name in OUTPUTS]
+    outputs = None if binary else [triton.InferRequestedOutput(name, binary_data=False) for name in OUTPUTS_OF_TWO]
     check_answers(client.infer("tiny", inputs, outputs=outputs), rows, raw)
 
 
