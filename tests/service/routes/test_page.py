@@ -339,7 +339,7 @@ def test_an_alarm_comes_by_events_and_is_acknowledged(visit: Open, service: str)
             if httpx.post(f"{service}/v1/outcomes", json={"outcomes": outcomes}).json()["unknown"] == []:
                 break
         expect(page.locator("#outcome-plot svg")).to_have_attribute("aria-label", re.compile("gave 0.20 .* of 100"))
-        page.locator("#panel-drift summary").last.click()
+        page.locator("#outcomes summary").first.click()
         expect(page.locator("#outcome-table")).to_contain_text("0.20")
 
 

@@ -220,8 +220,9 @@ def test_contributions_name_the_fields_and_their_class(visit: Visit) -> None:
         {"field": field.name, "value": 1, "contribution": 2 - 0.1 * number, "standard_error": 0.05}
         for number, field in enumerate(SCHEMA.fields)
     ]
+    answered = {"method": "shapley", "positive": LEAVES, "fields": fields}
     with visit(refused=("/v1/explain",)) as page:
-        page.route("**/v1/explain*", lambda route: route.fulfill(json={"method": "shapley", "fields": fields}))
+        page.route("**/v1/explain*", lambda route: route.fulfill(json=answered))
         page.locator("#field-length").fill("3")
         rows = page.locator("#contributions-rows [role=listitem]")
         expect(rows.nth(1)).to_have_text("Age of the <u>contract</u>+1.90 ± 0.05")
@@ -244,9 +245,12 @@ def test_with_more_than_two_classes_each_has_a_bar(visit: Visit) -> None:
 
     def predicted(route: Route) -> None:
         answer = route.fetch().json()
-        confidence = answer["confidence"] | {"prediction_set": names, "interval": None}
-        del answer["probability"]
         shares = dict(zip(names, (0.2, 0.7, 0.1), strict=True))
+        confidence = answer["confidence"] | {
+            "prediction_set": names, "intervals": {name: [p - 0.1, p + 0.1] for name, p in shares.items()},
+            "calibration": [{"step": "model", "probabilities": shares}],
+        }  # fmt: skip
+        del answer["probability"], confidence["interval"]
         route.fulfill(json=answer | {"outcome": LEAVES, "probabilities": shares, "confidence": confidence})
 
     with visit("file") as page:
@@ -254,7 +258,10 @@ def test_with_more_than_two_classes_each_has_a_bar(visit: Visit) -> None:
         page.route("**/v1/predict?*", predicted)
         page.reload()
         page.get_by_role("tab", name="Predict").click()
-        expect(page.locator("#classes li")).to_have_text([f"{LEAVES}70 %", "stays20 %", "__proto__10 %"])
+        expect(page.locator("#classes li")).to_have_text(
+            [f"{name}, in the prediction set{p} %, interval 0.{low}0–0.{low + 2}0"
+             for name, p, low in ((LEAVES, 70, 6), ("stays", 20, 1), ("__proto__", 10, 0))]
+        )  # fmt: skip
         expect(page.locator("#percent")).to_have_text("70")
         expect(page.locator("#scale")).to_be_hidden()
         expect(page.locator("#says")).to_contain_text("none of these can be ruled out")

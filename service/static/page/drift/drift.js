@@ -131,6 +131,7 @@ function showDistributions([probability, ...fields], positive) {
   const binary = positive !== undefined;
   by("distribution").hidden = !binary;
   by("distribution-classes").hidden = binary;
+  by("reference-mark").textContent = binary ? "Outlines" : "Lines";
   if (binary) drawShares({ ...probability, name: positive });
   else by("distribution-classes").replaceChildren(sharesByClass(probability));
   by("recent-rows").textContent = probability.rows ? `the last ${count(probability.rows)} predictions` : "no prediction yet";
