@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from msgspec import Struct
 
@@ -90,14 +90,16 @@ class Tracing:
     """Begins a span for each request. Those that are sampled are sent by a thread of the provider's."""
 
     def __init__(self, provider: "TracerProvider"):
-        from opentelemetry import propagate, trace
+        from opentelemetry import context, propagate, trace
 
         self._provider, self._tracer = provider, provider.get_tracer(SERVICE)
-        self._extract, self._trace = propagate.extract, trace
+        self._extract, self._trace, self._nobody = propagate.extract, trace, context.Context()
+        self._fields = {name.lower() for name in propagate.get_global_textmap().fields}
 
-    def begin(self, headers: Any, method: str) -> tuple[TraceContext, RequestSpan | None]:
+    def begin(self, headers: Mapping[str, str], method: str) -> tuple[TraceContext, RequestSpan | None]:
         """The request's place in the caller's trace, or in a new one; its span, if the trace is sampled."""
-        parent = self._extract(headers)
+        carrier = {name: headers[name] for name in self._fields if name in headers}
+        parent = self._extract(carrier) if carrier else self._nobody
         caller = self._trace.get_current_span(parent).get_span_context()
         span = self._tracer.start_span(method, parent, kind=self._trace.SpanKind.SERVER)
         own = span.get_span_context()

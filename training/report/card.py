@@ -8,14 +8,11 @@ from models.bundle.manifest import Origin
 from models.schema import Schema
 from training.evaluate.evaluation import AnyEvaluation, Evaluation
 from training.report.figures import markdown
+from training.report.hub_metadata import front_matter, usage
 from training.report.names import plural
 from training.report.tables import baselines_verdict, better_baseline, tables
 
-CARD = """---
-library_name: transformers
-pipeline_tag: text-classification
----
-# {name}
+CARD = """{front_matter}# {name}
 
 {lead}{what}, from a short text of words about it, with calibration,
 prediction sets and intervals beside it (`calibration.json`).{question}
@@ -26,6 +23,7 @@ prediction sets and intervals beside it (`calibration.json`).{question}
 figure below says how far it may be off. **Not for:** {plural} from elsewhere or from another time, before their
 outcomes have shown that the probabilities hold there; and no decision about people by this alone.
 
+{usage}
 ## Data
 
 {rows} {plural}, of which {shares}; sha256 of the file `{data_sha:.12}…`. The model reads a
@@ -67,6 +65,7 @@ def model_card(origin: Origin, schema: Schema, evaluation: AnyEvaluation) -> str
     chosen, data = evaluation.maps_chosen or (), origin.data
     better = better_baseline(evaluation)
     return CARD.format(
+        front_matter=front_matter(origin, schema, evaluation), usage=usage(schema),
         name=schema.name, row=schema.row.replace("_", " "), plural=plural(schema),
         what=_what(schema), shares=_shares(origin, schema), rare=_rare(evaluation),
         question=f" It answers: {schema.question}" if schema.question else "",
