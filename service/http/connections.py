@@ -17,8 +17,8 @@ from typing import Any
 from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from service.http.body.request_body import MIN_BYTES_PER_SECOND
 from service.http.lingering import LingeringTransport
-from service.http.request_body import MIN_BYTES_PER_SECOND
 from service.http.response_writer import ResponseWriter
 
 LOGGER = logging.getLogger("evenkeel")

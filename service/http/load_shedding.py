@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from service.http.access import Access
+from service.http.body.request_body import TIMEOUT_HEADER, deadline_seconds
 from service.http.errors import ServiceError
-from service.http.request_body import TIMEOUT_HEADER, deadline_seconds
 from service.inference.errors import QueueFull
 
 PATHS = frozenset({"/v1/predict", "/v1/predict/batch", "/v1/explain"})

@@ -11,10 +11,10 @@ from litestar.datastructures import State
 
 from service.drift.monitor import DriftMonitor
 from service.http.body.decoding import decode_body
+from service.http.body.request_body import TIMEOUT_HEADER, deadline_seconds, read_body
 from service.http.errors import SHOWN_CHARACTERS, InvalidQuery
 from service.http.middleware import RequestContext
 from service.http.negotiation import JSON, media_type
-from service.http.request_body import TIMEOUT_HEADER, deadline_seconds, read_body
 from service.inference.batcher import Batcher
 from service.inference.errors import NotReady
 from service.inference.fair_queue import Answer

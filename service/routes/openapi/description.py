@@ -10,8 +10,8 @@ from litestar.openapi.spec import Example
 from msgspec import Struct
 
 from service.http.access import TRIAL_HEADER
+from service.http.body.request_body import TIMEOUT_HEADER
 from service.http.negotiation import JSON, MESSAGEPACK
-from service.http.request_body import TIMEOUT_HEADER
 from service.routes.table import Table
 
 TAKES, ANSWERS, PARAMETERS, LINKS, ERRORS = "takes", "answers", "parameters", "links", "errors"

@@ -9,6 +9,7 @@ import msgspec
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 
+from service.http.body.request_body import TIMEOUT_HEADER
 from service.http.errors import (
     PROBLEM,
     BadHeader,
@@ -25,7 +26,6 @@ from service.http.errors import (
     service_problem,
 )
 from service.http.negotiation import JSON, MESSAGEPACK
-from service.http.request_body import TIMEOUT_HEADER
 from service.inference.errors import DeadlinePassed, NotReady, PredictionFailed, QueueFull
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from models.bundle.read import Bundle
-from service.http.request_body import MIN_BYTES_PER_SECOND
+from service.http.body.request_body import MIN_BYTES_PER_SECOND
 from tests.service.http.test_raw_bytes import CORPUS, GOOD, JSON, request
 from tests.service.processes import Service
 

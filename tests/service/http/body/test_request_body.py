@@ -11,8 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from litestar.datastructures import Headers
 
+from service.http.body.request_body import deadline_seconds, read_body
 from service.http.errors import BadHeader, BodyTooLarge, LengthRequired, MalformedBody, ServiceError, UnknownCoding
-from service.http.request_body import deadline_seconds, read_body
 from service.inference.errors import ClientDisconnected
 
 LIMIT = 10_000
