@@ -61,7 +61,7 @@ CLS_POOLED = bert.BertModel.pooled
 def mean_pooled(self: bert.BertModel, x: mx.array, mask: mx.array, start: int) -> mx.array:
     """As `BertModel.pooled`, but the pooler reads the mean of all tokens, which no Hugging Face head does."""
     B, L, D = x.shape
-    x, bias = bert.as_columns(x.reshape(B * L, D)), bert._bias(mask)
+    x, bias = x.reshape(B * L, D), bert._bias(mask)
     for layer in self.encoder.layer[start:]:
         x = layer(x, bias, B)
     weights = mask[:, :, None].astype(mx.float32)

@@ -178,7 +178,7 @@ class PredictionMetrics:
             {"name": bundle.name, "version": version, "loss": bundle.manifest.origin.loss.name,
              "engine": backend.engine, "engine_version": backend.version, "reason": backend.reason,
              "device": backend.device, "blas": backend.blas, "threads": str(backend.threads),
-             "compiler": backend.compiler, "precision": backend.precision}
+             "precision": backend.precision}
         )  # fmt: skip
         self._counters[version] = VersionCounters(
             outcomes={name: self._predictions.labels(version, name) for name in schema.classes},

@@ -10,11 +10,9 @@ from benchmarks.contenders.forward import Forward
 from models.bundle.precisions import FULL, Precision
 from models.bundle.read import open_bundle, read_bundle
 from models.engines import mlx
-from models.engines.backend import prepare
 from models.engines.choice import EngineChoice, choose_engine, load_engine
 from models.engines.engine import Backend, usable_cores
 from models.engines.logit_cache import LogitCache
-from models.engines.streams import StreamParallel
 from models.prediction import positive_logits
 from models.predictor import Predictor
 
@@ -60,10 +58,10 @@ def products(bundle: Path, _: int | None) -> tuple[str, Forward]:
     """The same path with a model that is nothing but its matrix products."""
     opened = open_bundle(bundle)
     engine: Any = load_engine(choose_engine("mlx"), opened.bundle.config, opened.weights)
-    engine._model, engine._streams = Products(read_bundle(bundle).config), StreamParallel(prepare())
+    engine._model._model = Products(read_bundle(bundle).config)
     predictor = Predictor(opened.bundle, engine, opened.tokenizer, LogitCache(0))
     return (
-        "Evenkeel's tokenising, sorting, streams and threads around the model's matrix products alone",
+        "Evenkeel's tokenising, sorting and threads around the model's matrix products alone",
         _positive(predictor),
     )
 

@@ -81,9 +81,7 @@ def main(case: Case) -> int:
     loss = make_loss(
         "focal_smooth", ("no", "yes"), labels, gamma=training_case.GAMMA, smoothing=training_case.SMOOTHING
     )
-    steps = Steps(
-        session, f"training.fit.finetune.finetune, BLAS {backend.blas}, kernels compiled by {backend.compiler}"
-    )
+    steps = Steps(session, f"training.fit.finetune.finetune, BLAS {backend.blas}")
     for seed in itertools.count():
         # A model that has collapsed after many epochs is trained anew.
         with contextlib.suppress(TrainingError):

@@ -4,7 +4,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from models.bert.config import BertConfig
-from models.bert.operators import as_columns, attention, dequantize, gelu, layer_norm, linear
+from models.bert.operators import attention, dequantize, gelu, linear
 from models.bert.quantization import Weight, quantize
 
 MASKED = -1e9
@@ -16,11 +16,6 @@ class Linear(nn.Linear):
         return linear(x, self.weight, self.bias)
 
 
-class LayerNorm(nn.LayerNorm):
-    def __call__(self, x: mx.array) -> mx.array:
-        return layer_norm(x, self.weight, self.bias, self.eps)
-
-
 class BertEmbeddings(nn.Module):
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -28,7 +23,7 @@ class BertEmbeddings(nn.Module):
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         if config.type_vocab_size:
             self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
-        self.LayerNorm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def __call__(self, ids: mx.array) -> mx.array:
         """ids (B, L) → (B·L, D)."""
@@ -37,7 +32,7 @@ class BertEmbeddings(nn.Module):
         if "token_type_embeddings" in self:
             places = places + dequantize(self.token_type_embeddings.weight[:1])
         x = (dequantize(self.word_embeddings.weight[ids]) + places).reshape(B * L, -1)
-        return self.LayerNorm(as_columns(x))
+        return self.LayerNorm(x)
 
 
 class BertSelfAttention(nn.Module):
@@ -79,7 +74,7 @@ class BertOutput(nn.Module):
     def __init__(self, inputs: int, config: BertConfig):
         super().__init__()
         self.dense = Linear(inputs, config.hidden_size)
-        self.LayerNorm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def __call__(self, y: mx.array, residual: mx.array) -> mx.array:
@@ -162,7 +157,7 @@ class BertModel(nn.Module):
         The last layer computes the CLS position alone, the only one that the pooler reads.
         """
         B, L, D = x.shape
-        x, bias = as_columns(x.reshape(B * L, D)), _bias(mask)
+        x, bias = x.reshape(B * L, D), _bias(mask)
         for layer in self.encoder.layer[start:-1]:
             x = layer(x, bias, B)
         if start < len(self.encoder.layer):

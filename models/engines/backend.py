@@ -20,7 +20,6 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from models.bert.kernels import compiler
 from models.engines.engine import Backend, usable_cores
 from models.engines.memory import keep_freed_memory
 
@@ -51,7 +50,7 @@ def prepare(threads: int | None = None) -> Backend:
         return _backend(device(), threads=0)
     threads = threads or usable_cores()
     if sys.platform != "linux":
-        return _backend("cpu", threads, blas="wheel", gflops=_gflops(), compiler=compiler())
+        return _backend("cpu", threads, blas="wheel", gflops=_gflops())
     keep_freed_memory()
     try:
         blas, warning = _use_openblas(threads), None
@@ -60,17 +59,11 @@ def prepare(threads: int | None = None) -> Backend:
     gflops = _gflops()
     if warning is None and gflops < SLOW_GFLOPS:
         warning = f"matrix products run at {gflops:.0f} GFLOP/s only: the machine is busy or its BLAS is not tuned"
-    return _backend("cpu", threads, blas=blas, gflops=gflops, compiler=compiler(), warning=warning)
+    return _backend("cpu", threads, blas=blas, gflops=gflops, warning=warning)
 
 
 def _backend(device: str, threads: int, **measured: Any) -> Backend:
     return Backend(engine="mlx", version=version("mlx"), device=device, threads=threads, **measured)
-
-
-def set_blas_threads(backend: Backend, threads: int) -> None:
-    """Threads of each matrix product from now on; nothing happens where the tuned BLAS is not in use."""
-    if backend.blas.startswith("openblas"):
-        _openblas().scipy_openblas_set_num_threads(threads)
 
 
 def _use_openblas(threads: int) -> str:

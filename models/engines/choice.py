@@ -33,7 +33,7 @@ def choose_engine(asked: EngineChoice = "auto") -> Chosen:
     try:
         return _onnx("no GPU for MLX")
     except EngineError as error:
-        return _mlx("no ONNX Runtime", f"{error}; MLX serves, at about half the speed")
+        return _mlx("no ONNX Runtime", f"{error}; MLX serves, several times slower")
 
 
 def load_engine(

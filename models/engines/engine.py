@@ -23,8 +23,8 @@ class EngineError(RuntimeError):
 class Backend(Struct, frozen=True, kw_only=True):
     """What computes the logits, and ``reason``, why it does.
 
-    Of MLX on a CPU: ``blas``, its ``gflops`` as measured by one matmul, and ``compiler``, which makes the fused
-    kernels. ``warning`` says what is slow, ``precision`` is that of the weights, and ``offered`` are all that it has.
+    Of MLX on a CPU: ``blas``, and its ``gflops`` as measured by one matmul. ``warning`` says what is slow,
+    ``precision`` is that of the weights, and ``offered`` are all that it has.
     """
 
     engine: EngineName
@@ -34,7 +34,6 @@ class Backend(Struct, frozen=True, kw_only=True):
     reason: str = "as asked for"
     blas: str = "none"
     gflops: float = 0.0
-    compiler: str = "none"
     warning: str | None = None
     precision: Precision = "float32"
     offered: tuple[Precision, ...] = ("float32",)
@@ -43,7 +42,7 @@ class Backend(Struct, frozen=True, kw_only=True):
         """In one line, as the start-up says it."""
         parts = [f"{NAMES[self.engine]} {self.version} ({self.reason}) on {self.device}"]
         if self.engine == "mlx" and self.device == "cpu":
-            parts.append(f"BLAS {self.blas} at {self.gflops:.0f} GFLOP/s, kernels by {self.compiler}")
+            parts.append(f"BLAS {self.blas} at {self.gflops:.0f} GFLOP/s")
         return ", ".join([*parts, f"{self.threads} threads", f"{self.precision} weights"])
 
 

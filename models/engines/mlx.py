@@ -13,10 +13,9 @@ from models.engines.backend import device, prepare
 from models.engines.batches import padded, token_batches
 from models.engines.engine import Chosen
 from models.engines.owner_thread import OwnerThread
-from models.engines.streams import StreamParallel
 
-TOKENS_PER_ROW = 64
-"""Of a batch with its padding, for each row that it may have: what is longer is computed with fewer beside it."""
+MAX_ROWS, MAX_TOKENS = 64, 64 * 64
+"""Of a batch, with its padding: rows that are longer are computed with fewer beside them."""
 
 
 def offered() -> tuple[str, tuple[Precision, ...]]:
@@ -44,12 +43,12 @@ class MLXEngine:
         return self._thread(self._model.logits, token_ids)
 
     def warm_up(self, lengths: Sequence[int]) -> None:
-        """Compile and run the kernels of each length, of one text alone and of a whole batch."""
+        """Compute texts of each length, one alone and a whole batch."""
         self._thread(self._model.warm_up, lengths)
 
 
 class _Model:
-    """The classifier over `StreamParallel`, for one thread."""
+    """The classifier, for one thread."""
 
     def __init__(
         self, config: dict[str, Any], weights: dict[str, np.ndarray], chosen: Chosen, precision: Precision = FULL,
@@ -66,18 +65,17 @@ class _Model:
         )
         self._classes = len(weights["classifier.bias"])
         self._model = load_classifier(config, weights, precision)
-        self._streams = StreamParallel(self.backend)
 
     def logits(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
         logits = np.empty((len(token_ids), self._classes))
-        most = self._streams.rows
-        for rows in token_batches(token_ids, TOKENS_PER_ROW * most, most):
+        for rows in token_batches(token_ids, MAX_TOKENS, MAX_ROWS):
             ids, lengths = padded([token_ids[row] for row in rows])
-            mask = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int32)
-            logits[rows] = self._streams(self._model, ids, mask)
+            mask = np.arange(ids.shape[1]) < lengths[:, None]
+            computed = self._model(mx.array(ids), None if mask.all() else mx.array(mask.astype(np.int32)))
+            logits[rows] = np.array(computed, np.float64)
         return logits
 
     def warm_up(self, lengths: Sequence[int]) -> None:
         for length in lengths:
-            for rows in (1, self._streams.rows):
+            for rows in (1, MAX_ROWS):
                 self.logits([[0] * length] * rows)

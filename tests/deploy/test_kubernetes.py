@@ -280,7 +280,7 @@ def running(
     here = variables | {
         "EVENKEEL_BUNDLE": str(bundle_folder), "EVENKEEL_KEYS": str(tmp_path / "keys.json"), "EVENKEEL_STORE": "none",
         "EVENKEEL_STATE": str(tmp_path / "state"), "EVENKEEL_PORT": str(port), "EVENKEEL_HOST": "127.0.0.1",
-        "XDG_CACHE_HOME": str(tmp_path), "EVENKEEL_GRACE_SECONDS": "2",
+        "EVENKEEL_GRACE_SECONDS": "2",
     }  # fmt: skip
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(

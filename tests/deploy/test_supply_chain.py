@@ -191,4 +191,4 @@ def test_containers_are_confined() -> None:
     ours = services["evenkeel"]
     assert ours["read_only"] is True
     assert [place.split(":")[0] for place in ours["tmpfs"]] == ["/tmp"]
-    assert "exec" in ours["tmpfs"][0].split(":")[1].split(",")
+    assert "noexec" in ours["tmpfs"][0].split(":")[1].split(",")

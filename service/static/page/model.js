@@ -121,7 +121,7 @@ function versions({ backend, version }, { packages, data }, files) {
   return section("What computes it", list([
     ["Version", version], ["Engine", `${ENGINES[backend.engine] ?? backend.engine} ${backend.version} (${backend.reason})`],
     ["Device", `${backend.device}${backend.threads ? `, ${backend.threads} threads` : ""}, ${backend.precision} weights`],
-    ...(backend.gflops ? [["BLAS", `${backend.blas}, ${Math.round(backend.gflops)} GFLOP/s`], ["Kernels", backend.compiler]] : []),
+    ...(backend.gflops ? [["BLAS", `${backend.blas}, ${Math.round(backend.gflops)} GFLOP/s`]] : []),
     ["Trained with", Object.entries(packages).map(([name, found]) => `${name} ${found}`).join(", ")],
     ["Data", `sha256 ${data.sha256.slice(0, 12)}…`],
     ["Weights", files["model.safetensors"] ? `${(files["model.safetensors"].size / 1e6).toFixed(1)} MB, sha256 ${files["model.safetensors"].sha256.slice(0, 12)}…` : "–"],

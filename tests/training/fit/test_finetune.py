@@ -88,7 +88,7 @@ def test_what_collapses_is_begun_anew_at_lower_rates(
 def test_what_still_collapses_is_refused_and_what_predicts_one_class_is_not(base: tuple[Pretrained, Encoded]) -> None:
     listened = Listened()
     with pytest.raises(TrainingError, match="fold 1 of 2: the model has collapsed, it says the same of every row"):
-        tuned(base, Recipe(epochs=3, learning_rate=50, head_learning_rate=50), listened)
+        tuned(base, Recipe(epochs=3, learning_rate=1e3, head_learning_rate=1e3), listened)
     assert len(listened.notes) == 2
     logits = tuned(base, Recipe(epochs=1, learning_rate=1e-4, head_learning_rate=1e-4), Listened())
     assert np.ptp(logits[:, 1] - logits[:, 0]) > 1e-3
