@@ -7,6 +7,7 @@ from typing import Any
 from models.bundle.bucket import fetch, push
 from models.bundle.read import read_bundle
 from models.bundle.signature import make_keys, public_path, sign
+from training.bundle import hub
 
 
 def add(commands: Any) -> None:
@@ -21,14 +22,17 @@ def add(commands: Any) -> None:
     signing.add_argument("bundle", type=Path, metavar="BUNDLE")
     signing.add_argument("--key", type=Path, required=True, metavar="KEY.pem", help="an Ed25519 private key")
     upload = commands.add_parser(
-        "push", help="verify a bundle and put it into an S3-compatible bucket as its current one"
+        "push", help="verify a bundle and put it into an S3-compatible bucket as its current one, or on the hub"
     )
     upload.set_defaults(run=_push)
     upload.add_argument("bundle", type=Path, metavar="BUNDLE")
-    upload.add_argument("uri", metavar="s3://BUCKET/PREFIX")
-    download = commands.add_parser("pull", help="fetch a bundle from a bucket, verify it, print its folder")
+    upload.add_argument("uri", metavar="s3://BUCKET/PREFIX|hf://OWNER/NAME")
+    download = commands.add_parser("pull", help="fetch a bundle from a bucket or the hub, verify it, print its folder")
     download.set_defaults(run=_pull)
-    download.add_argument("uri", metavar="s3://BUCKET/PREFIX[@VERSION]", help="without a version: the current one")
+    download.add_argument(
+        "uri", metavar="s3://BUCKET/PREFIX[@VERSION]|hf://OWNER/NAME[@REVISION]",
+        help="without a version or revision: the current one",
+    )  # fmt: skip
     download.add_argument(
         "--into", type=Path, default=Path("artifacts/bundles"), metavar="DIR", help="default: %(default)s"
     )
@@ -48,6 +52,9 @@ def _sign(options: argparse.Namespace) -> int:
 
 
 def _push(options: argparse.Namespace) -> int:
+    if options.uri.startswith(hub.SCHEME):
+        print(f"{options.uri}@{hub.push(options.bundle, options.uri)} holds the bundle")
+        return 0
     digest = push(options.bundle, options.uri)
     print(f"{options.uri}@{digest[:12]} is the current one; its manifest's sha256 is {digest}")
     return 0
@@ -55,5 +62,6 @@ def _push(options: argparse.Namespace) -> int:
 
 def _pull(options: argparse.Namespace) -> int:
     # Nothing but the folder, so that a script can use it.
-    print(fetch(options.uri, options.into, options.require_signature))
+    get = hub.pull if options.uri.startswith(hub.SCHEME) else fetch
+    print(get(options.uri, options.into, options.require_signature))
     return 0
