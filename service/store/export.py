@@ -24,12 +24,16 @@ HASHED = "sha256:"
 
 
 class Exported(NamedTuple):
-    """How many predictions, of them with an outcome, and without the row's fields; the table that they are of."""
+    """How many predictions, of them with an outcome, and without the row's fields; the table that they are of.
+
+    ``left_out`` are those that were not asked for, without fields, where nothing else was there.
+    """
 
     schema: Schema
     rows: int
     labelled: int
     bare: int
+    left_out: int = 0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,6 +53,12 @@ def main(arguments: Sequence[str]) -> int:
         print("export: stopped; nothing was written", file=sys.stderr)
         return 1
     print(f"export: {done.rows} predictions, {done.labelled} with an outcome, to {options.output}", file=sys.stderr)
+    if done.left_out:
+        print(
+            f"export: {done.left_out} others were kept without the {done.schema.row}'s fields: serve with "
+            "--store-inputs row to keep them",
+            file=sys.stderr,
+        )
     if done.bare:
         print(
             f"export: {done.bare} of them without the {done.schema.row}'s fields, which no training can read: serve "
@@ -84,9 +94,12 @@ def export(
                 labelled += row.outcome is not None
                 bare += not holds_row(row.prediction)
             output.commit()
+        # Why there is nothing is said; to count them is a second reading.
+        nothing = with_rows and not rows
+        left_out = sum(1 for _ in log.read(since_ms, labelled_only, False, versions)) if nothing else 0
     finally:
         db.close()
-    return Exported(schema, rows, labelled, bare)
+    return Exported(schema, rows, labelled, bare, left_out)
 
 
 def choose_table(schemas: dict[str, Schema], name: str | None) -> tuple[Schema, set[str]]:

@@ -109,6 +109,15 @@ def test_before_any_prediction_there_is_no_table(where: str, tmp_path: Path) -> 
     assert "holds no predictions yet" in done.stderr
 
 
+def test_why_nothing_has_fields_is_said(tmp_path: Path) -> None:
+    store, out = str(tmp_path / "s.sqlite"), tmp_path / "out.csv"
+    fill(store, ["", ""], "c1", churn.SCHEMA)
+    done = command("export", out, "--store", store, "--with-rows")
+    assert (done.returncode, read(out)) == (0, [])
+    assert f"0 predictions, 0 with an outcome, to {out}\n" in done.stderr
+    assert "2 others were kept without the customer's fields: serve with --store-inputs row" in done.stderr
+
+
 def test_the_export_is_a_table_of_the_schema(tmp_path: Path) -> None:
     """Of another schema: what is read back is what was predicted, to the last bit, with its outcomes."""
     store, out, made = str(tmp_path / "s.sqlite"), tmp_path / "out.csv", churn.table(200)
