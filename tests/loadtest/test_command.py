@@ -57,7 +57,7 @@ def test_a_service_with_other_probabilities_fails_the_run(bundle_folder: Path, t
     assert {one["name"] for one in json.loads((tmp_path / "j.json").read_bytes())} >= {"predict"}
     assert done.returncode == 1, done.stdout + done.stderr
     assert summary["measured"]["wrong_answers"] > 0
-    assert "but this row's is" in done.stdout
+    assert "but this row's are" in done.stdout
 
 
 @pytest.mark.slow
