@@ -8,8 +8,7 @@ from functools import cached_property
 import numpy as np
 from msgspec import Struct
 
-from models.calibration.logit import MAX_VALUE, centred, log_softmax, one_vs_rest
-from models.calibration.venn_abers import MergedVennAbers
+from models.calibration.logit import MAX_VALUE, centred, log_softmax
 
 
 class VectorScaling(
@@ -72,31 +71,6 @@ class MatrixScaling(
     @cached_property
     def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
         return np.array(self.weights), np.array(self.offsets)
-
-
-class OneVsRest(Struct, frozen=True, tag_field="step", tag="one_vs_rest", forbid_unknown_fields=True):
-    """The probability of each class against all others by a Venn–Abers map of its own, and their sum made 1.
-
-    What each map gives by itself is calibrated for its class; what the division by the sum leaves is not, and is
-    judged by its log loss alone (Zadrozny & Elkan, 2002, section 4).
-    """
-
-    maps: tuple[MergedVennAbers, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.maps) < 3:
-            raise ValueError("maps must be one for each of three or more classes")
-
-    @property
-    def classes(self) -> int:
-        """For how many classes it is."""
-        return len(self.maps)
-
-    def __call__(self, scores: np.ndarray) -> np.ndarray:
-        against = one_vs_rest(scores).T
-        # ln sigmoid(z), exact for a z of any size.
-        shares = [-np.logaddexp(0.0, -step(z)) for step, z in zip(self.maps, against, strict=True)]
-        return centred(np.stack(shares, axis=1))
 
 
 def _check_numbers(name: str, numbers: tuple[float, ...], low: float = -MAX_VALUE) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Self
 import numpy as np
 from msgspec import Meta, Struct
 
-from models.calibration.class_maps import MatrixScaling, OneVsRest, VectorScaling
+from models.calibration.class_maps import MatrixScaling, VectorScaling
 from models.calibration.inverse import ClasswiseInverse, FocalInverse, LossInverse
 from models.calibration.logit import MAX_VALUE, logit, score_probabilities
 from models.calibration.prior_shift import PriorShift
@@ -103,11 +103,11 @@ class Isotonic(Struct, frozen=True, dict=True, tag_field="step", tag="isotonic",
 
 
 OF_ANY_NUMBER = (Identity, Temperature)
-OF_CLASSES = (ClasswiseInverse, VectorScaling, MatrixScaling, OneVsRest)
+OF_CLASSES = (ClasswiseInverse, VectorScaling, MatrixScaling)
 """Steps for two classes and for more, and for more alone; all others are for two."""
 Step = (
     Identity | FocalInverse | LossInverse | ClasswiseInverse | Temperature | Platt | Beta | Isotonic | MergedVennAbers
-    | VectorScaling | MatrixScaling | OneVsRest | PriorShift
+    | VectorScaling | MatrixScaling | PriorShift
 )  # fmt: skip
 
 

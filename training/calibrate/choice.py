@@ -7,14 +7,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
-from models.calibration.class_maps import MatrixScaling, OneVsRest, VectorScaling
+from models.calibration.class_maps import MatrixScaling, VectorScaling
 from models.calibration.inverse import ClasswiseInverse, FocalInverse, LossInverse
 from models.calibration.maps import CalibrationMap, Candidate, Identity, Isotonic, Step
 from models.calibration.venn_abers import MergedVennAbers
 from training.calibrate.class_maps import (
     fit_class_temperature,
     fit_matrix_scaling,
-    fit_one_vs_rest,
     fit_vector_scaling,
 )
 from training.calibrate.maps import (
@@ -34,8 +33,10 @@ FLEXIBLE_ROWS = 1000
 """Rows from which the map of least cross-validated log loss is taken: with fewer, one of many is often ahead by luck,
 and on other rows the choice is worse than `FEW_ROWS_MAP` (docs/decisions/map-choice.md)."""
 FEW_ROWS_MAP = "platt+half_venn_abers"
-FLEXIBLE_ROWS_OF_CLASS, FEW_ROWS_CLASS_MAP = 50, "vector_scaling"
-"""The same where there are more than two classes, in rows for each of them (docs/decisions/several-classes.md)."""
+FLEXIBLE_ROWS_OF_CLASS = 50
+FEW_ROWS_CLASS_MAPS = ("classwise_inverse+temperature", "vector_scaling")
+"""The same where there are more than two classes, in rows for each of them, and the map: the first where the loss has
+such an inverse, else the second (docs/decisions/several-classes.md)."""
 MAX_MATRIX_CLASSES = 30
 """Of more, a matrix has a thousand numbers, and takes minutes."""
 
@@ -49,9 +50,8 @@ AFTER_INVERSE: dict[str, tuple[Fit, ...]] = {
     FEW_ROWS_MAP: (fit_platt, fit_half_venn_abers),
 }  # fmt: skip
 AFTER_INVERSE_OF_CLASSES: dict[str, tuple[Fit, ...]] = {
-    "temperature": (fit_class_temperature,), FEW_ROWS_CLASS_MAP: (fit_class_temperature, fit_vector_scaling),
+    "temperature": (fit_class_temperature,), "vector_scaling": (fit_class_temperature, fit_vector_scaling),
     "matrix_scaling": (fit_class_temperature, fit_matrix_scaling),
-    "vector_scaling+one_vs_rest": (fit_class_temperature, fit_vector_scaling, fit_one_vs_rest),
 }  # fmt: skip
 """Where there are more than two classes."""
 STEP_FUNCTIONS: dict[str, Fit] = {"isotonic": fit_isotonic, "venn_abers": fit_merged_venn_abers}
@@ -63,11 +63,11 @@ def fit_map(
     """The map of `calibration_scores` (n,) or (n, K), chosen by cross-validated log loss, and all candidates with their
     paired distance to the best.
 
-    ``rule`` "least" takes the best from `FLEXIBLE_ROWS` rows on, and below them `FEW_ROWS_MAP`, and so with the two
-    numbers for more classes. "one_standard_error"
-    takes, among those not worse than the best by more than the standard error of the paired difference, the one with
-    the fewest parameters (Breiman et al., 1984, section 3.4.3). Where the loss's inverse is known, maps with and
-    without it compete.
+    ``rule`` "least" takes the best from `FLEXIBLE_ROWS` rows on, and below them `FEW_ROWS_MAP`; of more than two
+    classes from `FLEXIBLE_ROWS_OF_CLASS` on, and below them one of `FEW_ROWS_CLASS_MAPS`. "one_standard_error" takes,
+    among those not worse than the best by more than the standard error of the paired difference, the one with the
+    fewest parameters (Breiman et al., 1984, section 3.4.3). Where the loss's inverse is known, maps with and without it
+    compete.
     """
     families = _families(inverse, _classes(logits))
     losses = {name: _cross_validated(family, logits, labels, seed) for name, family in families.items()}
@@ -76,7 +76,7 @@ def fit_map(
     best = min(families, key=lambda name: float(losses[name].mean()))
     worse = {name: loss - losses[best] for name, loss in losses.items()}
     errors = {name: float(loss.std(ddof=1) / math.sqrt(len(loss))) for name, loss in worse.items()}
-    chosen = _fixed_map(logits) or best
+    chosen = _fixed_map(logits, families) or best
     if rule == "one_standard_error":
         near = [name for name in families if worse[name].mean() <= errors[name]]
         chosen = min(near, key=lambda name: (parameters[name], worse[name].mean()))
@@ -94,8 +94,9 @@ def chosen_map(
     logits: np.ndarray, labels: np.ndarray, inverse: Inverse | None, seed: int, rule: MapRule = "least"
 ) -> tuple[str, CalibrationMap]:
     """The name and the map that `fit_map` chooses; nothing is scored where scores decide nothing."""
-    if rule == "least" and (few := _fixed_map(logits)):
-        return few, _fit(_families(inverse, _classes(logits))[few], logits, labels)
+    families = _families(inverse, _classes(logits))
+    if rule == "least" and (few := _fixed_map(logits, families)):
+        return few, _fit(families[few], logits, labels)
     chosen, candidates = fit_map(logits, labels, inverse, seed, rule)
     return next(candidate.name for candidate in candidates if candidate.chosen), chosen
 
@@ -111,11 +112,13 @@ def _classes(scores: np.ndarray) -> int:
     return 2 if scores.ndim == 1 else scores.shape[1]
 
 
-def _fixed_map(scores: np.ndarray) -> str | None:
+def _fixed_map(scores: np.ndarray, families: dict[str, Family]) -> str | None:
     """The map that is taken of so few rows, whatever the scores of the candidates; None where there are enough."""
     if scores.ndim == 1:
         return FEW_ROWS_MAP if len(scores) < FLEXIBLE_ROWS else None
-    return FEW_ROWS_CLASS_MAP if len(scores) < FLEXIBLE_ROWS_OF_CLASS * scores.shape[1] else None
+    if len(scores) >= FLEXIBLE_ROWS_OF_CLASS * scores.shape[1]:
+        return None
+    return next(name for name in FEW_ROWS_CLASS_MAPS if name in families)
 
 
 def _families(inverse: Inverse | None, classes: int) -> dict[str, Family]:
@@ -142,8 +145,6 @@ def _parameters_of_step(step: Step) -> int:
         return len(set(step.probabilities))
     if isinstance(step, MergedVennAbers):
         return len(set(zip(step.predictor.p0, step.predictor.p1, strict=True)))
-    if isinstance(step, OneVsRest):
-        return sum(map(_parameters_of_step, step.maps))
     if isinstance(step, VectorScaling | MatrixScaling):
         return np.size(step.weights) + np.size(step.offsets)
     return {"temperature": 1, "platt": 2, "beta": 3}.get(str(step.__struct_config__.tag), 0)

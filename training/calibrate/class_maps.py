@@ -1,19 +1,17 @@
 """Fit one calibration map of more than two classes on held-out scores (n, K) and labels (n,): temperature, vector and
-matrix scaling, one-vs-rest Venn–Abers.
+matrix scaling.
 
 All losses are convex and are minimised with their gradients in float64, so each has one minimum, which is found
 whatever the start. A class without rows, or one that its score separates, leaves them finite: the penalties do.
 """
 
 import numpy as np
-from msgspec import structs
 from scipy.optimize import minimize, minimize_scalar
 
-from models.calibration.class_maps import MatrixScaling, OneVsRest, VectorScaling
+from models.calibration.class_maps import MatrixScaling, VectorScaling
 from models.calibration.logit import log_softmax
 from models.calibration.maps import Temperature
-from models.calibration.venn_abers import rounded_log_odds
-from training.calibrate.maps import MAX_SLOPE, fit_half_venn_abers
+from training.calibrate.maps import MAX_SLOPE
 
 
 def fit_class_temperature(scores: np.ndarray, labels: np.ndarray) -> Temperature:
@@ -78,10 +76,3 @@ def _scaling(scores: np.ndarray, labels: np.ndarray, *, diagonal: bool) -> tuple
     )  # fmt: skip
     identity[free] += minimum.x
     return identity[:, :-1], identity[:, -1]
-
-
-def fit_one_vs_rest(scores: np.ndarray, labels: np.ndarray) -> OneVsRest:
-    """Half of the way, in the log-odds of each class against all others, to its merged Venn–Abers prediction."""
-    log_odds = rounded_log_odds(scores).T
-    halves = [fit_half_venn_abers(z, (labels == number).astype(np.int64)) for number, z in enumerate(log_odds)]
-    return OneVsRest(tuple(structs.replace(half, predictor=half.predictor.condensed()) for half in halves))

@@ -100,7 +100,7 @@ def threads() -> int:
 @contextmanager
 def executor(options: argparse.Namespace) -> Iterator[Executor]:
     """The executor that ``--engine`` names."""
-    with make_executor(options.engine, options.address, threads()) as chosen:
+    with make_executor(options.engine, options.address, threads) as chosen:
         yield chosen
 
 

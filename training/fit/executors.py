@@ -1,6 +1,6 @@
 """Where fine-tunings run: side by side on this machine, as tasks of a Ray cluster, or each over several processes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,12 +52,16 @@ class LocalExecutor:
 
 
 @contextmanager
-def make_executor(name: str, address: str | None, processes: int) -> Iterator[Executor]:
-    """The executor ``name`` of `EXECUTORS`; ``address`` is that of a Ray cluster. Raises ClusterError, ValueError."""
+def make_executor(name: str, address: str | None, prepare: Callable[[], int]) -> Iterator[Executor]:
+    """The executor ``name`` of `EXECUTORS`; ``address`` is that of a Ray cluster. Raises ClusterError, ValueError.
+
+    ``prepare`` sets this machine up and gives the processes that fit on it: called when nothing more can be refused.
+    """
     if address and name != "ray":
         raise ValueError("--address is for --engine ray")
     if name == "ray":
         with connected(address, ("training",)):
+            prepare()
             yield RayExecutor()
     else:
-        yield LocalExecutor(processes)
+        yield LocalExecutor(prepare())

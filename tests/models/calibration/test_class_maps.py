@@ -5,21 +5,19 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from models.calibration.class_maps import MatrixScaling, OneVsRest, VectorScaling
+from models.calibration.class_maps import MatrixScaling, VectorScaling
 from models.calibration.inverse import ClasswiseInverse
 from models.calibration.logit import calibration_scores, class_probabilities, one_vs_rest, softmax
 from models.calibration.maps import Beta, CalibrationMap, Platt, Step, Temperature
 from models.calibration.venn_abers import MergedVennAbers, VennAbers
-from training.calibrate.maps import fit_merged_venn_abers, fit_venn_abers
+from training.calibrate.maps import fit_venn_abers
 
 VECTOR = VectorScaling(weights=(0.5, 1.0, 2.0), offsets=(0.1, 0.2, -0.3))
 MATRIX = MatrixScaling(weights=((1.0, 0.1, 0.0), (0.2, 0.8, 0.0), (0.0, -0.1, 1.2)), offsets=(0.0, 0.5, 0.0))
 RNG = np.random.default_rng(0)
 SCORES = RNG.normal(0, 3, (200, 3))
-LABELS = RNG.integers(0, 3, 200)
 STEPS: tuple[Step, ...] = (
     Temperature(2.0), VECTOR, MATRIX, ClasswiseInverse(gamma=2, smoothing=0.1, alpha=(0.2, 0.3, 0.5)),
-    OneVsRest(tuple(fit_merged_venn_abers(SCORES[:, k], (k == LABELS).astype(int)) for k in range(3))),
 )  # fmt: skip
 
 
@@ -76,7 +74,6 @@ def test_steps_are_for_a_number_of_classes() -> None:
         (lambda: VectorScaling(weights=(1.0, float("nan"), 1.0), offsets=(0.0, 0.0, 0.0)), "weights"),
         (lambda: MatrixScaling(weights=((1.0, 0.0, 0.0),) * 2, offsets=(0.0, 0.0, 0.0)), "3 rows"),
         (lambda: MatrixScaling(weights=((1.0, 0.0, 2e6),) * 3, offsets=(0.0, 0.0, 0.0)), "weights"),
-        (lambda: OneVsRest(()), "three or more"),
     ],
 )  # fmt: skip
 def test_what_is_no_map_is_refused(make: object, message: str) -> None:
@@ -102,7 +99,7 @@ def test_a_condensed_predictor_answers_the_same(decimals: int) -> None:
     "step",
     [
         MatrixScaling(weights=((1e6, -1e6, 1e6),) * 2 + ((-1e6, 1e6, 1e6),), offsets=(1e6, -1e6, 0.0)),
-        VectorScaling(weights=(1e6, 0.0, 1e-6), offsets=(-1e6, 1e6, 0.0)), Temperature(1e-6), STEPS[3], STEPS[4],
+        VectorScaling(weights=(1e6, 0.0, 1e-6), offsets=(-1e6, 1e6, 0.0)), Temperature(1e-6), STEPS[3],
     ],
 )  # fmt: skip
 def test_sixteen_of_the_largest_steps_leave_finite_logits_finite(step: Step) -> None:

@@ -7,18 +7,16 @@ from scipy.special import log_softmax as scipy_log_softmax
 
 from models.calibration.class_maps import MatrixScaling, VectorScaling
 from models.calibration.inverse import ClasswiseInverse
-from models.calibration.logit import centred, log_softmax, one_vs_rest, softmax
-from models.calibration.maps import CalibrationMap, Identity, Temperature
-from training.calibrate.choice import FEW_ROWS_CLASS_MAP, FLEXIBLE_ROWS_OF_CLASS, chosen_map, fit_map
+from models.calibration.logit import centred, softmax
+from training.calibrate.choice import FEW_ROWS_CLASS_MAPS, FLEXIBLE_ROWS_OF_CLASS, chosen_map, fit_map
 from training.calibrate.class_maps import (
     fit_class_temperature,
     fit_matrix_scaling,
-    fit_one_vs_rest,
     fit_vector_scaling,
 )
 from training.calibrate.maps import fit_temperature
 
-FITS = (fit_class_temperature, fit_vector_scaling, fit_matrix_scaling, fit_one_vs_rest)
+FITS = (fit_class_temperature, fit_vector_scaling, fit_matrix_scaling)
 
 
 def truth(rows: int, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -105,13 +103,13 @@ def test_few_rows_have_one_map_and_many_the_best(classes: int) -> None:
     scores, labels = truth(FLEXIBLE_ROWS_OF_CLASS * classes - 1, classes)
     name, few = chosen_map(scores, labels, None, 0)
     fitted, candidates = fit_map(scores, labels, None, 0)
-    assert (name, few) == (FEW_ROWS_CLASS_MAP, fitted)
+    assert (name, few) == (FEW_ROWS_CLASS_MAPS[1], fitted)
     assert fit_map(scores, labels, None, 0) == (fitted, candidates)
     assert [one.name for one in candidates if one.chosen] == [name]
     assert [one.name for one in candidates] == [
-        "identity", "temperature", "vector_scaling", "matrix_scaling", "vector_scaling+one_vs_rest"
+        "identity", "temperature", "vector_scaling", "matrix_scaling"
     ]  # fmt: skip
-    assert [one.parameters for one in candidates][:4] == [0, 1, 1 + 2 * classes, 1 + classes * (classes + 1)]
+    assert [one.parameters for one in candidates] == [0, 1, 1 + 2 * classes, 1 + classes * (classes + 1)]
     scores, labels = truth(1000, classes)
     fitted, candidates = fit_map(3 * scores, labels, None, 0)
     best = min(candidates, key=lambda one: one.log_loss)
@@ -119,6 +117,14 @@ def test_few_rows_have_one_map_and_many_the_best(classes: int) -> None:
     assert min(candidates, key=lambda one: one.worse_by).name != "identity"
     bayes = -np.log(softmax(scores)[range(len(labels)), labels]).mean()
     assert best.log_loss == pytest.approx(bayes, abs=0.02)
+
+
+def test_few_rows_of_a_loss_with_an_inverse_have_that_and_one_number() -> None:
+    scores, labels = truth(FLEXIBLE_ROWS_OF_CLASS * 3 - 1)
+    inverse = ClasswiseInverse(gamma=2, smoothing=0.1, alpha=(0.2, 0.3, 0.5))
+    name, few = chosen_map(scores, labels, inverse, 0)
+    assert name == FEW_ROWS_CLASS_MAPS[0]
+    assert few.steps == (inverse, fit_class_temperature(inverse(scores), labels))
 
 
 def test_a_matrix_is_chosen_where_classes_are_mixed_up() -> None:
@@ -132,12 +138,12 @@ def test_the_loss_inverse_competes_and_the_identity_of_a_proper_loss_does_not() 
     scores, labels = truth(400)
     inverse = ClasswiseInverse(gamma=2, smoothing=0.1, alpha=(0.2, 0.3, 0.5))
     _, candidates = fit_map(scores, labels, inverse, 0)
-    assert [one.name for one in candidates][5:] == [
+    assert [one.name for one in candidates][4:] == [
         "classwise_inverse", "classwise_inverse+temperature", "classwise_inverse+vector_scaling",
-        "classwise_inverse+matrix_scaling", "classwise_inverse+vector_scaling+one_vs_rest",
+        "classwise_inverse+matrix_scaling",
     ]  # fmt: skip
     proper = ClasswiseInverse(gamma=0, smoothing=0, alpha=(1.0, 1.0, 1.0))
-    assert len(fit_map(scores, labels, proper, 0)[1]) == 5
+    assert len(fit_map(scores, labels, proper, 0)[1]) == 4
 
 
 def test_a_class_of_one_row_is_no_obstacle() -> None:
@@ -145,17 +151,7 @@ def test_a_class_of_one_row_is_no_obstacle() -> None:
     labels[labels == 2] = 0
     labels[0] = 2
     fitted, candidates = fit_map(scores, labels, None, 0)
-    assert len(candidates) == 5
+    assert len(candidates) == 4
     assert all(np.isfinite(one.log_loss) for one in candidates)
     assert ((p := fitted.probabilities(scores)) > 0).all()
     assert p.sum(axis=1) == pytest.approx(1, abs=1e-12)
-
-
-def test_one_vs_rest_is_what_its_maps_say_made_to_sum_to_one() -> None:
-    scores, labels = truth(300)
-    step = fit_one_vs_rest(scores, labels)
-    p, against = softmax(scores), one_vs_rest(scores)
-    single = np.stack([1 / (1 + np.exp(-each(z))) for each, z in zip(step.maps, against.T, strict=True)], axis=1)
-    assert softmax(step(scores)) == pytest.approx(single / single.sum(axis=1, keepdims=True), abs=1e-9)
-    assert softmax(log_softmax(scores)) == pytest.approx(p)
-    assert CalibrationMap((Identity(), Temperature(1.0))).probabilities(scores) == pytest.approx(p)
