@@ -109,6 +109,8 @@ class Diagnosis:
     ):  # fmt: skip
         self._record, self._reference, self._tokenizer = record, reference, tokenizer
         self._cut_field = CutField(schema)
+        by = record.conformal.by
+        self._sets_by = None if by is None else list(schema.by_name).index(by)
         self._classes, self._two = schema.classes, len(schema.classes) == 2
         self._cells, self._bins = PredictionBins(schema.classes), InputBinner(schema, tokenizer)
 
@@ -121,7 +123,7 @@ class Diagnosis:
         probabilities = _by_row(trace[-1][1])
         unshifted = probabilities if self._record.map.prior_shift is None else _by_row(trace[-2][1])
         bins = self._bins.of(rows)
-        members = self._record.conformal.sets(np.array(unshifted)).tolist()
+        members = self._sets(unshifted, bins)
         confidences = self._confidences(scores, trace, probabilities, members, bins, self._warnings(rows, texts))
         # For one row, as most requests are, a NumPy call costs more than the loop.
         columns = (probabilities, unshifted, logits.tolist(), bins, texts, confidences)
@@ -134,6 +136,13 @@ class Diagnosis:
             )
             for mine, before, own, field_bins, text, confidence in zip(*columns, strict=True)
         ]  # fmt: skip
+
+    def _sets(self, probabilities: Sequence[tuple[float, ...]], bins: Sequence[tuple[int, ...]]) -> list[list[bool]]:
+        """Whether the prediction set of each row holds each class; ``bins`` say which group the row is of."""
+        at = self._sets_by
+        groups = None if at is None else [of_row[at] for of_row in bins]
+        members: list[list[bool]] = self._record.conformal.sets(np.array(probabilities), groups).tolist()
+        return members
 
     def _confidences(
         self, scores: np.ndarray, trace: Trace, probabilities: Sequence[tuple[float, ...]],

@@ -11,8 +11,9 @@ import numpy as np
 from msgspec import Struct
 
 from models.calibration.logit import class_probabilities
+from models.input_bins import OTHER, InputBins
 from models.rows import Row
-from models.schema import OTHER, Field, InputBins, Schema
+from models.schema import Field, Schema
 from models.text import clean
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def _bin_numbers(field: Field, tokenizer: "Tokenizer | None") -> BinNumbers:
         if tokenizer is None:
             raise ValueError(f"the bins of {field.name} are cut by tokens, and there is no tokenizer")
         return _text_bins(field.input_bins, tokenizer)
-    number_of = _bin_number(field)
+    number_of = bin_number(field)
     return lambda values: list(map(number_of, values))
 
 
@@ -222,7 +223,8 @@ def _place(edges: Sequence[float], value: float) -> int:
     return bisect_right(edges, value, 1, len(edges) - 1) - 1
 
 
-def _bin_number(field: Field) -> Callable[[Any], int]:
+def bin_number(field: Field) -> Callable[[Any], int]:
+    """A value of the field → the number of its bin; not of a text that is cut by its tokens."""
     bins = field.input_bins
     unknown = len(bins.names) - 1
     if bins.edges:

@@ -6,7 +6,7 @@ Users write it as TOML, or have it written; a bundle carries it, complete, as ``
 import keyword
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -16,13 +16,17 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from models.input_bins import InputBins
+
 MAX_FIELDS, MAX_CLASSES, MAX_LEVELS, MAX_TEXT = 200, 100, 1000, 10_000
 MAX_NAMED_LEVELS = 50
-"""Levels of a field that metrics name, the first ones; the rest counts as `OTHER`. Also the bins of a text."""
-FALSE, TRUE, OTHER, UNKNOWN, KNOWN = "false", "true", "other", "unknown", "known"
+"""Levels of a field that metrics name, the first ones; the rest counts as "other". Also the bins of a text."""
+FALSE, TRUE = "false", "true"
 TABLES = Path(__file__).parent / "tables"
 """Descriptions of the tables that come with the program."""
 TITANIC = TABLES / "titanic.toml"
+NO_FIELD = "none"
+"""What ``sets_by`` says for prediction sets that are not by a field."""
 
 FieldType = Literal["number", "integer", "boolean", "category", "text"]
 Identifier = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\Z", max_length=60)]
@@ -60,37 +64,6 @@ class RangeWord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     word: Sentence
     below: float | None = None
-
-
-class InputBins(Struct, frozen=True, kw_only=True):
-    """How one field is cut into bins for the drift counters and the typicality.
-
-    ``edges`` cuts a number into [e0, e1), …, the last bin also holding its upper edge, and the outer ones all that lies
-    beyond; ``levels`` lists a category's values, with ``other`` where the field has more. ``lengths`` cuts a text by
-    its tokens and ``rare`` by the share of them that are rare, each as ``edges`` cuts a number; the lengths of the
-    lowest share come first. None of these: only known or unknown. Every field has the further bin ``unknown``.
-    """
-
-    field: str
-    edges: tuple[float, ...] = ()
-    levels: tuple[str, ...] = ()
-    other: bool = False
-    lengths: tuple[float, ...] = ()
-    rare: tuple[float, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All bins of the field, each by another name, ``unknown`` last; a level of that name keeps it."""
-        names = _ranges(self.edges) or list(self.levels) or self._text_names() or [KNOWN]
-        for name in (OTHER, UNKNOWN) if self.other else (UNKNOWN,):
-            while name in names:
-                name += "_"
-            names.append(name)
-        return tuple(names)
-
-    def _text_names(self) -> list[str]:
-        lengths = [f"{each} tokens" for each in _ranges(self.lengths)]
-        return [f"{length}, {share} rare" for share in _ranges(self.rare) for length in lengths]
 
 
 class Field(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, dict=True):
@@ -169,8 +142,9 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     ``name`` is the bundle's, and the model's on the wire; ``row`` what one row is called. ``text`` lists the phrases
     that a row is put into, each a template over the fields' words, as in "{color} {make}", with ``between`` from one
     to the next. What is unknown is said by the word ``unknown``; without such a word its phrase is left out. Rows with
-    one value in the column ``group`` never sit in two folds. ``feature`` names code of `models.features` that derives
-    further words from a row. Raises SchemaError.
+    one value in the column ``group`` never sit in two folds. ``sets_by`` names the field within whose values prediction
+    sets hold their coverage (`ConformalSets`), `NO_FIELD` for none; left out, training chooses. ``feature`` names code
+    of `models.features` that derives further words from a row. Raises SchemaError.
     """
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z", max_length=100)]
@@ -183,6 +157,7 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     rows: Identifier | None = None
     question: Sentence = ""
     group: ColumnName | None = None
+    sets_by: Identifier | None = None
     feature: Identifier | None = None
     examples: Annotated[tuple[Example, ...], Meta(max_length=20)] = ()
 
@@ -193,6 +168,8 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         _unique("fields", (field.name for field in self.fields), "name")
         _check_examples(self.examples, self.classes)
         _unique("fields", (field.in_table.casefold() for field in self.fields), "column")
+        if self.sets_by not in (None, NO_FIELD):
+            _check_sets_by(self.sets_by, self.by_name)
 
     def beside(self, names: Iterable[str]) -> tuple[str, ...]:
         """Names for columns that are added to the table's own: what the table has too begins with ``prediction_``."""
@@ -258,19 +235,6 @@ def read_packaged(path: Path = TITANIC) -> Schema:
     return schema_of(tomllib.loads(path.read_text(encoding="utf-8")))
 
 
-def _ranges(edges: Sequence[float]) -> list[str]:
-    return [f"{low}-{high}" for low, high in pairwise(_distinct(edges))]
-
-
-def _distinct(numbers: Sequence[float]) -> list[str]:
-    """Numbers, in as few digits as tell them apart."""
-    for digits in (6, 9, 12, 17):
-        texts = [f"{number:.{digits}g}" for number in numbers]
-        if len(set(texts)) == len(set(numbers)):
-            break
-    return texts
-
-
 def _check_label(label: Label, fields: Iterable[Field]) -> None:
     _unique("label.classes", (each.value for each in label.classes), "value")
     _unique("label.classes", (each.name for each in label.classes), "name")
@@ -283,6 +247,13 @@ def _check_examples(examples: Iterable[Example], classes: tuple[str, ...]) -> No
     for number, example in enumerate(examples):
         if example.outcome is not None and example.outcome not in classes:
             raise SchemaError(f"examples[{number}].outcome", f"it must be one of {', '.join(classes)}")
+
+
+def _check_sets_by(name: str, fields: Mapping[str, Field]) -> None:
+    if name not in fields:
+        raise SchemaError("sets_by", f"there is no field {name}; there are {', '.join(fields):.500}, and {NO_FIELD}")
+    if fields[name].type == "text":
+        raise SchemaError("sets_by", f"{name} is a text; sets are by a category, a boolean, a number or {NO_FIELD}")
 
 
 def _unique(path: str, values: Iterable[str], what: str) -> None:

@@ -10,10 +10,11 @@ import msgspec
 
 from models.cells import CellError
 from models.csv_table import CsvTable
+from models.input_bins import InputBins
 from models.labels import LabelReader
 from models.reference import InputReference, Reference
 from models.rows import Rows
-from models.schema import Field, InputBins, Schema
+from models.schema import Field, Schema
 
 DATA = Path(__file__).parents[2] / "data"
 WORDS = (

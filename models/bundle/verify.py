@@ -126,13 +126,12 @@ def check_reference(reference: Reference, schema: Schema) -> Reference:
 
 def check_record(record: CalibrationRecord, schema: Schema) -> CalibrationRecord:
     """The calibration, if it has the schema's classes and bins."""
-    if len(record.conformal.thresholds) != len(schema.classes):
-        raise BundleError(f"calibration.json: thresholds must be {len(schema.classes)}, one for each class")
     if isinstance(record.venn_abers, tuple) != (len(schema.classes) > 2) or (
         isinstance(record.venn_abers, tuple) and len(record.venn_abers) != len(schema.classes)
     ):
         raise BundleError("calibration.json: venn_abers must be one of two classes, and one for each of more")
     try:
+        record.conformal.check_schema(schema)
         record.map.check_classes(len(schema.classes))
     except ValueError as error:
         raise BundleError(f"calibration.json: {error}") from error

@@ -25,7 +25,9 @@ from tests.models.calibration.test_confidence import drawn
 from tests.models.conftest import pairs
 from tests.titanic import SCHEMA
 from training.calibrate.maps import fit_venn_abers
-from training.calibrate.record import fit_sets, fit_typicality
+from training.calibrate.record import fit_typicality
+from training.calibrate.sets import fit_sets
+from training.calibrate.sets_choice import SetsBy
 from training.data.table import Table
 
 BINS = InputBinner(SCHEMA)
@@ -90,6 +92,26 @@ def test_diagnostics_are_consistent(record: CalibrationRecord, table: Table) -> 
         assert one.warnings == reference.warnings(passengers[row])
     alone = diagnose(record, reference, z[7:8], passengers[7:8])
     assert alone[1][0] == confidences[7]
+
+
+def test_the_set_of_a_row_is_that_of_its_group(record: CalibrationRecord, table: Table) -> None:
+    passengers, z = table.rows[:200], np.random.default_rng(1).normal(-0.5, 1.5, 200)
+    p = class_probabilities(record.map.probabilities(z))
+    sets = SetsBy.of(passengers, SCHEMA, "sex").fit(p, table.labels[:200], 0.9)
+    by_sex = msgspec.structs.replace(record, conformal=sets)
+    found = diagnose(by_sex, build_reference(sigmoid(z), passengers, SCHEMA), z, passengers)[1]
+    own = [sets.groups[passenger.sex] for passenger in passengers]
+    expected = [
+        tuple(name for name, q, most in zip(SCHEMA.classes, each, thresholds, strict=True) if 1 - q <= most)
+        for each, thresholds in zip(p.tolist(), own, strict=True)
+    ]
+    assert [one.prediction_set for one in found] == expected
+    assert sets.groups["male"] != sets.groups["female"]
+    alone = diagnose(by_sex, build_reference(sigmoid(z), passengers, SCHEMA), z[5:6], passengers[5:6])[1]
+    assert alone[0] == found[5]
+    read = msgspec.json.decode(msgspec.json.encode(by_sex), type=CalibrationRecord)
+    assert read == by_sex
+    assert b'"by"' not in msgspec.json.encode(fit_sets(p, table.labels[:200], 0.9))
 
 
 @given(st.lists(st.floats(-30, 30), min_size=1, max_size=10), st.floats(0.05, 0.95), st.randoms(use_true_random=False))

@@ -105,3 +105,16 @@ def test_a_description_that_cannot_be_used_is_refused(change: dict[str, Any], pa
 
 def test_every_type_of_field_is_known() -> None:
     assert set(FieldType.__args__) == {"number", "integer", "boolean", "category", "text"}  # type: ignore[attr-defined]
+
+
+def test_sets_are_by_a_field_that_is_there_and_no_text() -> None:
+    described = document(type="text")
+    assert schema_of(described | {"sets_by": "none"}).sets_by == "none"
+    for name, reason in (
+        ("tenur", "sets_by: there is no field tenur; there are tenure, and none"),
+        ("tenure", "sets_by: tenure is a text; sets are by a category, a boolean, a number or none"),
+    ):
+        with pytest.raises(SchemaError, match=re.escape(reason)):
+            schema_of(described | {"sets_by": name})
+    by_number = document(type="number", bins=[0, 1]) | {"sets_by": "tenure"}
+    assert schema_of(by_number).sets_by == "tenure"

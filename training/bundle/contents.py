@@ -28,13 +28,14 @@ from training.report.plots import make_plots
 
 
 class CalibrationSettings(Struct, frozen=True, kw_only=True):
-    """How held-out logits become a calibration; with ``shift`` its map ends in it."""
+    """How held-out logits become a calibration; with ``shift`` its map ends in it. ``sets_by`` as of `SetsBy`."""
 
     inverse: Inverse | None
     coverage: float
     seed: int
     map_rule: MapRule
     shift: PriorShift | None = None
+    sets_by: str | None = None
 
 
 class HeldOutLogits(Struct, frozen=True, kw_only=True):
@@ -66,7 +67,7 @@ def write_calibrated(
     rows = [table.rows[at] for at in places.tolist()]
     fitting: dict[str, Any] = {
         "inverse": settings.inverse, "coverage": settings.coverage, "seed": settings.seed,
-        "map_rule": settings.map_rule,
+        "map_rule": settings.map_rule, "sets_by": settings.sets_by,
     }  # fmt: skip
     tokenizer = read_tokenizer(files)
     record = fit_record(held.logits[places], table.labels[places], rows, schema, tokenizer=tokenizer, **fitting)
@@ -77,7 +78,7 @@ def write_calibrated(
     if settings.shift is not None:
         record = structs.replace(record, map=record.map.shifted(settings.shift))
         how.append(f"before the shift from a prevalence of {settings.shift.training:.3g} to {settings.shift.target:g}")
-    evaluation = structs.replace(evaluation, how="; ".join(filter(None, how)))
+    evaluation = structs.replace(evaluation, how="; ".join(filter(None, how)), sets_by=record.conformal.by)
     reference = build_reference(predictions.calibrated, rows, schema, tokenizer)
     diagnosis = Diagnosis(record, reference, schema, tokenizer)
     contents = {

@@ -77,8 +77,9 @@ def labelled_rows(options: argparse.Namespace) -> tuple[str | None, "Table"]:
                 print(f"left out: {sentence}", file=sys.stderr)
     else:
         schema = find_schema(options.data, options.table, separator=options.separator)
-    if options.name is not None:
-        schema = schema_of(msgspec.to_builtins(schema) | {"name": options.name})
+    given = {key: value for key in ("name", "sets_by") if (value := getattr(options, key, None)) is not None}
+    if given:
+        schema = schema_of(msgspec.to_builtins(schema) | given)
     return described, read_table(options.data, schema, options.separator)
 
 

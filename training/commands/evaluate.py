@@ -22,6 +22,7 @@ def add(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     import numpy as np
+    from msgspec import structs
     from rich.console import Console
 
     from models.predictor import Predictor
@@ -47,6 +48,7 @@ def _run(options: argparse.Namespace) -> int:
     predictions = LabelledPredictions.of(table, predictor.predict_checked(table.rows), bundle.known)
     rng, coverage = np.random.default_rng(options.seed), bundle.record.conformal.coverage
     evaluation = evaluate_predictions(predictions, how=how, coverage=coverage, rng=rng)
+    evaluation = structs.replace(evaluation, sets_by=bundle.record.conformal.by)
     print_evaluation(evaluation, Console())
     if options.json:
         write_json(options.json, evaluation)

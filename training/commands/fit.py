@@ -47,6 +47,12 @@ def add(commands: Any) -> None:
     argument("--seed", type=int, default=0, help="default: %(default)s")
     argument("--coverage", type=float, default=0.9, help="of the prediction sets (default: %(default)s)")
     argument(
+        "--sets-by",
+        metavar="FIELD",
+        help="the field within whose values prediction sets hold their coverage, or none (default: what the "
+        "description says, or else what held-out rows call for)",
+    )
+    argument(
         "--map-rule",
         default="least",
         choices=("least", "one_standard_error"),

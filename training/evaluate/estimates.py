@@ -2,7 +2,7 @@
 
 import numpy as np
 from msgspec import Struct
-from scipy.stats import rankdata
+from scipy.stats import beta, rankdata
 
 Z_95 = 1.959963984540054
 """The normal distribution's 97.5 % point."""
@@ -53,6 +53,17 @@ def share(count: int, n: int) -> Estimate:
     # At 0 and at 1 one end is exact; rounding must not pass it.
     low, high = min(p, float(middle - half)), max(p, float(middle + half))
     return Estimate(p, float(np.sqrt(p * (1 - p) / n)), max(low, 0.0), min(high, 1.0))
+
+
+def exact_share(count: int, n: int) -> Estimate:
+    """``count`` of n, with Clopper & Pearson's interval (1934): it holds the true share of 95 % of samples or more,
+    however few rows there are."""
+    if not n:
+        return absent(NO_ROWS)
+    p = count / n
+    low = beta.ppf(0.025, count, n - count + 1) if count else 0.0
+    high = beta.ppf(0.975, count + 1, n - count) if count < n else 1.0
+    return Estimate(p, float(np.sqrt(p * (1 - p) / n)), float(low), float(high))
 
 
 def roc_auc(p: np.ndarray, y: np.ndarray) -> Estimate:

@@ -7,6 +7,7 @@ from training.evaluate.baselines import Baseline
 from training.evaluate.predictions import LabelledPredictions
 from training.evaluate.scores import Scores, score
 from training.evaluate.selective_risk import SetCoverage, set_coverage
+from training.evaluate.set_cells import ConditionalSets, SetCells, set_cells
 from training.evaluate.several_classes.evaluation import ClassEvaluation, evaluate_classes
 from training.evaluate.subgroups import Subgroup, score_subgroups
 from training.evaluate.validity import (
@@ -22,7 +23,8 @@ from training.evaluate.validity import (
 class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What ``evaluation.json`` holds of two classes; what has a default is of the nested evaluation only.
 
-    ``sets`` are at the bundle's coverage, ``sets_at`` at `nested.COVERAGES`;
+    ``sets`` and ``set_cells`` are at the bundle's coverage, ``sets_at`` at `cross_sets.COVERAGES`;
+    ``sets_by`` is the field that the bundle's sets are by, None where they are of the class alone;
     ``reliability`` leaves out tenths without rows.
     """
 
@@ -31,11 +33,14 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     calibrated: Scores
     raw: Scores
     sets: SetCoverage
+    set_cells: SetCells
     risk: RiskArea
     interval: IntervalValidity
     subgroups: tuple[Subgroup, ...]
     reliability: dict[str, tuple[ReliabilityBin, ...]]
     sets_at: tuple[SetCoverage, ...] | None = None
+    sets_by: str | None = None
+    conditional_sets: ConditionalSets | None = None
     maps_chosen: tuple[str, ...] | None = None
     baselines: dict[str, Baseline] | None = None
 
@@ -54,6 +59,7 @@ def evaluate_predictions(
         how=how, rows=len(y), calibrated=score(predictions.calibrated, y, classes, rng),
         raw=score(predictions.raw, y, classes, rng),
         sets=set_coverage(predictions.member, y, coverage, classes),
+        set_cells=set_cells(predictions.member, y, predictions.groups, classes),
         interval=interval_validity(predictions.low, predictions.high, y), risk=risk_area(predictions.calibrated, y),
         subgroups=score_subgroups(predictions.groups, y, predictions.calibrated, predictions.raw, rng),
         reliability={"calibrated": reliability(predictions.calibrated, y), "raw": reliability(predictions.raw, y)},

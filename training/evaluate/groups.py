@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from models.features.registry import find_feature
+from models.input_bins import KNOWN, OTHER, UNKNOWN
 from models.reference import level_name
 from models.rows import Row
-from models.schema import KNOWN, OTHER, UNKNOWN, Field, Schema
+from models.schema import Field, Schema
 
 MIN_GROUP_ROWS = 20
 """Of fewer rows a mean says too little to be printed."""

@@ -6,28 +6,26 @@ from typing import Any
 import numpy as np
 from msgspec import structs
 
-from models.calibration.logit import calibration_scores, class_probabilities, score_probabilities
+from models.calibration.logit import calibration_scores, score_probabilities
 from models.calibration.maps import CalibrationMap
 from models.calibration.venn_abers import venn_abers_interval
 from models.rows import Row
 from models.schema import Schema
 from training.calibrate.choice import Inverse, MapRule, chosen_map
-from training.calibrate.record import fit_intervals, fit_sets
+from training.calibrate.record import fit_intervals
+from training.calibrate.sets_choice import SetsBy
 from training.evaluate.baselines import compare_baselines, held_out_probabilities
+from training.evaluate.cross_sets import CrossFittedSets
 from training.evaluate.evaluation import AnyEvaluation, evaluate_predictions
 from training.evaluate.folds import FOLDS, make_folds
 from training.evaluate.groups import Members, members
 from training.evaluate.predictions import LabelledPredictions
-from training.evaluate.selective_risk import SetCoverage, set_coverage
-
-COVERAGES = (0.8, 0.9, 0.95)
-"""Nominal coverages that the nested evaluation reports, whatever the bundle's own."""
 
 
 def nested_evaluation(
     logits: np.ndarray, labels: np.ndarray, folds: np.ndarray, rows: Sequence[Row], schema: Schema,
     known: Sequence[Any], *, inverse: Inverse | None, coverage: float, seed: int, map_rule: MapRule = "least",
-    with_baselines: bool = True,
+    sets_by: str | None = None, with_baselines: bool = True,
 ) -> tuple[AnyEvaluation, LabelledPredictions]:  # fmt: skip
     """Evaluate the recipe on out-of-fold logits (n, K), by default beside baselines on the same folds (n,).
 
@@ -35,7 +33,8 @@ def nested_evaluation(
     are divided once more, for the calibration alone.
 
     ``known`` is what the schema's feature knows for each fold's model and baselines: none of the fold's own rows.
-    For each fold, map, Venn–Abers and sets are fitted on the other folds' logits and scored on this fold, so no row
+    For each fold, map, Venn–Abers and sets (with the field that they are by, where ``sets_by`` and the schema name
+    none) are fitted on the other folds' logits and scored on this fold, so no row
     is scored by a model or a calibration that saw its label — with one remainder: the *models* that gave the other
     folds' logits had this fold's rows among their training rows. That is what cross-fitting leaves
     (Barber et al., 2021); what it does is not in the standard errors.
@@ -53,7 +52,9 @@ def nested_evaluation(
     def choose(places: np.ndarray) -> tuple[str, CalibrationMap]:
         return chosen_map(scores[places], y[places], inverse, seed, map_rule)
 
-    predictions, sets_at, chosen = _cross_calibrated(scores, y, parts, schema, groups, coverage, choose)
+    of_rows = SetsBy.of([rows[at] for at in held.tolist()], schema, sets_by)
+    sets = CrossFittedSets(of_rows, y, schema, coverage)
+    predictions, chosen = _cross_calibrated(scores, y, parts, schema, groups, sets, choose)
     rng = np.random.default_rng(seed)
     baselines = None
     if with_baselines:
@@ -61,17 +62,18 @@ def nested_evaluation(
         compared = {name: p[held] for name, p in probabilities.items()}
         baselines = compare_baselines(predictions.calibrated, compared, y, groups, schema.classes)
     evaluation = evaluate_predictions(predictions, how=how, coverage=coverage, rng=rng)
-    return structs.replace(evaluation, sets_at=sets_at, maps_chosen=chosen, baselines=baselines), predictions
+    return structs.replace(
+        evaluation, sets_at=sets.coverages(), conditional_sets=sets.conditional(groups), maps_chosen=chosen,
+        baselines=baselines,
+    ), predictions  # fmt: skip
 
 
 def _cross_calibrated(
-    scores: np.ndarray, labels: np.ndarray, folds: np.ndarray, schema: Schema, groups: Members, coverage: float,
-    choose: Callable[[np.ndarray], tuple[str, CalibrationMap]],
-) -> tuple[LabelledPredictions, tuple[SetCoverage, ...], tuple[str, ...]]:  # fmt: skip
-    """Predictions of each fold's rows by a calibration fitted on the other folds, its sets at `COVERAGES`, its map."""
+    scores: np.ndarray, labels: np.ndarray, folds: np.ndarray, schema: Schema, groups: Members,
+    sets: CrossFittedSets, choose: Callable[[np.ndarray], tuple[str, CalibrationMap]],
+) -> tuple[LabelledPredictions, tuple[str, ...]]:  # fmt: skip
+    """Predictions of each fold's rows by a calibration fitted on the other folds, and its map; ``sets`` are filled."""
     p, p0, p1 = np.empty_like(scores), np.empty_like(scores), np.empty_like(scores)
-    nominals = (coverage, *COVERAGES)
-    member = np.empty((len(nominals), len(labels), len(schema.classes)), bool)
     chosen = []
     for fold in np.unique(folds):
         rest, here = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
@@ -79,13 +81,8 @@ def _cross_calibrated(
         chosen.append(name)
         p[here], p_rest = fitted.probabilities(scores[here]), fitted.probabilities(scores[rest])
         p0[here], p1[here] = venn_abers_interval(fit_intervals(scores[rest], labels[rest]), scores[here])
-        for sets, nominal in zip(member, nominals, strict=True):
-            thresholds = fit_sets(class_probabilities(p_rest), labels[rest], nominal)
-            sets[here] = thresholds.sets(class_probabilities(p[here]))
+        sets.fit(rest, here, p_rest, p[here])
     predictions = LabelledPredictions(
-        schema, groups, labels, p, score_probabilities(scores), member[0], np.minimum(p0, p), np.maximum(p1, p)
+        schema, groups, labels, p, score_probabilities(scores), sets.member, np.minimum(p0, p), np.maximum(p1, p)
     )
-    sets_at = tuple(
-        set_coverage(sets, labels, nominal, schema.classes) for sets, nominal in zip(member[1:], COVERAGES, strict=True)
-    )
-    return predictions, sets_at, tuple(chosen)
+    return predictions, tuple(chosen)

@@ -69,8 +69,10 @@ def recalibrate(options: RecalibrationOptions) -> Bundle:
         before=bundle.training_rows,
         note="; ".join(filter(None, notes)),
     )  # fmt: skip
+    # A field that the sets are by stays: what was promised of its groups is not dropped for few rows.
     settings = CalibrationSettings(
         inverse=loss_inverse(bundle), coverage=bundle.record.conformal.coverage, seed=options.seed,
+        sets_by=bundle.record.conformal.by,
         map_rule=msgspec.convert(bundle.record.map_rule, MapRule), shift=prior_shift(table, options.target_prevalence),
     )  # fmt: skip
     files: dict[str, bytes | Path] = {

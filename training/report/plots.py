@@ -161,7 +161,8 @@ def risk(predictions: LabelledPredictions, evaluation: AnyEvaluation) -> Plot:
     if len(shown) > MAX_POINTS:
         shown = shown[np.linspace(0, len(shown) - 1, MAX_POINTS).round().astype(int)]
     spread = {row: share(round(error[row] * coverage[row] * n), round(coverage[row] * n)) for row in shown}
-    most = max(0.1, max(each.high for each in spread.values()))
+    sets = [held for held in evaluation.sets_at or (evaluation.sets,) if held.abstained < 1]
+    most = max(0.1, *(each.high for each in spread.values()), *(held.error_answered.value for held in sets))
     step = 0.1 if most > 0.25 else 0.05
     top = step * np.ceil(most / step)
     frame = Frame(LEFT, 28, INNER, 230, (0, 1), (0, float(top)))
@@ -174,7 +175,6 @@ def risk(predictions: LabelledPredictions, evaluation: AnyEvaluation) -> Plot:
         frame.band(xs, [spread[row].low for row in shown], [spread[row].high for row in shown], "band"),
         frame.line(xs, error[shown].tolist(), "ours"), frame.line(xs, expected[shown].tolist(), "guide"),
     ]  # fmt: skip
-    sets = [held for held in evaluation.sets_at or (evaluation.sets,) if held.abstained < 1]
     caption = "Line: found, with its pointwise 95 % band. Dashed: what the probabilities themselves expect. "
     for held in sets:
         parts.append(frame.diamond(1 - held.abstained, held.error_answered.value, "other-fill"))

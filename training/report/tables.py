@@ -11,6 +11,7 @@ from training.evaluate.scores import Scores
 from training.evaluate.selective_risk import SetCoverage
 from training.evaluate.subgroups import GroupScores, Subgroup
 from training.report.figures import Figures, Row, error_rows, expected_text, p_text, plus_minus, spread, text_table
+from training.report.set_tables import set_tables
 from training.report.several_classes import tables as of_classes
 
 
@@ -20,7 +21,7 @@ def tables(evaluation: AnyEvaluation) -> list[Figures]:
         scores, rest = [_proper(evaluation), _calibration(evaluation), _decisions(evaluation)], _intervals(evaluation)
     else:
         scores, rest = of_classes.scores(evaluation), of_classes.intervals(evaluation)
-    all_tables = [*scores, _sets(evaluation), rest]
+    all_tables = [*scores, _sets(evaluation), *set_tables(evaluation), rest]
     if evaluation.baselines is not None:
         all_tables.append(_baselines(evaluation))
     # A table whose only field is a text has none.

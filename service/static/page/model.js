@@ -20,7 +20,7 @@ export function showModel(model) {
   by("model-body").replaceChildren(
     html("div", { class: "model-columns" }, ...(evaluation.calibrated ? [diagram(evaluation), scores(evaluation)] : [])),
     html("div", { class: "model-columns" }, evaluation.subgroups ? groups(evaluation) : null,
-      html("div", {}, evaluation.sets_at ? sets(evaluation.sets_at) : null, evaluation.baselines ? baselines(evaluation.baselines) : null)),
+      html("div", {}, evaluation.sets_at ? sets(evaluation) : null, evaluation.baselines ? baselines(evaluation.baselines) : null)),
     html("div", { class: "model-columns" }, origins(model, origin, evaluation), versions(model, origin, files)));
   by("model-body").hidden = false;
 }
@@ -88,10 +88,22 @@ function groups({ subgroups }) {
       subgroups.map((one) => [`${schema.labelOf(one.attribute)}: ${one.group}`, count(one.rows), two(shown(one).observed.value), two(shown(one).expected), plusMinus(one.calibrated.log_loss)]))));
 }
 
-function sets(found) {
-  return section("Prediction sets", html("p", { class: "fine" }, `How often a set held the true outcome, beside its nominal coverage, and how many ${schema.rows} got no single answer.`),
+function sets({ sets: own, sets_at: found, sets_by: field, set_cells: cells, conditional_sets: conditional }) {
+  const byField = field ? ` They hold it within each class and each value of “${schema.labelOf(field)}”.` : "";
+  return section("Prediction sets", html("p", { class: "fine" }, `How often a set held the true outcome, beside its nominal coverage, and how many ${schema.rows} got no single answer.${byField}`),
     table("Prediction sets", ["nominal", "held it", "no answer", "wrong, if answered"],
-      found.map((one) => [`${percent(one.nominal)} %`, plusMinus(one.overall), `${percent(one.abstained)} %`, plusMinus(one.error_answered)])));
+      found.map((one) => [`${percent(one.nominal)} %`, plusMinus(one.overall), `${percent(one.abstained)} %`, plusMinus(one.error_answered)])),
+    conditional ? html("p", { class: "fine" }, `At ${percent(own.nominal)} %, ${percent(own.abstained)} % get no single answer; with sets of the class alone ${percent(conditional.plain.abstained)} %.`) : null,
+    cells?.cells.length ? setCells(own, cells) : null);
+}
+
+// Coverage within each class of each group; the least is named where groups are large enough.
+function setCells(own, { cells, compared, worst }) {
+  const name = (one) => `${schema.labelOf(one.attribute)}: ${one.group}`;
+  return html("div", {},
+    worst ? html("p", { class: "fine" }, `Least often, of ${compared} classes in groups, they held “${worst.outcome}” of ${name(worst)}: ${two(worst.coverage.value)} (95 %: ${range([worst.coverage.low, worst.coverage.high])}) of ${count(worst.rows)} ${schema.rows}.`) : null,
+    html("details", {}, html("summary", {}, "By outcome and group"), table(`Sets of nominal ${percent(own.nominal)} %`, ["group", "outcome", schema.rows, "held it", "95 %"],
+      cells.map((one) => [name(one), one.outcome, count(one.rows), two(one.coverage.value), range([one.coverage.low, one.coverage.high])]))));
 }
 
 function baselines(found) {

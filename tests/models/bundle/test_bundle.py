@@ -426,6 +426,14 @@ def test_a_bundle_of_more_classes_has_its_cells_thresholds_intervals_and_steps(
         ({"venn_abers": two.venn_abers}, "venn_abers must be one of two classes, and one for each of more"),
         ({"venn_abers": intervals[:2]}, "venn_abers must be"),
         ({"conformal": msgspec.structs.replace(conformal, thresholds=(0.5, 0.5))}, "thresholds must be 3"),
+        (
+            {"conformal": msgspec.structs.replace(conformal, by="island", groups={"a": (0.5, 0.5, 0.5)})},
+            "the sets are by island, with other groups than schema.json has",
+        ),
+        (
+            {"conformal": msgspec.structs.replace(conformal, by="moon", groups={"a": (0.5, 0.5, 0.5)})},
+            "the sets are by moon",
+        ),
         ({"map": two.map}, "the step platt is for 2 classes; there are 3"),
     ):
         with pytest.raises(BundleError, match=message):

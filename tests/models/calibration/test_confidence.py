@@ -20,7 +20,8 @@ from models.calibration.typicality import BLOCK, Typicality  # fmt: skip
 from models.reference import MAX_ROWS, InputBinner
 from tests.titanic import SCHEMA, Passenger
 from training.calibrate.maps import fit_temperature, fit_venn_abers, log_losses
-from training.calibrate.record import fit_sets, fit_typicality
+from training.calibrate.record import fit_typicality
+from training.calibrate.sets import fit_sets
 from training.data.table import Table
 
 SIZES = tuple(len(bins.names) for bins in SCHEMA.input_bins)

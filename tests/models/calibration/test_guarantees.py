@@ -7,7 +7,8 @@ import pytest
 
 from models.calibration.logit import calibration_scores, softmax
 from models.calibration.venn_abers import VennAbers, venn_abers_interval
-from training.calibrate.record import fit_intervals, fit_sets
+from training.calibrate.record import fit_intervals
+from training.calibrate.sets import fit_sets
 
 CLASSES = (3, 5)
 

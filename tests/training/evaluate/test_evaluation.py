@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from models.text import Renderer
-from tests.titanic import SCHEMA
+from tests.titanic import LABELS, SCHEMA
 from tests.training.logits import two
 from training.data.table import Table, fold_known
 from training.evaluate.nested import nested_evaluation
@@ -40,3 +41,37 @@ def test_nested_evaluation_scores_every_row_by_a_calibration_without_it(table: T
     _, again = nested_evaluation(two(z), changed, folds, *rows, others, **settings, with_baselines=False)
     assert np.array_equal(predictions.calibrated[folds == 2], again.calibrated[folds == 2])
     assert not np.array_equal(predictions.calibrated[folds != 2], again.calibrated[folds != 2])
+
+
+def test_sets_by_a_field_beside_those_of_the_class_alone(table: Table, few_resamples: None) -> None:
+    """The scores know nothing of the sex that decides: sets of the class alone miss the women who died."""
+    rng = np.random.default_rng(0)
+    woman = np.array([row.sex == "female" for row in table.rows])
+    z = 2 * (rng.normal(size=len(table)) + 1.2 * (table.labels - 0.5)) + 3.0 * (woman - 0.5)
+    folds = rng.integers(0, 4, len(table))
+    known = fold_known(Renderer(SCHEMA), table.rows, table.labels, folds)
+    given: dict[str, Any] = {"inverse": None, "coverage": 0.9, "seed": 0, "with_baselines": False}
+
+    def evaluated(sets_by: str | None) -> Any:
+        arrays = two(z), table.labels, folds, table.rows
+        return nested_evaluation(*arrays, SCHEMA, known, sets_by=sets_by, **given)
+
+    chosen, predictions = evaluated(None)
+    assert chosen.conditional_sets.chosen == ("sex",) * 4
+    plain, _ = evaluated("none")
+    assert plain.conditional_sets is None
+    assert chosen.conditional_sets.plain == plain.sets
+    assert chosen.conditional_sets.plain_worst == plain.set_cells.worst
+    assert (plain.set_cells.worst.group, plain.set_cells.worst.outcome) == ("female", "died")
+    assert chosen.sets.average_size > plain.sets.average_size
+    for cell in chosen.set_cells.cells:
+        if cell.attribute == "sex":
+            rows = (woman == (cell.group == "female")) & (table.labels == LABELS.index(cell.outcome))
+            held = predictions.member[rows, LABELS.index(cell.outcome)]
+            assert (cell.rows, cell.coverage.value) == (rows.sum(), held.mean())
+            exact = binomtest(int(held.sum()), len(held)).proportion_ci(0.95, "exact")
+            assert (cell.coverage.low, cell.coverage.high) == pytest.approx((exact.low, exact.high))
+            assert cell.coverage.value > 0.85
+    named = evaluated("age")[0]
+    assert named.conditional_sets.chosen == ("age",) * 4
+    assert named.sets != chosen.sets

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.calibration.logit import class_probabilities, sigmoid
-from training.calibrate.record import fit_sets
+from training.calibrate.sets import fit_sets
 from training.evaluate.selective_risk import SetCoverage, risk_coverage, set_coverage
 
 CLASSES = ("stays", "leaves")

@@ -6,6 +6,7 @@ from msgspec import Struct
 from training.evaluate.baselines import Baseline
 from training.evaluate.predictions import LabelledPredictions
 from training.evaluate.selective_risk import SetCoverage, set_coverage
+from training.evaluate.set_cells import ConditionalSets, SetCells, set_cells
 from training.evaluate.several_classes.scores import ClassScores, score_classes, top_classes
 from training.evaluate.several_classes.subgroups import ClassSubgroup, score_class_subgroups
 from training.evaluate.validity import (
@@ -32,12 +33,15 @@ class ClassEvaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     calibrated: ClassScores
     raw: ClassScores
     sets: SetCoverage
+    set_cells: SetCells
     risk: RiskArea
     intervals: dict[str, IntervalValidity]
     subgroups: tuple[ClassSubgroup, ...]
     reliability: dict[str, dict[str, Tenths]]
     top_reliability: dict[str, Tenths]
     sets_at: tuple[SetCoverage, ...] | None = None
+    sets_by: str | None = None
+    conditional_sets: ConditionalSets | None = None
     maps_chosen: tuple[str, ...] | None = None
     baselines: dict[str, Baseline] | None = None
 
@@ -51,7 +55,9 @@ def evaluate_classes(
     return ClassEvaluation(
         how=how, rows=len(y), calibrated=score_classes(predictions.calibrated, y, classes, rng),
         raw=score_classes(predictions.raw, y, classes, rng),
-        sets=set_coverage(predictions.member, y, coverage, classes), risk=risk_area(predictions.calibrated, y),
+        sets=set_coverage(predictions.member, y, coverage, classes),
+        set_cells=set_cells(predictions.member, y, predictions.groups, classes),
+        risk=risk_area(predictions.calibrated, y),
         intervals={name: interval_validity(low[k], high[k], y == k) for k, name in enumerate(classes)},
         subgroups=score_class_subgroups(predictions.groups, y, predictions.calibrated, predictions.raw, classes, rng),
         reliability={
