@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 from msgspec import Struct
 
+from models.bins.input_binner import InputBinner
 from models.calibration.confidence import CalibrationRecord, CalibrationStep, Confidence, entropy_bits
 from models.calibration.logit import calibration_scores
 from models.calibration.venn_abers import venn_abers_interval
-from models.reference import InputBinner, InputWarning, PredictionBins, Reference, top_class
+from models.reference import InputWarning, PredictionBins, Reference, top_class
 from models.rows import Row
 from models.schema import Schema, parts_of
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from models.input_bins import InputBins
+from models.bins.input_bins import InputBins
 
 MAX_FIELDS, MAX_CLASSES, MAX_LEVELS, MAX_TEXT = 200, 100, 1000, 10_000
 MAX_NAMED_LEVELS = 50

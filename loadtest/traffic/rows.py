@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
+from models.bins.input_bins import InputBins
 from models.cells import CellError
 from models.csv_table import CsvTable
-from models.input_bins import InputBins
 from models.labels import LabelReader
 from models.reference import InputReference, Reference
 from models.rows import Rows

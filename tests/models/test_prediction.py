@@ -12,6 +12,7 @@ import scipy
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.bins.input_binner import InputBinner
 from models.bundle.read import Bundle, open_bundle
 from models.calibration.confidence import CalibrationRecord, Confidence
 from models.calibration.logit import class_probabilities, logit, sigmoid
@@ -19,7 +20,7 @@ from models.calibration.maps import CalibrationMap, Temperature
 from models.calibration.prior_shift import PriorShift
 from models.prediction import Diagnosis, Prediction
 from models.predictor import Predictor
-from models.reference import InputBinner, PredictionBins, Reference, build_reference, probability_bins
+from models.reference import PredictionBins, Reference, build_reference, probability_bins
 from tests import penguins
 from tests.models.calibration.test_confidence import drawn
 from tests.models.conftest import pairs

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from models.bert.tokenizer import Tokenizer
+from models.bins.input_binner import InputBinner
 from models.bundle.read import Bundle, read_bundle
 from models.bundle.write import write_bundle
 from models.prediction import Diagnosis
 from models.predictor import Predictor
-from models.reference import InputBinner, build_reference
+from models.reference import build_reference
 from models.schema import Field, SchemaError, schema_of
 from tests import reviews
 from tests.tiny import ORIGIN, make_contents

@@ -9,10 +9,11 @@ import numpy as np
 from msgspec import UNSET
 
 from models.bert.tokenizer import Tokenizer
+from models.bins.input_binner import InputBinner
 from models.bundle.read import Bundle
 from models.calibration.confidence import CalibrationStep, Confidence
 from models.prediction import Diagnosis, Prediction
-from models.reference import InputBinner, PredictionBins, probability_bin, top_class
+from models.reference import PredictionBins, probability_bin, top_class
 from models.schema import Schema
 from tests.titanic import SCHEMA, Passenger
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.bert.tokenizer import Tokenizer
+from models.bins.input_binner import InputBinner
 from models.calibration.confidence import CalibrationRecord
 from models.calibration.logit import calibration_scores, class_probabilities
 from models.calibration.typicality import Typicality
 from models.calibration.venn_abers import VennAbers, rounded_log_odds
-from models.reference import InputBinner
 from models.rows import Row
 from models.schema import Schema
 from training.calibrate.choice import Inverse, MapRule, fit_map

@@ -7,8 +7,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from models.bins.input_binner import bin_number
 from models.calibration.conformal import ConformalSets
-from models.reference import bin_number
 from models.rows import Row
 from models.schema import Field
 

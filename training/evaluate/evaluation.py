@@ -7,7 +7,7 @@ from training.evaluate.baselines import Baseline
 from training.evaluate.predictions import LabelledPredictions
 from training.evaluate.scores import Scores, score
 from training.evaluate.selective_risk import SetCoverage, set_coverage
-from training.evaluate.set_cells import ConditionalSets, SetCells, set_cells
+from training.evaluate.sets.cells import ConditionalSets, SetCells, set_cells
 from training.evaluate.several_classes.evaluation import ClassEvaluation, evaluate_classes
 from training.evaluate.subgroups import Subgroup, score_subgroups
 from training.evaluate.validity import (
@@ -23,7 +23,7 @@ from training.evaluate.validity import (
 class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What ``evaluation.json`` holds of two classes; what has a default is of the nested evaluation only.
 
-    ``sets`` and ``set_cells`` are at the bundle's coverage, ``sets_at`` at `cross_sets.COVERAGES`;
+    ``sets`` and ``set_cells`` are at the bundle's coverage, ``sets_at`` at `cross_fitted.COVERAGES`;
     ``sets_by`` is the field that the bundle's sets are by, None where they are of the class alone;
     ``reliability`` leaves out tenths without rows.
     """

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from models.bins.input_bins import KNOWN, OTHER, UNKNOWN
 from models.features.registry import find_feature
-from models.input_bins import KNOWN, OTHER, UNKNOWN
 from models.reference import level_name
 from models.rows import Row
 from models.schema import Field, Schema

@@ -15,11 +15,11 @@ from training.calibrate.choice import Inverse, MapRule, chosen_map
 from training.calibrate.record import fit_intervals
 from training.calibrate.sets_choice import SetsBy
 from training.evaluate.baselines import compare_baselines, held_out_probabilities
-from training.evaluate.cross_sets import CrossFittedSets
 from training.evaluate.evaluation import AnyEvaluation, evaluate_predictions
 from training.evaluate.folds import FOLDS, make_folds
 from training.evaluate.groups import Members, members
 from training.evaluate.predictions import LabelledPredictions
+from training.evaluate.sets.cross_fitted import CrossFittedSets
 
 
 def nested_evaluation(

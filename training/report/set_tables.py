@@ -2,7 +2,7 @@
 
 from training.evaluate.evaluation import AnyEvaluation
 from training.evaluate.groups import MIN_GROUP_ROWS, group_title
-from training.evaluate.set_cells import SetCell
+from training.evaluate.sets.cells import SetCell
 from training.report.figures import NO_VALUE, Figures, Row, spread
 
 MAX_COLUMNS = 4

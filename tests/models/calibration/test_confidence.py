@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.bins.input_binner import InputBinner
 from models.calibration.confidence import CalibrationRecord, entropy_bits
 from models.calibration.conformal import ConformalSets
 from models.calibration.logit import class_probabilities, logit, sigmoid
 from models.calibration.maps import CalibrationMap
 from models.calibration.prior_shift import PriorShift
 from models.calibration.typicality import BLOCK, Typicality  # fmt: skip
-from models.reference import MAX_ROWS, InputBinner
+from models.reference import MAX_ROWS
 from tests.titanic import SCHEMA, Passenger
 from training.calibrate.maps import fit_temperature, fit_venn_abers, log_losses
 from training.calibrate.record import fit_typicality

@@ -6,7 +6,7 @@ from msgspec import Struct
 from training.evaluate.baselines import Baseline
 from training.evaluate.predictions import LabelledPredictions
 from training.evaluate.selective_risk import SetCoverage, set_coverage
-from training.evaluate.set_cells import ConditionalSets, SetCells, set_cells
+from training.evaluate.sets.cells import ConditionalSets, SetCells, set_cells
 from training.evaluate.several_classes.scores import ClassScores, score_classes, top_classes
 from training.evaluate.several_classes.subgroups import ClassSubgroup, score_class_subgroups
 from training.evaluate.validity import (

@@ -8,7 +8,7 @@ from training.calibrate.sets import fit_sets
 from training.calibrate.sets_choice import SetsBy
 from training.evaluate.groups import Members
 from training.evaluate.selective_risk import SetCoverage, set_coverage
-from training.evaluate.set_cells import ConditionalSets, set_cells
+from training.evaluate.sets.cells import ConditionalSets, set_cells
 
 COVERAGES = (0.8, 0.9, 0.95)
 """Nominal coverages that the nested evaluation reports, whatever the bundle's own."""
