@@ -1,0 +1,106 @@
+"""The same scores given to other packages: the same numbers, or a difference that docs/decisions/peers.md explains."""
+
+import warnings
+
+import crepes
+import numpy as np
+import pytest
+import relplot
+from mapie.classification import SplitConformalClassifier
+from sklearn.base import BaseEstimator, ClassifierMixin
+from venn_abers import VennAbers as TheirVennAbers
+
+from models.calibration.logit import class_probabilities, sigmoid, softmax
+from training.calibrate.maps import fit_merged_venn_abers, fit_venn_abers
+from training.calibrate.sets import fit_sets
+from training.evaluate.calibration_errors import murphy, smooth_error
+
+COVERAGES = (0.8, 0.9, 0.95)
+
+
+class Given(ClassifierMixin, BaseEstimator):
+    """A classifier whose inputs are the probabilities."""
+
+    def __init__(self, classes: int):
+        self.classes = classes
+        self.classes_ = np.arange(classes)
+        self.is_fitted_ = True
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> "Given":
+        return self
+
+    def predict_proba(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(x)
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(x).argmax(axis=1)
+
+
+def drawn(rows: int, seed: int, decimals: int = 9) -> tuple[np.ndarray, np.ndarray]:
+    """Log-odds, rounded, and labels of a world that is a little less sure than they are."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(-0.5, 2, rows).round(decimals)
+    return z, (rng.random(rows) < sigmoid(0.7 * z + 0.3)).astype(np.int64)
+
+
+def drawn_classes(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (n, 4) and labels, the last class rare."""
+    rng = np.random.default_rng(seed)
+    p = softmax(rng.normal([0.5, 0.3, 0.0, -1.5], 1.2, (rows, 4)))
+    return p, (p.cumsum(axis=1) < rng.random((rows, 1))).sum(axis=1)
+
+
+@pytest.mark.parametrize("decimals", [1, 9])
+def test_venn_abers_is_that_of_venn_abers(decimals: int) -> None:
+    z, y = drawn(400, 0, decimals)
+    asked, _ = drawn(300, 1, decimals)
+    theirs = TheirVennAbers()
+    theirs.fit(class_probabilities(sigmoid(z)), y)
+    merged, pairs = theirs.predict_proba(class_probabilities(sigmoid(asked)))
+    p0, p1 = fit_venn_abers(z, y).interval(asked)
+    assert np.stack([p0, p1], axis=1) == pytest.approx(pairs, abs=1e-12)
+    assert sigmoid(fit_merged_venn_abers(z, y)(asked)) == pytest.approx(merged[:, 1], abs=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:WARNING. your conformalization dataset has less labels")
+@pytest.mark.parametrize("coverage", COVERAGES)
+def test_sets_are_those_of_mapie_on_the_rows_of_each_class(coverage: float) -> None:
+    p, y = drawn_classes(900, 2)
+    asked, _ = drawn_classes(500, 3)
+    theirs = np.empty(asked.shape, bool)
+    for number in range(4):
+        own = y == number
+        conformal = SplitConformalClassifier(Given(4), confidence_level=coverage, conformity_score="lac", prefit=True)
+        conformal.conformalize(p[own], y[own])
+        theirs[:, number] = conformal.predict_set(asked)[1][:, number, 0]
+    assert np.array_equal(fit_sets(p, y, coverage).sets(asked), theirs)
+
+
+@pytest.mark.parametrize("coverage", COVERAGES)
+def test_sets_are_those_of_crepes_by_its_p_values(coverage: float) -> None:
+    """By the definition a class is in the set where p > ε (Vovk et al., 2005, section 4.5); crepes takes p ≥ ε."""
+    p, y = drawn_classes(900, 4)
+    asked, _ = drawn_classes(500, 5)
+    theirs = crepes.ConformalClassifier()
+    theirs.fit(1 - p[range(len(y)), y], bins=y)
+    p_values = np.stack(
+        [theirs.predict_p(1 - asked[:, [k]], bins=np.full(len(asked), k), smoothing=False)[:, 0] for k in range(4)],
+        axis=1,
+    )
+    ours = fit_sets(p, y, coverage).sets(asked)
+    epsilon = 1 - coverage
+    assert np.array_equal(ours, p_values > epsilon + 1e-12)
+    assert not (ours & (p_values < epsilon - 1e-12)).any()
+
+
+@pytest.mark.parametrize("rows", [60, 400, 3000])
+def test_calibration_errors_are_those_of_relplot(rows: int) -> None:
+    """Its smooth error rounds the scores to a grid and searches the width to a thousandth; ours does neither."""
+    z, y = drawn(rows, 6)
+    p, y = np.sort(sigmoid(z)), y[np.argsort(sigmoid(z), kind="stable")]
+    labels, weights = y[None].astype(float), np.ones((1, rows))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        binned, smooth = relplot.metrics.binnedECE(p, y, 10), relplot.smECE(p, y)
+    assert murphy(p, labels, weights)["ece"][0] == pytest.approx(binned, abs=1e-9)
+    assert smooth_error(p, labels, weights)[0] == pytest.approx(smooth, abs=1e-3)
