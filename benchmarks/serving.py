@@ -42,6 +42,9 @@ Requests per second:
 Evenkeel with its cache off ÷ the other, round by round. Above 1, Evenkeel is faster.
 
 {ratios}
+Evenkeel int8 with its cache off ÷ the other:
+
+{int8}
 Latency, milliseconds. The median of a round's requests:
 
 {p50}
@@ -145,6 +148,8 @@ def report(result: Result) -> str:
         rounds=len(_rates(result, "evenkeel", 1)), seconds=_seconds(result), texts=result["texts"],
         rates=_table(names, lambda name, clients: spread(_rates(result, name, clients))),
         ratios=_table(names[1:], lambda name, clients: ratio_to(result, name, clients)),
+        int8=_table(_peers(result), lambda name, clients: ratio_to(result, name, clients, "int8"))
+        if "int8" in result["turns"] else "Not measured: the bundle has not passed `./run train precision`.\n",
         p50=_table(names, lambda name, clients: spread(_quantiles(result, name, clients, 0.5))),
         p99=_table(names, lambda name, clients: spread(_quantiles(result, name, clients, 0.99))),
         notes=bullets([*_against_offline(result), *_checks(result, names)]),
@@ -157,9 +162,13 @@ def others(result: Result) -> list[str]:
     return [name for name in NAMES if name in result["turns"] and name not in ("evenkeel", "cached")]
 
 
-def ratio_to(result: Result, name: str, clients: int) -> Spread:
-    """Evenkeel's rate with its cache off ÷ the other's, round by round."""
-    return ratio(_rates(result, "evenkeel", clients), _rates(result, name, clients))
+def _peers(result: Result) -> list[str]:
+    return [name for name in others(result) if name != "int8"]
+
+
+def ratio_to(result: Result, name: str, clients: int, ours: str = "evenkeel") -> Spread:
+    """The rate of one of ours with its cache off ÷ the other's, round by round."""
+    return ratio(_rates(result, ours, clients), _rates(result, name, clients))
 
 
 def _table(names: Sequence[str], cell: Callable[[str, int], object]) -> str:

@@ -1,4 +1,4 @@
-"""Measured beside Evenkeel: FastAPI and ONNX Runtime float32 with natural batching, written by hand."""
+"""Measured beside Evenkeel: FastAPI and ONNX Runtime with natural batching, written by hand."""
 
 import argparse
 import asyncio
@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from benchmarks.contenders.grouping import Grouped
-from benchmarks.contenders.onnx_forward import float32
+from benchmarks.contenders.onnx_forward import float32, int8
 from benchmarks.harness.texts import made, render
 
 MAX_BATCH_ROWS = 64
@@ -79,8 +79,9 @@ def main() -> None:
     parser.add_argument(
         "--group-rows", type=int, help="rows computed at once (default: the fastest, tried at the start)"
     )
+    parser.add_argument("--precision", choices=("float32", "int8"), default="float32")
     options = parser.parse_args()
-    _, forward = float32(options.bundle, options.group_rows)
+    _, forward = (int8 if options.precision == "int8" else float32)(options.bundle, options.group_rows)
     uvicorn.run(
         create_app(forward), host="127.0.0.1", port=options.port, log_level="warning", access_log=False,
         loop="uvloop", http="httptools",

@@ -1,4 +1,4 @@
-"""Measured beside Evenkeel: LitServe with torch SDPA, dynamic batching by LitServe itself."""
+"""Measured beside Evenkeel: LitServe with ONNX Runtime float32, dynamic batching by LitServe itself."""
 
 import argparse
 import math
@@ -19,9 +19,9 @@ class Api(litserve.LitAPI):
         self._bundle, self._group_rows = bundle, group_rows
 
     def setup(self, device: str) -> None:
-        from benchmarks.contenders.torch_forward import sdpa
+        from benchmarks.contenders.onnx_forward import float32
 
-        _, self._forward = sdpa(self._bundle, self._group_rows)
+        _, self._forward = float32(self._bundle, self._group_rows)
 
     def decode_request(self, request: dict[str, Any]) -> str:
         return render(msgspec.convert(request, made().struct))

@@ -39,9 +39,9 @@ class Kind:
     variables: dict[str, str] = field(default_factory=dict)
 
 
-def _ours(name: str, cache_rows: int | None, settings: str) -> Kind:
+def _ours(name: str, cache_rows: int | None, settings: str, *flags: str) -> Kind:
     return Kind(
-        name, "core", ("-m", "service", "--bundle", "{bundle}", "--port", "{port}"), settings,
+        name, "core", ("-m", "service", "--bundle", "{bundle}", "--port", "{port}", *flags), settings,
         "/v1/predict", "/health/ready", body, lambda answer: float(answer["confidence"]["uncalibrated_probability"]),
         {"EVENKEEL_STORE": "{scratch}/predictions.sqlite"}
         | ({} if cache_rows is None else {"EVENKEEL_CACHE_ROWS": str(cache_rows)}),
@@ -52,8 +52,8 @@ def _scores(answer: Any) -> float:
     return next(float(one["score"]) for one in answer["data"][0] if one["label"] == schema().positive)
 
 
-def _peer(name: str, module: str, settings: str) -> Kind:
-    command = ("-m", f"benchmarks.contenders.{module}", "--bundle", "{bundle}", "--port", "{port}")
+def _peer(name: str, module: str, settings: str, *flags: str) -> Kind:
+    command = ("-m", f"benchmarks.contenders.{module}", "--bundle", "{bundle}", "--port", "{port}", *flags)
     return Kind(
         name, "bench", command, settings, "/predict", "/health", body, lambda answer: float(answer["probability"])
     )
@@ -79,15 +79,26 @@ KINDS = {
         "body and answers with all of its diagnostics",
     ),
     "cached": _ours("Evenkeel, cache on", None, "the same with its default cache, which holds all texts by then"),
+    "int8": _ours(
+        "Evenkeel int8, cache off", 0,
+        "the same with --precision int8, for which the bundle has passed `./run train precision`; a row's answer is "
+        "its own whatever its batch",
+        "--precision", "int8",
+    ),
     "fastapi": _peer(
         "FastAPI + ONNX Runtime", "fastapi_server",
         "float32, natural batching up to 64 rows on one inference thread with {cores} ONNX Runtime threads, uvicorn on "
         "uvloop and httptools, the body decoded by msgspec; answers with one number",
     ),
+    "fastapi_int8": _peer(
+        "FastAPI + ONNX Runtime int8", "fastapi_server",
+        "the same in int8 by quantize_dynamic, whose answers move with the other rows of a batch",
+        "--precision", "int8",
+    ),
     "litserve": _peer(
-        "LitServe + torch", "litserve_server",
-        "torch SDPA with {cores} threads, one worker, max_batch_size 64, batch_timeout 0 (2 to 20 ms were no faster), "
-        "fast_queue; answers with one number",
+        "LitServe + ONNX Runtime", "litserve_server",
+        "float32 with {cores} ONNX Runtime threads, one worker, max_batch_size 64, batch_timeout 0 (2 to 20 ms were no "
+        "faster), fast_queue; answers with one number",
     ),
     "infinity": _infinity(),
 }  # fmt: skip
