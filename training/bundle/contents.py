@@ -20,6 +20,7 @@ from training.bundle.known_answers import known_answers, read_tokenizer
 from training.calibrate.choice import Inverse, MapRule
 from training.calibrate.record import fit_record
 from training.data.table import Table
+from training.evaluate.folds import find_units
 from training.evaluate.nested import nested_evaluation
 from training.fit.epoch_diagnostics import EpochDiagnostics
 from training.report.card import model_card
@@ -72,7 +73,15 @@ def write_calibrated(
     tokenizer = read_tokenizer(files)
     record = fit_record(held.logits[places], table.labels[places], rows, schema, tokenizer=tokenizer, **fitting)
     evaluation, predictions = nested_evaluation(
-        held.logits, table.labels, held.folds, table.rows, schema, held.known, with_baselines=with_baselines, **fitting
+        held.logits,
+        table.labels,
+        held.folds,
+        table.rows,
+        schema,
+        held.known,
+        with_baselines=with_baselines,
+        units=find_units(table.rows, table.groups),
+        **fitting,
     )
     how = [held.how or evaluation.how, held.table.note, held.note]
     if settings.shift is not None:

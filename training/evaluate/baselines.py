@@ -92,20 +92,24 @@ def _bounded(p: np.ndarray) -> np.ndarray:
 
 def compare_baselines(
     ours: np.ndarray, probabilities: Mapping[str, np.ndarray], labels: np.ndarray, groups: Members,
-    classes: Sequence[str],
+    classes: Sequence[str], clusters: np.ndarray | None = None,
 ) -> dict[str, Baseline]:  # fmt: skip
-    """Baselines' probabilities beside ours for the same rows, all (n,) of the positive of two classes, or (n, K)."""
+    """Baselines' probabilities beside ours for the same rows, all (n,) of the positive of two classes, or (n, K);
+    ``clusters`` (n,) as of `mean`."""
     own, compared = log_losses(ours, labels), {}
     for name, p in probabilities.items():
         difference = own - log_losses(p, labels)
         compared[name] = Baseline(
-            what=BASELINES[name], log_loss=mean(log_losses(p, labels)),
-            brier=mean((p - labels) ** 2 if p.ndim == 1 else brier_losses(p, labels)),
-            auc=roc_auc(p, labels) if p.ndim == 1 else {
-                each: roc_auc(p[:, k], labels == k) for k, each in enumerate(classes)
+            what=BASELINES[name], log_loss=mean(log_losses(p, labels), clusters),
+            brier=mean((p - labels) ** 2 if p.ndim == 1 else brier_losses(p, labels), clusters),
+            auc=roc_auc(p, labels, clusters) if p.ndim == 1 else {
+                each: roc_auc(p[:, k], labels == k, clusters) for k, each in enumerate(classes)
             },
-            log_loss_difference=mean(difference),
-            log_loss_difference_by_subgroup={group_title(*key): mean(difference[held]) for key, held in groups.items()},
+            log_loss_difference=mean(difference, clusters),
+            log_loss_difference_by_subgroup={
+                group_title(*key): mean(difference[held], None if clusters is None else clusters[held])
+                for key, held in groups.items()
+            },
         )  # fmt: skip
     return compared
 

@@ -4,6 +4,7 @@ import numpy as np
 from msgspec import Struct
 
 from training.evaluate.baselines import Baseline
+from training.evaluate.clusters.dependence import ClusterCounts
 from training.evaluate.predictions import LabelledPredictions
 from training.evaluate.scores import Scores, score
 from training.evaluate.selective_risk import SetCoverage, set_coverage
@@ -25,6 +26,7 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``sets`` and ``set_cells`` are at the bundle's coverage, ``sets_at`` at `cross_fitted.COVERAGES`;
     ``sets_by`` is the field that the bundle's sets are by, None where they are of the class alone;
+    ``clusters`` is there where rows depend on each other;
     ``reliability`` leaves out tenths without rows.
     """
 
@@ -43,6 +45,7 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     conditional_sets: ConditionalSets | None = None
     maps_chosen: tuple[str, ...] | None = None
     baselines: dict[str, Baseline] | None = None
+    clusters: ClusterCounts | None = None
 
 
 AnyEvaluation = Evaluation | ClassEvaluation
@@ -52,15 +55,21 @@ def evaluate_predictions(
     predictions: LabelledPredictions, *, how: str, coverage: float, rng: np.random.Generator
 ) -> AnyEvaluation:
     """All figures of predictions whose sets were made for ``coverage``; ``how`` says how they were obtained."""
-    y, classes = predictions.labels, predictions.schema.classes
+    y, classes, dependence = predictions.labels, predictions.schema.classes, predictions.dependence
+    clusters = dependence.errors
     if len(classes) > 2:
         return evaluate_classes(predictions, how=how, coverage=coverage, rng=rng)
     return Evaluation(
-        how=how, rows=len(y), calibrated=score(predictions.calibrated, y, classes, rng),
-        raw=score(predictions.raw, y, classes, rng),
-        sets=set_coverage(predictions.member, y, coverage, classes),
-        set_cells=set_cells(predictions.member, y, predictions.groups, classes),
-        interval=interval_validity(predictions.low, predictions.high, y), risk=risk_area(predictions.calibrated, y),
-        subgroups=score_subgroups(predictions.groups, y, predictions.calibrated, predictions.raw, rng),
-        reliability={"calibrated": reliability(predictions.calibrated, y), "raw": reliability(predictions.raw, y)},
+        how=how, rows=len(y), calibrated=score(predictions.calibrated, y, classes, rng, dependence),
+        raw=score(predictions.raw, y, classes, rng, dependence),
+        sets=set_coverage(predictions.member, y, coverage, classes, clusters),
+        set_cells=set_cells(predictions.member, y, predictions.groups, classes, clusters),
+        interval=interval_validity(predictions.low, predictions.high, y, clusters),
+        risk=risk_area(predictions.calibrated, y),
+        subgroups=score_subgroups(predictions.groups, y, predictions.calibrated, predictions.raw, rng, dependence),
+        reliability={
+            "calibrated": reliability(predictions.calibrated, y, clusters),
+            "raw": reliability(predictions.raw, y, clusters),
+        },
+        clusters=dependence.counts(predictions.calibrated, y),
     )  # fmt: skip

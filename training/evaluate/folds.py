@@ -46,12 +46,18 @@ def find_units(rows: Sequence[Row], groups: np.ndarray | None) -> Units:
     repeating = int(sizes[sizes > 1].sum())
     if not repeating:
         return Units(of_row=equal if groups is None else _numbered(groups))
-    if groups is None and len(sizes) < MIN_DISTINCT_ROWS and sizes.max() > len(rows) / 10:
+    if groups is None and little_is_said(equal):
         note = f"there are only {len(sizes)} different rows, too few to keep equal ones together"
         return Units(of_row=np.arange(len(rows)), note=note)
     who = "every row is" if repeating == len(rows) else f"{repeating} of {len(rows)} rows are"
     note = f"{who} there twice or more, and equal rows are held out together"
-    return Units(of_row=equal if groups is None else _joined(equal, groups), note=note)
+    return Units(of_row=equal if groups is None else joined(equal, groups), note=note)
+
+
+def little_is_said(numbers: np.ndarray) -> bool:
+    """Whether rows have one number (n,) because there is little that they could differ in."""
+    sizes = np.bincount(numbers)
+    return len(sizes) < MIN_DISTINCT_ROWS and sizes.max() > len(numbers) / 10
 
 
 def choose_folds(labels: np.ndarray, units: Units, asked: int | None, classes: Sequence[str]) -> int:
@@ -145,7 +151,7 @@ def _numbered(groups: np.ndarray) -> np.ndarray:
     return np.asarray(np.unique(groups, return_inverse=True)[1])
 
 
-def _joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Rows with one number in either are one unit: the connected components of a graph of rows."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

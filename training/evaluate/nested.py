@@ -1,6 +1,7 @@
 """Evaluate a recipe on rows that it did not see: each fold's calibration is fitted on the others."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,14 @@ from models.calibration.maps import CalibrationMap
 from models.calibration.venn_abers import venn_abers_interval
 from models.rows import Row
 from models.schema import Schema
+from models.text import Renderer
 from training.calibrate.choice import Inverse, MapRule, chosen_map
 from training.calibrate.record import fit_intervals
 from training.calibrate.sets_choice import SetsBy
 from training.evaluate.baselines import compare_baselines, held_out_probabilities
+from training.evaluate.clusters.dependence import Dependence
 from training.evaluate.evaluation import AnyEvaluation, evaluate_predictions
-from training.evaluate.folds import FOLDS, make_folds
+from training.evaluate.folds import FOLDS, Units, make_folds
 from training.evaluate.groups import Members, members
 from training.evaluate.predictions import LabelledPredictions
 from training.evaluate.sets.cross_fitted import CrossFittedSets
@@ -25,13 +28,14 @@ from training.evaluate.sets.cross_fitted import CrossFittedSets
 def nested_evaluation(
     logits: np.ndarray, labels: np.ndarray, folds: np.ndarray, rows: Sequence[Row], schema: Schema,
     known: Sequence[Any], *, inverse: Inverse | None, coverage: float, seed: int, map_rule: MapRule = "least",
-    sets_by: str | None = None, with_baselines: bool = True,
+    sets_by: str | None = None, with_baselines: bool = True, units: Units | None = None,
 ) -> tuple[AnyEvaluation, LabelledPredictions]:  # fmt: skip
     """Evaluate the recipe on out-of-fold logits (n, K), by default beside baselines on the same folds (n,).
 
     Rows whose fold is `folds.TRAINED_ON` are scored by nobody; a single fold is a part that was held out, and its rows
     are divided once more, for the calibration alone.
 
+    ``units`` are the rows that stay together, by default none (`Dependence`).
     ``known`` is what the schema's feature knows for each fold's model and baselines: none of the fold's own rows.
     For each fold, map, Venn–Abers and sets (with the field that they are by, where ``sets_by`` and the schema name
     none) are fitted on the other folds' logits and scored on this fold, so no row
@@ -52,20 +56,32 @@ def nested_evaluation(
     def choose(places: np.ndarray) -> tuple[str, CalibrationMap]:
         return chosen_map(scores[places], y[places], inverse, seed, map_rule)
 
+    dependence = _dependence(rows, schema, known, folds, units)
     of_rows = SetsBy.of([rows[at] for at in held.tolist()], schema, sets_by)
-    sets = CrossFittedSets(of_rows, y, schema, coverage)
+    sets = CrossFittedSets(of_rows, y, schema, coverage, dependence.errors)
     predictions, chosen = _cross_calibrated(scores, y, parts, schema, groups, sets, choose)
+    predictions = replace(predictions, dependence=dependence)
     rng = np.random.default_rng(seed)
     baselines = None
     if with_baselines:
         probabilities = held_out_probabilities(rows, labels, folds, schema, known, seed)
         compared = {name: p[held] for name, p in probabilities.items()}
-        baselines = compare_baselines(predictions.calibrated, compared, y, groups, schema.classes)
+        baselines = compare_baselines(predictions.calibrated, compared, y, groups, schema.classes, dependence.errors)
     evaluation = evaluate_predictions(predictions, how=how, coverage=coverage, rng=rng)
     return structs.replace(
         evaluation, sets_at=sets.coverages(), conditional_sets=sets.conditional(groups), maps_chosen=chosen,
         baselines=baselines,
     ), predictions  # fmt: skip
+
+
+def _dependence(
+    rows: Sequence[Row], schema: Schema, known: Sequence[Any], folds: np.ndarray, units: Units | None
+) -> Dependence:
+    """Of the rows that are in a fold, by what the model of that fold reads of them."""
+    held, renderer = np.flatnonzero(folds >= 0), Renderer(schema)
+    texts = [renderer(rows[at], known[folds[at]]) for at in held.tolist()]
+    of_row = np.arange(len(rows)) if units is None else units.of_row
+    return Dependence.of(of_row[held], texts)
 
 
 def _cross_calibrated(

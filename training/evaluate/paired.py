@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from training.evaluate.clusters.errors import drawn_rows
 from training.evaluate.estimates import Estimate, reflected
 
 RESAMPLES = 1000
@@ -15,14 +16,15 @@ def error_difference(
     theirs: Sequence[np.ndarray],
     labels: Sequence[np.ndarray],
     rng: np.random.Generator,
+    clusters: np.ndarray | None = None,
 ) -> tuple[Estimate, list[float]]:
     """Our calibration error minus theirs, averaged over pairs of probabilities (n,), and the difference of each pair.
 
     ``labels`` (n,) 0/1 are those of each pair, ``error(p, y, w)`` is one of `calibration_errors`. The interval is the
-    reflected bootstrap's over rows, each draw of rows the same for all.
+    reflected bootstrap's over rows, or over clusters (n,) of them, each draw the same for all.
     """
     rows = len(labels[0])
-    weights = np.vstack([np.ones(rows), rng.multinomial(rows, np.full(rows, 1 / rows), RESAMPLES)])
+    weights = np.vstack([np.ones(rows), drawn_rows(clusters, rows, RESAMPLES, rng)])
 
     def errors(p: np.ndarray, y: np.ndarray) -> np.ndarray:
         order = np.argsort(p, kind="stable")

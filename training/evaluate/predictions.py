@@ -9,6 +9,8 @@ from msgspec import UnsetType
 
 from models.schema import Schema
 from training.data.table import Table
+from training.evaluate.clusters.dependence import INDEPENDENT, Dependence
+from training.evaluate.folds import find_units
 from training.evaluate.groups import Members, members
 
 if TYPE_CHECKING:  # MLX stays out of what needs only arrays.
@@ -21,7 +23,7 @@ class LabelledPredictions:
 
     ``labels`` (n,) are the numbers of the classes; ``calibrated``, ``raw`` probabilities in (0, 1), and ``low``,
     ``high`` the interval's ends: of two classes (n,) of the positive one, of more (n, K) of each. ``member`` (n, K)
-    bool says whether the prediction set holds each class.
+    bool says whether the prediction set holds each class, ``dependence`` which rows depend on each other.
     """
 
     schema: Schema
@@ -32,6 +34,7 @@ class LabelledPredictions:
     member: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    dependence: Dependence = INDEPENDENT
 
     @classmethod
     def of(cls, table: Table, predictions: "Sequence[Prediction]", known: Any) -> Self:
@@ -46,6 +49,7 @@ class LabelledPredictions:
             ),
             np.array([[name in each.prediction_set for name in classes] for each in confidences]),
             ends[..., 0], ends[..., 1],
+            Dependence.of(find_units(table.rows, table.groups).of_row, [each.text for each in predictions]),
         )  # fmt: skip
 
 

@@ -16,6 +16,9 @@ from training.evaluate.calibration_errors import (
     smooth_error,
     sweep_error,
 )  # fmt: skip
+from training.evaluate.clusters.dependence import INDEPENDENT, Dependence
+from training.evaluate.clusters.errors import cluster_sums, drawn_rows
+from training.evaluate.clusters.label_draws import LabelDraws
 from training.evaluate.estimates import Estimate, mean, proportion, reflected, roc_auc
 
 RESAMPLES, MIN_RESAMPLES = 1000, 200
@@ -103,24 +106,29 @@ class Scores(Struct, frozen=True, kw_only=True):
     recall: dict[str, Estimate]
 
 
-def score(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], rng: np.random.Generator) -> Scores:
-    """All scores of probabilities (n,) in (0, 1) of the second of two classes, with standard errors over rows or by
-    bootstrap."""
+def score(
+    probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], rng: np.random.Generator,
+    dependence: Dependence = INDEPENDENT,
+) -> Scores:  # fmt: skip
+    """All scores of probabilities (n,) in (0, 1) of the second of two classes, with standard errors over rows, or over
+    clusters of them, or by bootstrap."""
     order = np.argsort(probabilities, kind="stable")
     p, y = probabilities[order], labels[order].astype(float)
     observed = {name: float(values[0]) for name, values in measures(p, y[None], np.ones((1, len(p)))).items()}
-    null = draws_if_calibrated(measures, p, rng)
-    again = resampled(_errors, p, y, rng)
+    dependence = dependence[order]
+    clusters = dependence.errors
+    null = draws_if_calibrated(measures, p, rng, LabelDraws(p, y, dependence.tests))
+    again = resampled(_errors, p, y, rng, clusters)
 
     def error(name: str, bounds: tuple[float, float] = POSITIVE, truth: str | None = None) -> CalibrationError:
         estimate = reflected(observed[name], again[name], truth=observed[truth or name], bounds=bounds)
         return against_noise(estimate, null[name])
 
     right = (p >= 0.5) == (y == 1)
-    z, z_p = spiegelhalter(p, y)
+    z, z_p = spiegelhalter(p, y, dependence.tests)
     bins = len(mass_cuts(p, MASS_BINS)) - 1
     return Scores(
-        rows=len(y), log_loss=mean(log_losses(p, y)), brier=mean((p - y) ** 2),
+        rows=len(y), log_loss=mean(log_losses(p, y), clusters), brier=mean((p - y) ** 2, clusters),
         log_loss_if_calibrated=if_calibrated(observed["log_loss"], null["log_loss"]),
         brier_if_calibrated=if_calibrated(observed["brier"], null["brier"]),
         brier_parts=BrierParts(
@@ -133,21 +141,35 @@ def score(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str],
         debiased_squared_error=error("debiased", (-np.inf, np.inf), "squared"), spiegelhalter_z=z, spiegelhalter_p=z_p,
         hosmer_lemeshow=HosmerLemeshow(
             statistic=observed["hosmer_lemeshow"], degrees_of_freedom=bins,
-            p_value=float(chi2.sf(observed["hosmer_lemeshow"], bins)),
+            p_value=_chi2_p(observed["hosmer_lemeshow"], bins, None if dependence.tests is None else null),
             simulated_p_value=_at_least(observed["hosmer_lemeshow"], null["hosmer_lemeshow"]),
         ),
-        auc=roc_auc(p, y), accuracy=proportion(right),
-        recall={name: proportion(right[y == index]) for index, name in enumerate(classes)},
+        auc=roc_auc(p, y, clusters), accuracy=proportion(right, clusters),
+        recall={
+            name: proportion(right[y == index], None if clusters is None else clusters[y == index])
+            for index, name in enumerate(classes)
+        },
     )  # fmt: skip
 
 
-def spiegelhalter(p: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+def _chi2_p(statistic: float, bins: int, dependent: dict[str, np.ndarray] | None) -> float:
+    """The p-value of `HosmerLemeshow`; for rows in clusters the statistic is first divided by what clusters make of its
+    expectation (Rao & Scott, 1984)."""
+    inflation = 1.0 if dependent is None else max(1.0, float(dependent["hosmer_lemeshow"].mean()) / bins)
+    return float(chi2.sf(statistic / inflation, bins))
+
+
+def spiegelhalter(p: np.ndarray, y: np.ndarray, clusters: np.ndarray | None = None) -> tuple[float, float]:
     """Z = Σ(y − p)(1 − 2p) / √Σ(1 − 2p)² p(1 − p) and its two-sided p-value; 0 and 1 where the variance is 0.
 
-    Spiegelhalter (1986): the Brier score less its expectation under calibration, in standard errors.
+    Spiegelhalter (1986): the Brier score less its expectation under calibration, in standard errors. Of rows in
+    clusters (n,) the variance is that of the clusters' sums about 0, their expectation (Boos, 1992).
     """
+    terms = (y - p) * (1 - 2 * p)
     variance = float(((1 - 2 * p) ** 2 * p * (1 - p)).sum())
-    z = float(((y - p) * (1 - 2 * p)).sum() / math.sqrt(variance)) if variance > 0 else 0.0
+    if clusters is not None:
+        variance = float((cluster_sums(terms, clusters) ** 2).sum())
+    z = float(terms.sum() / math.sqrt(variance)) if variance > 0 else 0.0
     return z, math.erfc(abs(z) / math.sqrt(2))
 
 
@@ -169,18 +191,20 @@ def against_noise(value: Estimate, null: np.ndarray) -> CalibrationError:
 Measure = Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, np.ndarray]]
 
 
-def draws_if_calibrated(measure: Measure, p: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Measures (R,) of labels drawn from p (n,), rising, themselves."""
-    ones = np.ones((1, len(p)))
-    return _joined([measure(p, (rng.random((draws, len(p))) < p).astype(float), ones) for draws in _blocks(len(p))])
+def draws_if_calibrated(
+    measure: Measure, p: np.ndarray, rng: np.random.Generator, uniform: LabelDraws | None = None
+) -> dict[str, np.ndarray]:
+    """Measures (R,) of labels drawn from p (n,), rising, themselves, independently or as ``uniform`` has them."""
+    ones, uniform = np.ones((1, len(p))), uniform or LabelDraws(p)
+    return _joined([measure(p, (uniform(rng, draws) < p).astype(float), ones) for draws in _blocks(len(p))])
 
 
-def resampled(measure: Measure, p: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Measures (R,) of rows drawn with replacement. Bins of equal count stay those of the rows themselves."""
-    share = np.full(len(p), 1 / len(p))
-    return _joined(
-        [measure(p, y[None], rng.multinomial(len(p), share, draws).astype(float)) for draws in _blocks(len(p))]
-    )
+def resampled(
+    measure: Measure, p: np.ndarray, y: np.ndarray, rng: np.random.Generator, clusters: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Measures (R,) of rows, or of clusters (n,), drawn with replacement. Bins of equal count stay those of the rows
+    themselves."""
+    return _joined([measure(p, y[None], drawn_rows(clusters, len(p), draws, rng)) for draws in _blocks(len(p))])
 
 
 def _errors(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> dict[str, np.ndarray]:

@@ -78,13 +78,21 @@ class SetCoverage(Struct, frozen=True, kw_only=True):
     wrong_by_class: dict[str, Estimate]
 
 
-def set_coverage(member: np.ndarray, labels: np.ndarray, nominal: float, classes: Sequence[str]) -> SetCoverage:
-    """`SetCoverage` of sets (n, K) bool, whether each holds each of the classes, against labels (n,), their numbers."""
+def set_coverage(
+    member: np.ndarray, labels: np.ndarray, nominal: float, classes: Sequence[str], clusters: np.ndarray | None = None
+) -> SetCoverage:
+    """`SetCoverage` of sets (n, K) bool, whether each holds each of the classes, against labels (n,), their numbers;
+    ``clusters`` (n,) as of `proportion`."""
+
+    def of(values: np.ndarray, rows: np.ndarray) -> Estimate:
+        return proportion(values[rows], None if clusters is None else clusters[rows])
+
     held, size = member[np.arange(len(labels)), labels], member.sum(axis=1)
     wrong = (size == 1) & ~held
     return SetCoverage(
-        nominal=nominal, overall=proportion(held), average_size=float(size.mean()), abstained=float((size != 1).mean()),
-        by_class={name: proportion(held[labels == index]) for index, name in enumerate(classes)},
-        error_answered=proportion(wrong[size == 1]),
-        wrong_by_class={name: proportion(wrong[labels == index]) for index, name in enumerate(classes)},
+        nominal=nominal, overall=of(held, labels >= 0), average_size=float(size.mean()),
+        abstained=float((size != 1).mean()),
+        by_class={name: of(held, labels == index) for index, name in enumerate(classes)},
+        error_answered=of(wrong, size == 1),
+        wrong_by_class={name: of(wrong, labels == index) for index, name in enumerate(classes)},
     )  # fmt: skip

@@ -41,22 +41,30 @@ def risk_area(probabilities: np.ndarray, labels: np.ndarray) -> RiskArea:
     return RiskArea(area=curve.area, random=curve.random, oracle=curve.oracle)
 
 
-def reliability(probabilities: np.ndarray, labels: np.ndarray) -> tuple[ReliabilityBin, ...]:
-    """Probabilities (n,) and labels (n,) 0/1 by tenth of probability, those with rows: a reliability diagram's data."""
+def reliability(
+    probabilities: np.ndarray, labels: np.ndarray, clusters: np.ndarray | None = None
+) -> tuple[ReliabilityBin, ...]:
+    """Probabilities (n,) and labels (n,) 0/1 by tenth of probability, those with rows: a reliability diagram's data;
+    ``clusters`` (n,) as of `proportion`."""
     bins = probability_bins(probabilities)
     return tuple(
         ReliabilityBin(
-            rows=int(held.sum()), probability=float(probabilities[held].mean()), observed=proportion(labels[held] == 1)
+            rows=int(held.sum()),
+            probability=float(probabilities[held].mean()),
+            observed=proportion(labels[held] == 1, None if clusters is None else clusters[held]),
         )
         for held in (bins == number for number in np.unique(bins))
     )
 
 
-def interval_validity(low: np.ndarray, high: np.ndarray, labels: np.ndarray) -> IntervalValidity:
-    """Ends (n,) of the intervals of a class's probability, and labels (n,) 0/1."""
+def interval_validity(
+    low: np.ndarray, high: np.ndarray, labels: np.ndarray, clusters: np.ndarray | None = None
+) -> IntervalValidity:
+    """Ends (n,) of the intervals of a class's probability, and labels (n,) 0/1; ``clusters`` (n,) as of
+    `proportion`."""
     observed = float(labels.mean())
     return IntervalValidity(
-        mean_low=float(low.mean()), mean_high=float(high.mean()), observed=proportion(labels == 1),
+        mean_low=float(low.mean()), mean_high=float(high.mean()), observed=proportion(labels == 1, clusters),
         average_width=float((high - low).mean()),
         outside_by=max(0.0, float(low.mean()) - observed, observed - float(high.mean())),
     )  # fmt: skip

@@ -8,6 +8,7 @@ from msgspec import Struct
 from scipy.stats import binom, t
 
 from training.evaluate.calibration_errors import debiased_squared_error
+from training.evaluate.clusters.errors import cluster_sums, standard_error
 from training.evaluate.paired import one_by_one
 
 MAX_BLOCKS = 200
@@ -36,12 +37,12 @@ def mean_bound(differences: np.ndarray, clusters: np.ndarray, risk: float) -> Bo
     7 % of samples, not 5. So t is transformed as Hall (1992, "On the removal of skewness by transformation", section 2)
     does, and the higher of the two bounds is taken. Infinite with fewer than two clusters.
     """
-    rows, value = len(differences), float(differences.mean())
-    sums = np.bincount(np.unique(clusters, return_inverse=True)[1], differences - value)
+    value = float(differences.mean())
+    sums = cluster_sums(differences - value, clusters)
     count, squares = len(sums), float((sums**2).mean())
     if count < 2:
         return Bound(value=value, standard_error=np.inf, upper=np.inf, worse_p=1.0)
-    error = float(np.sqrt(squares * count * count / (count - 1)) / rows)
+    error = standard_error(differences - value, clusters)
     if error == 0:
         return Bound(value=value, standard_error=0.0, upper=value, worse_p=0.0 if value > 0 else 1.0)
     a = float((sums**3).mean() / squares**1.5 / (3 * np.sqrt(count)))

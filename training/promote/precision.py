@@ -20,6 +20,7 @@ from training.calibrate.maps import log_losses
 from training.data.table import Table
 from training.evaluate.calibration_errors import smooth_error
 from training.evaluate.estimates import Estimate, mean
+from training.evaluate.folds import find_units
 from training.evaluate.paired import error_difference, one_by_one
 from training.evaluate.several_classes.scores import top_classes
 
@@ -51,6 +52,8 @@ def measure(
     full_scores = _scores(full, table)
     reference = to_probability(full_scores)
     served, each_label = zip(*one_by_one(reference, labels), strict=True)
+    units = find_units(table.rows, table.groups)
+    clusters = None if units.single else units.of_row
     training_rows = table.sha256 == full.bundle.manifest.origin.data.sha256
 
     def against(predictor: Predictor) -> Measurement:
@@ -58,14 +61,14 @@ def measure(
         p = to_probability(scores)
         rng = np.random.default_rng(seed)
         each = [of_class for of_class, _ in one_by_one(p, labels)]
-        calibration, _ = error_difference(smooth_error, each, served, each_label, rng)
+        calibration, _ = error_difference(smooth_error, each, served, each_label, rng, clusters)
         return Measurement(
             precision=predictor.backend.precision,
             device=predictor.backend.device,
             rows=len(table),
             data_sha256=table.sha256,
             training_rows=training_rows,
-            log_loss=_change(mean(log_losses(p, labels) - log_losses(reference, labels)), log_loss_margin),
+            log_loss=_change(mean(log_losses(p, labels) - log_losses(reference, labels), clusters), log_loss_margin),
             calibration_error=_change(calibration, calibration_margin),
             decisions_changed=float((_outcomes(p) != _outcomes(reference)).mean()),
             largest_logit_difference=float(np.abs(scores - full_scores).max()),

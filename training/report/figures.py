@@ -7,6 +7,7 @@ from msgspec import Struct
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as TextTable
 
+from training.evaluate.clusters.dependence import ClusterCounts
 from training.evaluate.estimates import Estimate
 from training.evaluate.scores import CalibrationError, IfCalibrated
 
@@ -37,6 +38,17 @@ def spread(estimate: Estimate, digits: int = 4) -> str:
     if math.isnan(estimate.value):
         return estimate.reason or NO_VALUE
     return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+
+
+def errors_over(clusters: ClusterCounts | None) -> str:
+    """Over what standard errors are, and tests of calibration where rows depend on each other."""
+    if clusters is None:
+        return "rows"
+    over = "rows" if clusters.standard_errors == "over rows" else f"{clusters.clusters} clusters of rows"
+    return (
+        f"{over}; labels drawn for the tests are correlated by {clusters.correlation:.2f} within "
+        f"{clusters.test_clusters} clusters of rows that belong together or have one text"
+    )
 
 
 def expected_text(score: IfCalibrated) -> str:

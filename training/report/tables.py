@@ -10,7 +10,17 @@ from training.evaluate.evaluation import AnyEvaluation, Evaluation
 from training.evaluate.scores import Scores
 from training.evaluate.selective_risk import SetCoverage
 from training.evaluate.subgroups import GroupScores, Subgroup
-from training.report.figures import Figures, Row, error_rows, expected_text, p_text, plus_minus, spread, text_table
+from training.report.figures import (
+    Figures,
+    Row,
+    error_rows,
+    errors_over,
+    expected_text,
+    p_text,
+    plus_minus,
+    spread,
+    text_table,
+)
 from training.report.set_tables import set_tables
 from training.report.several_classes import tables as of_classes
 
@@ -94,8 +104,9 @@ def _proper(evaluation: Evaluation) -> Figures:
             row("… reliability if calibrated", lambda s: f"{s.brier_parts.reliability.noise_floor:.4f}"),
             *map(part, ("resolution", "uncertainty", "within_bins")),
         ),
-        note="± is one standard error over rows. “If calibrated”: mean and two-sided p-value of the score when labels "
-        "are drawn from the probabilities. Brier = reliability − resolution + uncertainty + within bins; ten bins.",
+        note=f"± is one standard error over {errors_over(evaluation.clusters)}. “If calibrated”: mean and "
+        "two-sided p-value of the score when labels are drawn from the probabilities. Brier = reliability − resolution "
+        "+ uncertainty + within bins; ten bins.",
     )  # fmt: skip
 
 

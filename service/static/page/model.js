@@ -27,13 +27,14 @@ export function showModel(model) {
 
 const section = (title, ...content) => html("section", {}, html("h3", {}, title), ...content);
 
-function scores({ how, rows, calibrated, raw }) {
+function scores({ how, rows, calibrated, raw, clusters }) {
+  const over = clusters?.standard_errors === "cluster-robust" ? `, over ${count(clusters.clusters)} clusters of rows` : "";
   const row = (name, pick, digits) => [name, plusMinus(pick(calibrated), digits), plusMinus(pick(raw), digits)];
   const error = (name, pick) => [row(name, (one) => pick(one).value),
     ["… of a perfect model, by chance", pick(calibrated).noise_floor.toFixed(3), pick(raw).noise_floor.toFixed(3)],
     ["… p-value", p(pick(calibrated).p_value), p(pick(raw).p_value)]];
   return section("On held-out rows",
-    html("p", { class: "fine" }, `${how}; ${count(rows)} rows, ± one standard error.`),
+    html("p", { class: "fine" }, `${how}; ${count(rows)} rows, ± one standard error${over}.`),
     table("Scores, calibrated and raw", ["", "calibrated", "raw"], [
       row("log loss", (one) => one.log_loss), row("Brier score", (one) => one.brier),
       ...(schema.binary ? [row("area under the ROC curve", (one) => one.auc)] : []), row("accuracy", (one) => one.accuracy),

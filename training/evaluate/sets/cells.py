@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec import Struct
 
-from training.evaluate.estimates import Estimate, exact_share
+from training.evaluate.estimates import Estimate, exact_proportion
 from training.evaluate.groups import MIN_GROUP_ROWS, Members, group_title
 from training.evaluate.selective_risk import SetCoverage
 
@@ -47,20 +47,24 @@ class ConditionalSets(Struct, frozen=True, kw_only=True, omit_defaults=True):
     plain_worst: SetCell | None = None
 
 
-def set_cells(member: np.ndarray, labels: np.ndarray, groups: Members, classes: Sequence[str]) -> SetCells:
-    """Coverage of sets (n, K) bool against labels (n,), for each class in each of the groups that has rows of it."""
+def set_cells(
+    member: np.ndarray, labels: np.ndarray, groups: Members, classes: Sequence[str], clusters: np.ndarray | None = None
+) -> SetCells:
+    """Coverage of sets (n, K) bool against labels (n,), for each class in each of the groups that has rows of it;
+    ``clusters`` (n,) as of `exact_proportion`."""
     held = member[np.arange(len(labels)), labels]
     cells = tuple(
-        _cell(key, outcome, held[rows[labels[rows] == k]])
-        for key, rows in groups.items() for k, outcome in enumerate(classes) if (labels[rows] == k).any()
+        _cell(key, outcome, held[of_class], None if clusters is None else clusters[of_class])
+        for key, rows in groups.items() for k, outcome in enumerate(classes)
+        if len(of_class := rows[labels[rows] == k])
     )  # fmt: skip
     compared = [cell for cell in cells if cell.rows >= MIN_GROUP_ROWS]
     worst = min(compared, key=lambda cell: cell.coverage.value, default=None)
     return SetCells(cells=cells, compared=len(compared), worst=worst)
 
 
-def _cell(key: tuple[str, str], outcome: str, held: np.ndarray) -> SetCell:
+def _cell(key: tuple[str, str], outcome: str, held: np.ndarray, clusters: np.ndarray | None) -> SetCell:
     return SetCell(
         attribute=key[0], group=key[1], outcome=outcome, rows=len(held),
-        coverage=exact_share(int(held.sum()), len(held)),
+        coverage=exact_proportion(held, clusters),
     )  # fmt: skip

@@ -17,8 +17,11 @@ COVERAGES = (0.8, 0.9, 0.95)
 class CrossFittedSets:
     """Sets of rows with these labels (n,), filled in fold by fold."""
 
-    def __init__(self, sets_by: SetsBy, labels: np.ndarray, schema: Schema, coverage: float):
-        self._by, self._labels, self._classes = sets_by, labels, schema.classes
+    def __init__(
+        self, sets_by: SetsBy, labels: np.ndarray, schema: Schema, coverage: float,
+        clusters: np.ndarray | None = None,
+    ):  # fmt: skip
+        self._by, self._labels, self._classes, self._clusters = sets_by, labels, schema.classes, clusters
         self._nominals = (coverage, *COVERAGES)
         self._member = np.zeros((len(self._nominals), len(labels), len(schema.classes)), bool)
         self._plain = np.zeros_like(self._member[0])
@@ -43,7 +46,7 @@ class CrossFittedSets:
     def coverages(self) -> tuple[SetCoverage, ...]:
         """At `COVERAGES`."""
         return tuple(
-            set_coverage(member, self._labels, nominal, self._classes)
+            set_coverage(member, self._labels, nominal, self._classes, self._clusters)
             for member, nominal in zip(self._member[1:], COVERAGES, strict=True)
         )
 
@@ -51,6 +54,6 @@ class CrossFittedSets:
         """What sets by a field are to be compared with; None where no fold has such."""
         if not any(self._chosen):
             return None
-        plain = set_coverage(self._plain, self._labels, self._nominals[0], self._classes)
-        worst = set_cells(self._plain, self._labels, groups, self._classes).worst
+        plain = set_coverage(self._plain, self._labels, self._nominals[0], self._classes, self._clusters)
+        worst = set_cells(self._plain, self._labels, groups, self._classes, self._clusters).worst
         return ConditionalSets(chosen=tuple(self._chosen), plain=plain, plain_worst=worst)

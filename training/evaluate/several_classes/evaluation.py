@@ -4,6 +4,7 @@ import numpy as np
 from msgspec import Struct
 
 from training.evaluate.baselines import Baseline
+from training.evaluate.clusters.dependence import ClusterCounts
 from training.evaluate.predictions import LabelledPredictions
 from training.evaluate.selective_risk import SetCoverage, set_coverage
 from training.evaluate.sets.cells import ConditionalSets, SetCells, set_cells
@@ -44,6 +45,7 @@ class ClassEvaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     conditional_sets: ConditionalSets | None = None
     maps_chosen: tuple[str, ...] | None = None
     baselines: dict[str, Baseline] | None = None
+    clusters: ClusterCounts | None = None
 
 
 def evaluate_classes(
@@ -52,18 +54,23 @@ def evaluate_classes(
     """All figures of predictions whose sets were made for ``coverage``; ``how`` says how they were obtained."""
     y, classes, sides = predictions.labels, predictions.schema.classes, _sides(predictions)
     low, high = predictions.low.T, predictions.high.T
+    dependence, clusters = predictions.dependence, predictions.dependence.errors
     return ClassEvaluation(
-        how=how, rows=len(y), calibrated=score_classes(predictions.calibrated, y, classes, rng),
-        raw=score_classes(predictions.raw, y, classes, rng),
-        sets=set_coverage(predictions.member, y, coverage, classes),
-        set_cells=set_cells(predictions.member, y, predictions.groups, classes),
+        how=how, rows=len(y), calibrated=score_classes(predictions.calibrated, y, classes, rng, dependence),
+        raw=score_classes(predictions.raw, y, classes, rng, dependence),
+        sets=set_coverage(predictions.member, y, coverage, classes, clusters),
+        set_cells=set_cells(predictions.member, y, predictions.groups, classes, clusters),
         risk=risk_area(predictions.calibrated, y),
-        intervals={name: interval_validity(low[k], high[k], y == k) for k, name in enumerate(classes)},
-        subgroups=score_class_subgroups(predictions.groups, y, predictions.calibrated, predictions.raw, classes, rng),
+        intervals={name: interval_validity(low[k], high[k], y == k, clusters) for k, name in enumerate(classes)},
+        subgroups=score_class_subgroups(
+            predictions.groups, y, predictions.calibrated, predictions.raw, classes, rng, dependence
+        ),
         reliability={
-            side: {name: reliability(p[:, k], y == k) for k, name in enumerate(classes)} for side, p in sides.items()
+            side: {name: reliability(p[:, k], y == k, clusters) for k, name in enumerate(classes)}
+            for side, p in sides.items()
         },
-        top_reliability={side: reliability(p.max(axis=1), top_classes(p) == y) for side, p in sides.items()},
+        top_reliability={side: reliability(p.max(axis=1), top_classes(p) == y, clusters) for side, p in sides.items()},
+        clusters=dependence.counts(predictions.calibrated, y),
     )  # fmt: skip
 
 

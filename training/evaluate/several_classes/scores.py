@@ -11,6 +11,9 @@ from msgspec import Struct
 
 from models.reference import PROBABILITY_BINS, probability_bins
 from training.calibrate.maps import log_losses
+from training.evaluate.clusters.dependence import INDEPENDENT, Dependence
+from training.evaluate.clusters.errors import drawn_rows
+from training.evaluate.clusters.label_draws import LabelDraws
 from training.evaluate.estimates import Estimate, mean, proportion, reflected, roc_auc
 from training.evaluate.scores import (
     BLOCK,
@@ -48,10 +51,14 @@ class ClassScores(Struct, frozen=True, kw_only=True):
     confusion: dict[str, dict[str, int]]
 
 
-def score_classes(p: np.ndarray, y: np.ndarray, classes: Sequence[str], rng: np.random.Generator) -> ClassScores:
-    """All scores of at least one row, with standard errors over rows or by bootstrap."""
+def score_classes(
+    p: np.ndarray, y: np.ndarray, classes: Sequence[str], rng: np.random.Generator,
+    dependence: Dependence = INDEPENDENT,
+) -> ClassScores:  # fmt: skip
+    """All scores of at least one row, with standard errors over rows, or over clusters of them, or by bootstrap."""
+    clusters = dependence.errors
     observed = {name: float(values[0]) for name, values in measures(p, y[None], np.ones((1, len(y)))).items()}
-    null, again = draws_if_calibrated(p, rng), resampled(p, y, rng)
+    null, again = draws_if_calibrated(p, rng, LabelDraws(p, y, dependence.tests)), resampled(p, y, rng, clusters)
 
     def error(name: str) -> CalibrationError:
         return against_noise(reflected(observed[name], again[name], bounds=POSITIVE), null[name])
@@ -59,13 +66,17 @@ def score_classes(p: np.ndarray, y: np.ndarray, classes: Sequence[str], rng: np.
     outcomes = top_classes(p)
     right = outcomes == y
     return ClassScores(
-        rows=len(y), log_loss=mean(log_losses(p, y)), brier=mean(brier_losses(p, y)),
+        rows=len(y), log_loss=mean(log_losses(p, y), clusters), brier=mean(brier_losses(p, y), clusters),
         log_loss_if_calibrated=if_calibrated(observed["log_loss"], null["log_loss"]),
         brier_if_calibrated=if_calibrated(observed["brier"], null["brier"]),
         classwise_error=error("classwise"), top_label_error=error("top_label"),
         calibration_error={name: error(of_class(k)) for k, name in enumerate(classes)},
-        auc={name: roc_auc(p[:, k], y == k) for k, name in enumerate(classes)},
-        accuracy=proportion(right), recall={name: proportion(right[y == k]) for k, name in enumerate(classes)},
+        auc={name: roc_auc(p[:, k], y == k, clusters) for k, name in enumerate(classes)},
+        accuracy=proportion(right, clusters),
+        recall={
+            name: proportion(right[y == k], None if clusters is None else clusters[y == k])
+            for k, name in enumerate(classes)
+        },
         confusion={
             name: dict(zip(classes, np.bincount(outcomes[y == k], minlength=len(classes)).tolist(), strict=True))
             for k, name in enumerate(classes)
@@ -109,21 +120,24 @@ def binned_error(p: np.ndarray, held: np.ndarray, w: np.ndarray) -> np.ndarray:
     return np.asarray(np.abs((w * (held - p)) @ member).sum(axis=1) / w.sum(axis=1))
 
 
-def draws_if_calibrated(p: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """`measures` (R,) of labels drawn from the probabilities themselves."""
-    ends = p.cumsum(axis=1)[:, :-1]
+def draws_if_calibrated(
+    p: np.ndarray, rng: np.random.Generator, uniform: LabelDraws | None = None
+) -> dict[str, np.ndarray]:
+    """`measures` (R,) of labels drawn from the probabilities themselves, independently or as ``uniform`` has them."""
+    ends, uniform = p.cumsum(axis=1)[:, :-1], uniform or LabelDraws(p)
 
     def drawn(draws: int) -> np.ndarray:
-        uniform = rng.random((draws, len(p)))
-        return np.asarray(np.sum([uniform > end for end in ends.T], axis=0))
+        numbers = uniform(rng, draws)
+        return np.asarray(np.sum([numbers > end for end in ends.T], axis=0))
 
     return _joined(p, ((drawn(draws), np.ones((1, len(p)))) for draws in _blocks(p)))
 
 
-def resampled(p: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """`measures` (R,) of rows drawn with replacement."""
-    share = np.full(len(p), 1 / len(p))
-    return _joined(p, ((y[None], rng.multinomial(len(p), share, draws).astype(float)) for draws in _blocks(p)))
+def resampled(
+    p: np.ndarray, y: np.ndarray, rng: np.random.Generator, clusters: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """`measures` (R,) of rows, or of clusters (n,), drawn with replacement."""
+    return _joined(p, ((y[None], drawn_rows(clusters, len(p), draws, rng)) for draws in _blocks(p)))
 
 
 def _joined(p: np.ndarray, blocks: Iterator[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:

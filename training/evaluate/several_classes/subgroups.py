@@ -7,6 +7,9 @@ from msgspec import Struct
 from scipy.stats import chi2
 
 from training.calibrate.maps import log_losses
+from training.evaluate.clusters.dependence import INDEPENDENT, Dependence
+from training.evaluate.clusters.errors import cluster_sums
+from training.evaluate.clusters.label_draws import LabelDraws
 from training.evaluate.estimates import Estimate, mean, proportion, reflected
 from training.evaluate.groups import Members, group_title
 from training.evaluate.scores import POSITIVE, CalibrationError, against_noise
@@ -56,33 +59,45 @@ class ClassSubgroup(Struct, frozen=True, kw_only=True):
 
 def score_class_subgroups(
     groups: Members, y: np.ndarray, calibrated: np.ndarray, raw: np.ndarray, classes: Sequence[str],
-    rng: np.random.Generator,
+    rng: np.random.Generator, dependence: Dependence = INDEPENDENT,
 ) -> tuple[ClassSubgroup, ...]:  # fmt: skip
     """Scores of probabilities (n, K) against labels (n,), for each of the groups."""
     return tuple(
         ClassSubgroup(
             attribute=attribute, group=group, rows=len(rows),
-            observed={name: proportion(y[rows] == k) for k, name in enumerate(classes)},
-            calibrated=_score(calibrated[rows], y[rows], classes, rng), raw=_score(raw[rows], y[rows], classes, rng),
+            observed={name: proportion(y[rows] == k, dependence[rows].errors) for k, name in enumerate(classes)},
+            calibrated=_score(calibrated[rows], y[rows], classes, rng, dependence[rows]),
+            raw=_score(raw[rows], y[rows], classes, rng, dependence[rows]),
         )
         for (attribute, group), rows in groups.items()
     )  # fmt: skip
 
 
-def _score(p: np.ndarray, y: np.ndarray, classes: Sequence[str], rng: np.random.Generator) -> ClassGroupScores:
+def _score(
+    p: np.ndarray, y: np.ndarray, classes: Sequence[str], rng: np.random.Generator, dependence: Dependence
+) -> ClassGroupScores:
+    clusters, tests = dependence.errors, dependence.tests
     observed = float(measures(p, y[None], np.ones((1, len(y))))["top_label"][0])
-    error = reflected(observed, resampled(p, y, rng)["top_label"], bounds=POSITIVE)
+    error = reflected(observed, resampled(p, y, rng, clusters)["top_label"], bounds=POSITIVE)
     return ClassGroupScores(
-        expected=dict(zip(classes, p.mean(axis=0).tolist(), strict=True)), shares_p=shares_p_value(p, y),
-        log_loss=mean(log_losses(p, y)), brier=mean(brier_losses(p, y)), accuracy=proportion(top_classes(p) == y),
+        expected=dict(zip(classes, p.mean(axis=0).tolist(), strict=True)), shares_p=shares_p_value(p, y, tests),
+        log_loss=mean(log_losses(p, y), clusters), brier=mean(brier_losses(p, y), clusters),
+        accuracy=proportion(top_classes(p) == y, clusters),
         top=float(p.max(axis=1).mean()),
-        top_label_error=against_noise(error, draws_if_calibrated(p, rng)["top_label"]),
+        top_label_error=against_noise(error, draws_if_calibrated(p, rng, LabelDraws(p, y, tests))["top_label"]),
     )  # fmt: skip
 
 
-def shares_p_value(p: np.ndarray, y: np.ndarray) -> float:
-    """How rarely labels drawn from p (n, K) have shares as far from p's means as y (n,) has: `ClassGroupScores`."""
+def shares_p_value(p: np.ndarray, y: np.ndarray, clusters: np.ndarray | None = None) -> float:
+    """How rarely labels drawn from p (n, K) have shares as far from p's means as y (n,) has: `ClassGroupScores`.
+
+    Of rows in clusters (n,) the variance is that of the clusters' sums about 0, and the degrees of freedom its rank.
+    """
     free = p[:, :-1]
     missed = np.bincount(y, minlength=p.shape[1])[:-1] - free.sum(axis=0)
-    variance = np.diag(free.sum(axis=0)) - free.T @ free
-    return float(chi2.sf(missed @ np.linalg.pinv(variance) @ missed, p.shape[1] - 1))
+    variance, freedom = np.diag(free.sum(axis=0)) - free.T @ free, p.shape[1] - 1
+    if clusters is not None:
+        residuals = np.eye(p.shape[1])[y][:, :-1] - free
+        sums = np.array([cluster_sums(column, clusters) for column in residuals.T])
+        variance, freedom = sums @ sums.T, max(1, int(np.linalg.matrix_rank(sums)))
+    return float(chi2.sf(missed @ np.linalg.pinv(variance) @ missed, freedom))

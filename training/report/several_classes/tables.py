@@ -3,7 +3,7 @@
 from training.evaluate.scores import CalibrationError
 from training.evaluate.several_classes.evaluation import ClassEvaluation
 from training.evaluate.several_classes.subgroups import ClassGroupScores, ClassSubgroup
-from training.report.figures import Figures, Row, error_rows, expected_text, p_text, plus_minus, spread
+from training.report.figures import Figures, Row, error_rows, errors_over, expected_text, p_text, plus_minus, spread
 
 MAX_MATRIX = 12
 """Classes up to which the confusion matrix is shown whole; of more, the `MAX_CONFUSIONS` most frequent confusions."""
@@ -30,8 +30,9 @@ def _proper(evaluation: ClassEvaluation) -> Figures:
             ("… 95 % interval", *(f"{s.brier.low:.4f} to {s.brier.high:.4f}" for s in sides)),
             ("… if calibrated", *(expected_text(s.brier_if_calibrated) for s in sides)),
         ),
-        note="± is one standard error over rows. “If calibrated”: mean and two-sided p-value of the score when labels "
-        "are drawn from the probabilities. The Brier score is summed over the classes, from 0 to 2.",
+        note=f"± is one standard error over {errors_over(evaluation.clusters)}. “If calibrated”: mean and "
+        "two-sided p-value of the score when labels are drawn from the probabilities. The Brier score is summed over "
+        "the classes, from 0 to 2.",
     )  # fmt: skip
 
 
