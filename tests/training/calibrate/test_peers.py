@@ -12,7 +12,7 @@ from venn_abers import VennAbers as TheirVennAbers
 
 from models.calibration.logit import class_probabilities, sigmoid, softmax
 from training.calibrate.maps import fit_merged_venn_abers, fit_venn_abers
-from training.calibrate.sets import fit_sets
+from training.calibrate.sets import RowGroups, fit_sets, rows_needed
 from training.evaluate.calibration_errors import murphy, smooth_error
 
 COVERAGES = (0.8, 0.9, 0.95)
@@ -91,6 +91,23 @@ def test_sets_are_those_of_crepes_by_its_p_values(coverage: float) -> None:
     epsilon = 1 - coverage
     assert np.array_equal(ours, p_values > epsilon + 1e-12)
     assert not (ours & (p_values < epsilon - 1e-12)).any()
+
+
+@pytest.mark.parametrize("coverage", COVERAGES)
+def test_sets_by_a_field_are_those_of_crepes_with_a_bin_for_each_class_and_group(coverage: float) -> None:
+    p, y = drawn_classes(900, 6)
+    asked, _ = drawn_classes(500, 7)
+    rng = np.random.default_rng(8)
+    groups, new = rng.integers(0, 3, len(y)), rng.integers(0, 3, len(asked))
+    theirs = crepes.ConformalClassifier()
+    theirs.fit(1 - p[range(len(y)), y], bins=3 * y + groups)
+    p_values = np.stack(
+        [theirs.predict_p(1 - asked[:, [k]], bins=3 * k + new, smoothing=False)[:, 0] for k in range(4)], axis=1
+    )
+    ours = fit_sets(p, y, coverage, RowGroups("field", ("a", "b", "c"), groups)).sets(asked, new)
+    enough = np.bincount(3 * y + groups, minlength=12).reshape(4, 3).T[new] >= rows_needed(coverage)
+    assert enough.mean() > 0.9
+    assert np.array_equal(ours[enough], p_values[enough] > 1 - coverage + 1e-12)
 
 
 @pytest.mark.parametrize("rows", [60, 400, 3000])
