@@ -117,7 +117,7 @@ def main(arguments: list[str]) -> int:
     table, bundle, store = folder / "tumours.toml", folder / "tumours", folder / "predictions.sqlite"
     store.unlink(missing_ok=True)
     describe(data, table)
-    run(f"train fit --data {data} --table {table} --out {bundle}{f' --max-steps {QUICK}' if QUICK else ''}")
+    run(f"train fit --data {data} --table {table} --out {bundle}{f' --seeds 1 --max-steps {QUICK}' if QUICK else ''}")
     process, base = serve(bundle, store)
     try:
         predict_and_report(base, later)

@@ -103,7 +103,7 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory, small_csv: Path) -> 
 
     def fit(folder: Path) -> None:
         command = [sys.executable, "-m", "training", "fit", "--data", small_csv, "--folds", "3", "--epochs", "2"]
-        subprocess.run([*command, "--quiet", "--out", folder], check=True, cwd=ROOT, timeout=300)
+        subprocess.run([*command, "--seeds", "1", "--quiet", "--out", folder], check=True, cwd=ROOT, timeout=300)
 
     return make_once(tmp_path_factory, "titanic", fit)
 

@@ -20,8 +20,11 @@ from training.bundle.known_answers import known_answers, read_tokenizer
 from training.calibrate.choice import Inverse, MapRule
 from training.calibrate.record import fit_record
 from training.data.table import Table
+from training.evaluate.evaluation import AnyEvaluation
 from training.evaluate.folds import find_units
 from training.evaluate.nested import nested_evaluation
+from training.evaluate.predictions import LabelledPredictions
+from training.evaluate.seeds import Seeds, compare_seeds
 from training.fit.epoch_diagnostics import EpochDiagnostics
 from training.report.card import model_card
 from training.report.page import report
@@ -43,7 +46,7 @@ class HeldOutLogits(Struct, frozen=True, kw_only=True):
     """Logits (n, K) of a table's rows by models that did not see them, NaN in rows that are in no fold (n,).
 
     ``known`` is what the schema's feature knew for each fold; ``how`` says how they were obtained where that is not
-    plain cross-fitting, and ``note`` what else there is to say. ``before`` are the rows that
+    plain cross-fitting, and ``note`` what else there is to say. ``seed`` made the folds. ``before`` are the rows that
     the weights were trained on where those are others, None where that is not known.
     """
 
@@ -51,6 +54,7 @@ class HeldOutLogits(Struct, frozen=True, kw_only=True):
     logits: np.ndarray
     folds: np.ndarray
     known: Sequence[Any]
+    seed: int = 0
     how: str = ""
     note: str = ""
     before: TrainingRows | None = NO_ROWS
@@ -58,10 +62,12 @@ class HeldOutLogits(Struct, frozen=True, kw_only=True):
 
 def write_calibrated(
     out: Path, held: HeldOutLogits, settings: CalibrationSettings, files: Mapping[str, bytes | Path], origin: Origin, *,
-    log: Sequence[EpochDiagnostics] = (), with_baselines: bool = True, page: Path | None = None,
+    others: Sequence[HeldOutLogits] = (), log: Sequence[EpochDiagnostics] = (), with_baselines: bool = True,
+    page: Path | None = None,
 ) -> Bundle:  # fmt: skip
     """Calibrate and evaluate, and write the bundle of ``files`` and of what comes out, and its report to ``page``.
 
+    ``others`` are of the same rows by other seeds, whose scores and spread are reported beside those of ``held``.
     The evaluation and the reference are of the rows as they are, before a prior shift. Raises BundleError.
     """
     table, schema, places = held.table, held.table.schema, np.flatnonzero(held.folds >= 0)
@@ -72,22 +78,15 @@ def write_calibrated(
     }  # fmt: skip
     tokenizer = read_tokenizer(files)
     record = fit_record(held.logits[places], table.labels[places], rows, schema, tokenizer=tokenizer, **fitting)
-    evaluation, predictions = nested_evaluation(
-        held.logits,
-        table.labels,
-        held.folds,
-        table.rows,
-        schema,
-        held.known,
-        with_baselines=with_baselines,
-        units=find_units(table.rows, table.groups),
-        **fitting,
-    )
+    evaluation, predictions = _evaluate(held, fitting, with_baselines)
     how = [held.how or evaluation.how, held.table.note, held.note]
     if settings.shift is not None:
         record = structs.replace(record, map=record.map.shifted(settings.shift))
         how.append(f"before the shift from a prevalence of {settings.shift.training:.3g} to {settings.shift.target:g}")
-    evaluation = structs.replace(evaluation, how="; ".join(filter(None, how)), sets_by=record.conformal.by)
+    evaluation = structs.replace(
+        evaluation, how="; ".join(filter(None, how)), sets_by=record.conformal.by,
+        seeds=_compare_seeds(held, evaluation, others, fitting),
+    )  # fmt: skip
     reference = build_reference(predictions.calibrated, rows, schema, tokenizer)
     diagnosis = Diagnosis(record, reference, schema, tokenizer)
     contents = {
@@ -106,6 +105,24 @@ def write_calibrated(
         plots = make_plots(predictions, evaluation, list(log), np.random.default_rng(settings.seed))
         write_atomic(page, report(schema, evaluation, plots))
     return bundle
+
+
+def _evaluate(
+    held: HeldOutLogits, fitting: dict[str, Any], with_baselines: bool
+) -> tuple[AnyEvaluation, LabelledPredictions]:
+    """`nested_evaluation`, whose remaining parts are drawn by the seed of the folds."""
+    table = held.table
+    return nested_evaluation(
+        held.logits, table.labels, held.folds, table.rows, table.schema, held.known, with_baselines=with_baselines,
+        units=find_units(table.rows, table.groups), **{**fitting, "seed": held.seed},
+    )  # fmt: skip
+
+
+def _compare_seeds(
+    held: HeldOutLogits, evaluation: AnyEvaluation, others: Sequence[HeldOutLogits], fitting: dict[str, Any]
+) -> Seeds | None:
+    scores = {other.seed: _evaluate(other, fitting, False)[0].calibrated for other in others}
+    return compare_seeds({held.seed: evaluation.calibrated, **scores})
 
 
 def _all_rows(held: HeldOutLogits) -> TrainingRows | None:

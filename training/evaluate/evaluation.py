@@ -7,6 +7,7 @@ from training.evaluate.baselines import Baseline
 from training.evaluate.clusters.dependence import ClusterCounts
 from training.evaluate.predictions import LabelledPredictions
 from training.evaluate.scores import Scores, score
+from training.evaluate.seeds import Seeds
 from training.evaluate.selective_risk import SetCoverage, set_coverage
 from training.evaluate.sets.cells import ConditionalSets, SetCells, set_cells
 from training.evaluate.several_classes.evaluation import ClassEvaluation, evaluate_classes
@@ -46,6 +47,7 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     maps_chosen: tuple[str, ...] | None = None
     baselines: dict[str, Baseline] | None = None
     clusters: ClusterCounts | None = None
+    seeds: Seeds | None = None
 
 
 AnyEvaluation = Evaluation | ClassEvaluation

@@ -14,7 +14,6 @@ from msgspec import Struct
 
 from models.calibration.logit import calibration_scores, one_vs_rest
 from training.evaluate.estimates import Estimate, roc_auc
-from training.evaluate.folds import ONE_PART
 from training.fit.encoding import Encoded
 from training.fit.epoch_diagnostics import EpochDiagnostics
 from training.fit.executors import Executor
@@ -24,6 +23,8 @@ from training.fit.progress import TrainingProgress
 
 MEASURED_STEPS, FORETOLD_STEPS, LONG_SECONDS = 3, 200, 120
 """Steps that are measured; so few in all are not worth it; and what is long enough to say how to shorten it."""
+
+MANY_SEEDS = "with --seeds 1 it is shorter, and the spread between seeds is not known"
 
 
 class CrossFitOptions(Struct, frozen=True, kw_only=True):
@@ -41,7 +42,8 @@ def crossfit(
     job: FineTuningJob, encoded: Encoded, labels: np.ndarray, folds: np.ndarray, *, work: Path, executor: Executor,
     progress: TrainingProgress, final: bool = True,
 ) -> np.ndarray:  # fmt: skip
-    """Out-of-fold logits (n, K) float64, NaN in rows of no fold. ``encoded`` holds the texts of each fine-tuning.
+    """Out-of-fold logits (S, n, K) float64 by the folds (S, n) of each of the job's seeds, NaN in rows of no fold.
+    ``encoded`` holds the texts of each fine-tuning.
 
     With ``final`` a model is also trained on all rows; its weights are kept as `process.final_weights`, as are those of
     the model that one part was held out of. Every finished fine-tuning is kept in ``work`` and taken from there when it
@@ -50,17 +52,26 @@ def crossfit(
     work.mkdir(parents=True, exist_ok=True)
     save_inputs(work, job, encoded, labels, folds)
     tasks = []
-    for number in range(job.folds + (final and job.folds != ONE_PART)):
+    for number, seen in enumerate(rows_seen(job, folds)):
+        if not final and job.held_out(number)[1] == job.folds:
+            continue
         if result_path(work, job, number).exists():
-            seen = folds != number
-            progress.advance(job.recipe.steps(int(seen.sum())))
+            progress.advance(job.recipe.steps(seen))
         else:
             tasks.append(number)
     executor(work, job, tasks, progress)
-    logits = np.full((len(labels), len(job.classes)), np.nan)
-    for fold in range(job.folds):
-        logits[folds == fold] = np.load(result_path(work, job, fold), allow_pickle=False)
+    logits = np.full((*folds.shape, len(job.classes)), np.nan)
+    for number in range(len(job.phases)):
+        place, fold = job.held_out(number)
+        if fold < job.folds:
+            logits[place, folds[place] == fold] = np.load(result_path(work, job, number), allow_pickle=False)
     return logits
+
+
+def rows_seen(job: FineTuningJob, folds: np.ndarray) -> list[int]:
+    """Rows that each fine-tuning is trained on, by the folds (S, n)."""
+    held_out = map(job.held_out, range(len(job.phases)))
+    return [int((folds[place] != fold).sum()) for place, fold in held_out]
 
 
 class _Stopwatch:
@@ -94,11 +105,10 @@ def foretell(job: FineTuningJob, encoded: Encoded, labels: np.ndarray, folds: np
 
     A step on all cores stands for one on one core while others run on the rest, which is a little faster.
     """
-    sizes = [int((folds != number).sum()) for number in range(len(job.phases))]
-    steps = sum(map(job.recipe.steps, sizes))
+    steps = sum(map(job.recipe.steps, rows_seen(job, folds)))
     if steps < FORETOLD_STEPS:
         return ""
-    seen, watch = np.flatnonzero(folds != 0), _Stopwatch()
+    seen, watch = np.flatnonzero(folds[0] != 0), _Stopwatch()
     with contextlib.suppress(_MeasuredError):
         finetune(
             job.pretrained, encoded.for_model(0), labels, seen, recipe=job.recipe,
@@ -107,6 +117,8 @@ def foretell(job: FineTuningJob, encoded: Encoded, labels: np.ndarray, folds: np
     seconds, tokens = steps * watch.seconds, float(encoded.for_model(0).lengths(seen).mean())
     lasts = f"{seconds:.0f} seconds" if seconds < LONG_SECONDS else f"{seconds / 60:.0f} minutes"
     sentence = f"training takes about {lasts}: {steps} steps of {job.recipe.batch_rows} texts of {tokens:.0f} tokens"
+    if job.seeds > 1:
+        sentence += f", for {job.seeds} seeds; {MANY_SEEDS}"
     if seconds < LONG_SECONDS:
         return sentence
     ways = ["fewer --max-steps", "fewer words to a row"] + ["fewer --folds"] * (job.folds > 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from models.bert.layouts.registry import layout_of
 from models.bert.tokenizer import Tokenizer
@@ -19,15 +20,16 @@ from models.schema import Schema
 from models.text import Renderer
 from training.bundle.contents import CalibrationSettings, HeldOutLogits, data_record, prior_shift, write_calibrated
 from training.calibrate.choice import MapRule
-from training.data.table import Table, fold_known, render_texts
-from training.evaluate.folds import ONE_PART, choose_folds, find_units, make_folds
-from training.fit.crossfit import CrossFitOptions, check_scores, crossfit, foretell
+from training.data.table import Table, render_texts
+from training.evaluate.folds import ONE_PART, choose_folds, find_units
+from training.fit.crossfit import CrossFitOptions, check_scores, crossfit, foretell, rows_seen
 from training.fit.encoding import encode
 from training.fit.epoch_diagnostics import LOG, read_log
 from training.fit.executors import Executor, LocalExecutor
 from training.fit.pretrained import PACKAGE_NAME, find_base
-from training.fit.process import HIDDEN, FineTuningJob, final_weights
+from training.fit.process import FINAL, HIDDEN, FineTuningJob, final_weights
 from training.fit.progress import TrainingProgress
+from training.fit.seeds import choose_seeds, seed_folds
 from training.fit.texts import describe_cut, with_text_bins
 from training.losses.registry import Loss, LossChoice
 
@@ -35,12 +37,14 @@ PACKAGES = ("mlx", "numpy", "scipy", "scikit-learn", "tokenizers", "safetensors"
 
 
 class FitOptions(CrossFitOptions, frozen=True, kw_only=True):
-    """What ``python -m training fit`` was asked to do; ``folds`` None are as many as the table calls for."""
+    """What ``python -m training fit`` was asked to do; ``folds`` and ``seeds`` None are as many as the table
+    calls for. The model that serves is that of ``seed``."""
 
     out: Path
     folds: int | None = None
     loss: LossChoice = LossChoice()
     seed: int = 0
+    seeds: int | None = None
     coverage: float = 0.9
     map_rule: MapRule = "least"
     target_prevalence: float | None = None
@@ -63,40 +67,47 @@ def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
     shift = prior_shift(table, options.target_prevalence)
     units = find_units(table.rows, table.groups)
     count = choose_folds(table.labels, units, options.folds, schema.classes)
-    folds = make_folds(table.labels, count, options.seed, units)
-    known = fold_known(renderer, table.rows, table.labels, folds, options.feature)
+    first, *others = divided = seed_folds(
+        table, renderer, units, first=options.seed, seeds=choose_seeds(len(table), options.seeds), folds=count,
+        feature=options.feature,
+    )  # fmt: skip
+    folds = np.stack([each.folds for each in divided])
     # One part is held out of the model that is served; of several folds, from models of their own.
-    models = known if count == ONE_PART else (*known, _learned(renderer, table, options.feature))
-    sizes = [int((folds != number).sum()) for number in range(len(models))]
+    final = first.known[-1] if count == ONE_PART else _learned(renderer, table, options.feature)
+    models = [*first.known, *([] if count == ONE_PART else [final]), *(one for each in others for one in each.known)]
+    job = FineTuningJob(
+        classes=schema.classes, config=classifier_config(base.config, schema), weights=str(base.weights),
+        loss=options.loss, recipe=options.recipe, seed=options.seed, folds=count, seeds=len(divided),
+        start=base.first_trained(options.recipe.trained_layers),
+    )  # fmt: skip
+    sizes = rows_seen(job, folds)
     work = _prepare_folder(options, table, base.weights)
     with TrainingProgress(work / LOG, sum(map(options.recipe.steps, sizes)), options.quiet) as progress:
         progress.note(table.note)
         progress.note(units.note)
         progress.phase("frozen layers")
         texts = render_texts(renderer, table.rows, models)
-        progress.note(cut := describe_cut(texts[-1], tokenizer))
+        progress.note(cut := describe_cut(texts[job.phases.index(FINAL)], tokenizer))
         # Where most texts are needed once at most, they are not worth keeping.
         keep = sum(map(options.recipe.steps, sizes)) * options.recipe.batch_rows > len(table)
         encoded = encode(
             base, tokenizer, texts, options.recipe.trained_layers, work / "folds" / HIDDEN, keep, progress.share
         )  # fmt: skip
         progress.phase("fine-tuning")
-        job = FineTuningJob(
-            classes=schema.classes, config=classifier_config(base.config, schema), weights=str(base.weights),
-            loss=options.loss, recipe=options.recipe, seed=options.seed, folds=count, start=encoded.start,
-        )  # fmt: skip
         if isinstance(executor, LocalExecutor) and not options.quiet:
             progress.note(foretell(job, encoded, table.labels, folds))
         logits = crossfit(job, encoded, table.labels, folds, work=work / "folds", executor=executor, progress=progress)
-        progress.note(doubt := check_scores(logits, table.labels))
+        progress.note(doubt := check_scores(logits[0], table.labels))
         progress.phase("calibration and evaluation")
         settings = CalibrationSettings(
             inverse=loss.inverse(options.recipe.steps_of_run(sizes[0])), coverage=options.coverage, seed=options.seed,
             map_rule=options.map_rule, shift=shift,
         )  # fmt: skip
-        held = HeldOutLogits(
-            table=table, logits=logits, folds=folds, known=known, note="; ".join(filter(None, (units.note, cut, doubt)))
-        )
+        note = "; ".join(filter(None, (units.note, cut, doubt)))
+        held = [
+            HeldOutLogits(table=table, logits=own, folds=each.folds, known=each.known, seed=each.seed, note=note)
+            for each, own in zip(divided, logits, strict=True)
+        ]
         files: dict[str, bytes | Path] = {
             "config.json": pretty_json(job.config),
             "model.safetensors": final_weights(work / "folds"),
@@ -104,16 +115,18 @@ def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
             "tokenizer_config.json": pretty_json(_tokenizer_config(base.config)),
         }
         if schema.feature is not None:
-            files["feature.json"] = msgspec.json.encode(models[-1])
-        origin = _origin(options, count, table, loss, base.weights)
+            files["feature.json"] = msgspec.json.encode(final)
+        origin = _origin(options, count, len(divided), table, loss, base.weights)
         log, page = read_log(work / LOG), work / "report.html"
-        bundle = write_calibrated(options.out, held, settings, files, origin, log=log, page=page)
+        bundle = write_calibrated(
+            options.out, held[0], settings, files, origin, others=held[1:], log=log, page=page
+        )  # fmt: skip
     shutil.rmtree(work / "folds", ignore_errors=True)
     return bundle
 
 
-def _origin(options: FitOptions, folds: int, table: Table, loss: Loss, weights: Path) -> Origin:
-    recipe = {**msgspec.to_builtins(options.recipe), "folds": folds, "feature": options.feature}
+def _origin(options: FitOptions, folds: int, seeds: int, table: Table, loss: Loss, weights: Path) -> Origin:
+    recipe = {**msgspec.to_builtins(options.recipe), "folds": folds, "seeds": seeds, "feature": options.feature}
     if options.target_prevalence is not None:
         recipe["target_prevalence"] = options.target_prevalence
     return Origin(

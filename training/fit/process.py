@@ -33,7 +33,11 @@ class ProcessKilled(Exception):
 
 
 class FineTuningJob(Struct, frozen=True, kw_only=True):
-    """What all fine-tunings of a cross-fit share. The fold number is added to ``seed``."""
+    """What all fine-tunings of a cross-fit share: the folds of ``seeds`` seeds from ``seed`` on, and the final model of
+    the first. They are numbered with those of the first seed foremost.
+
+    A fine-tuning's own seed is that of its folds plus the fold's number.
+    """
 
     classes: tuple[str, ...]
     config: dict[str, Any]
@@ -43,6 +47,7 @@ class FineTuningJob(Struct, frozen=True, kw_only=True):
     seed: int
     folds: int
     start: int
+    seeds: int = 1
 
     @property
     def pretrained(self) -> Pretrained:
@@ -51,14 +56,24 @@ class FineTuningJob(Struct, frozen=True, kw_only=True):
 
     @property
     def phases(self) -> list[str]:
-        """The fine-tunings by name: one per fold, then the one on all rows, or the one that a part is held out of."""
-        if self.folds == ONE_PART:
-            return [FINAL]
-        return [*(f"fold {fold + 1} of {self.folds}" for fold in range(self.folds)), FINAL]
+        """The fine-tunings by name: one per fold, then the one on all rows, or the one that a part is held out of; then
+        those of the other seeds."""
+        folds = [f"fold {fold + 1} of {self.folds}" for fold in range(self.folds)]
+        others = [f"seed {self.seed + place}, {fold}" for place in range(1, self.seeds) for fold in folds]
+        return [FINAL, *others] if self.folds == ONE_PART else [*folds, FINAL, *others]
+
+    def held_out(self, number: int) -> tuple[int, int]:
+        """The place of fine-tuning ``number`` among the seeds, and the fold it does not see; ``folds`` for none."""
+        of_first = self.folds + (self.folds != ONE_PART)
+        if number < of_first:
+            return 0, number
+        place, fold = divmod(number - of_first, self.folds)
+        return place + 1, fold
 
 
 def save_inputs(work: Path, job: FineTuningJob, encoded: Encoded, labels: np.ndarray, folds: np.ndarray) -> None:
-    """Leave for the processes what `run` reads; a `HIDDEN` that is there already is what ``encoded`` made it."""
+    """Leave for the processes what `run` reads: ``folds`` (S, n) by each of the job's seeds. A `HIDDEN` that is there
+    already is what ``encoded`` made it."""
     np.savez(
         work / INPUTS, tokens=encoded.tokens, offsets=encoded.offsets, index=encoded.index, labels=labels, folds=folds
     )  # fmt: skip
@@ -83,13 +98,16 @@ def load_inputs(work: Path, job: FineTuningJob) -> tuple[Encoded, np.ndarray, np
 
 def result_path(work: Path, job: FineTuningJob, number: int) -> Path:
     """What fine-tuning ``number`` leaves last: its held-out logits, or the one on all rows its weights."""
-    return work / f"fold-{number + 1}.npy" if number < job.folds else final_weights(work)
+    place, fold = job.held_out(number)
+    if fold == job.folds:
+        return final_weights(work)
+    return work / (f"seed-{job.seed + place}-" * (place > 0) + f"fold-{fold + 1}.npy")
 
 
 def result_paths(work: Path, job: FineTuningJob, number: int) -> list[Path]:
     """All that fine-tuning ``number`` leaves, `result_path` last."""
     last = result_path(work, job, number)
-    return [final_weights(work), last] if job.folds == ONE_PART else [last]
+    return [final_weights(work), last] if job.phases[number] == FINAL and job.folds == ONE_PART else [last]
 
 
 def final_weights(work: Path) -> Path:
@@ -117,18 +135,19 @@ def finetune_in_process(
 
 
 def run(work: Path, number: int, progress: Listener, divide: Divide | None = None) -> None:
-    """Fine-tune on the rows outside fold ``number`` and keep the logits of those in it; past the last fold, fine-tune
-    on all rows and keep the weights; of the only fold keep both. A result appears whole or not at all.
+    """Fine-tune on the rows outside the fold of ``number`` and keep the logits of those in it; or on all rows, and keep
+    the weights; of the first seed's only fold keep both. A result appears whole or not at all.
 
     ``divide``: see `finetune`.
     """
     job = msgspec.json.decode((work / JOB).read_bytes(), type=FineTuningJob)
     encoded, labels, folds = load_inputs(work, job)
     encoded = encoded.for_model(number)
-    seen, held_out = np.flatnonzero(folds != number), np.flatnonzero(folds == number)
+    place, fold = job.held_out(number)
+    seen, held_out = np.flatnonzero(folds[place] != fold), np.flatnonzero(folds[place] == fold)
     model = finetune(
         job.pretrained, encoded, labels, seen, recipe=job.recipe,
-        loss=job.loss.make(job.classes, labels[seen]), seed=job.seed + number, phase=job.phases[number],
+        loss=job.loss.make(job.classes, labels[seen]), seed=job.seed + place + fold, phase=job.phases[number],
         progress=progress, divide=divide,
     )  # fmt: skip
     for result in result_paths(work, job, number):

@@ -157,15 +157,15 @@ class _Study:
             weights=str(self.base.weights), loss=trial.choice, recipe=self.options.recipe, seed=plan.seed,
             folds=self.options.folds, start=encoded.start,
         )  # fmt: skip
-        logits = crossfit(
-            job, encoded, self.table.labels, plan.folds, work=trial.folder, executor=self.executor,
+        (logits,) = crossfit(
+            job, encoded, self.table.labels, plan.folds[None], work=trial.folder, executor=self.executor,
             progress=self.progress, final=False,
         )  # fmt: skip
         partial = trial.folder / "logits.npy"
         np.save(partial, logits, allow_pickle=False)
         partial.replace(trial.kept)
         shutil.rmtree(trial.folder, ignore_errors=True)
-        return logits
+        return np.asarray(logits)
 
 
 def _plans(

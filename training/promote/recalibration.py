@@ -65,7 +65,7 @@ def recalibrate(options: RecalibrationOptions) -> Bundle:
     how = f"the weights of version {bundle.version}, calibrated anew by {count}-fold cross-fitting over the rows"
     notes = [units.note, doubt, f"{seen} of the weights" if seen.trained else ""]
     held = HeldOutLogits(
-        table=table, logits=logits, folds=folds, known=(bundle.known,) * count, how=how,
+        table=table, logits=logits, folds=folds, known=(bundle.known,) * count, seed=options.seed, how=how,
         before=bundle.training_rows,
         note="; ".join(filter(None, notes)),
     )  # fmt: skip

@@ -10,6 +10,7 @@ from training.evaluate.evaluation import AnyEvaluation, Evaluation
 from training.report.figures import markdown
 from training.report.hub_metadata import front_matter, usage
 from training.report.names import plural
+from training.report.seeds import headline
 from training.report.tables import baselines_verdict, better_baseline, tables
 
 CARD = """{front_matter}# {name}
@@ -40,7 +41,7 @@ shifts them on purpose.
 
 ## How good it is
 
-{how}; {evaluated} rows.
+{headline}{how}; {evaluated} rows.
 
 {tables}
 
@@ -69,6 +70,7 @@ def model_card(origin: Origin, schema: Schema, evaluation: AnyEvaluation) -> str
         name=schema.name, row=schema.row.replace("_", " "), plural=plural(schema),
         what=_what(schema), shares=_shares(origin, schema), rare=_rare(evaluation),
         question=f" It answers: {schema.question}" if schema.question else "",
+        headline=f"**{over_seeds}**\n\n" if (over_seeds := headline(evaluation)) else "",
         lead=f"**{better}**\n\n" if better else "", text=", ".join(schema.text),
         rows=data.rows,
         data_sha=data.sha256, base=origin.base.name, base_sha=origin.base.sha256,

@@ -47,8 +47,8 @@ def front_matter(origin: Origin, schema: Schema, evaluation: AnyEvaluation) -> s
             metric_name=title, metric_value=value,
         )
         # Results that differ in nothing but their metrics would be one.
-        for name, scores in (("calibrated", evaluation.calibrated), ("uncalibrated", evaluation.raw))
-        for metric, title, value in _metrics(scores)
+        for name, found in (("calibrated", _calibrated(evaluation)), ("uncalibrated", _metrics(evaluation.raw)))
+        for metric, title, value in found
     ]  # fmt: skip
     metrics = list(dict.fromkeys(one.metric_type for one in results))
     data = ModelCardData(
@@ -64,6 +64,17 @@ def usage(schema: Schema) -> str:
     row = schema.examples[0].row if schema.examples else {}
     known = {name: value for name, value in row.items() if value is not None}
     return USAGE.replace("{row}", _python(known))
+
+
+def _calibrated(evaluation: AnyEvaluation) -> list[tuple[str, str, float]]:
+    """`_metrics` of the calibrated probabilities, their means over seeds where there are several."""
+    own, seeds = _metrics(evaluation.calibrated), evaluation.seeds
+    if seeds is None:
+        return own
+    error = seeds.top_label_error or seeds.calibration_error
+    means = (spread.mean for spread in (seeds.log_loss, seeds.brier, error, seeds.accuracy))
+    over = f", mean over {len(seeds.each)} seeds"
+    return [(name, title + over, round(float(mean), DIGITS)) for (name, title, _), mean in zip(own, means, strict=True)]
 
 
 def _metrics(scores: Scores | ClassScores) -> list[tuple[str, str, float]]:

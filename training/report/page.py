@@ -7,6 +7,7 @@ from models.schema import Schema
 from training.evaluate.evaluation import AnyEvaluation, Evaluation
 from training.report.figures import Figures
 from training.report.names import plural
+from training.report.seeds import headline, mean_sd
 from training.report.svg import STYLE, Plot
 from training.report.tables import baselines_verdict, better_baseline, tables
 
@@ -51,7 +52,7 @@ footer {{ margin: 2.5rem 0 1rem; color: #666; font-size: .85rem; }}
 </head>
 <body>
 <h1>{title}</h1>
-<p class="lead">{better}{rows} {plural}. {how}.</p>
+<p class="lead">{better}{headline}{rows} {plural}. {how}.</p>
 <ul class="key">
 {key}
 </ul>
@@ -72,6 +73,7 @@ def report(schema: Schema, evaluation: AnyEvaluation, plots: Sequence[Plot]) -> 
     return PAGE.format(
         title=escape(f"How good are the probabilities of “{schema.name}”?"), style=STYLE, rows=evaluation.rows,
         plural=escape(plural(schema)), better=f"<strong>{escape(better)}</strong> " if better else "",
+        headline=f"<strong>{escape(over_seeds)}</strong> " if (over_seeds := headline(evaluation)) else "",
         how=escape(evaluation.how[0].upper() + evaluation.how[1:]), key=_key(evaluation),
         plots="\n".join(map(_figure, plots)),
         tables="\n".join(_table(table, evaluation) for table in tables(evaluation)),
@@ -84,8 +86,12 @@ def _key(evaluation: AnyEvaluation) -> str:
         which, error = "10 bins", evaluation.calibrated.calibration_error
     else:
         which, error = "classwise", evaluation.calibrated.classwise_error
+    seeds = evaluation.seeds
+    over_seeds = (("log loss, mean over seeds", mean_sd(seeds.log_loss, 3), "± between seeds"),) if seeds else ()
     cards = (
-        ("log loss", f"{scores.log_loss.value:.3f} ± {scores.log_loss.standard_error:.3f}",
+        *over_seeds,
+        (f"log loss, seed {seeds.serves}, which serves" if seeds else "log loss",
+         f"{scores.log_loss.value:.3f} ± {scores.log_loss.standard_error:.3f}",
          f"{scores.log_loss_if_calibrated.expected:.3f} if the probabilities were true"),
         (f"calibration error, {which}", f"{error.value.value:.3f} ± {error.value.standard_error:.3f}",
          f"{error.noise_floor:.3f} by chance alone (p {error.p_value:.3f})"),

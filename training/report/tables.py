@@ -1,6 +1,5 @@
 """The evaluation as tables of short texts: the same for the terminal, the model card and the report."""
 
-import math
 from collections.abc import Callable
 
 from rich.console import Console
@@ -8,6 +7,7 @@ from rich.console import Console
 from training.evaluate.estimates import Estimate
 from training.evaluate.evaluation import AnyEvaluation, Evaluation
 from training.evaluate.scores import Scores
+from training.evaluate.seeds import mean_auc
 from training.evaluate.selective_risk import SetCoverage
 from training.evaluate.subgroups import GroupScores, Subgroup
 from training.report.figures import (
@@ -21,6 +21,7 @@ from training.report.figures import (
     spread,
     text_table,
 )
+from training.report.seeds import headline, seeds_table
 from training.report.set_tables import set_tables
 from training.report.several_classes import tables as of_classes
 
@@ -31,7 +32,8 @@ def tables(evaluation: AnyEvaluation) -> list[Figures]:
         scores, rest = [_proper(evaluation), _calibration(evaluation), _decisions(evaluation)], _intervals(evaluation)
     else:
         scores, rest = of_classes.scores(evaluation), of_classes.intervals(evaluation)
-    all_tables = [*scores, _sets(evaluation), *set_tables(evaluation), rest]
+    over_seeds = [] if evaluation.seeds is None else [seeds_table(evaluation.seeds)]
+    all_tables = [*over_seeds, *scores, _sets(evaluation), *set_tables(evaluation), rest]
     if evaluation.baselines is not None:
         all_tables.append(_baselines(evaluation))
     # A table whose only field is a text has none.
@@ -227,9 +229,7 @@ def _baselines(evaluation: AnyEvaluation) -> Figures:
 
 def _auc(auc: Estimate | dict[str, Estimate]) -> str:
     """The area under the ROC curve; of several classes the mean of each against all others."""
-    each = auc.values() if isinstance(auc, dict) else [auc]
-    known = [estimate.value for estimate in each if not math.isnan(estimate.value)]
-    return f"{sum(known) / len(known):.4f}" if known else "nan"
+    return f"{mean_auc(auc):.4f}"
 
 
 def print_evaluation(evaluation: AnyEvaluation, console: Console) -> None:
@@ -237,6 +237,6 @@ def print_evaluation(evaluation: AnyEvaluation, console: Console) -> None:
     console.print(f"{evaluation.rows} rows: {evaluation.how}")
     for figures in tables(evaluation):
         console.print(text_table(figures))
-    for words in (baselines_verdict(evaluation), better_baseline(evaluation)):
+    for words in (baselines_verdict(evaluation), better_baseline(evaluation), headline(evaluation)):
         if words:
             console.print(words)

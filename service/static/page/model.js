@@ -27,7 +27,7 @@ export function showModel(model) {
 
 const section = (title, ...content) => html("section", {}, html("h3", {}, title), ...content);
 
-function scores({ how, rows, calibrated, raw, clusters }) {
+function scores({ how, rows, calibrated, raw, clusters, seeds }) {
   const over = clusters?.standard_errors === "cluster-robust" ? `, over ${count(clusters.clusters)} clusters of rows` : "";
   const row = (name, pick, digits) => [name, plusMinus(pick(calibrated), digits), plusMinus(pick(raw), digits)];
   const error = (name, pick) => [row(name, (one) => pick(one).value),
@@ -41,7 +41,20 @@ function scores({ how, rows, calibrated, raw, clusters }) {
       ...(schema.binary ? error("calibration error, ten bins", (one) => one.calibration_error)
         : [...error("calibration error of the likeliest outcome, ten bins", (one) => one.top_label_error), ...error("… mean over outcomes", (one) => one.classwise_error)]),
     ]),
+    seeds ? overSeeds(seeds, calibrated) : null,
     schema.binary ? null : byClass(calibrated));
+}
+
+// What the recipe gives with other folds and another random start: one seed's figures may be lucky ones.
+function overSeeds({ serves, each, log_loss: loss, brier, accuracy, calibration_error: error }, own) {
+  const meanSd = ({ mean, sd }) => `${mean.toFixed(3)} ± ${sd.toFixed(3)}`;
+  return html("div", {},
+    html("p", { class: "fine" }, `Over ${each.length} seeds, the log loss is ${meanSd(loss)}, ± the standard deviation between them; over rows it is ± ${own.log_loss.standard_error.toFixed(3)}. Seed ${serves} serves, the first, not the best; the other figures here are of it.`),
+    table("Over seeds, calibrated", ["seed", "log loss", "Brier score", "calibration error", "… p-value", "accuracy"], [
+      ["mean", meanSd(loss), meanSd(brier), meanSd(error), "", meanSd(accuracy)],
+      ...each.map((one) => [one.seed === serves ? `${one.seed}, serves` : String(one.seed), one.log_loss.toFixed(3), one.brier.toFixed(3),
+        `${one.calibration_error.value.value.toFixed(3)} (${one.calibration_error.noise_floor.toFixed(3)} by chance)`, p(one.calibration_error.p_value), one.accuracy.toFixed(3)]),
+    ]));
 }
 
 // More than two classes: each against all others, and what was predicted of its rows.

@@ -186,7 +186,7 @@ def test_an_export_can_be_trained_on(table: Table, small_csv: Path, tmp_path: Pa
     label(store, *((id, LABELS[number]) for id, number in zip(ids, table.labels, strict=False)))
     assert command("export", out, "--store", store, "--labelled-only", "--with-rows").returncode == 0
     assert plain(read_table(out, SCHEMA).rows) == plain(table.rows[:count])
-    flags = ("--data", out, "--folds", 3, "--epochs", 1, "--quiet", "--out", bundle)
+    flags = ("--data", out, "--folds", 3, "--seeds", 1, "--epochs", 1, "--quiet", "--out", bundle)
     line = [sys.executable, "-m", "training", "fit", *flags]
     done = subprocess.run(list(map(str, line)), cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

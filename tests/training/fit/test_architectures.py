@@ -26,7 +26,10 @@ CONFIGS = {"bert": "BertConfig", "distilbert": "DistilBertConfig"}
 HEADLESS = {"bert": ("BertModel", "BertForMaskedLM"), "distilbert": ("DistilBertModel", "DistilBertForMaskedLM")}
 TEXTS = ["third class man", "first class woman, no cabin, Southampton", "", "child " * 90]
 ENGINES: tuple[EngineChoice, ...] = ("mlx", "onnx")
-FAST = ("--folds", "2", "--epochs", "2", "--learning-rate", "5e-3", "--head-learning-rate", "5e-3", "--quiet")
+FAST = (
+    "--seeds", "1", "--folds", "2", "--epochs", "2", "--learning-rate", "5e-3", "--head-learning-rate", "5e-3",
+    "--quiet",
+)  # fmt: skip
 
 
 def make(kind: str, name: str, classes: int = 3) -> Any:

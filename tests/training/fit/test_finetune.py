@@ -135,7 +135,7 @@ def test_how_long_it_takes_is_said_where_it_is_long(base: tuple[Pretrained, Enco
         )  # fmt: skip
 
     both = Encoded(base[1].tokens, base[1].offsets, np.stack([base[1].index] * 3), base[1].start, base[1].hidden)
-    folds = np.arange(60) // 30
+    folds = np.arange(60)[None] // 30
     assert foretell(job(epochs=2), both, LABELS, folds) == ""
     sentence = foretell(job(epochs=100), both, LABELS, folds)
     assert sentence.startswith("training takes about ")

@@ -21,7 +21,7 @@ from training.data.table import Table
 from training.evaluate.baselines import BASELINES
 from training.fit.epoch_diagnostics import EpochDiagnostics
 
-FAST = ("--folds", "2", "--epochs", "1")
+FAST = ("--seeds", "1", "--folds", "2", "--epochs", "1")
 RATES = ("--learning-rate", "5e-3", "--head-learning-rate", "5e-3")
 """At which the small base learns."""
 

@@ -20,7 +20,7 @@ from tests.training.commands import few_rows, run
 from training.fit.pretrained import BaseError, find_base
 
 Tensors = dict[str, np.ndarray]
-FAST = ("--folds", "2", "--epochs", "1", "--learning-rate", "5e-3", "--head-learning-rate", "5e-3")
+FAST = ("--seeds", "1", "--folds", "2", "--epochs", "1", "--learning-rate", "5e-3", "--head-learning-rate", "5e-3")
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,8 @@ from tests.training.commands import few_rows, run, run_here
 from training.fit.epoch_diagnostics import LOG, read_log
 
 RECIPE = (
+    "--seeds",
+    "2",
     "--folds",
     "2",
     "--epochs",

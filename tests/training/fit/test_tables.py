@@ -16,7 +16,10 @@ from tests import reviews
 from tests.training.bases import write_base
 from tests.training.commands import run_here
 
-FAST = ("--folds", "2", "--epochs", "4", "--learning-rate", "5e-3", "--head-learning-rate", "5e-3", "--quiet")
+FAST = (
+    "--seeds", "1", "--folds", "2", "--epochs", "4", "--learning-rate", "5e-3", "--head-learning-rate", "5e-3",
+    "--quiet",
+)  # fmt: skip
 """At which the small base learns."""
 ROWS = 240
 

@@ -6,6 +6,7 @@ from msgspec import Struct
 from training.evaluate.baselines import Baseline
 from training.evaluate.clusters.dependence import ClusterCounts
 from training.evaluate.predictions import LabelledPredictions
+from training.evaluate.seeds import Seeds
 from training.evaluate.selective_risk import SetCoverage, set_coverage
 from training.evaluate.sets.cells import ConditionalSets, SetCells, set_cells
 from training.evaluate.several_classes.scores import ClassScores, score_classes, top_classes
@@ -46,6 +47,7 @@ class ClassEvaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     maps_chosen: tuple[str, ...] | None = None
     baselines: dict[str, Baseline] | None = None
     clusters: ClusterCounts | None = None
+    seeds: Seeds | None = None
 
 
 def evaluate_classes(
