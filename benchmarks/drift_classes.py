@@ -18,13 +18,14 @@ from benchmarks.harness.tables import table
 from models.reference import PredictionBins
 from service.drift.classwise import ClasswiseCalibrationDetector
 from service.drift.detectors import RankDetector
+from service.settings import Settings
 
 BEGIN, END = "<!-- drift_classes -->\n", "<!-- end of drift_classes -->\n"
 SHARES = np.array([0.35, 0.25, 0.2, 0.15, 0.05])
 CENTRES = 1.6 * np.array([[0, 0], [1, 0.2], [0, 1.3], [-1, -0.4], [0.8, -1.2]])
 CLASSES = tuple("abcde")
 REFERENCE_ROWS = 900
-RUN_LENGTH = 1e7
+RUN_LENGTH = Settings().run_length
 LONGEST = 3000
 BAND = 0.05
 POOL = 100_000
@@ -157,7 +158,7 @@ def main() -> int:
         "a false alarm (and its lower 95 % bound; runs are cut at six times the run length), references drawn anew for "
         "every run:\n",
         false_alarms(usual, many), false_alarms_of_outcomes(usual, 5 if quick else 400),
-        f"Until the alarm at a run length of 10⁷, median (and the 90 % point) of {many // 2} and of "
+        f"Until the alarm at the default run length of 5.8 · 10⁸, median (and the 90 % point) of {many // 2} and of "
         f"{3 if quick else 60} runs:\n",
         power(usual, many // 2), power_of_outcomes(usual, 3 if quick else 60),
     ]  # fmt: skip

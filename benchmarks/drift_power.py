@@ -25,10 +25,11 @@ from models.predictor import Predictor
 from models.rows import Row
 from service.drift.detectors import CalibrationDetector, RankDetector
 from service.drift.monitor import DriftMonitor
+from service.settings import Settings
 from training.data.table import read_table
 
 PAGE, BEGIN, END = ROOT / "docs" / "drift.md", "<!-- drift_power -->\n", "<!-- end of drift_power -->\n"
-RUN_LENGTH = 1e7
+RUN_LENGTH = Settings().run_length
 FIELDS = len(schema().fields)
 VARIABLES = 1 + FIELDS
 RUN_LENGTHS = np.array([1e3, 1e5, RUN_LENGTH])
@@ -173,7 +174,7 @@ def calibration(rows: Predicted, runs: int, longest: int) -> str:
                     break
         middle = np.median(waits, axis=0)
         lines.append([f"±{band:g}", *(f"{own:.0f} ({best:.0f})" for own, best in middle.T)])
-    return table(["dead band", "run length 10³", "10⁵", "10⁷"], lines)
+    return table(["dead band", "run length 10³", "10⁵", "5.8 · 10⁸"], lines)
 
 
 def replay(predictor: Predictor, rows: Predicted, count: int) -> str:
@@ -226,7 +227,7 @@ def main() -> int:
     rows, size = Predicted(predictor, list(table_.rows)), predictor.bundle.reference.rows
     parts = [
         "Predictions until the alarm, median (and the 90 % point) of "
-        f"{10 if quick else 200} runs, at the default run length of 10⁷, when the change is there from the first "
+        f"{10 if quick else 200} runs, at the default run length of 5.8 · 10⁸, when the change is there from the first "
         "prediction and when it comes after 5,000 normal ones:\n",
         power(predictor, rows, table_.labels, 10 if quick else 200, 50 if quick else 5000),
         "Outcomes until the alarm when a forgotten class weight has moved all logits by −0.447, median of "
