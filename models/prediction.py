@@ -30,7 +30,8 @@ class Prediction(Struct, frozen=True, kw_only=True):
     """One row's answer, with what was worked out on the way to it.
 
     ``outcome`` is the class with the greatest of the calibrated ``probabilities`` (K), the later one of equals; they
-    are in the order of the classes and sum to 1. ``probability`` is that of the positive of two classes, None where
+    are in the order of the classes and sum to 1. ``decision`` is the class that it costs least to take the row for
+    (`Costs.decide`), None without costs. ``probability`` is that of the positive of two classes, None where
     there are more. ``logits`` (K) are the model's own, of the ``text`` that it read; ``unshifted_probabilities`` (K)
     the calibrated ones before a prior shift. ``probability_bin`` and ``unshifted_bin`` are the cells of the two
     (`PredictionBins`), ``input_bins`` the bin of each field in the schema's order.
@@ -46,6 +47,7 @@ class Prediction(Struct, frozen=True, kw_only=True):
     probability_bin: int
     unshifted_bin: int
     input_bins: tuple[int, ...]
+    decision: str | None = None
 
     @property
     def log_odds(self) -> float:
@@ -112,7 +114,7 @@ class Diagnosis:
         self._cut_field = CutField(schema)
         by = record.conformal.by
         self._sets_by = None if by is None else list(schema.by_name).index(by)
-        self._classes, self._two = schema.classes, len(schema.classes) == 2
+        self._classes, self._two, self._costs = schema.classes, len(schema.classes) == 2, schema.decision_costs
         self._cells, self._bins = PredictionBins(schema.classes), InputBinner(schema, tokenizer)
 
     def predictions(self, logits: np.ndarray, rows: Sequence[Row], texts: Sequence[str]) -> list[Prediction]:
@@ -133,7 +135,7 @@ class Diagnosis:
                 outcome=self._classes[top_class(mine)], probability=mine[1] if self._two else None,
                 probabilities=mine, confidence=confidence, text=text, logits=tuple(own),
                 unshifted_probabilities=before, probability_bin=self._cells.of_row(mine),
-                unshifted_bin=self._cells.of_row(before), input_bins=field_bins,
+                unshifted_bin=self._cells.of_row(before), input_bins=field_bins, decision=self._decision(mine),
             )
             for mine, before, own, field_bins, text, confidence in zip(*columns, strict=True)
         ]  # fmt: skip
@@ -144,6 +146,9 @@ class Diagnosis:
         groups = None if at is None else [of_row[at] for of_row in bins]
         members: list[list[bool]] = self._record.conformal.sets(np.array(probabilities), groups).tolist()
         return members
+
+    def _decision(self, probabilities: Sequence[float]) -> str | None:
+        return None if self._costs is None else self._classes[self._costs.decide(probabilities)]
 
     def _confidences(
         self, scores: np.ndarray, trace: Trace, probabilities: Sequence[tuple[float, ...]],

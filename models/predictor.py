@@ -41,7 +41,7 @@ class Predictor:
     def load(
         cls, folder: Path | str, cache: LogitCache | None = None, target_prevalence: float | None = None,
         keys: Path | str | None = None, threads: int | None = None, precision: Precision = FULL,
-        engine: EngineChoice = "auto",
+        engine: EngineChoice = "auto", costs: str | None = None,
     ) -> Self:  # fmt: skip
         """Verify and load a bundle; raises BundleError naming the file and the fault. Without ``cache``, none.
 
@@ -50,10 +50,12 @@ class Predictor:
         to compute on, by default all.
         ``precision``: of the weights; other than float32 only one that was measured and not refused
         (`models.bundle.precisions`). ``engine``: what computes, by default what is fastest on this machine; raises
-        EngineError (`models.engines.engine`) where it is not to be had, or not in that precision.
+        EngineError (`models.engines.engine`) where it is not to be had, or not in that precision. ``costs``: of
+        mistakes, if not the bundle's; see `Bundle.with_costs`.
         """
         bundle, tokenizer, weights = open_bundle(Path(folder), None if keys is None else Path(keys))
         served = bundle if target_prevalence is None else bundle.shifted(target_prevalence)
+        served = served if costs is None else served.with_costs(costs)
         # For nothing where the bundle is refused.
         chosen = choose_engine(engine)
         chosen.check(precision)

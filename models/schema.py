@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from models.bins.input_bins import InputBins
+from models.decisions.costs import Costs, CostsError, CostTable, check_costs
 
 MAX_FIELDS, MAX_CLASSES, MAX_LEVELS, MAX_TEXT = 200, 100, 1000, 10_000
 MAX_NAMED_LEVELS = 50
@@ -143,8 +144,9 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     that a row is put into, each a template over the fields' words, as in "{color} {make}", with ``between`` from one
     to the next. What is unknown is said by the word ``unknown``; without such a word its phrase is left out. Rows with
     one value in the column ``group`` never sit in two folds. ``sets_by`` names the field within whose values prediction
-    sets hold their coverage (`ConformalSets`), `NO_FIELD` for none; left out, training chooses. ``feature`` names code
-    of `models.features` that derives further words from a row. Raises SchemaError.
+    sets hold their coverage (`ConformalSets`), `NO_FIELD` for none; left out, training chooses. ``costs`` are those of
+    mistakes (`CostTable`), where answers are to hold a decision. ``feature`` names code of `models.features` that
+    derives further words from a row. Raises SchemaError.
     """
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z", max_length=100)]
@@ -158,6 +160,7 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     question: Sentence = ""
     group: ColumnName | None = None
     sets_by: Identifier | None = None
+    costs: CostTable | None = None
     feature: Identifier | None = None
     examples: Annotated[tuple[Example, ...], Meta(max_length=20)] = ()
 
@@ -170,6 +173,7 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         _unique("fields", (field.in_table.casefold() for field in self.fields), "column")
         if self.sets_by not in (None, NO_FIELD):
             _check_sets_by(self.sets_by, self.by_name)
+        _check_costs(self.costs, self.classes)
 
     def beside(self, names: Iterable[str]) -> tuple[str, ...]:
         """Names for columns that are added to the table's own: what the table has too begins with ``prediction_``."""
@@ -195,6 +199,11 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     def positive(self) -> str:
         """The class that ``probability`` is of, where there are two."""
         return self.classes[-1]
+
+    @cached_property
+    def decision_costs(self) -> Costs | None:
+        """Of all mistakes, where the description has costs."""
+        return None if self.costs is None else Costs.of(self.costs, self.classes)
 
     @cached_property
     def by_name(self) -> dict[str, Field]:
@@ -247,6 +256,14 @@ def _check_examples(examples: Iterable[Example], classes: tuple[str, ...]) -> No
     for number, example in enumerate(examples):
         if example.outcome is not None and example.outcome not in classes:
             raise SchemaError(f"examples[{number}].outcome", f"it must be one of {', '.join(classes)}")
+
+
+def _check_costs(costs: CostTable | None, classes: tuple[str, ...]) -> None:
+    try:
+        if costs is not None:
+            check_costs(costs, classes)
+    except CostsError as error:
+        raise SchemaError(f"costs.{error.path}".rstrip("."), error.reason) from None
 
 
 def _check_sets_by(name: str, fields: Mapping[str, Field]) -> None:

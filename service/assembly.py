@@ -80,7 +80,7 @@ def bundle_loader(settings: Settings) -> Load:
         folder = bundle_folder(reference, Path(settings.bundles), keys)
         return Predictor.load(
             folder, cache, settings.target_prevalence, keys, precision=cast(Precision, settings.precision),
-            engine=cast(EngineChoice, settings.engine),
+            engine=cast(EngineChoice, settings.engine), costs=settings.costs,
         )  # fmt: skip
 
     return load

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from models.bundle.precisions import FULL, PRECISIONS
+from models.decisions.costs import CostsError, parse_costs
 from models.engines.choice import ENGINES
 from service.config_file import ConfigError, read_config
 
@@ -168,6 +169,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         Annotated[float, Meta(gt=0, lt=1)] | None,
         Meta(description="share of the positive one of two classes where it serves, if it is not the bundle's own"),
     ] = None
+    costs: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(
+            description="costs of mistakes, by which answers have a decision, if they are not the bundle's own: "
+            "died:survived=5:1 where to take a died for a survived costs 5, and a survived for a died 1. More pairs "
+            "after commas; a mistake that none names costs 1"
+        ),
+    ] = None
     drift_false_alarm_every: Annotated[
         str,
         Meta(
@@ -280,6 +289,7 @@ def with_origins(environment: Mapping[str, str], arguments: Sequence[str]) -> tu
     for name, value in values.items():
         _check(name, value, origins[name])
     settings = msgspec.convert(values, Settings, strict=False)
+    _check_costs(settings.costs, origins)
     if not 100 <= settings.run_length <= 1e15:
         raise SettingsError(
             f"drift_false_alarm_every {settings.drift_false_alarm_every} at an expected_rate of "
@@ -295,6 +305,14 @@ def _check(field: str, value: Any, origin: str) -> None:
         msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
         raise SettingsError(f"{field} ({origin}) is {value!r}: {error}") from error
+
+
+def _check_costs(costs: str | None, origins: Mapping[str, str]) -> None:
+    try:
+        if costs is not None:
+            parse_costs(costs)
+    except CostsError as error:
+        raise SettingsError(f"costs ({origins['costs']}) is {costs!r:.200}: {error}") from error
 
 
 def _flag(field: str) -> str:

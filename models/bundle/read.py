@@ -42,6 +42,7 @@ from models.bundle.verify import (
 )
 from models.calibration.confidence import CalibrationRecord
 from models.calibration.prior_shift import PriorShift
+from models.decisions.costs import CostsError, check_costs, parse_costs
 from models.features.registry import find_feature
 from models.reference import Reference
 from models.schema import Schema
@@ -88,6 +89,18 @@ class Bundle(Struct, frozen=True, kw_only=True):
         shift = PriorShift(training=count / data.rows, target=target_prevalence)
         record = msgspec.structs.replace(self.record, map=self.record.map.shifted(shift))
         return msgspec.structs.replace(self, record=record)
+
+    def with_costs(self, costs: str) -> Self:
+        """This bundle with these costs of mistakes (`parse_costs`), in place of those that its description may have.
+
+        Raises BundleError.
+        """
+        try:
+            table = parse_costs(costs)
+            check_costs(table, self.schema.classes)
+        except CostsError as error:
+            raise BundleError(f"--costs {costs:.100}: {error}") from error
+        return msgspec.structs.replace(self, schema=msgspec.structs.replace(self.schema, costs=table))
 
 
 class Opened(NamedTuple):

@@ -75,10 +75,17 @@ def answers(table: Table) -> list[Example]:
     } | own  # fmt: skip
     prediction = {
         "id": PREDICTION_ID, "model": {"name": table.schema.name, "version": "3f9c0d1e2a4b"}, "outcome": positive,
+        **_decided(table),
         **({"probability": probabilities[positive]} if two else {}), "probabilities": probabilities,
         "confidence": {name: confidence[name] for name in Confidence.__struct_fields__ if name in confidence},
     }  # fmt: skip
     return [Example(id="prediction", summary=f"a {table.schema.row}", value=prediction)]
+
+
+def _decided(table: Table) -> dict[str, str]:
+    """The decision of an example, where there are costs."""
+    costs, probabilities = table.schema.decision_costs, list(table.example_probabilities.values())
+    return {} if costs is None else {"decision": table.schema.classes[costs.decide(probabilities)]}
 
 
 def _said_of_two(p: float) -> dict[str, Any]:
@@ -169,6 +176,7 @@ async def predict_and_record(
     return answer, [
         PredictionResponse(
             id=id, model=model, outcome=prediction.outcome,
+            decision=UNSET if prediction.decision is None else prediction.decision,
             probability=UNSET if prediction.probability is None else prediction.probability,
             probabilities=dict(zip(classes, prediction.probabilities, strict=True)), confidence=prediction.confidence,
         )

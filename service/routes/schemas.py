@@ -22,12 +22,14 @@ class PredictionResponse(Struct, frozen=True, kw_only=True):
     """``id`` is a UUIDv7 of this answer; ``outcome`` is the class with the greatest of the ``probabilities``.
 
     ``probability`` is that of the positive class, the last one; at ½ it is the outcome. It is there with two classes
-    only.
+    only. ``decision`` is there where the costs of mistakes are given: the class that the row can be taken for at the
+    least expected cost, of equal ones the likelier.
     """
 
     id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
     model: ModelIdentity
     outcome: str
+    decision: str | UnsetType = UNSET
     probability: Share | UnsetType = UNSET
     probabilities: dict[str, Share]
     confidence: Confidence

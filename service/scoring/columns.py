@@ -15,8 +15,9 @@ CACHED_ROWS = 1 << 16
 """Distinct rows whose answer is kept, about a kilobyte each."""
 ADDED = ("outcome", "probability", "interval_low", "interval_high", "prediction_set", "typicality", "warnings")
 """What is added to a row; where the table has a column of that name, as `Schema.beside` has it. Of more than two
-classes `OF_POSITIVE` are there for each, as ``probability_NAME``."""
+classes `OF_POSITIVE` are there for each, as ``probability_NAME``. Where there are costs `DECISION` is last."""
 OF_POSITIVE = ADDED[1:4]
+DECISION = "decision"
 
 Cells = tuple[str, ...]
 
@@ -38,11 +39,10 @@ def commit(output: AtomicFile, faults: AtomicFile, rejected: int) -> None:
         faults.discard()
 
 
-def added_columns(classes: Sequence[str]) -> tuple[str, ...]:
+def added_columns(classes: Sequence[str], *, decided: bool = False) -> tuple[str, ...]:
     """`ADDED` of a table of these classes."""
-    if len(classes) == 2:
-        return ADDED
-    return (ADDED[0], *(f"{name}_{each}" for each in classes for name in OF_POSITIVE), *ADDED[4:])
+    of_classes = OF_POSITIVE if len(classes) == 2 else tuple(f"{name}_{one}" for one in classes for name in OF_POSITIVE)
+    return (ADDED[0], *of_classes, *ADDED[4:], *([DECISION] if decided else []))
 
 
 class Columns:
@@ -51,7 +51,7 @@ class Columns:
     def __init__(self, header: Sequence[str], predictor: Predictor):
         self._rows = predictor.rows
         schema = predictor.bundle.schema
-        self.added = schema.beside(added_columns(schema.classes))
+        self.added = schema.beside(added_columns(schema.classes, decided=schema.costs is not None))
         try:
             self._fields = self._rows.find_columns(header)
         except RowError as error:
@@ -105,6 +105,7 @@ def _cells(prediction: Prediction) -> Cells:
         prediction.outcome, *map(repr, _numbers(prediction)), "|".join(confidence.prediction_set),
         repr(confidence.typicality),
         "; ".join(f"{warning.field}: {warning.message}" for warning in confidence.warnings),
+        *([] if prediction.decision is None else [prediction.decision]),
     )  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def _on_this_machine(options: argparse.Namespace) -> int:
         refuse_overwriting((options.input, bundle, options.require_signature), (options.output, rejects))
         predictor = Predictor.load(
             bundle, LogitCache(options.cache_rows), options.target_prevalence, options.require_signature,
-            options.threads, options.precision,
+            options.threads, options.precision, costs=options.costs,
         )  # fmt: skip
         progress = Progress(options.input.stat().st_size)
         scored, rejected = score_csv(options.input, options.output, rejects, predictor, progress.show)
@@ -73,6 +73,7 @@ def _on_ray(options: argparse.Namespace) -> int:
         source=options.input.absolute(), destination=options.output.absolute(), bundle=_folder(options).absolute(),
         keys=options.require_signature and options.require_signature.absolute(), cache_rows=options.cache_rows,
         target_prevalence=options.target_prevalence, threads=options.threads or 1, precision=options.precision,
+        costs=options.costs,
     )  # fmt: skip
     try:
         return score_files(run, options.address, options.workers, Progress)
@@ -152,6 +153,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="P",
         help="share of the positive one of two classes among these rows, if it is not the bundle's own",
     )
+    parser.add_argument(
+        "--costs", metavar="CLASS:OTHER=COST:COST",
+        help="costs of mistakes, by which each row gets a decision, if not the bundle's own: died:survived=5:1 where "
+        "to take a died for a survived costs 5, and a survived for a died 1. More pairs after commas; a mistake that "
+        "none names costs 1",
+    )  # fmt: skip
     parser.add_argument(
         "--threads", type=_count, metavar="N",
         help="cores to compute on (default: all); with --engine ray those of each worker (default: 1). Another number "

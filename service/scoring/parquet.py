@@ -23,16 +23,18 @@ from service.scoring.columns import (
     commit,
 )
 
+TEXT = ("string", str)
 ADDED_TYPES: dict[str, tuple[str, Callable[[str], Any]]] = {
-    name: ("double", float) if name in (*OF_POSITIVE, "typicality") else ("string", str) for name in ADDED
+    name: ("double", float) if name in (*OF_POSITIVE, "typicality") else TEXT for name in ADDED
 }
 """Column of `columns.ADDED` → its type in Arrow, and how its cell is read."""
 
 
-def added_types(classes: Sequence[str]) -> list[tuple[str, Callable[[str], Any]]]:
+def added_types(classes: Sequence[str], *, decided: bool = False) -> list[tuple[str, Callable[[str], Any]]]:
     """Of `columns.added_columns`, in order."""
     types = list(ADDED_TYPES.values())
-    return types if len(classes) == 2 else [types[0], *types[1:4] * len(classes), *types[4:]]
+    each = types[1:4] * (1 if len(classes) == 2 else len(classes))
+    return [types[0], *each, *types[4:], *([TEXT] if decided else [])]
 
 
 def score_parquet(source: Path, destination: Path, rejects: Path, predictor: Predictor) -> tuple[int, int]:
@@ -60,7 +62,8 @@ def _score(source: Path, destination: Path, rejects: Path, predictor: Predictor)
         bad = csv.writer(faults.file, lineterminator="\n")
         bad.writerow(["row", "reason"])
         predictions, scored, rejected = PredictionCells(predictor), 0, 0
-        types = added_types(predictor.bundle.schema.classes)
+        schema = predictor.bundle.schema
+        types = added_types(schema.classes, decided=schema.costs is not None)
         with parquet.ParquetWriter(output.file, _schema_with_added(table.schema_arrow, columns.added, types)) as out:
             for batch in table.iter_batches(CHUNK_ROWS):
                 rows = _rows(batch, columns)

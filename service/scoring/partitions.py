@@ -29,6 +29,7 @@ class ScoringSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     bundle: str
     target_prevalence: float | None
     precision: Precision = FULL
+    costs: str | None = None
     format: int = FORMAT
 
 

@@ -43,6 +43,7 @@ class ScoringRun(Struct, frozen=True, kw_only=True):
     keys: Path | None = None
     target_prevalence: float | None = None
     precision: Precision = FULL
+    costs: str | None = None
     cache_rows: int = 1 << 16
     threads: int = 1
     """Cores of each worker."""
@@ -62,7 +63,7 @@ class FileScorer:
     def __init__(self, run: ScoringRun, settings: ScoringSettings):
         self._settings, self._cache = settings, LogitCache(run.cache_rows)
         self._predictor = Predictor.load(
-            run.bundle, self._cache, run.target_prevalence, run.keys, run.threads, run.precision
+            run.bundle, self._cache, run.target_prevalence, run.keys, run.threads, run.precision, costs=run.costs
         )
         if self._predictor.bundle.version != settings.bundle:
             raise BundleError("the bundle was replaced while files were scored; call the command again")
@@ -97,8 +98,10 @@ def score_files(run: ScoringRun, address: str | None, workers: int | None, progr
     """
     partitions = find_partitions(run.source, run.destination)
     bundle = read_bundle(run.bundle, run.keys)
+    if run.costs is not None:
+        bundle.with_costs(run.costs)
     settings = ScoringSettings(
-        bundle=bundle.version, target_prevalence=run.target_prevalence, precision=run.precision
+        bundle=bundle.version, target_prevalence=run.target_prevalence, precision=run.precision, costs=run.costs
     )  # fmt: skip
     with _run_lock(run.destination, partitions), connected(address, ("service",)) as cores:
         done = _score_all(run, settings, partitions, workers or max(1, cores // run.threads), progress)

@@ -14,6 +14,11 @@ def add(commands: Any) -> None:
     parser.set_defaults(run=_run)
     parser.add_argument("--bundle", type=Path, required=True)
     add_data(parser)
+    parser.add_argument(
+        "--costs", metavar="CLASS:OTHER=COST:COST",
+        help="costs of mistakes, if not the bundle's own: died:survived=5:1 where to take a died for a survived costs "
+        "5, and a survived for a died 1. More pairs after commas; a mistake that none names costs 1",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, help="write the evaluation here too")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write the pictures here, one SVG file each")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="write pictures and tables as one page")
@@ -37,7 +42,7 @@ def _run(options: argparse.Namespace) -> int:
     from training.report.tables import print_evaluation
 
     refuse_overwriting((options.data, options.bundle), (options.json, options.plots, options.report))
-    predictor = Predictor.load(options.bundle)
+    predictor = Predictor.load(options.bundle, costs=options.costs)
     bundle = predictor.bundle
     table = read_table(options.data, bundle.schema, options.separator, fitting=False)
     how = "; ".join(filter(None, ("the bundle's own predictions on the rows given", table.note)))

@@ -5,6 +5,8 @@ from msgspec import Struct
 
 from training.evaluate.baselines import Baseline
 from training.evaluate.clusters.dependence import ClusterCounts
+from training.evaluate.decisions.costs import DecisionCosts, decision_costs
+from training.evaluate.decisions.net_benefit import NetBenefit, net_benefits
 from training.evaluate.predictions import LabelledPredictions
 from training.evaluate.scores import Scores, score
 from training.evaluate.seeds import Seeds
@@ -48,6 +50,8 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     baselines: dict[str, Baseline] | None = None
     clusters: ClusterCounts | None = None
     seeds: Seeds | None = None
+    net_benefit: tuple[NetBenefit, ...] = ()
+    decision_costs: DecisionCosts | None = None
 
 
 AnyEvaluation = Evaluation | ClassEvaluation
@@ -74,4 +78,6 @@ def evaluate_predictions(
             "raw": reliability(predictions.raw, y, clusters),
         },
         clusters=dependence.counts(predictions.calibrated, y),
+        net_benefit=net_benefits(predictions.calibrated, y, clusters=clusters),
+        decision_costs=decision_costs(predictions),
     )  # fmt: skip

@@ -17,6 +17,7 @@ from training.evaluate.several_classes.scores import top_classes
 from training.evaluate.several_classes.subgroups import ClassSubgroup
 from training.evaluate.subgroups import Subgroup
 from training.fit.epoch_diagnostics import EpochDiagnostics
+from training.report.decisions import net_benefit_plot
 from training.report.names import plural, short
 from training.report.several_classes import plots as of_classes
 from training.report.svg import WIDTH, Frame, Plot, round_step
@@ -57,7 +58,7 @@ def _of_two(predictions: LabelledPredictions, rng: np.random.Generator) -> list[
     schema, y = predictions.schema, predictions.labels
     sides = {"calibrated": predictions.calibrated, "raw": predictions.raw}
     plots = [reliability(kind, p, y, schema.positive, schema, rng) for kind, p in sides.items()]
-    return plots + [outcomes(kind, p, y, schema) for kind, p in sides.items()]
+    return [*plots, *(outcomes(kind, p, y, schema) for kind, p in sides.items()), net_benefit_plot(predictions)]
 
 
 def _of_several(predictions: LabelledPredictions, evaluation: ClassEvaluation, rng: np.random.Generator) -> list[Plot]:

@@ -10,6 +10,7 @@ from training.evaluate.scores import Scores
 from training.evaluate.seeds import mean_auc
 from training.evaluate.selective_risk import SetCoverage
 from training.evaluate.subgroups import GroupScores, Subgroup
+from training.report.decisions import decision_tables
 from training.report.figures import (
     Figures,
     Row,
@@ -33,7 +34,7 @@ def tables(evaluation: AnyEvaluation) -> list[Figures]:
     else:
         scores, rest = of_classes.scores(evaluation), of_classes.intervals(evaluation)
     over_seeds = [] if evaluation.seeds is None else [seeds_table(evaluation.seeds)]
-    all_tables = [*over_seeds, *scores, _sets(evaluation), *set_tables(evaluation), rest]
+    all_tables = [*over_seeds, *scores, *decision_tables(evaluation), _sets(evaluation), *set_tables(evaluation), rest]
     if evaluation.baselines is not None:
         all_tables.append(_baselines(evaluation))
     # A table whose only field is a text has none.

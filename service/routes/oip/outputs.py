@@ -77,9 +77,14 @@ OUTPUTS_OF_MORE = dict(
 )
 
 
-def outputs_of(classes: int) -> dict[str, Output]:
+DECISION = {"decision": Output(BYTES, lambda answer: answer.decision)}
+"""Last, where the costs of mistakes are given."""
+
+
+def outputs_of(classes: int, *, decided: bool) -> dict[str, Output]:
     """The outputs of a model of that many classes, by name."""
-    return OUTPUTS_OF_TWO if classes == 2 else OUTPUTS_OF_MORE
+    outputs = OUTPUTS_OF_TWO if classes == 2 else OUTPUTS_OF_MORE
+    return outputs | DECISION if decided else outputs
 
 
 def wanted_outputs(request: InferRequest, outputs: Mapping[str, Output]) -> dict[str, bool]:
@@ -112,7 +117,7 @@ def _json_output(name: str) -> RequestedOutput:
 def write_output(name: str, answers: Sequence[PredictionResponse], binary: bool) -> tuple[OutputTensor, bytes]:
     """One output of all answers, and the bytes that lie behind the JSON for it."""
     classes = len(answers[0].probabilities)
-    output = outputs_of(classes)[name]
+    output = outputs_of(classes, decided=True)[name]
     values = [output.value(answer) for answer in answers]
     if output.sizes:
         values = [value for row in values for value in row]

@@ -227,12 +227,12 @@ async def model(request: AnyRequest, name: FromPath[str], version: FromPath[str 
     """The named model's inputs and outputs, each each a column."""
     bundle, table = _served(request, name, version), table_of(request)
     inputs, classes = input_columns(table).items(), len(table.schema.classes)
+    outputs = outputs_of(classes, decided=table.schema.costs is not None)
     return ModelMetadata(
         name=bundle.name, versions=[bundle.version], platform="mlx_bert",
         inputs=[TensorMetadata(field, sent.datatype, [-1]) for field, sent in inputs],
         outputs=[
-            TensorMetadata(output, sent.datatype, sent.shape(-1, classes))
-            for output, sent in outputs_of(classes).items()
+            TensorMetadata(output, sent.datatype, sent.shape(-1, classes)) for output, sent in outputs.items()
         ],
     )  # fmt: skip
 
@@ -255,7 +255,7 @@ async def infer(request: AnyRequest, name: FromPath[str], version: FromPath[str 
     body = await read_request_body(request)
     query, binary = read_request(body, _header_length(request, len(body)))
     table = table_of(request)
-    wanted = wanted_outputs(query, outputs_of(len(table.schema.classes)))
+    wanted = wanted_outputs(query, outputs_of(len(table.schema.classes), decided=table.schema.costs is not None))
     answer, predictions = await predict_and_record(request, read_rows(query, binary, table))
     written = [write_output(output, predictions, in_binary) for output, in_binary in wanted.items()]
     head = msgspec.json.encode(

@@ -54,10 +54,20 @@ def with_classes(components: dict[str, Any], schema_of: Mapping[Any, Any], table
     classes = {"type": "string", "enum": list(names)}
     prediction = properties_of(schema_of[PredictionResponse])
     prediction["outcome"] = classes
+    _decide(component_of(schema_of[PredictionResponse]), classes if table.schema.costs else None)
     prediction["probabilities"] = _by_class(prediction["probabilities"], names)
     properties_of(prediction["confidence"])["prediction_set"]["items"] = classes
     properties_of(properties_of(schema_of[ExplanationResponse])["prediction"])["outcome"] = classes
     return components
+
+
+def _decide(component: dict[str, Any], classes: dict[str, Any] | None) -> None:
+    """Answers have a decision where there are costs, and then always."""
+    if classes is None:
+        del component["properties"]["decision"]
+        return
+    component["properties"]["decision"] = classes
+    component["required"].insert(component["required"].index("outcome") + 1, "decision")
 
 
 def _choose(component: dict[str, Any], own: Sequence[str], others: Sequence[str], classes: Sequence[str]) -> None:

@@ -97,7 +97,7 @@ def test_the_page_is_whole_and_needs_nothing_else(evaluated: Evaluated) -> None:
     text = report(ODD, evaluation, plots)
     page = Page(text)
     assert page.open == []
-    assert page.tags.count("svg") == len(plots) == 9
+    assert page.tags.count("svg") == len(plots) == 10
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
     assert "http" not in text
     assert "url(" not in text
@@ -126,8 +126,8 @@ def test_without_a_log_or_baselines_their_pictures_are_left_out(evaluated: Evalu
     alone = msgspec.structs.replace(evaluation, baselines=None)
     names = [plot.name for plot in make_plots(predictions, alone, [], np.random.default_rng(0))]
     assert names == [
-        "reliability_calibrated", "reliability_raw", "outcomes_calibrated", "outcomes_raw", "risk_coverage",
-        "subgroups",
+        "reliability_calibrated", "reliability_raw", "outcomes_calibrated", "outcomes_raw", "net_benefit",
+        "risk_coverage", "subgroups",
     ]  # fmt: skip
     assert "Baselines" not in report(SCHEMA, alone, [])
 

@@ -5,6 +5,7 @@ from msgspec import Struct
 
 from training.evaluate.baselines import Baseline
 from training.evaluate.clusters.dependence import ClusterCounts
+from training.evaluate.decisions.costs import DecisionCosts, decision_costs
 from training.evaluate.predictions import LabelledPredictions
 from training.evaluate.seeds import Seeds
 from training.evaluate.selective_risk import SetCoverage, set_coverage
@@ -48,6 +49,7 @@ class ClassEvaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     baselines: dict[str, Baseline] | None = None
     clusters: ClusterCounts | None = None
     seeds: Seeds | None = None
+    decision_costs: DecisionCosts | None = None
 
 
 def evaluate_classes(
@@ -73,6 +75,7 @@ def evaluate_classes(
         },
         top_reliability={side: reliability(p.max(axis=1), top_classes(p) == y, clusters) for side, p in sides.items()},
         clusters=dependence.counts(predictions.calibrated, y),
+        decision_costs=decision_costs(predictions),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ let drawScale = null;
 
 // Show a prediction; returns the sentence for a screen reader. `prevalence`: the share of the training rows that are of
 // the positive class, or null.
-export function showAnswer({ model, outcome, probability, probabilities, confidence }, prevalence) {
+export function showAnswer({ model, outcome, decision, probability, probabilities, confidence }, prevalence) {
   answeredBy(model.version);
   // With two classes it is about the positive one, else about the likeliest.
   const name = schema.binary ? schema.positive : outcome, p = schema.binary ? probability : probabilities[outcome];
@@ -27,7 +27,7 @@ export function showAnswer({ model, outcome, probability, probabilities, confide
     by("classes").replaceChildren(...bars(probabilities, confidence));
     by("steps-table").replaceChildren(steps(probabilities, confidence));
   }
-  by("says").replaceChildren(...sayings(confidence).map(([title, text]) => html("li", {}, html("span", {}, title), html("span", {}, text))));
+  by("says").replaceChildren(...sayings(confidence, decision).map(([title, text]) => html("li", {}, html("span", {}, title), html("span", {}, text))));
   return `${percent(p)} percent ${name}. Prediction set: ${either(confidence.prediction_set) || "no outcome"}.`;
 }
 
@@ -41,13 +41,14 @@ function brief(probability) {
   by("brief").hidden = false;
 }
 
-function sayings({ interval, prediction_set: set, coverage, typicality, warnings }) {
+function sayings({ interval, prediction_set: set, coverage, typicality, warnings }, decision) {
   const others = schema.classes.length > 2, { row, rows } = schema;
   const sure = `Such sets hold the true outcome of ${percent(coverage)} ${rows} in 100, within each outcome.`;
   const held = set.length === 1 ? `Only “${set[0]}”: ${others ? "all other outcomes are" : "the other outcome is"} ruled out. ${sure}`
     : set.length ? `${either(set.map((one) => `“${one}”`))}: ${set.length > 2 ? "none of these" : "neither"} can be ruled out, so there is no single answer. ${sure}`
     : `Empty: ${others ? "every outcome" : "both outcomes"} would be unusual, so there is no single answer.`;
   return [
+    ...(decision == null ? [] : [["Decision", `“${decision}”: at the costs of mistakes that this service was given, it is expected to cost least.`]]),
     interval ? ["Interval", `${range(interval)}. A wide one means that few of the ${rows} used for calibration resemble this one.`]
       : ["Intervals", `The lines on the bars, each for one outcome against all others. A wide one means that few of the ${rows} used for calibration resemble this one.`],
     ["Prediction set", held],
