@@ -52,7 +52,7 @@ def test_intervals_hold_the_truth() -> None:
 
 
 def test_rows_that_are_there_twice_say_no_more() -> None:
-    """Of pairs of equal rows the cluster-robust error is that of one of each, with no correction for few to speak of."""
+    """Of pairs of equal rows the cluster-robust error is that of one of each."""
     rng = np.random.default_rng(2)
     p = rng.random(2000)
     y = (rng.random(len(p)) < p).astype(int)
