@@ -16,7 +16,7 @@ from benchmarks.harness.command import Options, Result, run
 from benchmarks.harness.process import Contender, Unavailable, running, say
 from benchmarks.harness.spread import Spread, number, ratio, spread
 from benchmarks.harness.tables import bullets, settings, skipped, table
-from benchmarks.harness.texts import draw, labels, real_rows, render, texts
+from benchmarks.harness.texts import calibrated, draw, labels, real_rows, render, texts
 from models.bert.tokenizer import Tokenizer
 from models.bundle.read import Bundle, read_bundle
 
@@ -124,7 +124,7 @@ def _log_losses(bundle: Bundle, logits: dict[str, list[float]]) -> dict[str, flo
         if len(z) == len(texts()):
             by_text = dict(zip(texts(), z, strict=True))
             rows = np.array([by_text[render(row)] for row in real_rows()])
-            p = bundle.record.map.probabilities(rows)
+            p = calibrated(bundle, rows)
             found[name] = float(-np.mean(np.log(np.where(y == 1, p, 1 - p))))
     return found
 

@@ -15,7 +15,7 @@ from benchmarks.harness.command import Options, Result, run
 from benchmarks.harness.process import Contender, Unavailable, running, say
 from benchmarks.harness.spread import ratio, spread
 from benchmarks.harness.tables import settings, skipped, table
-from benchmarks.harness.texts import draw, labels, real_rows, render, texts
+from benchmarks.harness.texts import calibrated, draw, labels, real_rows, render, texts
 from benchmarks.offline import rates
 from models.bundle.precisions import FULL, PRECISIONS
 from models.bundle.read import Bundle, read_bundle
@@ -83,7 +83,7 @@ def _changes(bundle: Bundle, logits: dict[str, list[float]]) -> dict[str, list[f
 
     def losses(z: list[float]) -> np.ndarray:
         by_text = dict(zip(texts(), z, strict=True))
-        p = bundle.record.map.probabilities(np.array([by_text[render(row)] for row in real_rows()]))
+        p = calibrated(bundle, np.array([by_text[render(row)] for row in real_rows()]))
         return -np.log(np.where(y == 1, p, 1 - p))
 
     found = {}

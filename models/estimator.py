@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from models.calibration.logit import calibration_scores, class_probabilities
+from models.calibration.logit import class_probabilities
 from models.engines.logit_cache import LogitCache
 from models.frames import read_frame
 from models.predictor import Predictor
@@ -114,5 +114,4 @@ class _Loaded:
         return self._predictor.rows.check(table)
 
     def probabilities(self, table: Table) -> np.ndarray:
-        logits = self._predictor.logits(self._predictor.render(self.read(table)))
-        return class_probabilities(self._predictor.bundle.record.map.probabilities(calibration_scores(logits)))
+        return class_probabilities(self._predictor.probabilities(self.read(table)))

@@ -41,6 +41,7 @@ from models.predictor import Predictor
 from models.reference import Reference, level_name
 from models.rows import Row
 from models.schema import Field, Schema
+from models.second.inputs import RowInputs, RowReader
 from models.text import Renderer
 
 MAX_EXACT_FIELDS, MAX_COMBINATIONS = 10, 12
@@ -61,7 +62,8 @@ class Level(NamedTuple):
 
 
 class CoalitionGame:
-    """The coalitions of one row's known fields, and ``rows``: one of each distinct text that they need.
+    """The coalitions of one row's known fields, and ``rows``: one of each distinct text that they need,
+    and of each distinct input of second models.
 
     The row itself is the first. For the Titanic there are at most 17 of them by ``unknown``, and 864 by ``shapley``.
     """
@@ -72,7 +74,9 @@ class CoalitionGame:
         self._levels = averaged_fields(bundle.schema, bundle.reference)
         self._renderer, self._known = Renderer(bundle.schema), bundle.known
         self._rng = np.random.default_rng(0)
-        self._row_of_text: dict[str, int] = {}
+        # Second models read more of a row than its text says.
+        self._read = RowReader(bundle.schema, bundle.known) if bundle.seconds else None
+        self._row_of_inputs: dict[tuple[str, RowInputs | None], int] = {}
         self._row_of_row: dict[Row, int] = {}
         self.rows: list[Row] = []
         combinations = prod(len(self._levels[name]) for name in self.known if name in self._levels)
@@ -81,7 +85,7 @@ class CoalitionGame:
         self._values = [self._value(coalition) for coalition in self._coalitions(exact)]
         if method == "shapley" and not exact:
             self._paths = list(self._random_paths())
-        self.text = next(iter(self._row_of_text))
+        self.text, _ = next(iter(self._row_of_inputs))
 
     def explain(self, probabilities: Sequence[Sequence[float]], outcome: str | None = None) -> Explanation:
         """The explanation of the probability of the class ``outcome``, from the calibrated probabilities (K) of each
@@ -174,10 +178,10 @@ class CoalitionGame:
         return self._number(msgspec.structs.replace(self.row, **outside))
 
     def _number(self, row: Row) -> int:
-        """The number of the row in ``rows`` that has this one's text."""
+        """The number of the row in ``rows`` of which the models read the same."""
         if row not in self._row_of_row:
-            text = self._renderer(row, self._known)
-            number = self._row_of_text.setdefault(text, len(self.rows))
+            inputs = self._renderer(row, self._known), None if self._read is None else self._read(row)
+            number = self._row_of_inputs.setdefault(inputs, len(self.rows))
             if number == len(self.rows):
                 self.rows.append(row)
             self._row_of_row[row] = number

@@ -1,24 +1,28 @@
 """Logits → predictions: probabilities, diagnostics, and what metrics, drift tests and the log need of them."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from models.bins.input_binner import InputBinner
-from models.calibration.confidence import CalibrationRecord, CalibrationStep, Confidence, entropy_bits
-from models.calibration.logit import calibration_scores
+from models.calibration.confidence import CalibrationRecord, CalibrationStep, Confidence, StackedPart, entropy_bits
+from models.calibration.logit import calibration_scores, score_probabilities
+from models.calibration.stack import STACK
 from models.calibration.venn_abers import venn_abers_interval
 from models.reference import InputWarning, PredictionBins, Reference, top_class
 from models.rows import Row
 from models.schema import Schema, parts_of
+from models.second.model import SecondScorers
 
 if TYPE_CHECKING:
     from models.bert.tokenizer import Tokenizer
 
 Trace = Sequence[tuple[str, np.ndarray]]
+Parts = tuple[str, float, list[Any]]
+"""A model of the stack: its name, its weight, and its probabilities of each row, (B,) or (B, K) as lists."""
 T = TypeVar("T")
 
 
@@ -108,8 +112,10 @@ class Diagnosis:
     """Makes predictions of logits, by what a bundle holds."""
 
     def __init__(
-        self, record: CalibrationRecord, reference: Reference, schema: Schema, tokenizer: "Tokenizer | None" = None
+        self, record: CalibrationRecord, reference: Reference, schema: Schema, tokenizer: "Tokenizer | None" = None,
+        seconds: SecondScorers | None = None,
     ):  # fmt: skip
+        self._seconds = seconds
         self._record, self._reference, self._tokenizer = record, reference, tokenizer
         self._cut_field = CutField(schema)
         by = record.conformal.by
@@ -121,13 +127,15 @@ class Diagnosis:
         """Logits (B, K), the rows and the texts that they are of → a prediction each, in order."""
         if not len(rows):
             return []
-        scores = calibration_scores(logits)
-        trace = self._record.map.trace(scores)
+        seconds = self.second_scores(rows)
+        scores, trace = self._record.trace(calibration_scores(logits), seconds)
         probabilities = _by_row(trace[-1][1])
         unshifted = probabilities if self._record.map.prior_shift is None else _by_row(trace[-2][1])
         bins = self._bins.of(rows)
         members = self._sets(unshifted, bins)
-        confidences = self._confidences(scores, trace, probabilities, members, bins, self._warnings(rows, texts))
+        parts = self._parts(trace, seconds)
+        warnings = self._warnings(rows, texts)
+        confidences = self._confidences(scores, trace, parts, probabilities, members, bins, warnings)
         # For one row, as most requests are, a NumPy call costs more than the loop.
         columns = (probabilities, unshifted, logits.tolist(), bins, texts, confidences)
         return [
@@ -150,14 +158,33 @@ class Diagnosis:
     def _decision(self, probabilities: Sequence[float]) -> str | None:
         return None if self._costs is None else self._classes[self._costs.decide(probabilities)]
 
+    def probabilities(self, logits: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
+        """Calibrated probabilities alone, of logits (B, K) and their rows: (B,) of the positive of two classes, or
+        (B, K)."""
+        return self._record.trace(calibration_scores(logits), self.second_scores(rows))[1][-1][1]
+
+    def second_scores(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
+        """The scores of the stack's second models by name; none without a stack."""
+        return {} if self._record.stack is None or self._seconds is None else self._seconds(rows)
+
+    def _parts(self, trace: Trace, seconds: Mapping[str, np.ndarray]) -> list[Parts]:
+        """Of a stack, each of its models: name, weight, probabilities in the shape of the trace's."""
+        stack = self._record.stack
+        if stack is None:
+            return []
+        names = [name for name, _ in trace]
+        own = trace[names.index(STACK) - 1][1]
+        others = [(name, weight, score_probabilities(seconds[name])) for name, weight in stack.others.items()]
+        return [(name, weight, p.tolist()) for name, weight, p in (("model", stack.own, own), *others)]
+
     def _confidences(
-        self, scores: np.ndarray, trace: Trace, probabilities: Sequence[tuple[float, ...]],
+        self, scores: np.ndarray, trace: Trace, parts: Sequence[Parts], probabilities: Sequence[tuple[float, ...]],
         members: Sequence[Sequence[bool]], bins: Sequence[tuple[int, ...]],
         warnings: Sequence[tuple[InputWarning, ...]],
     ) -> list[Confidence]:  # fmt: skip
         record = self._record
         typicality = record.typicality.p_values(np.array(bins, np.int64).reshape(len(bins), -1)).tolist()
-        by_class = (self._of_two if self._two else self._of_many)(scores, trace)
+        by_class = (self._of_two if self._two else self._of_many)(scores, trace, parts)
         return [
             Confidence(
                 prediction_set=(
@@ -183,7 +210,7 @@ class Diagnosis:
                 warnings[at] = (*warnings[at], InputWarning(self._cut_field(rows[at]), message))
         return warnings
 
-    def _of_two(self, scores: np.ndarray, trace: Trace) -> list[dict[str, Any]]:
+    def _of_two(self, scores: np.ndarray, trace: Trace, parts: Sequence[Parts]) -> list[dict[str, Any]]:
         """What is said of the positive class, for each row."""
         low, high = (ends.tolist() for ends in self._interval(scores, trace))
         steps = [(name, values.tolist()) for name, values in trace]
@@ -191,26 +218,43 @@ class Diagnosis:
             {
                 "interval": (low[at], high[at]),
                 "uncalibrated_probability": steps[0][1][at],
-                "calibration": tuple(CalibrationStep(name, values[at]) for name, values in steps),
+                "calibration": tuple(
+                    CalibrationStep(name, values[at])
+                    if name != STACK
+                    else CalibrationStep(
+                        name, values[at], models=tuple(StackedPart(model, weight, p[at]) for model, weight, p in parts)
+                    )
+                    for name, values in steps
+                ),
             }
             for at in range(len(scores))
         ]
 
-    def _of_many(self, scores: np.ndarray, trace: Trace) -> list[dict[str, Any]]:
+    def _of_many(self, scores: np.ndarray, trace: Trace, parts: Sequence[Parts]) -> list[dict[str, Any]]:
         """What is said of each class by name, for each row."""
         classes = self._classes
         low, high = (ends.tolist() for ends in self._interval(scores, trace))
         steps = [
             (name, [dict(zip(classes, mine, strict=True)) for mine in values.tolist()]) for name, values in trace
         ]  # fmt: skip
+        models = [self._parts_by_class(parts, at) for at in range(len(scores))]
         return [
             {
                 "intervals": dict(zip(classes, zip(low[at], high[at], strict=True), strict=True)),
                 "uncalibrated_probabilities": steps[0][1][at],
-                "calibration": tuple(CalibrationStep(name, probabilities=values[at]) for name, values in steps),
+                "calibration": tuple(
+                    CalibrationStep(name, probabilities=values[at], models=models[at] if name == STACK else UNSET)
+                    for name, values in steps
+                ),
             }
             for at in range(len(scores))
         ]
+
+    def _parts_by_class(self, parts: Sequence[Parts], at: int) -> tuple[StackedPart, ...]:
+        return tuple(
+            StackedPart(model, weight, probabilities=dict(zip(self._classes, p[at], strict=True)))
+            for model, weight, p in parts
+        )
 
     def _interval(self, scores: np.ndarray, trace: Trace) -> tuple[np.ndarray, np.ndarray]:
         """The ends of the smallest intervals, in the shape of the scores, that hold Venn–Abers' pair and what is

@@ -34,7 +34,9 @@ class Predictor:
     def __init__(self, bundle: Bundle, engine: Engine, tokenizer: Tokenizer, cache: LogitCache):
         self.bundle, self.backend = bundle, engine.backend
         self.rows, self.renderer = Rows(bundle.schema), Renderer(bundle.schema)
-        self._diagnosis = Diagnosis(bundle.record, bundle.reference, bundle.schema, tokenizer)
+        self._diagnosis = Diagnosis(
+            bundle.record, bundle.reference, bundle.schema, tokenizer, bundle.scorers(tokenizer)
+        )  # fmt: skip
         self._engine, self._tokenizer, self._cache = engine, tokenizer, cache
 
     @classmethod
@@ -113,6 +115,14 @@ class Predictor:
         Raises PredictionError when a logit is not finite.
         """
         return self._logits(texts, self._tokenizer.token_ids)
+
+    def probabilities(self, rows: Sequence[Row]) -> np.ndarray:
+        """Calibrated probabilities alone of checked rows: (n,) of the positive of two classes, or (n, K)."""
+        return self._diagnosis.probabilities(self.logits(self.render(rows)), rows)
+
+    def second_scores(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
+        """The scores of the stack's second models by name, of checked rows (`SecondScorers`); none without a stack."""
+        return self._diagnosis.second_scores(rows)
 
     def _logits(
         self, texts: Sequence[str], tokenize: Callable[[Sequence[str]], list[list[int]]],

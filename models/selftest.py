@@ -116,7 +116,8 @@ def compare(bundle: Bundle, tokenizer: Tokenizer, engine: Engine) -> list[Compar
 def _calibration_faults(
     bundle: Bundle, tokenizer: Tokenizer, recorded: np.ndarray, rows: Sequence[Row], texts: Sequence[str]
 ) -> list[str | None]:
-    diagnosis = Diagnosis(bundle.record, bundle.reference, bundle.schema, tokenizer)
+    seconds = bundle.scorers(tokenizer)
+    diagnosis = Diagnosis(bundle.record, bundle.reference, bundle.schema, tokenizer, seconds)
     predictions = diagnosis.predictions(recorded, rows, texts)
     return [
         None

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from benchmarks.harness.machine import ROOT
+from models.bundle.read import Bundle
 from models.labels import LabelReader
 from models.rows import Row, Rows
 from models.schema import Schema, read_packaged
@@ -66,6 +67,13 @@ def labels() -> np.ndarray:
     """Numbers of the classes (891,)."""
     reader = LabelReader(schema().label)
     return np.array([reader(record[schema().label.column]) for record in records()], np.int64)
+
+
+def calibrated(bundle: Bundle, scores: np.ndarray) -> np.ndarray:
+    """A bundle's probabilities (891,) of the rows, of its model's log-odds of them."""
+    scorers = bundle.scorers(None)
+    seconds = {} if scorers is None else scorers(real_rows())
+    return bundle.record.trace(scores, seconds)[1][-1][1]
 
 
 @functools.cache

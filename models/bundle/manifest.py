@@ -11,16 +11,17 @@ from models.bundle.signature import MAX_SIGNATURE_BYTES, SIGNATURE
 FORMAT_VERSION = 2
 MANIFEST, WEIGHTS, PRECISIONS_FILE, FEATURE = "manifest.json", "model.safetensors", "precisions.json", "feature.json"
 SELFTEST, TRAINING_ROWS = "selftest.json", "training_rows.json"
+STACKED, STACKED_WEIGHTS = "stacked.json", "stacked.safetensors"
 MAX_BYTES = {
     "config.json": 1 << 16, WEIGHTS: 2 << 30, "tokenizer.json": 8 << 20, "tokenizer_config.json": 1 << 16,
     "schema.json": 1 << 20, "calibration.json": 16 << 20, FEATURE: 16 << 20, "reference.json": 1 << 20,
     "evaluation.json": 2 << 20, "README.md": 1 << 20, PRECISIONS_FILE: 1 << 16, SELFTEST: 1 << 20,
-    TRAINING_ROWS: 16 << 20,
+    TRAINING_ROWS: 16 << 20, STACKED: 4 << 20, STACKED_WEIGHTS: 64 << 20,
 }  # fmt: skip
 """The files of a bundle that its manifest names, and the largest accepted size of each."""
 FOLDER_MAX_BYTES = {**MAX_BYTES, MANIFEST: 1 << 18, SIGNATURE: MAX_SIGNATURE_BYTES}
 """The same with the manifest and its signature."""
-OPTIONAL = {FEATURE, PRECISIONS_FILE, SELFTEST, SIGNATURE, TRAINING_ROWS}
+OPTIONAL = {FEATURE, PRECISIONS_FILE, SELFTEST, SIGNATURE, STACKED, STACKED_WEIGHTS, TRAINING_ROWS}
 
 
 class BundleError(Exception):

@@ -19,6 +19,8 @@ from models.bundle.manifest import (
     OPTIONAL,
     PRECISIONS_FILE,
     SELFTEST,
+    STACKED,
+    STACKED_WEIGHTS,
     TRAINING_ROWS,
     WEIGHTS,
     BundleError,
@@ -35,6 +37,7 @@ from models.bundle.verify import (
     check_encodable,
     check_record,
     check_reference,
+    check_stacked,
     decode,
     load_schema,
     load_tokenizer,
@@ -46,13 +49,14 @@ from models.decisions.costs import CostsError, check_costs, parse_costs
 from models.features.registry import find_feature
 from models.reference import Reference
 from models.schema import Schema
+from models.second.model import SecondModel, SecondScorers, StackedFile
 
 
 class Bundle(Struct, frozen=True, kw_only=True):
     """A verified bundle. ``version`` is the first 12 hex digits of the manifest's sha256.
 
     ``known`` is what the schema's feature learned of the training rows, None without a feature; ``training_rows``
-    are hashes of them, where it has them.
+    are hashes of them, where it has them; ``seconds`` the second models of its stack.
     """
 
     folder: Path
@@ -67,10 +71,15 @@ class Bundle(Struct, frozen=True, kw_only=True):
     precisions: Precisions = Precisions()
     known_answers: KnownAnswers = KnownAnswers()
     training_rows: TrainingRows | None = None
+    seconds: tuple[SecondModel, ...] = ()
 
     @property
     def name(self) -> str:
         return self.schema.name
+
+    def scorers(self, tokenizer: Tokenizer | None) -> SecondScorers | None:
+        """What gives the second models' scores of rows; None without any."""
+        return SecondScorers(self.seconds, self.schema, self.known, tokenizer) if self.seconds else None
 
     def shifted(self, target_prevalence: float) -> Self:
         """This bundle for a population with another share of the positive class, in place of a shift that it may have.
@@ -171,10 +180,13 @@ def _open(folder: Folder, manifest: Manifest, version: str) -> Opened:
         tokenizer = load_tokenizer(verified("tokenizer.json"), config)
         for name in ("tokenizer_config.json", "README.md"):
             verified(name)
+        record = check_record(parsed("calibration.json", CalibrationRecord), schema)
+        stacked = parsed(STACKED, StackedFile) if STACKED in folder.names else None
+        arrays = verified(STACKED_WEIGHTS) if STACKED_WEIGHTS in folder.names else None
         bundle = Bundle(
             folder=folder.path, version=version, manifest=manifest, config=config,
             schema=schema, known=None if feature is None else parsed(FEATURE, feature.known_type),
-            record=check_record(parsed("calibration.json", CalibrationRecord), schema),
+            record=record, seconds=check_stacked(stacked, arrays, record, schema),
             reference=check_reference(parsed("reference.json", Reference), schema),
             evaluation=check_encodable("evaluation.json", parsed("evaluation.json", dict[str, Any])),
             precisions=optional(PRECISIONS_FILE, Precisions),

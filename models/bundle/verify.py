@@ -8,13 +8,14 @@ import numpy as np
 
 from models.bert.layouts.registry import LayoutError, layout_of
 from models.bert.tokenizer import Tokenizer
-from models.bundle.manifest import WEIGHTS, BundleError, FileRecord
+from models.bundle.manifest import STACKED, STACKED_WEIGHTS, WEIGHTS, BundleError, FileRecord
 from models.bundle.untrusted_folder import Folder
 from models.bundle.weights import WeightsError, expected_tensors, read_weights
 from models.calibration.confidence import CalibrationRecord
 from models.reference import PredictionBins, Reference
 from models.rows import check_examples
 from models.schema import Schema, SchemaError, schema_of
+from models.second.model import SecondModel, StackedFile, StackedFileError, check_seconds
 from models.text import Renderer
 
 MAX_VALUES = 300_000
@@ -133,11 +134,34 @@ def check_record(record: CalibrationRecord, schema: Schema) -> CalibrationRecord
     try:
         record.conformal.check_schema(schema)
         record.map.check_classes(len(schema.classes))
+        if record.stack is not None:
+            record.stack.check_classes(len(schema.classes))
     except ValueError as error:
         raise BundleError(f"calibration.json: {error}") from error
     if record.typicality.sizes != tuple(len(bins.names) for bins in schema.input_bins):
         raise BundleError("calibration.json: the typicality has other bins of the inputs than schema.json")
     return record
+
+
+def check_stacked(
+    file: StackedFile | None, weights: bytes | None, record: CalibrationRecord, schema: Schema
+) -> tuple[SecondModel, ...]:
+    """The second models, if they are those of the record's stack; none without a stack."""
+    if file is None:
+        if record.stack is not None:
+            raise BundleError(f"{STACKED} is missing, and calibration.json has a stack")
+        if weights is not None:
+            raise BundleError(f"{STACKED_WEIGHTS} is there without {STACKED}")
+        return ()
+    if record.stack is None:
+        raise BundleError(f"{STACKED} is there, and calibration.json has no stack")
+    try:
+        seconds = check_seconds(file, weights, schema)
+    except StackedFileError as error:
+        raise BundleError(str(error)) from error
+    if {second.name for second in seconds} != set(record.stack.others):
+        raise BundleError(f"{STACKED} has other models than the stack of calibration.json")
+    return seconds
 
 
 def load_weights(folder: Folder, config: dict[str, Any], sha256: str) -> dict[str, np.ndarray]:

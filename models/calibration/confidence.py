@@ -1,13 +1,16 @@
 """What one prediction says of itself, and the record of a bundle that it is worked out from."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
+import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from models.calibration.conformal import ConformalSets
+from models.calibration.logit import score_probabilities
 from models.calibration.maps import CalibrationMap, Candidate
+from models.calibration.stack import Stack
 from models.calibration.typicality import Typicality
 from models.calibration.venn_abers import VennAbers
 from models.reference import InputWarning
@@ -19,7 +22,8 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 class CalibrationRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What ``calibration.json`` holds. ``rows`` out-of-fold logits fitted all of it; ``map_rule`` chose the map.
 
-    ``venn_abers`` is of the positive of two classes; of more there is one for each, against all others.
+    ``venn_abers`` is of the positive of two classes; of more there is one for each, against all others. With a
+    ``stack`` all but it is of the stacked scores; None is the model alone.
     """
 
     rows: int
@@ -29,14 +33,41 @@ class CalibrationRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     conformal: ConformalSets
     typicality: Typicality
     map_rule: str = "least"
+    stack: Stack | None = None
+
+    def trace(
+        self, scores: np.ndarray, seconds: Mapping[str, np.ndarray] | None = None
+    ) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
+        """The model's `calibration_scores` and the second models' → the scores that the map is fitted to, and the
+        probabilities after each step (`CalibrationMap.trace`), the raw ones first."""
+        if self.stack is None:
+            return scores, self.map.trace(scores)
+        steps = self.stack.trace(scores, seconds or {})
+        stacked = steps[-1][1]
+        before = [("model", scores), *steps]
+        probabilities = [(name, score_probabilities(each)) for name, each in before]
+        return stacked, [*probabilities, *self.map.trace(stacked)[1:]]
+
+
+class StackedPart(Struct, frozen=True):
+    """A model of the stack: its weight, and what it says by itself; of the bundle's model after the loss's inverse."""
+
+    model: str
+    weight: float
+    probability: Share | UnsetType = UNSET
+    probabilities: dict[str, Share] | UnsetType = UNSET
 
 
 class CalibrationStep(Struct, frozen=True):
-    """The probability of the positive of two classes, or those of more by name, after one step of the map."""
+    """The probability of the positive of two classes, or those of more by name, after one step of the map.
+
+    The step ``stack`` says which models it joined, the one of the bundle first.
+    """
 
     step: str
     probability: Share | UnsetType = UNSET
     probabilities: dict[str, Share] | UnsetType = UNSET
+    models: tuple[StackedPart, ...] | UnsetType = UNSET
 
 
 class Confidence(Struct, frozen=True, kw_only=True):

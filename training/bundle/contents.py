@@ -1,6 +1,6 @@
 """A bundle made of held-out logits: calibration, evaluation, reference and card, beside files that are there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from models.calibration.prior_shift import PriorShift
 from models.files import pretty_json, write_atomic
 from models.prediction import Diagnosis
 from models.reference import build_reference
-from training.bundle.known_answers import known_answers, read_tokenizer
+from models.second.model import SecondModel, stacked_files
+from training.bundle.known_answers import known_answers, read_seconds, read_tokenizer
 from training.calibrate.choice import Inverse, MapRule
 from training.calibrate.record import fit_record
+from training.calibrate.stack import NO_STACK, StackSettings
 from training.data.table import Table
 from training.evaluate.evaluation import AnyEvaluation
 from training.evaluate.folds import find_units
@@ -30,6 +32,9 @@ from training.report.card import model_card
 from training.report.page import report
 from training.report.plots import make_plots
 
+FitSeconds = Callable[[Sequence[str]], Sequence[SecondModel]]
+"""Names of second models → the models, fitted on the rows that the weights were trained on."""
+
 
 class CalibrationSettings(Struct, frozen=True, kw_only=True):
     """How held-out logits become a calibration; with ``shift`` its map ends in it. ``sets_by`` as of `SetsBy`."""
@@ -40,14 +45,15 @@ class CalibrationSettings(Struct, frozen=True, kw_only=True):
     map_rule: MapRule
     shift: PriorShift | None = None
     sets_by: str | None = None
+    stacking: StackSettings = NO_STACK
 
 
 class HeldOutLogits(Struct, frozen=True, kw_only=True):
     """Logits (n, K) of a table's rows by models that did not see them, NaN in rows that are in no fold (n,).
 
     ``known`` is what the schema's feature knew for each fold; ``how`` says how they were obtained where that is not
-    plain cross-fitting, and ``note`` what else there is to say. ``seed`` made the folds. ``before`` are the rows that
-    the weights were trained on where those are others, None where that is not known.
+    the weights were trained on where those are others, None where that is not known. ``seconds`` are second models'
+    scores of the same rows by name, (n,) or (n, K), as much held out.
     """
 
     table: Table
@@ -58,26 +64,33 @@ class HeldOutLogits(Struct, frozen=True, kw_only=True):
     how: str = ""
     note: str = ""
     before: TrainingRows | None = NO_ROWS
+    seconds: Mapping[str, np.ndarray] = {}
 
 
 def write_calibrated(
     out: Path, held: HeldOutLogits, settings: CalibrationSettings, files: Mapping[str, bytes | Path], origin: Origin, *,
     others: Sequence[HeldOutLogits] = (), log: Sequence[EpochDiagnostics] = (), with_baselines: bool = True,
-    page: Path | None = None,
+    page: Path | None = None, fit_seconds: FitSeconds | None = None,
 ) -> Bundle:  # fmt: skip
     """Calibrate and evaluate, and write the bundle of ``files`` and of what comes out, and its report to ``page``.
 
     ``others`` are of the same rows by other seeds, whose scores and spread are reported beside those of ``held``.
-    The evaluation and the reference are of the rows as they are, before a prior shift. Raises BundleError.
+    The evaluation and the reference are of the rows as they are, before a prior shift. ``fit_seconds`` gives the second
+    models of the stack that is chosen; without it ``files`` has them. Raises BundleError, ExportError.
     """
     table, schema, places = held.table, held.table.schema, np.flatnonzero(held.folds >= 0)
     rows = [table.rows[at] for at in places.tolist()]
     fitting: dict[str, Any] = {
         "inverse": settings.inverse, "coverage": settings.coverage, "seed": settings.seed,
-        "map_rule": settings.map_rule, "sets_by": settings.sets_by,
+        "map_rule": settings.map_rule, "sets_by": settings.sets_by, "stacking": settings.stacking,
     }  # fmt: skip
     tokenizer = read_tokenizer(files)
-    record = fit_record(held.logits[places], table.labels[places], rows, schema, tokenizer=tokenizer, **fitting)
+    record = fit_record(
+        held.logits[places], table.labels[places], rows, schema, tokenizer=tokenizer,
+        seconds={name: scores[places] for name, scores in held.seconds.items()}, **fitting,
+    )  # fmt: skip
+    if fit_seconds is not None and record.stack is not None:
+        files = {**files, **stacked_files(fit_seconds(tuple(record.stack.others)))}
     evaluation, predictions = _evaluate(held, fitting, with_baselines)
     how = [held.how or evaluation.how, held.table.note, held.note]
     if settings.shift is not None:
@@ -88,7 +101,7 @@ def write_calibrated(
         seeds=_compare_seeds(held, evaluation, others, fitting),
     )  # fmt: skip
     reference = build_reference(predictions.calibrated, rows, schema, tokenizer)
-    diagnosis = Diagnosis(record, reference, schema, tokenizer)
+    diagnosis = Diagnosis(record, reference, schema, tokenizer, read_seconds(files, schema, tokenizer))
     contents = {
         **files,
         "schema.json": pretty_json(schema),
@@ -114,7 +127,7 @@ def _evaluate(
     table = held.table
     return nested_evaluation(
         held.logits, table.labels, held.folds, table.rows, table.schema, held.known, with_baselines=with_baselines,
-        units=find_units(table.rows, table.groups), **{**fitting, "seed": held.seed},
+        units=find_units(table.rows, table.groups), seconds=held.seconds, **{**fitting, "seed": held.seed},
     )  # fmt: skip
 
 

@@ -58,8 +58,9 @@ STEP_FUNCTIONS: dict[str, Fit] = {"isotonic": fit_isotonic, "venn_abers": fit_me
 
 
 def fit_map(
-    logits: np.ndarray, labels: np.ndarray, inverse: Inverse | None, seed: int, rule: MapRule = "least"
-) -> tuple[CalibrationMap, tuple[Candidate, ...]]:
+    logits: np.ndarray, labels: np.ndarray, inverse: Inverse | None, seed: int, rule: MapRule = "least",
+    stacked: bool = False,
+) -> tuple[CalibrationMap, tuple[Candidate, ...]]:  # fmt: skip
     """The map of `calibration_scores` (n,) or (n, K), chosen by cross-validated log loss, and all candidates with their
     paired distance to the best.
 
@@ -67,7 +68,7 @@ def fit_map(
     classes from `FLEXIBLE_ROWS_OF_CLASS` on, and below them one of `FEW_ROWS_CLASS_MAPS`. "one_standard_error" takes,
     among those not worse than the best by more than the standard error of the paired difference, the one with the
     fewest parameters (Breiman et al., 1984, section 3.4.3). Where the loss's inverse is known, maps with and without it
-    compete.
+    compete. Scores that were ``stacked`` are calibrated by that: where rows are few nothing is fitted to them again.
     """
     families = _families(inverse, _classes(logits))
     losses = {name: _cross_validated(family, logits, labels, seed) for name, family in families.items()}
@@ -76,7 +77,7 @@ def fit_map(
     best = min(families, key=lambda name: float(losses[name].mean()))
     worse = {name: loss - losses[best] for name, loss in losses.items()}
     errors = {name: float(loss.std(ddof=1) / math.sqrt(len(loss))) for name, loss in worse.items()}
-    chosen = _fixed_map(logits, families) or best
+    chosen = _fixed_map(logits, families, stacked) or best
     if rule == "one_standard_error":
         near = [name for name in families if worse[name].mean() <= errors[name]]
         chosen = min(near, key=lambda name: (parameters[name], worse[name].mean()))
@@ -91,13 +92,14 @@ def fit_map(
 
 
 def chosen_map(
-    logits: np.ndarray, labels: np.ndarray, inverse: Inverse | None, seed: int, rule: MapRule = "least"
-) -> tuple[str, CalibrationMap]:
+    logits: np.ndarray, labels: np.ndarray, inverse: Inverse | None, seed: int, rule: MapRule = "least",
+    stacked: bool = False,
+) -> tuple[str, CalibrationMap]:  # fmt: skip
     """The name and the map that `fit_map` chooses; nothing is scored where scores decide nothing."""
     families = _families(inverse, _classes(logits))
-    if rule == "least" and (few := _fixed_map(logits, families)):
+    if rule == "least" and (few := _fixed_map(logits, families, stacked)):
         return few, _fit(families[few], logits, labels)
-    chosen, candidates = fit_map(logits, labels, inverse, seed, rule)
+    chosen, candidates = fit_map(logits, labels, inverse, seed, rule, stacked)
     return next(candidate.name for candidate in candidates if candidate.chosen), chosen
 
 
@@ -112,12 +114,14 @@ def _classes(scores: np.ndarray) -> int:
     return 2 if scores.ndim == 1 else scores.shape[1]
 
 
-def _fixed_map(scores: np.ndarray, families: dict[str, Family]) -> str | None:
+def _fixed_map(scores: np.ndarray, families: dict[str, Family], stacked: bool) -> str | None:
     """The map that is taken of so few rows, whatever the scores of the candidates; None where there are enough."""
-    if scores.ndim == 1:
-        return FEW_ROWS_MAP if len(scores) < FLEXIBLE_ROWS else None
-    if len(scores) >= FLEXIBLE_ROWS_OF_CLASS * scores.shape[1]:
+    if len(scores) >= (FLEXIBLE_ROWS if scores.ndim == 1 else FLEXIBLE_ROWS_OF_CLASS * scores.shape[1]):
         return None
+    if stacked:
+        return "identity"
+    if scores.ndim == 1:
+        return FEW_ROWS_MAP
     return next(name for name in FEW_ROWS_CLASS_MAPS if name in families)
 
 
@@ -163,13 +167,15 @@ def _fit(family: Family, logits: np.ndarray, labels: np.ndarray) -> CalibrationM
 def _cross_validated(family: Family, logits: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
     """Log loss (n,) of each row under a map that was fitted without it."""
     losses = np.empty(len(labels))
-    for seen, held_out in _parts(logits, labels, MAP_FOLDS if len(labels) < MANY_ROWS else FEW_MAP_FOLDS, seed):
+    for seen, held_out in parts_of_rows(logits, labels, MAP_FOLDS if len(labels) < MANY_ROWS else FEW_MAP_FOLDS, seed):
         p = _fit(family, logits[seen], labels[seen]).probabilities(logits[held_out])
         losses[held_out] = log_losses(p, labels[held_out])
     return losses
 
 
-def _parts(scores: np.ndarray, labels: np.ndarray, parts: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def parts_of_rows(
+    scores: np.ndarray, labels: np.ndarray, parts: int, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The rows to fit on and to score on, each class spread over the parts as evenly as it can be.
 
     Of two classes, no more parts than the rarer one has rows; of more, a part may be without a rare one, which must not

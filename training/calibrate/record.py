@@ -15,6 +15,7 @@ from models.schema import Schema
 from training.calibrate.choice import Inverse, MapRule, fit_map
 from training.calibrate.maps import fit_venn_abers
 from training.calibrate.sets_choice import SetsBy
+from training.calibrate.stack import NO_STACK, Scores, StackSettings, choose_stack
 
 MAX_BAG_VALUES = 60_000
 """Rows times fields of the typicality's bag: a request compares itself with all of them."""
@@ -23,17 +24,21 @@ MAX_BAG_VALUES = 60_000
 def fit_record(
     logits: np.ndarray, labels: np.ndarray, rows: Sequence[Row], schema: Schema, *, inverse: Inverse | None,
     coverage: float, seed: int, map_rule: MapRule = "least", sets_by: str | None = None,
-    tokenizer: Tokenizer | None = None,
+    tokenizer: Tokenizer | None = None, seconds: Scores | None = None, stacking: StackSettings = NO_STACK,
 ) -> CalibrationRecord:  # fmt: skip
     """Everything that a bundle needs to turn logits (n, K) into trusted probabilities; ``tokenizer`` as of
-    `InputBinner`, ``sets_by`` as of `SetsBy`."""
+    `InputBinner`, ``sets_by`` as of `SetsBy`, ``seconds`` the second models' scores of the same rows."""
     scores = calibration_scores(logits)
-    chosen, candidates = fit_map(scores, labels, inverse, seed, map_rule)
+    stack = choose_stack(scores, seconds or {}, labels, inverse, seed, stacking)
+    if stack is not None:
+        scores, inverse = stack(scores, seconds or {}), None
+    chosen, candidates = fit_map(scores, labels, inverse, seed, map_rule, stack is not None)
     p = class_probabilities(chosen.probabilities(scores))
     return CalibrationRecord(
         rows=len(labels), map=chosen, candidates=candidates, venn_abers=fit_intervals(scores, labels),
         conformal=SetsBy.of(rows, schema, sets_by).fit(p, labels, coverage),
         typicality=fit_typicality(rows, schema, np.random.default_rng(seed), tokenizer), map_rule=map_rule,
+        stack=stack,
     )  # fmt: skip
 
 

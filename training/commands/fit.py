@@ -73,6 +73,13 @@ def add(commands: Any) -> None:
         metavar="P",
         help="share of the positive class, in (0, 1), where the bundle will serve, if it is not the training rows'",
     )
+    argument(
+        "--second",
+        default="auto",
+        metavar="MODELS",
+        help="second models whose scores join BERT's before the calibration: linear, trees, words (of free text), two "
+        "of them joined by +, none, or auto: those that cross-validated log loss calls for (default: %(default)s)",
+    )
     argument("--resume", action="store_true", help="go on from the last finished fold of an interrupted run")
 
 

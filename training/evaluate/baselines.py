@@ -11,26 +11,22 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 from scipy.sparse import csr_matrix, hstack
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 
-from models.calibration.logit import sigmoid
+from models.calibration.logit import score_probabilities, sigmoid
 from models.rows import Row
 from models.schema import Schema
+from models.second.inputs import free_texts
+from models.second.model import second_scores
 from training.calibrate.maps import log_losses
 from training.evaluate.estimates import Estimate, mean, roc_auc
 from training.evaluate.groups import Members, group_title
-from training.evaluate.inputs import Inputs, PiecewiseLinear, free_texts, linear_columns
+from training.evaluate.inputs import Inputs, PiecewiseLinear, linear_columns
 from training.evaluate.several_classes.scores import brier_losses
+from training.second.fits import Fitted, fit_linear, fit_trees
+from training.second.held_out import Fit, held_out
 
-MAX_FIT_ROWS = 50_000
-"""Rows that a baseline is trained on, a random sample of more: it bounds time, and more would hardly change a score."""
-MANY_ROWS = 2000
-"""From here on there are as many trees as a tenth of the rows asks for, held out."""
-MAX_ROUNDS, MIN_ROUNDS, MAX_TREES = 500, 60, 1500
-"""Of boosting: rounds, and trees of all classes together, as far as the least number of rounds lets."""
 MAX_TERMS = 50_000
 
 LINEAR, TREES, WORDS = "spline_logistic_regression", "gradient_boosting", "words_logistic_regression"
@@ -40,6 +36,8 @@ BASELINES = {
     WORDS: "logistic regression on numbers, categories and words",
 }
 """Name → what it is."""
+SECONDS = {LINEAR: "linear", TREES: "trees"}
+"""Baseline → the second model that it is."""
 
 
 class Baseline(Struct, frozen=True, kw_only=True):
@@ -59,29 +57,20 @@ class Baseline(Struct, frozen=True, kw_only=True):
 
 
 def held_out_probabilities(
-    rows: Sequence[Row], labels: np.ndarray, folds: np.ndarray, schema: Schema, known: Sequence[Any], seed: int
-) -> dict[str, np.ndarray]:
+    rows: Sequence[Row], labels: np.ndarray, folds: np.ndarray, schema: Schema, known: Sequence[Any], seed: int,
+    seconds: Mapping[str, np.ndarray] = {},
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Baseline's name → probabilities in (0, 1) of each row from a baseline trained on the other folds, (n,) of the
     positive of two classes or (n, K); NaN where a row is in no fold.
 
     ``known`` is what the schema's feature may know for each fold: the baselines read what the model reads of it.
+    ``seconds`` are held-out scores of second models, which need not be fitted twice.
     """
-    rng = np.random.default_rng(seed)
-    fits, classes = _fits(schema, seed), len(schema.classes)
-    shape = (len(labels),) if classes == 2 else (len(labels), classes)
-    probabilities = {name: np.full(shape, np.nan) for name in fits}
-    inputs = Inputs.of(rows, schema, None)
-    # Where rows are few, threads cost more than they give, a hundredfold when other work keeps the cores busy.
-    with threadpool_limits(1):
-        for fold in range(int(folds.max()) + 1):
-            if known[fold] is not None:
-                inputs = Inputs.of(rows, schema, known[fold])
-            seen, here = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-            if len(seen) > MAX_FIT_ROWS:
-                seen = np.sort(rng.choice(seen, MAX_FIT_ROWS, replace=False))
-            for name, fit in fits.items():
-                probabilities[name][here] = fit(inputs[seen], labels[seen])(inputs[here])
-    return {name: _bounded(p) for name, p in probabilities.items()}
+    fits = _fits(schema, seed)
+    taken = {name: score_probabilities(seconds[SECONDS[name]]) for name in fits if SECONDS.get(name) in seconds}
+    fitted = {name: fit for name, fit in fits.items() if name not in taken}
+    found = taken | held_out(fitted, rows, labels, folds, schema, known, seed)
+    return {name: _bounded(found[name]) for name in fits}
 
 
 def _bounded(p: np.ndarray) -> np.ndarray:
@@ -114,16 +103,11 @@ def compare_baselines(
     return compared
 
 
-Predict = Callable[[Inputs], np.ndarray]
-"""Rows → probabilities, (n,) of the positive of two classes or (n, K)."""
-Fit = Callable[[Inputs, np.ndarray], Predict]
-
-
 def _fits(schema: Schema, seed: int) -> dict[str, Fit]:
     """The baselines that a table has columns for: of nothing but texts, words alone."""
     fits: dict[str, Fit] = {
-        LINEAR: lambda inputs, labels: _fit_linear(inputs, labels, schema),
-        TREES: lambda inputs, labels: _fit_trees(inputs, labels, schema, seed),
+        LINEAR: lambda inputs, labels: _predict(fit_linear(inputs, labels, schema)),
+        TREES: lambda inputs, labels: _predict(fit_trees(inputs, labels, schema, seed)),
         WORDS: lambda inputs, labels: _fit_words(inputs, labels, schema),
     }
     if schema.feature is None and all(field.type == "text" for field in schema.fields):
@@ -131,35 +115,11 @@ def _fits(schema: Schema, seed: int) -> dict[str, Fit]:
     return fits
 
 
-def _fit_linear(inputs: Inputs, labels: np.ndarray, schema: Schema) -> Predict:
-    basis = PiecewiseLinear(inputs.numbers, schema)
-    model = LogisticRegression(max_iter=1000).fit(linear_columns(inputs, basis), labels)
-    return lambda others: _probabilities(model, linear_columns(others, basis), schema)
+def _predict(fitted: Fitted) -> Callable[[Inputs], np.ndarray]:
+    return lambda others: score_probabilities(second_scores(fitted.raw(others)))
 
 
-def _fit_trees(inputs: Inputs, labels: np.ndarray, schema: Schema, seed: int) -> Predict:
-    """Categories are ordered as the schema lists them; a tree gives what is unknown a side of its own."""
-    # Each round grows a tree for every class, of two a single one.
-    classes = len(schema.classes)
-    most = MAX_ROUNDS if classes == 2 else max(MIN_ROUNDS, min(MAX_ROUNDS, MAX_TREES // classes))
-    stop: dict[str, Any] = {"max_iter": min(120, most), "early_stopping": False}
-    # A class of a single row cannot be on both sides of the part that says when to stop.
-    if len(labels) >= MANY_ROWS and np.unique(labels, return_counts=True)[1].min() > 1:
-        stop = {"max_iter": most, "early_stopping": True, "n_iter_no_change": 20}
-    model = HistGradientBoostingClassifier(
-        learning_rate=0.05, max_leaf_nodes=8, l2_regularization=1.0, random_state=seed, **stop
-    )
-    # scikit-learn 1.9 fails on a column of nothing but NaN.
-    some = ~np.isnan(inputs.numbers).all(axis=0)
-
-    def columns(of: Inputs) -> np.ndarray:
-        return np.column_stack([of.numbers[:, some], of.categories])
-
-    model.fit(columns(inputs), labels)
-    return lambda others: _probabilities(model, columns(others), schema)
-
-
-def _fit_words(inputs: Inputs, labels: np.ndarray, schema: Schema) -> Predict:
+def _fit_words(inputs: Inputs, labels: np.ndarray, schema: Schema) -> Callable[[Inputs], np.ndarray]:
     """Words of free text and pairs of them, weighed by how rare they are; without free text the model's phrases."""
     basis, free = PiecewiseLinear(inputs.numbers, schema), bool(free_texts(schema))
     counter: CountVectorizer = CountVectorizer(analyzer=lambda text: text.split(", "))

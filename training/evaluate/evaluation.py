@@ -13,6 +13,7 @@ from training.evaluate.seeds import Seeds
 from training.evaluate.selective_risk import SetCoverage, set_coverage
 from training.evaluate.sets.cells import ConditionalSets, SetCells, set_cells
 from training.evaluate.several_classes.evaluation import ClassEvaluation, evaluate_classes
+from training.evaluate.stack import StackComparison
 from training.evaluate.subgroups import Subgroup, score_subgroups
 from training.evaluate.validity import (
     IntervalValidity,
@@ -52,6 +53,7 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     seeds: Seeds | None = None
     net_benefit: tuple[NetBenefit, ...] = ()
     decision_costs: DecisionCosts | None = None
+    stack: StackComparison | None = None
 
 
 AnyEvaluation = Evaluation | ClassEvaluation

@@ -7,9 +7,9 @@ from typing import Any, Self
 import numpy as np
 from scipy.sparse import csr_matrix, hstack
 
-from models.features.registry import find_feature
 from models.rows import Row
-from models.schema import Schema, parts_of
+from models.schema import Schema
+from models.second.inputs import RowReader, free_texts
 from models.text import Renderer
 
 
@@ -27,25 +27,15 @@ class Inputs:
     @classmethod
     def of(cls, rows: Sequence[Row], schema: Schema, known: Any) -> Self:
         """The inputs of rows; ``known`` is all that the schema's feature may know of labels and of other rows."""
-        numeric = [field.name for field in schema.fields if field.type in ("number", "integer")]
-        levels: dict[str, Sequence[Any]] = {
-            field.name: field.values for field in schema.fields if field.type in ("category", "boolean")
-        }
-        columns = [_numbers([getattr(row, name) for row in rows], of) for name, of in levels.items()]
-        feature, renderer, free = find_feature(schema), Renderer(schema), free_texts(schema)
-        derived = {} if feature is None else feature.derived
-        if feature is not None:
-            words = [feature.derive(row, known) for row in rows]
-            columns += [_numbers([each[name] for each in words], of) for name, of in derived.items()]
+        reader, renderer = RowReader(schema, known), Renderer(schema)
+        read = list(map(reader, rows))
+        free = bool(free_texts(schema))
         return cls(
-            np.array([[getattr(row, name) for name in numeric] for row in rows], np.float64).reshape(len(rows), -1),
-            np.array(columns, np.int64).reshape(-1, len(rows)).T,
-            tuple(len(of) + 1 for of in (*levels.values(), *derived.values())),
+            np.array([each.numbers for each in read], np.float64).reshape(len(rows), -1),
+            np.array([each.categories for each in read], np.int64).reshape(len(rows), -1),
+            reader.sizes,
             np.array(
-                [" ".join(getattr(row, name) or "" for name in free) for row in rows]
-                if free
-                else [renderer(row, known) for row in rows],
-                object,
+                [each.text if free else renderer(row, known) for each, row in zip(read, rows, strict=True)], object
             ),
         )
 
@@ -60,18 +50,6 @@ class Inputs:
         return csr_matrix((np.ones(count * fields), (np.repeat(np.arange(count), fields), places)), (count, starts[-1]))
 
 
-def free_texts(schema: Schema) -> list[str]:
-    """Fields of the type text that are said in the rows' texts as they stand."""
-    said = {name for template in schema.text for _, name in parts_of(template)}
-    return [field.name for field in schema.fields if field.type == "text" and field.name in said]
-
-
-def _numbers(values: Sequence[Any], of: Sequence[Any]) -> list[int]:
-    """The number of each value, that of unknown behind the last."""
-    numbers = {value: number for number, value in enumerate(of)}
-    return [numbers.get(value, len(of)) for value in values]
-
-
 class PiecewiseLinear:
     """Numbers (n, N) → for each column its way through the ranges between knots: 0 before a range, 1 behind it.
 
@@ -81,11 +59,11 @@ class PiecewiseLinear:
 
     def __init__(self, numbers: np.ndarray, schema: Schema):
         bins = [field.bins for field in schema.fields if field.type in ("number", "integer")]
-        self._knots = [_knots(column[~np.isnan(column)], edges) for column, edges in zip(numbers.T, bins, strict=True)]
+        self.knots = [_knots(column[~np.isnan(column)], edges) for column, edges in zip(numbers.T, bins, strict=True)]
 
     def __call__(self, numbers: np.ndarray) -> np.ndarray:
         columns = [np.zeros((len(numbers), 0))]
-        for column, knots in zip(numbers.T, self._knots, strict=True):
+        for column, knots in zip(numbers.T, self.knots, strict=True):
             known = ~np.isnan(column)[:, None]
             way = (np.nan_to_num(column)[:, None] - knots[:-1]) / np.diff(knots)
             columns += [np.clip(way, 0, 1) * known, ~known]

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from models.bundle.read import Bundle
 from models.bundle.verify import labels_config
 from models.files import pretty_json
 from models.schema import Schema
+from models.second.model import SecondModel
 from models.text import Renderer
 from training.bundle.contents import CalibrationSettings, HeldOutLogits, data_record, prior_shift, write_calibrated
 from training.calibrate.choice import MapRule
+from training.calibrate.stack import NO_STACK, StackSettings, all_candidates
 from training.data.table import Table, render_texts
-from training.evaluate.folds import ONE_PART, choose_folds, find_units
+from training.evaluate.folds import ONE_PART, TRAINED_ON, choose_folds, find_units
 from training.fit.crossfit import CrossFitOptions, check_scores, crossfit, foretell, rows_seen
 from training.fit.encoding import encode
 from training.fit.epoch_diagnostics import LOG, read_log
@@ -32,6 +35,7 @@ from training.fit.progress import TrainingProgress
 from training.fit.seeds import choose_seeds, seed_folds
 from training.fit.texts import describe_cut, with_text_bins
 from training.losses.registry import Loss, LossChoice
+from training.second.held_out import AUTO, fit_seconds, held_out_scores, wanted
 
 PACKAGES = ("mlx", "numpy", "scipy", "scikit-learn", "tokenizers", "safetensors", "msgspec", "pandas")
 
@@ -48,6 +52,7 @@ class FitOptions(CrossFitOptions, frozen=True, kw_only=True):
     coverage: float = 0.9
     map_rule: MapRule = "least"
     target_prevalence: float | None = None
+    second: str = AUTO
 
 
 def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
@@ -66,6 +71,7 @@ def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
     loss = options.loss.make(schema.classes, table.labels)
     shift = prior_shift(table, options.target_prevalence)
     units = find_units(table.rows, table.groups)
+    names = wanted(options.second, schema)
     count = choose_folds(table.labels, units, options.folds, schema.classes)
     first, *others = divided = seed_folds(
         table, renderer, units, first=options.seed, seeds=choose_seeds(len(table), options.seeds), folds=count,
@@ -101,13 +107,18 @@ def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
         progress.phase("calibration and evaluation")
         settings = CalibrationSettings(
             inverse=loss.inverse(options.recipe.steps_of_run(sizes[0])), coverage=options.coverage, seed=options.seed,
-            map_rule=options.map_rule, shift=shift,
+            map_rule=options.map_rule, shift=shift, stacking=stack_settings(names, options.second),
         )  # fmt: skip
         note = "; ".join(filter(None, (units.note, cut, doubt)))
         held = [
-            HeldOutLogits(table=table, logits=own, folds=each.folds, known=each.known, seed=each.seed, note=note)
+            HeldOutLogits(
+                table=table, logits=own, folds=each.folds, known=each.known, seed=each.seed, note=note,
+                seconds=held_out_scores(
+                    names, table.rows, table.labels, each.folds, schema, each.known, each.seed, tokenizer
+                ),
+            )
             for each, own in zip(divided, logits, strict=True)
-        ]
+        ]  # fmt: skip
         files: dict[str, bytes | Path] = {
             "config.json": pretty_json(job.config),
             "model.safetensors": final_weights(work / "folds"),
@@ -118,11 +129,27 @@ def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
             files["feature.json"] = msgspec.json.encode(final)
         origin = _origin(options, count, len(divided), table, loss, base.weights)
         log, page = read_log(work / LOG), work / "report.html"
+        # What the weights were trained on: of one held-out part, the others.
+        seen = np.flatnonzero(first.folds == TRAINED_ON) if count == ONE_PART else np.arange(len(table))
+
+        def fit_chosen(chosen: Sequence[str]) -> tuple[SecondModel, ...]:
+            rows = [table.rows[at] for at in seen.tolist()]
+            return fit_seconds(chosen, rows, table.labels[seen], schema, final, options.seed, tokenizer)
+
         bundle = write_calibrated(
-            options.out, held[0], settings, files, origin, others=held[1:], log=log, page=page
+            options.out, held[0], settings, files, origin, others=held[1:], log=log, page=page, fit_seconds=fit_chosen
         )  # fmt: skip
     shutil.rmtree(work / "folds", ignore_errors=True)
     return bundle
+
+
+def stack_settings(names: Sequence[str], second: str) -> StackSettings:
+    """Of ``--second``: which sets of these second models compete, and whether with none."""
+    if not names:
+        return NO_STACK
+    if second == AUTO:
+        return StackSettings(candidates=all_candidates(names))
+    return StackSettings(candidates=(tuple(names),), may_be_none=False)
 
 
 def _origin(options: FitOptions, folds: int, seeds: int, table: Table, loss: Loss, weights: Path) -> Origin:

@@ -48,9 +48,10 @@ def measure(
     for precision in precisions:
         chosen.check(precision)
     full, *lower = (_predictor(folder, chosen, precision) for precision in (FULL, *precisions))
-    to_probability, labels = full.bundle.record.map.probabilities, table.labels
+    # The second models are computed alike in each precision.
+    record, labels, seconds = full.bundle.record, table.labels, full.second_scores(table.rows)
     full_scores = _scores(full, table)
-    reference = to_probability(full_scores)
+    reference = record.trace(full_scores, seconds)[1][-1][1]
     served, each_label = zip(*one_by_one(reference, labels), strict=True)
     units = find_units(table.rows, table.groups)
     clusters = None if units.single else units.of_row
@@ -58,7 +59,7 @@ def measure(
 
     def against(predictor: Predictor) -> Measurement:
         scores = _scores(predictor, table)
-        p = to_probability(scores)
+        p = record.trace(scores, seconds)[1][-1][1]
         rng = np.random.default_rng(seed)
         each = [of_class for of_class, _ in one_by_one(p, labels)]
         calibration, _ = error_difference(smooth_error, each, served, each_label, rng, clusters)

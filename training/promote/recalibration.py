@@ -7,12 +7,14 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
-from models.bundle.manifest import FEATURE, WEIGHTS, Origin, Recalibration
+from models.bundle.manifest import FEATURE, STACKED, STACKED_WEIGHTS, WEIGHTS, Origin, Recalibration
 from models.bundle.read import Bundle
+from models.calibration.stack import Stack
 from models.predictor import Predictor
 from training.bundle.contents import CalibrationSettings, HeldOutLogits, data_record, prior_shift, write_calibrated
 from training.bundle.seen import find_seen
 from training.calibrate.choice import Inverse, MapRule
+from training.calibrate.stack import NO_STACK, StackSettings
 from training.data.source import DataError
 from training.data.table import Table, read_table
 from training.evaluate.folds import FOLDS, ONE_PART, choose_folds, find_units, make_folds
@@ -21,7 +23,7 @@ from training.fit.finetune import Recipe
 from training.fit.pipeline import work_folder
 from training.losses.registry import make_loss
 
-KEPT = ("config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json", FEATURE)
+KEPT = ("config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json", FEATURE, STACKED, STACKED_WEIGHTS)
 """Files of the bundle that stay as they are. Measured precisions do not: they were measured with the old map."""
 
 
@@ -67,13 +69,14 @@ def recalibrate(options: RecalibrationOptions) -> Bundle:
     held = HeldOutLogits(
         table=table, logits=logits, folds=folds, known=(bundle.known,) * count, seed=options.seed, how=how,
         before=bundle.training_rows,
-        note="; ".join(filter(None, notes)),
+        note="; ".join(filter(None, notes)), seconds=predictor.second_scores(table.rows),
     )  # fmt: skip
     # A field that the sets are by stays: what was promised of its groups is not dropped for few rows.
     settings = CalibrationSettings(
         inverse=loss_inverse(bundle), coverage=bundle.record.conformal.coverage, seed=options.seed,
         sets_by=bundle.record.conformal.by,
         map_rule=msgspec.convert(bundle.record.map_rule, MapRule), shift=prior_shift(table, options.target_prevalence),
+        stacking=refit(bundle.record.stack),
     )  # fmt: skip
     files: dict[str, bytes | Path] = {
         name: options.bundle / name for name in KEPT if (options.bundle / name).exists()
@@ -83,6 +86,13 @@ def recalibrate(options: RecalibrationOptions) -> Bundle:
     return write_calibrated(
         options.out, held, settings, files, _origin(bundle, table, options.seed), with_baselines=False, page=page
     )
+
+
+def refit(stack: Stack | None) -> StackSettings:
+    """The stack's weights fitted anew, drawn to what they were, its second models as they are."""
+    if stack is None:
+        return NO_STACK
+    return StackSettings(candidates=(tuple(stack.others),), may_be_none=False, towards=stack)
 
 
 def loss_inverse(bundle: Bundle) -> Inverse | None:

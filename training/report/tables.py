@@ -25,6 +25,7 @@ from training.report.figures import (
 from training.report.seeds import headline, seeds_table
 from training.report.set_tables import set_tables
 from training.report.several_classes import tables as of_classes
+from training.report.stack import second_as_good, stack_table
 
 
 def tables(evaluation: AnyEvaluation) -> list[Figures]:
@@ -34,7 +35,8 @@ def tables(evaluation: AnyEvaluation) -> list[Figures]:
     else:
         scores, rest = of_classes.scores(evaluation), of_classes.intervals(evaluation)
     over_seeds = [] if evaluation.seeds is None else [seeds_table(evaluation.seeds)]
-    all_tables = [*over_seeds, *scores, *decision_tables(evaluation), _sets(evaluation), *set_tables(evaluation), rest]
+    stacked, by_costs = stack_table(evaluation), decision_tables(evaluation)
+    all_tables = [*over_seeds, *scores, *stacked, *by_costs, _sets(evaluation), *set_tables(evaluation), rest]
     if evaluation.baselines is not None:
         all_tables.append(_baselines(evaluation))
     # A table whose only field is a text has none.
@@ -66,10 +68,11 @@ PLAINLY_BETTER = 0.01
 
 
 def better_baseline(evaluation: AnyEvaluation) -> str:
-    """That the best baseline is ahead by more than `PLAINLY_BETTER`, in a sentence; empty where none is."""
+    """That the best baseline is ahead by more than `PLAINLY_BETTER`, or a second model alone as good as the stack, in a
+    sentence; empty where none is."""
     best = max((evaluation.baselines or {}).values(), key=lambda each: each.log_loss_difference.value, default=None)
     if best is None or best.log_loss_difference.value <= PLAINLY_BETTER:
-        return ""
+        return second_as_good(evaluation)
     by = best.log_loss_difference
     return (
         f"On this table another model is better: {best.what}, with a log loss of {best.log_loss.value:.4f} on the same "

@@ -6,6 +6,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from models.rows import Rows
 from models.schema import schema_of
+from models.second.inputs import free_texts
 from models.text import Renderer
 from tests import churn
 from tests.titanic import SCHEMA, Passenger
@@ -14,7 +15,7 @@ from training.data.table import Table, fold_known
 from training.evaluate.baselines import BASELINES, compare_baselines, held_out_probabilities
 from training.evaluate.folds import make_folds
 from training.evaluate.groups import members
-from training.evaluate.inputs import Inputs, PiecewiseLinear, free_texts
+from training.evaluate.inputs import Inputs, PiecewiseLinear
 
 
 def test_no_label_of_a_fold_reaches_its_baselines(table: Table) -> None:
@@ -118,7 +119,7 @@ def test_piecewise_linear_columns_add_up_to_a_spline() -> None:
 
 
 def test_a_large_table_is_learned_from_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.evaluate.baselines.MAX_FIT_ROWS", 100)
+    monkeypatch.setattr("training.second.held_out.MAX_FIT_ROWS", 100)
     rows = churn.customers(400)
     labels = np.array([(row.bill or 0) > 60 for row in rows], np.int64)
     sizes = []

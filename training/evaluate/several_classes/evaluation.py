@@ -12,6 +12,7 @@ from training.evaluate.selective_risk import SetCoverage, set_coverage
 from training.evaluate.sets.cells import ConditionalSets, SetCells, set_cells
 from training.evaluate.several_classes.scores import ClassScores, score_classes, top_classes
 from training.evaluate.several_classes.subgroups import ClassSubgroup, score_class_subgroups
+from training.evaluate.stack import StackComparison
 from training.evaluate.validity import (
     IntervalValidity,
     ReliabilityBin,
@@ -50,6 +51,7 @@ class ClassEvaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     clusters: ClusterCounts | None = None
     seeds: Seeds | None = None
     decision_costs: DecisionCosts | None = None
+    stack: StackComparison | None = None
 
 
 def evaluate_classes(
