@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from models.bert.layouts.bert import BERT
 from models.bert.tokenizer import Tokenizer
 from models.bundle.known_answers import KnownAnswers
-from models.bundle.manifest import BaseModel, DataRecord, LossRecord, Origin
+from models.bundle.manifest import MAX_BYTES, STACKED, STACKED_WEIGHTS, BaseModel, DataRecord, LossRecord, Origin
 from models.bundle.precisions import Change, Measurement, Precisions
 from models.bundle.training_rows import TrainingRows
 from models.bundle.verify import labels_config
@@ -27,6 +27,8 @@ from training.data.table import Table
 from training.fit.pretrained import find_base
 
 Contents = dict[str, bytes | Path]
+FILES = tuple(name for name in MAX_BYTES if name not in (STACKED, STACKED_WEIGHTS))
+"""The files of a tiny bundle: all but those of a stack (tests/models/bundle/test_stacked.py)."""
 SHAPE: dict[str, Any] = {
     **BERT.written(), "vocab_size": 30522, "hidden_size": 4, "num_hidden_layers": 2, "num_attention_heads": 2,
     "intermediate_size": 8, "max_position_embeddings": 16, "type_vocab_size": 2, "layer_norm_eps": 1e-12,

@@ -42,8 +42,8 @@ def compare_stack(
     stacks: Sequence[Stack | None], stacked: np.ndarray, alone: np.ndarray, seconds: Mapping[str, np.ndarray],
     labels: np.ndarray, clusters: np.ndarray | None = None,
 ) -> StackComparison:  # fmt: skip
-    """``stacked`` and ``alone`` are probabilities (n,) or (n, K), ``seconds`` scores of the same rows; ``clusters`` (n,)
-    are for standard errors."""
+    """``stacked`` and ``alone`` are probabilities (n,) or (n, K), ``seconds`` scores of the same rows; ``clusters``
+    (n,) are for standard errors."""
     own = log_losses(stacked, labels)
 
     def score(p: np.ndarray) -> AloneScore:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from models.bundle.manifest import MANIFEST, MAX_BYTES, BundleError, sha256_of
+from models.bundle.manifest import MANIFEST, BundleError, sha256_of
 from models.bundle.read import Bundle, read_bundle
 from models.bundle.verify import check_record, check_reference
 from models.bundle.weights import MAX_HEADER_BYTES
@@ -25,7 +25,7 @@ from models.bundle.write import write_bundle
 from models.calibration.prior_shift import PriorShift
 from models.predictor import Predictor
 from models.schema import ClassName, Label
-from tests.tiny import CONFIG, ORIGIN, Contents
+from tests.tiny import CONFIG, FILES, ORIGIN, Contents
 from tests.titanic import SCHEMA
 
 
@@ -37,13 +37,13 @@ def copy(tiny_bundle: Bundle, tmp_path: Path) -> Path:
 def record_again(folder: Path) -> None:
     """Make the manifest agree with the files, so that the deeper checks are the ones that speak."""
     manifest = json.loads((folder / MANIFEST).read_bytes())
-    for name in MAX_BYTES:
+    for name in FILES:
         manifest["files"][name] = {"sha256": sha256_of(folder / name), "size": (folder / name).stat().st_size}
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
 def test_what_was_written_is_read(tiny_bundle: Bundle, tiny_contents: Contents) -> None:
-    assert {path.name for path in tiny_bundle.folder.iterdir()} == {*MAX_BYTES, MANIFEST}
+    assert {path.name for path in tiny_bundle.folder.iterdir()} == {*FILES, MANIFEST}
     assert tiny_bundle.version == sha256_of(tiny_bundle.folder / MANIFEST)[:12]
     assert (tiny_bundle.name, tiny_bundle.evaluation, tiny_bundle.config) == ("tiny", {"rows": 60}, CONFIG)
     assert msgspec.json.encode(tiny_bundle.record) == tiny_contents["calibration.json"]
@@ -120,14 +120,14 @@ def test_a_bundle_is_shifted_from_its_training_rows_prevalence(tiny_bundle: Bund
             msgspec.structs.replace(tiny_bundle, manifest=manifest).shifted(0.1)
 
 
-@pytest.mark.parametrize("name", [MANIFEST, *MAX_BYTES])
+@pytest.mark.parametrize("name", [MANIFEST, *FILES])
 def test_a_missing_file_is_named(copy: Path, name: str) -> None:
     (copy / name).unlink()
     with pytest.raises(BundleError, match=f"{name} is missing"):
         read_bundle(copy)
 
 
-@pytest.mark.parametrize("name", [MANIFEST, *MAX_BYTES])
+@pytest.mark.parametrize("name", [MANIFEST, *FILES])
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_flipped_bit_is_refused(copy: Path, tiny_bundle: Bundle, name: str, data: st.DataObject) -> None:
@@ -144,7 +144,7 @@ def test_any_flipped_bit_is_refused(copy: Path, tiny_bundle: Bundle, name: str, 
             read_bundle(copy)
 
 
-@pytest.mark.parametrize("name", [MANIFEST, *MAX_BYTES])
+@pytest.mark.parametrize("name", [MANIFEST, *FILES])
 def test_a_truncated_file_is_refused(copy: Path, name: str) -> None:
     content = (copy / name).read_bytes()
     (copy / name).write_bytes(content[: len(content) // 2])

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from models.bundle.manifest import MANIFEST, MAX_BYTES
+from models.bundle.manifest import MANIFEST
 from models.bundle.read import Bundle
 from tests.conftest import ROOT
 from tests.models.bundle.mutations import damage
+from tests.tiny import FILES
 
 EXTRA_BYTES = 200 << 20
 SECONDS = 20.0
@@ -110,7 +111,7 @@ def wrong(answer: dict[str, Any]) -> str | None:
     if answer["outcome"] == "served":
         return None
     if answer["outcome"] == "refused":
-        named = any(name in said for name in (MANIFEST, *MAX_BYTES)) or "does not belong" in said
+        named = any(name in said for name in (MANIFEST, *FILES)) or "does not belong" in said
         return None if named and said.isprintable() and len(said) <= 500 else f"a refusal that says: {said[:600]!r}"
     return f"{answer['outcome']}: {said[-2000:]}"
 

@@ -18,10 +18,11 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from models.bundle.manifest import MANIFEST, MAX_BYTES, BundleError, sha256_of
+from models.bundle.manifest import MANIFEST, BundleError, sha256_of
 from models.bundle.read import Bundle, read_bundle
 from models.bundle.signature import SIGNATURE, SignatureError, key_id, make_keys, public_path, sign
 from tests.conftest import ROOT
+from tests.tiny import FILES
 
 
 class Signer:
@@ -47,7 +48,7 @@ def signed(tiny_bundle: Bundle, signer: Signer, tmp_path: Path) -> Path:
 
 def test_a_signed_bundle_is_read_with_its_key_and_without(signed: Path, signer: Signer, tiny_bundle: Bundle) -> None:
     assert read_bundle(signed, signer.public).version == tiny_bundle.version == read_bundle(signed).version
-    assert {path.name for path in signed.iterdir()} == {*MAX_BYTES, MANIFEST, SIGNATURE}
+    assert {path.name for path in signed.iterdir()} == {*FILES, MANIFEST, SIGNATURE}
     assert [path.name for path in signed.parent.glob(f".{SIGNATURE}*")] == []
 
 
@@ -56,7 +57,7 @@ def test_an_unsigned_bundle_is_refused(tiny_bundle: Bundle, signer: Signer) -> N
         read_bundle(tiny_bundle.folder, signer.public)
 
 
-@pytest.mark.parametrize("name", sorted(MAX_BYTES))
+@pytest.mark.parametrize("name", sorted(FILES))
 def test_every_file_is_covered(signed: Path, signer: Signer, name: str) -> None:
     content = bytearray((signed / name).read_bytes())
     content[len(content) // 2] ^= 1
