@@ -33,6 +33,8 @@ FLEXIBLE_ROWS = 1000
 """Rows from which the map of least cross-validated log loss is taken: with fewer, one of many is often ahead by luck,
 and on other rows the choice is worse than `FEW_ROWS_MAP` (docs/decisions/map-choice.md)."""
 FEW_ROWS_MAP = "platt+half_venn_abers"
+STACKED_MAP = "half_venn_abers"
+"""After a stack, which fitted slope and offset already (docs/decisions/stack.md)."""
 FLEXIBLE_ROWS_OF_CLASS = 50
 FEW_ROWS_CLASS_MAPS = ("classwise_inverse+temperature", "vector_scaling")
 """The same where there are more than two classes, in rows for each of them, and the map: the first where the loss has
@@ -68,9 +70,10 @@ def fit_map(
     classes from `FLEXIBLE_ROWS_OF_CLASS` on, and below them one of `FEW_ROWS_CLASS_MAPS`. "one_standard_error" takes,
     among those not worse than the best by more than the standard error of the paired difference, the one with the
     fewest parameters (Breiman et al., 1984, section 3.4.3). Where the loss's inverse is known, maps with and without it
-    compete. Scores that were ``stacked`` are calibrated by that: where rows are few nothing is fitted to them again.
+    compete. Scores that were ``stacked`` had slope and offset by that: where rows are few, half Venn–Abers alone
+    is fitted to them, and nothing with more classes.
     """
-    families = _families(inverse, _classes(logits))
+    families = _families(inverse, _classes(logits), stacked)
     losses = {name: _cross_validated(family, logits, labels, seed) for name, family in families.items()}
     maps = {name: _fit(family, logits, labels) for name, family in families.items()}
     parameters = {name: _parameters(fitted) for name, fitted in maps.items()}
@@ -96,7 +99,7 @@ def chosen_map(
     stacked: bool = False,
 ) -> tuple[str, CalibrationMap]:  # fmt: skip
     """The name and the map that `fit_map` chooses; nothing is scored where scores decide nothing."""
-    families = _families(inverse, _classes(logits))
+    families = _families(inverse, _classes(logits), stacked)
     if rule == "least" and (few := _fixed_map(logits, families, stacked)):
         return few, _fit(families[few], logits, labels)
     chosen, candidates = fit_map(logits, labels, inverse, seed, rule, stacked)
@@ -119,13 +122,13 @@ def _fixed_map(scores: np.ndarray, families: dict[str, Family], stacked: bool) -
     if len(scores) >= (FLEXIBLE_ROWS if scores.ndim == 1 else FLEXIBLE_ROWS_OF_CLASS * scores.shape[1]):
         return None
     if stacked:
-        return "identity"
+        return STACKED_MAP if scores.ndim == 1 else "identity"
     if scores.ndim == 1:
         return FEW_ROWS_MAP
     return next(name for name in FEW_ROWS_CLASS_MAPS if name in families)
 
 
-def _families(inverse: Inverse | None, classes: int) -> dict[str, Family]:
+def _families(inverse: Inverse | None, classes: int, stacked: bool = False) -> dict[str, Family]:
     """Candidates by name. Isotonic regression and Venn–Abers see only the order, which an inverse does not change."""
     starts: dict[str, tuple[Step, ...]] = {"": ()}
     if inverse is not None and not (isinstance(inverse, FocalInverse | ClasswiseInverse) and not inverse.improper):
@@ -137,7 +140,10 @@ def _families(inverse: Inverse | None, classes: int) -> dict[str, Family]:
             if fit_matrix_scaling in fits and classes > MAX_MATRIX_CLASSES:
                 continue
             families[f"{start}+{name}".lstrip("+")] = Family(steps, fits)
-    return families | {name: Family((), (fit,)) for name, fit in STEP_FUNCTIONS.items() if classes == 2}
+    if classes == 2:
+        functions = STEP_FUNCTIONS | ({STACKED_MAP: fit_half_venn_abers} if stacked else {})
+        families |= {name: Family((), (fit,)) for name, fit in functions.items()}
+    return families
 
 
 def _parameters(fitted: CalibrationMap) -> int:
