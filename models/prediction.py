@@ -38,7 +38,8 @@ class Prediction(Struct, frozen=True, kw_only=True):
     (`Costs.decide`), None without costs. ``probability`` is that of the positive of two classes, None where
     there are more. ``logits`` (K) are the model's own, of the ``text`` that it read; ``unshifted_probabilities`` (K)
     the calibrated ones before a prior shift. ``probability_bin`` and ``unshifted_bin`` are the cells of the two
-    (`PredictionBins`), ``input_bins`` the bin of each field in the schema's order.
+    (`PredictionBins`), ``input_bins`` the bin of each field in the schema's order. ``bundle_probability`` is what the
+    bundle alone gave for ``probability``, where the service has recalibrated it, else None.
     """
 
     outcome: str
@@ -52,6 +53,7 @@ class Prediction(Struct, frozen=True, kw_only=True):
     unshifted_bin: int
     input_bins: tuple[int, ...]
     decision: str | None = None
+    bundle_probability: float | None = None
 
     @property
     def log_odds(self) -> float:

@@ -27,6 +27,7 @@ from service.http.tracing import make_tracing
 from service.inference.batcher import Batcher
 from service.inference.fifo_semaphore import FifoSemaphore
 from service.inference.inference_thread import PredictorLike
+from service.inference.online import RecalibratedPredictor
 from service.inference.reloading import Reloader
 from service.inference.same_schema import check_same_schema
 from service.inference.shadow import Shadow
@@ -96,6 +97,8 @@ def make_services(
 
     def load_served() -> PredictorLike:
         predictor = load(settings.bundle, LogitCache(settings.cache_rows, metrics.looked_up))
+        if settings.recalibrate_online:
+            predictor = RecalibratedPredictor(predictor, drift.online_step)
         if batcher.predictor is not None:
             check_same_schema(batcher.predictor.bundle.schema, predictor.bundle.schema)
         return predictor
@@ -117,7 +120,7 @@ def make_services(
         if drift.monitor is not None:
             # The test is of the model served; those of an older one may still come in for a while.
             version = drift.monitor.version
-            drift.monitor.outcomes([(each.probabilities, each.label) for each in outcomes if each.version == version])
+            drift.monitor.outcomes([(each.bundle_probabilities, each.label) for each in outcomes if each.version == version])
 
     store = make_store(settings, metrics, on_outcomes)
     batcher = Batcher(

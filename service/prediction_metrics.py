@@ -136,6 +136,11 @@ class PredictionMetrics:
         self._drift_alarm = series.gauge(
             "drift_alarm", "1 from a drift alarm until it is acknowledged", "version", "stream"
         )
+        self._online = {
+            "offset": series.gauge("online_offset", "Offset of the online step, in log-odds", "version"),
+            "slope": series.gauge("online_slope", "Slope of the online step on log-odds", "version"),
+            "outcomes": series.gauge("online_outcomes", "Outcomes that the online step was learnt from", "version"),
+        }
         self._tested: str | None = None
         """Version of the bundle that drift tests are published of."""
         self._model_info = Info("evenkeel_model", "The bundle served and what computes it", registry=registry)
@@ -209,7 +214,12 @@ class PredictionMetrics:
             if self._tested is not None:
                 self._drift_evidence.remove(self._tested, stream)
                 self._drift_alarm.remove(self._tested, stream)
+        if self._tested is not None and drift.online is not None:
+            for gauge in self._online.values():
+                gauge.remove(self._tested)
         self._tested = drift.version
+        for name, gauge in self._online.items() if drift.online is not None else ():
+            gauge.labels(drift.version).set_function(partial(_of_step, drift, name))
         for stream in STREAMS:
             self._drift_evidence.labels(drift.version, stream).set_function(partial(drift.log_evidence, stream))
             self._drift_alarm.labels(drift.version, stream).set_function(partial(drift.alarmed, stream))
@@ -248,7 +258,7 @@ class PredictionMetrics:
 
     def outcomes_counted(self, outcomes: Sequence[CountedOutcome]) -> None:
         """Count outcomes that became durable, of known versions, against what had been predicted."""
-        for version, p, label in outcomes:
+        for version, p, label, _ in outcomes:
             counters = self._outcome_counters[version]
             cell = counters.bins.of_row(p)
             counters.outcomes[cell, label].inc()
@@ -283,6 +293,11 @@ class PredictionMetrics:
     def shadow_dropped(self, version: str, rows: int) -> None:
         """Count predictions that a shadow did not keep up with, or failed at."""
         self._shadow_dropped.labels(version).inc(rows)
+
+
+def _of_step(drift: DriftMonitor, name: str) -> float:
+    """The online step's offset, slope or number of outcomes as it is now."""
+    return float(getattr(drift.online_step, name))
 
 
 def squared_error(p: Sequence[float], label: int) -> float:

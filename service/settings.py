@@ -199,6 +199,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     drift_dead_band: Annotated[
         float, Meta(ge=0, le=0.5, description="miscalibration that outcomes may show without an alarm, in probability")
     ] = 0.05
+    recalibrate_online: Annotated[
+        bool,
+        Meta(
+            description="keep an offset and a slope on the probabilities of two classes up to date from outcomes, "
+            "as their last calibration step"
+        ),
+    ] = False
     state: Annotated[
         Annotated[str, Meta()] | None,
         Meta(
@@ -296,6 +303,8 @@ def with_origins(environment: Mapping[str, str], arguments: Sequence[str]) -> tu
             f"{settings.expected_rate:g} makes a run length of {settings.run_length:g} rows; it must be from 100 to "
             "1e15"
         )
+    if settings.recalibrate_online and settings.store == NO_STORE:
+        raise SettingsError("recalibrate_online learns from outcomes, and a service whose store is none takes none")
     return settings, origins, only_print
 
 

@@ -62,12 +62,17 @@ class CalibrationStep(Struct, frozen=True):
     """The probability of the positive of two classes, or those of more by name, after one step of the map.
 
     The step ``stack`` says which models it joined, the one of the bundle first.
+    The step ``online`` names the ``offset`` and ``slope`` on the log-odds that it was, and how many ``outcomes`` these
+    were learnt from.
     """
 
     step: str
     probability: Share | UnsetType = UNSET
     probabilities: dict[str, Share] | UnsetType = UNSET
     models: tuple[StackedPart, ...] | UnsetType = UNSET
+    offset: float | UnsetType = UNSET
+    slope: float | UnsetType = UNSET
+    outcomes: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
 
 
 class Confidence(Struct, frozen=True, kw_only=True):

@@ -11,8 +11,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from models.bundle.read import Bundle
+from models.calibration.online import OnlinePlatt, OnlineStep
 from models.prediction import Prediction
 from models.reference import PredictionBins, Reference
 from service.drift.classwise import ClasswiseCalibrationDetector
@@ -63,11 +65,16 @@ class DriftMonitor:
       other fields, which tell of the same rows, a rank need not be uniform, so a mean over fields, unlike a mean over
       bets, has no such proof. What holds for each field is Doob's inequality, P(M reaches c within t) ≤ t / c, so
       P(alarm within t) ≤ F · t / (2 F A) = t / 2A, and E[T] = Σ P(T > t) ≥ Σ_{t ≤ 2A} (1 − t / 2A) ≥ A.
-    - ``calibration``: outcomes against served probabilities; `CalibrationDetector`, or of more than two classes
+    - ``calibration``: outcomes against the bundle's probabilities; `CalibrationDetector`, or of more than two classes
       `ClasswiseCalibrationDetector`, counted in outcomes.
+
+    With ``recalibrates`` the outcomes also teach the step ``online``, by which the service then changes what it serves.
+    All tests keep to the bundle's own probabilities: they tell what became of the bundle, the step repairs what is served.
     """
 
-    def __init__(self, bundle: Bundle, run_length: float, dead_band: float, rng: np.random.Generator):
+    def __init__(
+        self, bundle: Bundle, run_length: float, dead_band: float, rng: np.random.Generator, recalibrates: bool = False
+    ):
         reference, shift = bundle.reference, bundle.record.map.prior_shift
         self.version, self.reference, self.run_length = bundle.version, reference, run_length
         self.schema, self._fields = bundle.schema, len(bundle.schema.fields)
@@ -84,6 +91,10 @@ class DriftMonitor:
         classes, self.cells = len(self.schema.classes), PredictionBins(self.schema.classes)
         self.outcome_counts = OutcomeCounts(classes)
         self.changed = False
+        self.online = OnlinePlatt() if recalibrates else None
+        # Read by the inference thread: replaced as a whole.
+        self.online_step = OnlineStep()
+        self._kept_online: OnlinePlatt | UnsetType = UNSET
         self.dead_band, self._started, self._seen_before = dead_band, time.monotonic(), dict(self.seen)
         self._ranks = RankDetector(self.reference_counts, rng)
         self._calibration: CalibrationDetector | ClasswiseCalibrationDetector = (
@@ -153,8 +164,8 @@ class DriftMonitor:
             self.recent.next_block()
 
     def outcomes(self, pairs: Iterable[tuple[Sequence[float], int]]) -> None:
-        """Take in (served probabilities (K,), number of the class that came true), each once, in the order they became
-        known."""
+        """Take in (the bundle's probabilities (K,), number of the class that came true), each once, in the order they
+        became known."""
         for probabilities, label in pairs:
             if isinstance(self._calibration, CalibrationDetector):
                 evidence = self._calibration.observe(probabilities[1], label == 1)
@@ -162,7 +173,25 @@ class DriftMonitor:
                 evidence = self._calibration.observe(probabilities, label)
             self._note("calibration", np.array([[evidence]]))
             self.outcome_counts.add(probabilities, label)
+            if self.online is not None:
+                self.online.since = self.online.since or time.time()
+                self.online.observe(probabilities[1], label == 1)
+                self.online_step = self.online.step
             self.changed = True
+
+    def undo_online(self) -> OnlineStep:
+        """Serve the bundle's own probabilities and learn anew; returns the step that was."""
+        undone = self.online_step
+        self._go_on_from(OnlinePlatt())
+        self.changed = True
+        return undone
+
+    def _go_on_from(self, online: OnlinePlatt) -> None:
+        """Serve what was learnt; where nothing is learnt now, only keep it."""
+        if self.online is None:
+            self._kept_online = online
+        else:
+            self.online, self.online_step = online, online.step
 
     def acknowledge(self, stream: str, begin: str = "reference") -> None:
         """End a stream's alarm and begin its test again, against the reference or against the ``recent`` rows.
@@ -204,7 +233,8 @@ class DriftMonitor:
             generator=generator_state(ranks.rng), seen=self.seen, alarms=self.alarms,
             cumulated=ranks.cumulated.tolist(), sums=ranks.sums.tolist(), densities=ranks.densities.tolist(),
             calibration_sums=self._calibration.sums.tolist(), block_rows=self._block_rows, marks=self._marks.tolist(),
-            outcome_tenths=self.outcome_counts.tenths.tolist(), **self._of_classes(),
+            outcome_tenths=self.outcome_counts.tenths.tolist(), online=self.online or self._kept_online,
+            **self._of_classes(),
         )  # fmt: skip
         self.changed = False
         return msgspec.json.encode(state)
@@ -220,7 +250,8 @@ class DriftMonitor:
     def restore(self, content: bytes) -> None:
         """Go on from a snapshot; raises StateError, and nothing is taken over then.
 
-        The calibration test begins again when its dead band or the target prevalence is another one.
+        The calibration test begins again when its dead band or the target prevalence is another one, and with the
+        latter the online step.
         """
         state, ranks = read_state(content, self.version), self._ranks
         cumulated, sums = array(state.cumulated, ranks.cumulated.shape), array(state.sums, ranks.sums.shape)
@@ -242,6 +273,8 @@ class DriftMonitor:
         self.evidence["calibration"] = float(calibration.mean())
         if (state.dead_band, state.target_prevalence) != (self.dead_band, self.target_prevalence):
             self.acknowledge("calibration")
+        if state.target_prevalence == self.target_prevalence and isinstance(state.online, OnlinePlatt):
+            self._go_on_from(state.online)
 
 
 def reference_counts(reference: Reference) -> np.ndarray:

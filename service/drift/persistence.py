@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from models.bundle.read import Bundle
+from models.calibration.online import OnlineStep
+from service.drift.errors import NotRecalibrating
 from service.drift.monitor import DriftMonitor
 from service.drift.saved_state import StateError, StateFile
 from service.settings import Settings
@@ -31,7 +33,7 @@ class PersistedDrift:
         """Monitor this bundle, going on from the saved state of the same version where there is one."""
         settings = self._settings
         monitor = DriftMonitor(
-            bundle, settings.run_length, settings.drift_dead_band, np.random.default_rng()
+            bundle, settings.run_length, settings.drift_dead_band, np.random.default_rng(), settings.recalibrate_online
         )  # fmt: skip
         if settings.state != "":
             folder = bundle.folder.parent / "state" if settings.state is None else Path(settings.state)
@@ -41,6 +43,22 @@ class PersistedDrift:
                 _restore(monitor, file)
         self.monitor = monitor
         return monitor
+
+    def online_step(self, version: str) -> OnlineStep:
+        """What is served of this version's probabilities; none of them is changed before its tests have begun. May be
+        called on any thread."""
+        monitor = self.monitor
+        return monitor.online_step if monitor is not None and monitor.version == version else OnlineStep()
+
+    async def undo_online(self) -> OnlineStep:
+        """Serve the bundle's own probabilities, and learn anew; saved when this returns the step that was.
+
+        Raises NotRecalibrating."""
+        if self.monitor is None or self.monitor.online is None:
+            raise NotRecalibrating
+        undone = self.monitor.undo_online()
+        await self._save()
+        return undone
 
     async def renew(self, bundle: Bundle) -> DriftMonitor:
         """Save and end the tests of the bundle before, and begin those of this one."""

@@ -11,6 +11,7 @@ from models.reference import PROBABILITY_BINS
 from service.drift.estimates import MIN_ROWS, Estimated, LabelFreeEstimates, estimate
 from service.drift.label_free import stability_index
 from service.drift.monitor import STREAMS, DriftMonitor
+from service.drift.online_report import OnlineReport, online_report
 
 MIN_FIT = 0.01
 """Below this p-value a prior shift does not explain the probabilities."""
@@ -66,7 +67,7 @@ class Distribution(Struct, frozen=True, kw_only=True):
 
 class OutcomeBin(Struct, frozen=True):
     """The outcomes of what was predicted in a tenth of a class's probability, of two classes the positive one's: how
-    many, how many were of that class, and its mean probability served for them, null without any."""
+    many, how many were of that class, and the bundle's mean probability of it for them, null without any."""
 
     bin: str
     outcomes: int
@@ -77,7 +78,8 @@ class OutcomeBin(Struct, frozen=True):
 class DriftReport(Struct, frozen=True, kw_only=True):
     """What has changed since training, in words and numbers. ``reliability`` is of all outcomes of this version.
     ``positive`` names the class whose probabilities and shares these are. Of more than two classes there are, in their
-    place, ``reliabilities`` by class, and ``confusion``: outcomes by class, then by the predicted one."""
+    place, ``reliabilities`` by class, and ``confusion``: outcomes by class, then by the predicted one. ``online`` is there
+    where the service recalibrates; all else is of the bundle's own probabilities."""
 
     version: str
     run_length: float
@@ -90,6 +92,7 @@ class DriftReport(Struct, frozen=True, kw_only=True):
     reliability: list[OutcomeBin] | UnsetType = UNSET
     reliabilities: dict[str, list[OutcomeBin]] | UnsetType = UNSET
     confusion: dict[str, dict[str, int]] | UnsetType = UNSET
+    online: OnlineReport | UnsetType = UNSET
 
 
 def report(drift: DriftMonitor) -> DriftReport:
@@ -102,7 +105,8 @@ def report(drift: DriftMonitor) -> DriftReport:
     return DriftReport(
         version=drift.version, run_length=drift.run_length, summary=_summary(streams, causes, drift.schema.plural),
         streams=streams, causes=causes, estimates=estimated.estimates if estimated else None,
-        distributions=distributions, **_by_class(drift),
+        distributions=distributions, online=UNSET if drift.online is None else online_report(drift.online),
+        **_by_class(drift),
     )  # fmt: skip
 
 

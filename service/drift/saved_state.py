@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Struct, UnsetType
 
+from models.calibration.online import OnlinePlatt
 from models.files import write_atomic
 
 LOGGER = logging.getLogger("evenkeel")
@@ -32,7 +33,8 @@ class Alarm(Struct, frozen=True, forbid_unknown_fields=True):
 class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The state of `DriftMonitor`. Arrays are nested lists; the generator's 128-bit integers are decimal strings.
 
-    States without ``outcome_tenths`` are of a service that did not keep them. Of more than two classes ``fine`` is
+    States without ``outcome_tenths`` are of a service that did not keep them; ``online`` is there where outcomes have
+    recalibrated what is served. Of more than two classes ``fine`` is
     empty, and ``probabilities`` and ``confusion`` are there.
     """
 
@@ -53,6 +55,7 @@ class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     outcome_tenths: list[Any] | None = None
     probabilities: list[bytes] | UnsetType = UNSET
     confusion: list[Any] | UnsetType = UNSET
+    online: OnlinePlatt | UnsetType = UNSET
 
 
 def read_state(content: bytes, version: str) -> State:

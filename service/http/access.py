@@ -63,6 +63,7 @@ ROUTES: Mapping[str, Need] = {
     "/v1/outcomes": "outcomes",
     "/v1/drift/acknowledge": "admin",
     "/admin/reload": "admin",
+    "/admin/online/undo": "admin",
     "/metrics": "metrics",
 }
 """What each route needs, by its template: a scope, any key, or nothing. Others open to no key."""

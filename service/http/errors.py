@@ -29,7 +29,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from msgspec import Struct
 
-from service.drift.errors import TooManySubscribers
+from service.drift.errors import NotRecalibrating, TooManySubscribers
 from service.inference.errors import (
     BundleRefused,
     ClientDisconnected,
@@ -134,7 +134,7 @@ class OutOfMemory(ServiceError):
 class UnknownModel(ServiceError): ...
 
 
-Refused = ServiceError | InferenceError | OutcomesRefused | TooManySubscribers
+Refused = ServiceError | InferenceError | OutcomesRefused | TooManySubscribers | NotRecalibrating
 REFUSED = get_args(Refused)
 
 STATUS: dict[type[Refused], int] = {
@@ -143,6 +143,7 @@ STATUS: dict[type[Refused], int] = {
     InvalidQuery: 400,
     NotAuthenticated: 401,
     NotPermitted: 403,
+    NotRecalibrating: 404,
     OutcomesNotKept: 404,
     UnknownModel: 404,
     NotAcceptable: 406,

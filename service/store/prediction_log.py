@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from models.schema import Schema, SchemaError, schema_of
 from service.store.databases import Database, StoreError
-from service.store.tables import VECTORS
+from service.store.tables import BUNDLE_PROBABILITY, VECTORS
 
 INSERTED_ROWS = 124
 """Rows of one INSERT. Each statement waits for Python's lock once, and SQLite took at most 999 parameters for long."""
@@ -33,6 +33,7 @@ class LoggedPrediction(NamedTuple):
     """One answered prediction. ``inputs`` is the row as JSON, "sha256:" and its hash, or None.
 
     Of two classes the probabilities are of the positive one; of more of the outcome, and all classes' (K,) beside them.
+    ``bundle_probability`` is that of the bundle alone, where another one was served.
     """
 
     id: str
@@ -43,9 +44,12 @@ class LoggedPrediction(NamedTuple):
     probability: float
     probabilities: tuple[float, ...] | None = None
     uncalibrated_probabilities: tuple[float, ...] | None = None
+    bundle_probability: float | None = None
 
 
-COLUMNS = tuple(name for name in LoggedPrediction._fields if name not in VECTORS)
+COLUMNS = LoggedPrediction._fields[:6]
+"""Those that every table has."""
+WITH_VECTORS, RECALIBRATED = (*COLUMNS, *VECTORS), (*COLUMNS, BUNDLE_PROBABILITY)
 
 
 class LabelledPrediction(NamedTuple):
@@ -57,11 +61,17 @@ class LabelledPrediction(NamedTuple):
 
 class CountedOutcome(NamedTuple):
     """An outcome that became durable, and what had been predicted for it: ``probabilities`` (K,) of the classes.
-    ``label`` is the number of its class."""
+    ``label`` is the number of its class; ``own`` are the probabilities by the bundle alone, where others were served."""
 
     version: str
     probabilities: tuple[float, ...]
     label: int
+    own: tuple[float, ...] | None = None
+
+    @property
+    def bundle_probabilities(self) -> tuple[float, ...]:
+        """Those (K,) of the bundle alone."""
+        return self.probabilities if self.own is None else self.own
 
 
 class _Class(Struct):
@@ -103,9 +113,14 @@ class PredictionLog:
     def insert(self, rows: Sequence[LoggedPrediction]) -> None:
         """Keep predictions; one whose id is there already is left as it is."""
         with self._database.transaction(durable=False):
-            of_two, of_more = ([row for row in rows if (row.probabilities is None) == two] for two in (True, False))
-            self._insert(COLUMNS, [row[: len(COLUMNS)] for row in of_two])
-            self._insert(LoggedPrediction._fields, [(*row[: len(COLUMNS)], *map(_json, row[-2:])) for row in of_more])
+            of_two = [row for row in rows if row.probabilities is None]
+            of_more = [row for row in rows if row.probabilities is not None]
+            recalibrated = [row for row in of_two if row.bundle_probability is not None]
+            if recalibrated:  # Before a row is written: two replicas at once would wait for each other.
+                self._add_column(BUNDLE_PROBABILITY, "DOUBLE PRECISION")
+            self._insert(COLUMNS, [row[: len(COLUMNS)] for row in of_two if row.bundle_probability is None])
+            self._insert(WITH_VECTORS, [(*row[: len(COLUMNS)], *map(_json, row[6:8])) for row in of_more])
+            self._insert(RECALIBRATED, [(*row[: len(COLUMNS)], row.bundle_probability) for row in recalibrated])
 
     def _insert(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         place = f"({', '.join('?' * len(columns))})"
@@ -138,9 +153,10 @@ class PredictionLog:
                     statuses.append("repeated" if known == outcome else "conflicting")
             self._set(new)
             vectors = self._probabilities(id for id in new if len(classes[logged[id][0]]) > 2)
+            own = self._bundle_probabilities(new)
         counted = ((*logged[id][:2], id, outcome) for id, outcome in new.items())
         return statuses, [
-            CountedOutcome(version, vectors.get(id, (1 - p, p)), classes[version].index(outcome))
+            CountedOutcome(version, vectors.get(id, (1 - p, p)), classes[version].index(outcome), own.get(id))
             for version, p, id, outcome in counted
         ]
 
@@ -150,6 +166,14 @@ class PredictionLog:
         for part in _parts(ids, ASKED_IDS):
             sql = f"SELECT id, {VECTORS[0]} FROM evenkeel_predictions WHERE id IN ({_places(part)})"
             found |= {id: _vector(text) for id, text in self._database.query(sql, part)}
+        return found
+
+    def _bundle_probabilities(self, ids: Iterable[str]) -> dict[str, tuple[float, ...]]:
+        """Of the two classes by the bundle alone, of those predictions where others were served."""
+        found: dict[str, tuple[float, ...]] = {}
+        for part in _parts(ids if self._has(BUNDLE_PROBABILITY) else (), ASKED_IDS):
+            sql = f"SELECT id, {BUNDLE_PROBABILITY} FROM evenkeel_predictions WHERE id IN ({_places(part)})"
+            found |= {id: (1 - p, p) for id, p in self._database.query(sql, part) if p is not None}
         return found
 
     def _lock(self, ids: Iterable[str]) -> dict[str, tuple[str, float, str | None]]:
@@ -210,8 +234,15 @@ class PredictionLog:
 
     def _add_vectors(self) -> None:
         for name in VECTORS:
-            if name not in self._database.columns("evenkeel_predictions"):
-                self._database.change(f"ALTER TABLE evenkeel_predictions ADD COLUMN {self._database.if_new}{name} TEXT")
+            self._add_column(name, "TEXT")
+
+    def _add_column(self, name: str, kind: str) -> None:
+        if not self._has(name):
+            self._database.change(f"ALTER TABLE evenkeel_predictions ADD COLUMN {self._database.if_new}{name} {kind}")
+
+    def _has(self, name: str) -> bool:
+        """Whether predictions have a column."""
+        return name in self._database.columns("evenkeel_predictions")
 
     def classes(self, versions: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """The class names of those of these versions that are known; asked for once, a version never changes."""
@@ -246,15 +277,14 @@ class PredictionLog:
         """Predictions in the order of time, in constant memory; of these ``versions``, or all."""
         condition = "AND outcome IS NOT NULL " if labelled_only else ""
         last, there = first_id(since_ms), self._database.columns("evenkeel_predictions")
-        columns = ", ".join(name for name in LoggedPrediction._fields if name in there)
+        names = [name for name in LoggedPrediction._fields if name in there]
         while True:
             rows = self._database.query(
-                f"SELECT outcome, {columns} FROM evenkeel_predictions WHERE id > ? {condition}ORDER BY id LIMIT ?",
+                f"SELECT outcome, {', '.join(names)} FROM evenkeel_predictions WHERE id > ? {condition}ORDER BY id LIMIT ?",
                 (last, READ_ROWS),
             )
             for outcome, *values in rows:
-                vectors = [None if text is None else _vector(text) for text in values[len(COLUMNS) :]]
-                prediction = LoggedPrediction(*values[: len(COLUMNS)], *vectors)
+                prediction = _logged(dict(zip(names, values, strict=True)))
                 wanted = versions is None or prediction.version in versions
                 if wanted and (not with_rows or holds_row(prediction)):
                     yield LabelledPrediction(prediction, outcome)
@@ -279,6 +309,12 @@ def _vector(text: str) -> tuple[float, ...]:
         return msgspec.json.decode(text, type=tuple[float, ...])
     except msgspec.DecodeError as error:
         raise StoreError(f"the store has probabilities that cannot be used: {error}") from error
+
+
+def _logged(values: dict[str, Any]) -> LoggedPrediction:
+    """Values by column → the prediction."""
+    vectors = {name: _vector(values[name]) for name in VECTORS if values.get(name) is not None}
+    return LoggedPrediction(**(values | vectors))
 
 
 def holds_row(prediction: LoggedPrediction) -> bool:

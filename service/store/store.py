@@ -254,7 +254,7 @@ def _logged(prediction: Prediction) -> tuple[Any, ...]:
     """The probabilities of a prediction in the order of `Queued`."""
     confidence, served = prediction.confidence, prediction.probability
     if served is not None:
-        return confidence.uncalibrated_probability, served
+        return confidence.uncalibrated_probability, served, None, None, prediction.bundle_probability
     by_name: Any = confidence.uncalibrated_probabilities
     return (
         by_name[prediction.outcome], max(prediction.probabilities), prediction.probabilities, tuple(by_name.values()),

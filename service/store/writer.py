@@ -44,6 +44,7 @@ class Queued(NamedTuple):
     probability: float
     probabilities: tuple[float, ...] | None = None
     uncalibrated_probabilities: tuple[float, ...] | None = None
+    bundle_probability: float | None = None
 
 
 class Writer:

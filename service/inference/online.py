@@ -1,0 +1,76 @@
+"""A predictor whose probabilities pass through the online step, which outcomes keep up to date."""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from models.bundle.manifest import BundleError
+from models.calibration.confidence import CalibrationStep, entropy_bits
+from models.calibration.online import OnlineStep
+from models.prediction import EncodedText, Prediction, Stage
+from models.reference import PredictionBins, top_class
+from models.rows import Row
+from models.schema import Schema
+from service.inference.inference_thread import PredictorLike
+
+STEP = "online"
+
+
+class RecalibratedPredictor:
+    """A predictor of two classes, and what ``step`` says of its bundle's version when rows are predicted.
+
+    Raises BundleError for a bundle of more classes.
+    """
+
+    def __init__(self, predictor: PredictorLike, step: Callable[[str], OnlineStep]):
+        self.bundle, self.backend, self.rows = predictor.bundle, predictor.backend, predictor.rows
+        check_two_classes(self.bundle.schema)
+        self.encode, self.warm_up = predictor.encode, predictor.warm_up
+        self._predictor, self._step = predictor, step
+        self._recalibrate = Recalibrate(self.bundle.schema)
+
+    def predict_checked(
+        self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None, stages: list[Stage] | None = None
+    ) -> list[Prediction]:
+        """`Predictor.predict_checked`, all of these rows with one and the same step."""
+        step = self._step(self.bundle.version)
+        return [self._recalibrate(one, step) for one in self._predictor.predict_checked(rows, encoded, stages)]
+
+
+def check_two_classes(schema: Schema) -> None:
+    """Raise BundleError where there are more than two."""
+    if len(schema.classes) > 2:
+        raise BundleError(
+            f"recalibrate_online keeps the probabilities of two classes up to date, and {schema.name} has "
+            f"{len(schema.classes)}: serve it without"
+        )
+
+
+class Recalibrate:
+    """A prediction of two classes by the bundle alone → what is served after an `OnlineStep`.
+
+    What is said of probabilities is said of the ones that are served, the interval's ends among them; the prediction set
+    and what drift tests look at stay the bundle's.
+    """
+
+    def __init__(self, schema: Schema):
+        self._classes, self._cells = schema.classes, PredictionBins(schema.classes)
+
+    def __call__(self, own: Prediction, step: OnlineStep) -> Prediction:
+        p = step.probability(own.probabilities[1])
+        probabilities = (1 - p, p)
+        low, high = own.confidence.interval or (p, p)
+        confidence = msgspec.structs.replace(
+            own.confidence,
+            interval=(min(step.probability(low), p), max(step.probability(high), p)),
+            margin=abs(2 * p - 1), entropy_bits=entropy_bits(probabilities),
+            calibration=(*own.confidence.calibration, _shown(step, p)),
+        )  # fmt: skip
+        return msgspec.structs.replace(
+            own, outcome=self._classes[top_class(probabilities)], probability=p, probabilities=probabilities,
+            confidence=confidence, probability_bin=self._cells.of_row(probabilities), bundle_probability=own.probability,
+        )  # fmt: skip
+
+
+def _shown(step: OnlineStep, p: float) -> CalibrationStep:
+    return CalibrationStep(STEP, p, offset=step.offset, slope=step.slope, outcomes=step.outcomes)
