@@ -40,8 +40,8 @@ def create_app(services: Services, tracing: Tracing | None = None) -> Applicatio
         middleware=[services.access],
         route_handlers=[
             predict.predict, predict.predict_batch, stream.predict_stream, explain.explain, outcomes.send_outcomes,
-            model.model, drift.drift, drift.acknowledge, drift.drift_events, admin.reload, admin.undo_online, health.live, health.ready,
-            health.metrics, page_router(),
+            model.model, drift.drift, drift.acknowledge, drift.drift_events, admin.reload, admin.undo_online,
+            health.live, health.ready, health.metrics, page_router(),
             oip.server, oip.live, oip.ready, oip.model, oip.model_ready, oip.infer,
         ],
         state=State({"services": services}),

@@ -1,9 +1,9 @@
 """Online Platt scaling: an offset and a slope on the calibrated log-odds of two classes, kept up to date by outcomes.
 
 Gupta & Ramdas, 2023, "Online Platt scaling with calibeating" (arXiv 2305.00070, algorithm 1): online logistic
-regression on (1, z), z the log-odds, by the online Newton step (Hazan, Agarwal & Kale, 2007). Two things differ, so that
-it follows a shift: old outcomes are forgotten (discounted online Newton step, Yuan & Lamperski, 2020), and the step is
-that of the curvature that was seen (γ = 1).
+regression on (1, z), z the log-odds, by the online Newton step (Hazan, Agarwal & Kale, 2007). Two things
+differ, so that it follows a shift: old outcomes are forgotten (discounted online Newton step, Yuan & Lamperski, 2020),
+and the step is that of the curvature that was seen (γ = 1).
 """
 
 import math
@@ -16,11 +16,11 @@ MIN_SLOPE, MAX_SLOPE, MAX_OFFSET = 0.25, 4.0, 4.0
 MAX_LOG_ODDS = 10.0
 """Beyond it a row teaches as one at it: one sure and wrong row has a bounded pull."""
 WINDOW_OUTCOMES = 1000.0
-"""How many outcomes are remembered, by weights (1 − 1/1000)ᵏ: where nothing shifts, what is learnt from noise costs about
-1/(2 · 1000) nats a row."""
+"""How many outcomes are remembered, by weights (1 − 1/1000)ᵏ: where nothing shifts, what is learnt from noise costs
+about 1/(2 · 1000) nats a row."""
 PRIOR_PRECISION, MIN_PRECISION = 100.0, 10.0
-"""Of offset and slope: at first about 0 and 1 with a standard deviation of .1, as some 600 outcomes would leave them, so
-that the first outcomes are not taken for the truth; later, at least."""
+"""Of offset and slope: at first about 0 and 1 with a standard deviation of .1, as some 600 outcomes would leave them,
+so that the first outcomes are not taken for the truth; later, at least."""
 
 
 class OnlineStep(Struct, frozen=True, kw_only=True):
@@ -42,8 +42,8 @@ class OnlinePlatt(Struct, kw_only=True, forbid_unknown_fields=True):
     """The learner, and all of its state: the parameters, and the precision (the matrix of ``a`` offset · offset, ``b``
     offset · slope, ``c`` slope · slope) that its steps are divided by.
 
-    ``log_loss_before`` and ``log_loss_after`` are sums over the outcomes without and with the step as it was before each
-    (nats): what the step was worth. ``since`` is when the first outcome came (Unix seconds).
+    ``log_loss_before`` and ``log_loss_after`` are sums over the outcomes without and with the step as it was before
+    each (nats): what the step was worth. ``since`` is when the first outcome came (Unix seconds).
     """
 
     slope: Annotated[float, Meta(ge=MIN_SLOPE, le=MAX_SLOPE)] = 1.0

@@ -69,7 +69,8 @@ class DriftMonitor:
       `ClasswiseCalibrationDetector`, counted in outcomes.
 
     With ``recalibrates`` the outcomes also teach the step ``online``, by which the service then changes what it serves.
-    All tests keep to the bundle's own probabilities: they tell what became of the bundle, the step repairs what is served.
+    All tests keep to the bundle's own probabilities: they tell what became of the bundle, the step repairs what is
+    served.
     """
 
     def __init__(

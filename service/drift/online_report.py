@@ -9,8 +9,8 @@ from models.calibration.online import OnlinePlatt
 
 class OnlineReport(Struct, frozen=True, kw_only=True):
     """The online step: served log-odds are ``slope`` · z + ``offset``, z the bundle's, learnt from so many ``outcomes``
-    ``since`` then (RFC 3339). ``log_loss`` is the mean of these outcomes, each by the step as it was before it came, and
-    ``bundle_log_loss`` that of the bundle's own probabilities (nats); all null before the first outcome."""
+    ``since`` then (RFC 3339). ``log_loss`` is the mean of these outcomes, each by the step as it was before it came,
+    and ``bundle_log_loss`` that of the bundle's own probabilities (nats); all null before the first outcome."""
 
     offset: float
     slope: float

@@ -78,8 +78,8 @@ class OutcomeBin(Struct, frozen=True):
 class DriftReport(Struct, frozen=True, kw_only=True):
     """What has changed since training, in words and numbers. ``reliability`` is of all outcomes of this version.
     ``positive`` names the class whose probabilities and shares these are. Of more than two classes there are, in their
-    place, ``reliabilities`` by class, and ``confusion``: outcomes by class, then by the predicted one. ``online`` is there
-    where the service recalibrates; all else is of the bundle's own probabilities."""
+    place, ``reliabilities`` by class, and ``confusion``: outcomes by class, then by the predicted one. ``online`` is
+    there where the service recalibrates; all else is of the bundle's own probabilities."""
 
     version: str
     run_length: float

@@ -49,8 +49,8 @@ def check_two_classes(schema: Schema) -> None:
 class Recalibrate:
     """A prediction of two classes by the bundle alone → what is served after an `OnlineStep`.
 
-    What is said of probabilities is said of the ones that are served, the interval's ends among them; the prediction set
-    and what drift tests look at stay the bundle's.
+    What is said of probabilities is said of the ones that are served, the interval's ends among them; the prediction
+    set and what drift tests look at stay the bundle's.
     """
 
     def __init__(self, schema: Schema):
@@ -68,7 +68,8 @@ class Recalibrate:
         )  # fmt: skip
         return msgspec.structs.replace(
             own, outcome=self._classes[top_class(probabilities)], probability=p, probabilities=probabilities,
-            confidence=confidence, probability_bin=self._cells.of_row(probabilities), bundle_probability=own.probability,
+            confidence=confidence, probability_bin=self._cells.of_row(probabilities),
+            bundle_probability=own.probability,
         )  # fmt: skip
 
 

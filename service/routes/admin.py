@@ -1,12 +1,11 @@
 """/admin: what only an operator may do."""
 
 from litestar import Response, post
-
 from msgspec import Struct
 
 from service.drift.errors import NotRecalibrating
 from service.http.negotiation import media_type
-from service.inference.errors import BundleRefused, NotReady, ReloadRunning
+from service.inference.errors import BundleRefused, ReloadRunning
 from service.inference.reloading import Reloaded
 from service.routes.openapi.description import Negotiated
 from service.routes.openapi.refusals import READ_REFUSALS, refusals
@@ -38,16 +37,13 @@ class Undone(Struct, frozen=True, kw_only=True):
     outcomes: int
 
 
-UNDO_REFUSALS = refusals(
-    ("the service does not recalibrate", NotRecalibrating()),
-    ("not loaded yet, or stopping", NotReady("the model is being loaded")),
-    beside=READ_REFUSALS,
-)
+UNDO_REFUSALS = refusals(("the service does not recalibrate", NotRecalibrating()), beside=READ_REFUSALS)
 
 
 @post(
-    "/admin/online/undo", status_code=200, operation_id="undoOnline", summary="Serve the bundle's own probabilities again",
-    tags=["operations"], responses={200: Negotiated(Undone, description="what was undone"), **UNDO_REFUSALS},
+    "/admin/online/undo", status_code=200, operation_id="undoOnline",
+    summary="Serve the bundle's own probabilities again", tags=["operations"],
+    responses={200: Negotiated(Undone, description="what was undone"), **UNDO_REFUSALS},
 )  # fmt: skip
 async def undo_online(request: AnyRequest) -> Response[bytes]:
     """Forget the offset and slope that outcomes taught, at once and durably; outcomes from now on teach anew."""

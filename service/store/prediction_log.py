@@ -61,7 +61,8 @@ class LabelledPrediction(NamedTuple):
 
 class CountedOutcome(NamedTuple):
     """An outcome that became durable, and what had been predicted for it: ``probabilities`` (K,) of the classes.
-    ``label`` is the number of its class; ``own`` are the probabilities by the bundle alone, where others were served."""
+    ``label`` is the number of its class; ``own`` are the probabilities by the bundle alone, where others
+    were served."""
 
     version: str
     probabilities: tuple[float, ...]
@@ -280,7 +281,8 @@ class PredictionLog:
         names = [name for name in LoggedPrediction._fields if name in there]
         while True:
             rows = self._database.query(
-                f"SELECT outcome, {', '.join(names)} FROM evenkeel_predictions WHERE id > ? {condition}ORDER BY id LIMIT ?",
+                f"SELECT outcome, {', '.join(names)} FROM evenkeel_predictions WHERE id > ? {condition}"
+                "ORDER BY id LIMIT ?",
                 (last, READ_ROWS),
             )
             for outcome, *values in rows:

@@ -34,8 +34,8 @@ of two classes it is that of the positive one, and the arrays are null."""
 
 
 BUNDLE_PROBABILITY = "bundle_probability"
-"""A column that predictions have once a service recalibrated its probabilities online: `probability` is what was served,
-this is what the bundle alone gave, which outcomes are compared with; null where the two are one."""
+"""A column that predictions have once a service recalibrated its probabilities online: `probability` is what was
+served, this is what the bundle alone gave, which outcomes are compared with; null where the two are one."""
 
 
 class Change(Protocol):

@@ -38,7 +38,10 @@ def test_what_is_said_of_probabilities_is_said_of_the_served_ones(tiny_bundle: B
         last = now.calibration[-1]
         assert (last.step, last.probability, last.offset, last.slope, last.outcomes) == ("online", q, 1.5, 0.5, 7)
         # The bundle's own, which drift tests and sets keep to.
-        assert (after.unshifted_probabilities, after.unshifted_bin) == (before.unshifted_probabilities, before.unshifted_bin)
+        assert (after.unshifted_probabilities, after.unshifted_bin) == (
+            before.unshifted_probabilities,
+            before.unshifted_bin,
+        )
         assert (now.prediction_set, now.uncalibrated_probability) == (was.prediction_set, was.uncalibrated_probability)
 
 

@@ -50,7 +50,7 @@ PAGES = {"/", "/page/{name}", "/page/{section}/{name}", "/schema", "/schema/{nam
 ENDLESS = "/v1/drift/events"
 LINES = "application/x-ndjson"
 
-READ_NO_BODY = {"/admin/reload"}
+READ_NO_BODY = {"/admin/reload", "/admin/online/undo"}
 """Routes with POST for what they do, not for what they are sent."""
 
 NOT_READY = {"/health/live", "/health/ready", "/v2/health/ready"}
@@ -305,7 +305,7 @@ def test_keys_are_described_as_they_are_needed(client: ApplicationClient, docume
     for path, method, operation in operations(document):
         scope, ways = operation["x-scope"], operation["security"]
         schemes = [{name: []} for name in document["components"]["securitySchemes"]]
-        without_keys = [] if path == "/admin/reload" else [{}]
+        without_keys = [] if path.startswith("/admin/") else [{}]
         assert ways == ([] if scope == "open" else [*schemes, *without_keys]), path
         if scope in SCOPES:
             assert f"`{scope}`" in operation["description"]
@@ -399,6 +399,7 @@ class Situations:
             "queue_full": self._full_store if about_outcomes else self._full,
             "deadline_passed": self._stalled_store if about_outcomes else self._stalled,
             "outcomes_not_kept": self._storeless,
+            "not_recalibrating": self._storeless,
             "store_unavailable": self._broken_store,
             "reload_running": self._reloading,
             "bundle_refused": self._refusing,
