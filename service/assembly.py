@@ -27,11 +27,11 @@ from service.http.tracing import make_tracing
 from service.inference.batcher import Batcher
 from service.inference.fifo_semaphore import FifoSemaphore
 from service.inference.inference_thread import PredictorLike
-from service.inference.online import RecalibratedPredictor
 from service.inference.reloading import Reloader
 from service.inference.same_schema import check_same_schema
 from service.inference.shadow import Shadow
 from service.metrics import Metrics
+from service.online.predictor import RecalibratedPredictor
 from service.services import Services
 from service.settings import Settings
 from service.store.prediction_log import CountedOutcome

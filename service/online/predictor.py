@@ -54,7 +54,7 @@ class Recalibrate:
     """
 
     def __init__(self, schema: Schema):
-        self._classes, self._cells = schema.classes, PredictionBins(schema.classes)
+        self._classes, self._cells, self._costs = schema.classes, PredictionBins(schema.classes), schema.decision_costs
 
     def __call__(self, own: Prediction, step: OnlineStep) -> Prediction:
         p = step.probability(own.probabilities[1])
@@ -70,6 +70,7 @@ class Recalibrate:
             own, outcome=self._classes[top_class(probabilities)], probability=p, probabilities=probabilities,
             confidence=confidence, probability_bin=self._cells.of_row(probabilities),
             bundle_probability=own.probability,
+            decision=None if self._costs is None else self._classes[self._costs.decide(probabilities)],
         )  # fmt: skip
 
 

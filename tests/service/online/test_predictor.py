@@ -8,7 +8,7 @@ from models.bundle.manifest import BundleError
 from models.bundle.read import Bundle
 from models.calibration.online import OnlineStep
 from models.predictor import Predictor
-from service.inference.online import RecalibratedPredictor
+from service.online.predictor import RecalibratedPredictor
 
 
 def odds(p: float) -> float:
