@@ -108,6 +108,11 @@ class Confidence(Struct, frozen=True, kw_only=True):
     calibration: tuple[CalibrationStep, ...]
     warnings: tuple[InputWarning, ...]
 
+    @property
+    def stacked(self) -> tuple[StackedPart, ...] | UnsetType:
+        """The models of the stack, where there is one."""
+        return next((step.models for step in self.calibration if step.models is not UNSET), UNSET)
+
 
 def entropy_bits(probabilities: Sequence[float]) -> float:
     """−Σ p log₂ p, for probabilities in (0, 1)."""

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import numpy as np
 from litestar import Response, post
 from litestar.params import QueryParameter
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
+from models.calibration.confidence import StackedPart
 from models.calibration.logit import sigmoid
 from models.explanation import CoalitionGame, describe_baseline, make_game
 from models.games.contributions import METHODS, Contribution, Method
@@ -46,11 +47,15 @@ EXPLANATION_REFUSALS = refusals(
 
 
 class ExplainedPrediction(Struct, frozen=True):
-    """``log_odds`` is ln(p / (1 − p)) of ``probability``, which is that of the explained class in ``/v1/predict``."""
+    """``log_odds`` is ln(p / (1 − p)) of ``probability``, which is that of the explained class in ``/v1/predict``.
+
+    ``models`` are those of the bundle's stack, if it has one: the weight of each, and what it says by itself.
+    """
 
     outcome: str
     probability: float
     log_odds: float
+    models: tuple[StackedPart, ...] | UnsetType = UNSET
 
 
 class Baseline(Struct, frozen=True, kw_only=True):
@@ -108,7 +113,7 @@ async def explain(
     response = ExplanationResponse(
         model=ModelIdentity(bundle.name, bundle.version), method=explanation.method,
         positive=explanation.outcome,
-        prediction=ExplainedPrediction(first.outcome, probability, explanation.log_odds),
+        prediction=ExplainedPrediction(first.outcome, probability, explanation.log_odds, first.confidence.stacked),
         baseline=Baseline(
             log_odds=explanation.baseline_log_odds,
             probability=float(sigmoid(np.array(explanation.baseline_log_odds))),

@@ -9,6 +9,7 @@ from scipy.stats import binomtest
 from models.text import Renderer
 from tests.titanic import LABELS, SCHEMA
 from tests.training.logits import two
+from training.calibrate.stack import StackSettings, all_candidates
 from training.data.table import Table, fold_known
 from training.evaluate.nested import nested_evaluation
 
@@ -75,3 +76,25 @@ def test_sets_by_a_field_beside_those_of_the_class_alone(table: Table, few_resam
     named = evaluated("age")[0]
     assert named.conditional_sets.chosen == ("age",) * 4
     assert named.sets != chosen.sets
+
+
+def test_a_folds_labels_reach_neither_its_stack_nor_the_choice_of_it(table: Table, few_resamples: None) -> None:
+    rng = np.random.default_rng(4)
+    truth = 3.0 * (table.labels - 0.5)
+    z, folds = truth + 1.7 * rng.normal(size=len(table)), rng.integers(0, 3, len(table))
+    seconds = {"linear": truth + 1.7 * rng.normal(size=len(table)), "trees": rng.normal(size=len(table))}
+    stacking = StackSettings(candidates=all_candidates(tuple(seconds)))
+    settings: dict[str, Any] = {"inverse": None, "coverage": 0.9, "seed": 0, "seconds": seconds, "stacking": stacking}
+    rest: Any = (table.rows, SCHEMA, [None] * 3)
+    evaluation, found = nested_evaluation(two(z), table.labels, folds, *rest, **settings, with_baselines=False)
+    changed = np.where(folds == 1, rng.permutation(table.labels), table.labels)
+    _, again = nested_evaluation(two(z), changed, folds, *rest, **settings, with_baselines=False)
+    assert np.array_equal(found.calibrated[folds == 1], again.calibrated[folds == 1])
+    assert not np.array_equal(found.calibrated[folds != 1], again.calibrated[folds != 1])
+    stack = evaluation.stack
+    assert stack is not None
+    assert all("linear" in chosen for chosen in stack.chosen)
+    assert stack.model.difference.high < 0
+    assert stack.seconds["linear"].difference.high < 0
+    # What was not stacked stays the model's own.
+    assert found.raw == pytest.approx(1 / (1 + np.exp(-z)))
