@@ -120,9 +120,8 @@ def make_services(
         if drift.monitor is not None:
             # The test is of the model served; those of an older one may still come in for a while.
             version = drift.monitor.version
-            drift.monitor.outcomes(
-                [(each.bundle_probabilities, each.label) for each in outcomes if each.version == version]
-            )
+            own = [each for each in outcomes if each.version == version]
+            drift.monitor.outcomes([(one.bundle_probabilities, one.label) for one in own], [one.id for one in own])
 
     store = make_store(settings, metrics, on_outcomes)
     batcher = Batcher(

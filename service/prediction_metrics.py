@@ -258,7 +258,7 @@ class PredictionMetrics:
 
     def outcomes_counted(self, outcomes: Sequence[CountedOutcome]) -> None:
         """Count outcomes that became durable, of known versions, against what had been predicted."""
-        for version, p, label, _ in outcomes:
+        for version, p, label, *_ in outcomes:
             counters = self._outcome_counters[version]
             cell = counters.bins.of_row(p)
             counters.outcomes[cell, label].inc()

@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 import msgspec
@@ -16,12 +17,14 @@ from msgspec import UNSET, UnsetType
 from models.bundle.read import Bundle
 from models.calibration.online import OnlinePlatt, OnlineStep
 from models.prediction import Prediction
-from models.reference import PredictionBins, Reference
+from models.reference import PredictionBins, Reference, top_class
 from service.drift.classwise import ClasswiseCalibrationDetector
 from service.drift.detectors import CalibrationDetector, RankDetector
 from service.drift.outcome_counts import OutcomeCounts
 from service.drift.recent import FineCounts, RecentProbabilities
 from service.drift.saved_state import Alarm, State, StateError, array, generator_state, read_state, restored_generator
+from service.reliability.groups import GroupCounts, GroupState
+from service.reliability.recent_bins import RecentBins
 
 WAITING_ROWS = 32
 """Predictions wait for company before they are tested: NumPy takes about as long for one as for ten. Whoever asks for
@@ -91,6 +94,7 @@ class DriftMonitor:
         self.histories = {stream: EvidenceHistory() for stream in STREAMS}
         classes, self.cells = len(self.schema.classes), PredictionBins(self.schema.classes)
         self.outcome_counts = OutcomeCounts(classes)
+        self.groups, self._recent_bins = GroupCounts(self.schema, dead_band), RecentBins()
         self.changed = False
         self.online = OnlinePlatt() if recalibrates else None
         # Read by the inference thread: replaced as a whole.
@@ -149,6 +153,11 @@ class DriftMonitor:
         if len(self._waiting) >= WAITING_ROWS:
             self.catch_up()
 
+    def remember(self, ids: Sequence[str], predictions: Sequence[Prediction]) -> None:
+        """Keep the bins of these predictions' rows until their outcomes come."""
+        for id, prediction in zip(ids, predictions, strict=True):
+            self._recent_bins.remember(id, prediction.input_bins)
+
     def catch_up(self) -> None:
         """Test the predictions that wait."""
         if not self._waiting:
@@ -164,21 +173,28 @@ class DriftMonitor:
             self._marks = np.stack([self._ranks.counts, self._marks[0]])
             self.recent.next_block()
 
-    def outcomes(self, pairs: Iterable[tuple[Sequence[float], int]]) -> None:
+    def outcomes(self, pairs: Iterable[tuple[Sequence[float], int]], ids: Iterable[str] = ()) -> None:
         """Take in (the bundle's probabilities (K,), number of the class that came true), each once, in the order they
-        became known."""
-        for probabilities, label in pairs:
+        became known; ``ids`` of their predictions, as far as they are known."""
+        for (probabilities, label), id in zip(pairs, chain(ids, repeat("")), strict=False):
             if isinstance(self._calibration, CalibrationDetector):
                 evidence = self._calibration.observe(probabilities[1], label == 1)
             else:
                 evidence = self._calibration.observe(probabilities, label)
             self._note("calibration", np.array([[evidence]]))
             self.outcome_counts.add(probabilities, label)
+            if (bins := self._recent_bins.take(id)) is not None:
+                self._add_to_groups(probabilities, label, bins)
             if self.online is not None:
                 self.online.since = self.online.since or time.time()
                 self.online.observe(probabilities[1], label == 1)
                 self.online_step = self.online.step
             self.changed = True
+
+    def _add_to_groups(self, probabilities: Sequence[float], label: int, bins: Sequence[int]) -> None:
+        # Of more than two classes, whether the predicted one comes true.
+        expected = 1 if len(probabilities) == 2 else top_class(probabilities)
+        self.groups.add(probabilities[expected], label == expected, bins)
 
     def undo_online(self) -> OnlineStep:
         """Serve the bundle's own probabilities and learn anew; returns the step that was."""
@@ -206,6 +222,7 @@ class DriftMonitor:
         self.changed = True
         if stream == "calibration":
             self._calibration.begin()
+            self.groups.begin()
             return
         rows = ROWS_OF_STREAM[stream]
         bag = (recent if begin == "recent" else self.reference_counts)[rows]
@@ -235,7 +252,7 @@ class DriftMonitor:
             cumulated=ranks.cumulated.tolist(), sums=ranks.sums.tolist(), densities=ranks.densities.tolist(),
             calibration_sums=self._calibration.sums.tolist(), block_rows=self._block_rows, marks=self._marks.tolist(),
             outcome_tenths=self.outcome_counts.tenths.tolist(), online=self.online or self._kept_online,
-            **self._of_classes(),
+            groups=self.groups.state() if self.groups.counts.any() else UNSET, **self._of_classes(),
         )  # fmt: skip
         self.changed = False
         return msgspec.json.encode(state)
@@ -260,6 +277,12 @@ class DriftMonitor:
         calibration = array(state.calibration_sums, self._calibration.sums.shape)
         marks, counts = array(state.marks, self._marks.shape), restored_counts(state, len(self.schema.classes))
         recent = restored_recent(state, len(self.schema.classes))
+        groups = GroupCounts(self.schema, self.dead_band)
+        if isinstance(state.groups, GroupState):
+            try:
+                groups.restore(state.groups)
+            except ValueError as error:
+                raise StateError(str(error)) from error
         if not set(state.alarms) <= set(STREAMS) or set(state.seen) != set(STREAMS):
             raise StateError("it names other streams")
         if (np.diff(cumulated) < 0).any():
@@ -267,7 +290,7 @@ class DriftMonitor:
         ranks.rng = restored_generator(state.generator)
         ranks.cumulated, ranks.sums, ranks.densities, self._calibration.sums = cumulated, sums, densities, calibration
         self._marks, self.recent, self._block_rows = marks, recent, state.block_rows
-        self.outcome_counts = counts
+        self.outcome_counts, self.groups = counts, groups
         self.seen, self._seen_before, self.alarms = state.seen, dict(state.seen), state.alarms
         self.evidence["prediction"] = float(ranks.evidence()[0])
         self.evidence["input"] = float(self.field_evidence().max())

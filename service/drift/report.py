@@ -12,6 +12,7 @@ from service.drift.estimates import MIN_ROWS, Estimated, LabelFreeEstimates, est
 from service.drift.label_free import stability_index
 from service.drift.monitor import STREAMS, DriftMonitor
 from service.drift.online_report import OnlineReport, online_report
+from service.reliability.report import ReliabilityReport, reliability_report
 
 MIN_FIT = 0.01
 """Below this p-value a prior shift does not explain the probabilities."""
@@ -78,8 +79,9 @@ class OutcomeBin(Struct, frozen=True):
 class DriftReport(Struct, frozen=True, kw_only=True):
     """What has changed since training, in words and numbers. ``reliability`` is of all outcomes of this version.
     ``positive`` names the class whose probabilities and shares these are. Of more than two classes there are, in their
-    place, ``reliabilities`` by class, and ``confusion``: outcomes by class, then by the predicted one. ``online`` is
-    there where the service recalibrates; all else is of the bundle's own probabilities."""
+    place, ``reliabilities`` by class, and ``confusion``: outcomes by class, then by the predicted one. ``by_group``
+    says for whom the calibration broke. ``online`` is there where the service recalibrates; all else is of the bundle's
+    own probabilities."""
 
     version: str
     run_length: float
@@ -92,6 +94,7 @@ class DriftReport(Struct, frozen=True, kw_only=True):
     reliability: list[OutcomeBin] | UnsetType = UNSET
     reliabilities: dict[str, list[OutcomeBin]] | UnsetType = UNSET
     confusion: dict[str, dict[str, int]] | UnsetType = UNSET
+    by_group: ReliabilityReport
     online: OnlineReport | UnsetType = UNSET
 
 
@@ -101,11 +104,13 @@ def report(drift: DriftMonitor) -> DriftReport:
     distributions = _distributions(drift, counts)
     estimated = estimate(drift, counts[0][: len(drift.reference.probability_counts)])
     streams = [_stream(drift, stream) for stream in STREAMS]
-    causes = [_mix(drift, distributions), _base_rate(drift, estimated), _calibration(drift)]
+    by_group = reliability_report(drift.groups)
+    causes = [_mix(drift, distributions), _base_rate(drift, estimated), _calibration(drift, by_group)]
     return DriftReport(
         version=drift.version, run_length=drift.run_length, summary=_summary(streams, causes, drift.schema.plural),
         streams=streams, causes=causes, estimates=estimated.estimates if estimated else None,
-        distributions=distributions, online=UNSET if drift.online is None else online_report(drift.online),
+        distributions=distributions, by_group=by_group,
+        online=UNSET if drift.online is None else online_report(drift.online),
         **_by_class(drift),
     )  # fmt: skip
 
@@ -201,17 +206,18 @@ def _base_rate(drift: DriftMonitor, estimated: Estimated | None) -> CauseReport:
     )  # fmt: skip
 
 
-def _calibration(drift: DriftMonitor) -> CauseReport:
+def _calibration(drift: DriftMonitor, by_group: ReliabilityReport) -> CauseReport:
     seen = drift.seen["calibration"]
+    groups = f"; by group: {by_group.summary}" if by_group.broken in ("all", "group") else ""
     if alarm := drift.alarms.get("calibration"):
         return CauseReport(
             "calibration", True,
-            f"outcome {alarm.at} made it: rates are more than {drift.dead_band:g} away from the probabilities",
+            f"outcome {alarm.at} made it: rates are more than {drift.dead_band:g} away from the probabilities{groups}",
         )  # fmt: skip
     if not seen:
         return CauseReport("calibration", None, "no outcomes have come in, and nothing else can tell")
     return CauseReport(
-        "calibration", False, f"{seen} outcomes do not contradict a calibration within ±{drift.dead_band:g}"
+        "calibration", False, f"{seen} outcomes do not contradict a calibration within ±{drift.dead_band:g}{groups}"
     )
 
 

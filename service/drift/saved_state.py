@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from models.calibration.online import OnlinePlatt
 from models.files import write_atomic
+from service.reliability.groups import GroupState
 
 LOGGER = logging.getLogger("evenkeel")
 STATE_FORMAT = 1
@@ -34,7 +35,7 @@ class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The state of `DriftMonitor`. Arrays are nested lists; the generator's 128-bit integers are decimal strings.
 
     States without ``outcome_tenths`` are of a service that did not keep them; ``online`` is there where outcomes have
-    recalibrated what is served. Of more than two classes ``fine`` is
+    recalibrated what is served, ``groups`` where they are counted by group. Of more than two classes ``fine`` is
     empty, and ``probabilities`` and ``confusion`` are there.
     """
 
@@ -56,6 +57,7 @@ class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     probabilities: list[bytes] | UnsetType = UNSET
     confusion: list[Any] | UnsetType = UNSET
     online: OnlinePlatt | UnsetType = UNSET
+    groups: GroupState | UnsetType = UNSET
 
 
 def read_state(content: bytes, version: str) -> State:

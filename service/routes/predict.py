@@ -192,6 +192,8 @@ def _record(request: AnyRequest, answer: Answer, rows: Sequence[Row], ids: Seque
     if drift.version == version:
         drift.predicted(answer.predictions)
     if services.store is not None:
+        if drift.version == version:
+            drift.remember(ids, answer.predictions)
         with context_of(request).stage("store"):
             services.store.log(version, ids, rows, answer.predictions)
     if services.shadow is not None:

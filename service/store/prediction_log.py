@@ -62,12 +62,13 @@ class LabelledPrediction(NamedTuple):
 class CountedOutcome(NamedTuple):
     """An outcome that became durable, and what had been predicted for it: ``probabilities`` (K,) of the classes.
     ``label`` is the number of its class; ``own`` are the probabilities by the bundle alone, where others
-    were served."""
+    were served; ``id`` is the prediction's."""
 
     version: str
     probabilities: tuple[float, ...]
     label: int
     own: tuple[float, ...] | None = None
+    id: str = ""
 
     @property
     def bundle_probabilities(self) -> tuple[float, ...]:
@@ -157,7 +158,7 @@ class PredictionLog:
             own = self._bundle_probabilities(new)
         counted = ((*logged[id][:2], id, outcome) for id, outcome in new.items())
         return statuses, [
-            CountedOutcome(version, vectors.get(id, (1 - p, p)), classes[version].index(outcome), own.get(id))
+            CountedOutcome(version, vectors.get(id, (1 - p, p)), classes[version].index(outcome), own.get(id), id)
             for version, p, id, outcome in counted
         ]
 

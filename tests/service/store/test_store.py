@@ -66,7 +66,7 @@ class Running:
         self.store.bundle_loaded(version, schema)
 
     def _count(self, outcomes: Sequence[CountedOutcome]) -> None:
-        self.told += outcomes
+        self.told += [each._replace(id="") for each in outcomes]
         self._metrics.outcomes_counted(outcomes)
 
     def log(self, count: int = 1, version: str = "v1", probability: float = 0.25, ids: Sequence[str] = ()) -> list[str]:
