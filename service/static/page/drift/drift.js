@@ -163,6 +163,9 @@ function showOutcomes(report) {
   drawOutcomes({ points: points(held), name, x: "probability served" });
   fill("outcome-table", table("Outcomes by tenth of probability", ["probability", "outcomes", name, "share", "mean probability"],
     held.map((one) => [one.bin.replace("-", "–"), count(one.outcomes), count(one.positive), two(one.positive / one.outcomes), two(one.probability)])));
+  by("outcome-groups").textContent = `By group: ${report.by_group.summary}.`;
+  by("outcome-online").hidden = !report.online;
+  if (report.online) by("outcome-online").textContent = `Recalibrated online: ${report.online.summary}. The diagram is of the bundle's own probabilities.`;
   by("confusion").hidden = !report.confusion;
   if (report.confusion) fill("confusion-table", confusion(report.confusion));
 }
