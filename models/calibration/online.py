@@ -24,11 +24,13 @@ so that the first outcomes are not taken for the truth; later, at least."""
 
 
 class OnlineStep(Struct, frozen=True, kw_only=True):
-    """slope · z + offset, learnt from so many ``outcomes``; the last step of a served probability."""
+    """slope · z + offset, learnt from so many ``outcomes``; the last step of a served probability. ``threshold_shifts``
+    are added to the thresholds of the prediction sets, class by class (`AdaptiveThresholds`)."""
 
     slope: float = 1.0
     offset: float = 0.0
     outcomes: int = 0
+    threshold_shifts: tuple[float, float] = (0.0, 0.0)
 
     def probability(self, p: float) -> float:
         """A probability in [0, 1] of the positive class → the one that is served; 0 and 1 stay."""

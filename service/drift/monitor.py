@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from models.bundle.read import Bundle
-from models.calibration.online import OnlinePlatt, OnlineStep
+from models.calibration.online import OnlineStep
 from models.prediction import Prediction
 from models.reference import PredictionBins, Reference, top_class
 from service.drift.classwise import ClasswiseCalibrationDetector
@@ -23,6 +23,7 @@ from service.drift.detectors import CalibrationDetector, RankDetector
 from service.drift.outcome_counts import OutcomeCounts
 from service.drift.recent import FineCounts, RecentProbabilities
 from service.drift.saved_state import Alarm, State, StateError, array, generator_state, read_state, restored_generator
+from service.online.recalibration import OnlineRecalibration, OnlineState
 from service.reliability.groups import GroupCounts, GroupState
 from service.reliability.recent_bins import RecentBins
 
@@ -96,10 +97,8 @@ class DriftMonitor:
         self.outcome_counts = OutcomeCounts(classes)
         self.groups, self._recent_bins = GroupCounts(self.schema, dead_band), RecentBins()
         self.changed = False
-        self.online = OnlinePlatt() if recalibrates else None
-        # Read by the inference thread: replaced as a whole.
-        self.online_step = OnlineStep()
-        self._kept_online: OnlinePlatt | UnsetType = UNSET
+        self.online = OnlineRecalibration(bundle) if recalibrates else None
+        self._kept_online: OnlineState | UnsetType = UNSET
         self.dead_band, self._started, self._seen_before = dead_band, time.monotonic(), dict(self.seen)
         self._ranks = RankDetector(self.reference_counts, rng)
         self._calibration: CalibrationDetector | ClasswiseCalibrationDetector = (
@@ -186,9 +185,7 @@ class DriftMonitor:
             if (bins := self._recent_bins.take(id)) is not None:
                 self._add_to_groups(probabilities, label, bins)
             if self.online is not None:
-                self.online.since = self.online.since or time.time()
-                self.online.observe(probabilities[1], label == 1)
-                self.online_step = self.online.step
+                self.online.observe(probabilities[1], label, bins)
             self.changed = True
 
     def _add_to_groups(self, probabilities: Sequence[float], label: int, bins: Sequence[int]) -> None:
@@ -199,16 +196,15 @@ class DriftMonitor:
     def undo_online(self) -> OnlineStep:
         """Serve the bundle's own probabilities and learn anew; returns the step that was."""
         undone = self.online_step
-        self._go_on_from(OnlinePlatt())
-        self.changed = True
+        if self.online is not None:
+            self.online.begin()
+            self.changed = True
         return undone
 
-    def _go_on_from(self, online: OnlinePlatt) -> None:
-        """Serve what was learnt; where nothing is learnt now, only keep it."""
-        if self.online is None:
-            self._kept_online = online
-        else:
-            self.online, self.online_step = online, online.step
+    @property
+    def online_step(self) -> OnlineStep:
+        """What is served of the bundle's probabilities now; may be asked for on any thread."""
+        return OnlineStep() if self.online is None else self.online.step
 
     def acknowledge(self, stream: str, begin: str = "reference") -> None:
         """End a stream's alarm and begin its test again, against the reference or against the ``recent`` rows.
@@ -251,7 +247,8 @@ class DriftMonitor:
             generator=generator_state(ranks.rng), seen=self.seen, alarms=self.alarms,
             cumulated=ranks.cumulated.tolist(), sums=ranks.sums.tolist(), densities=ranks.densities.tolist(),
             calibration_sums=self._calibration.sums.tolist(), block_rows=self._block_rows, marks=self._marks.tolist(),
-            outcome_tenths=self.outcome_counts.tenths.tolist(), online=self.online or self._kept_online,
+            outcome_tenths=self.outcome_counts.tenths.tolist(),
+            online=self._kept_online if self.online is None else self.online.state,
             groups=self.groups.state() if self.groups.counts.any() else UNSET, **self._of_classes(),
         )  # fmt: skip
         self.changed = False
@@ -297,8 +294,11 @@ class DriftMonitor:
         self.evidence["calibration"] = float(calibration.mean())
         if (state.dead_band, state.target_prevalence) != (self.dead_band, self.target_prevalence):
             self.acknowledge("calibration")
-        if state.target_prevalence == self.target_prevalence and isinstance(state.online, OnlinePlatt):
-            self._go_on_from(state.online)
+        if state.target_prevalence == self.target_prevalence and isinstance(state.online, OnlineState):
+            # Where nothing is learnt now, it is kept.
+            self._kept_online = state.online
+            if self.online is not None:
+                self.online.restore(state.online)
 
 
 def reference_counts(reference: Reference) -> np.ndarray:

@@ -110,7 +110,7 @@ def report(drift: DriftMonitor) -> DriftReport:
         version=drift.version, run_length=drift.run_length, summary=_summary(streams, causes, drift.schema.plural),
         streams=streams, causes=causes, estimates=estimated.estimates if estimated else None,
         distributions=distributions, by_group=by_group,
-        online=UNSET if drift.online is None else online_report(drift.online),
+        online=UNSET if drift.online is None else online_report(drift.online, drift.schema.classes),
         **_by_class(drift),
     )  # fmt: skip
 

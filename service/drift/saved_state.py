@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Struct, UnsetType
 
-from models.calibration.online import OnlinePlatt
 from models.files import write_atomic
+from service.online.recalibration import OnlineState
 from service.reliability.groups import GroupState
 
 LOGGER = logging.getLogger("evenkeel")
@@ -56,7 +56,7 @@ class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     outcome_tenths: list[Any] | None = None
     probabilities: list[bytes] | UnsetType = UNSET
     confusion: list[Any] | UnsetType = UNSET
-    online: OnlinePlatt | UnsetType = UNSET
+    online: OnlineState | UnsetType = UNSET
     groups: GroupState | UnsetType = UNSET
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from models.bundle.manifest import BundleError
+from models.bundle.read import Bundle
 from models.calibration.confidence import CalibrationStep, entropy_bits
 from models.calibration.online import OnlineStep
 from models.prediction import EncodedText, Prediction, Stage
@@ -12,6 +13,7 @@ from models.reference import PredictionBins, top_class
 from models.rows import Row
 from models.schema import Schema
 from service.inference.inference_thread import PredictorLike
+from service.online.recalibration import SetThresholds
 
 STEP = "online"
 
@@ -27,7 +29,7 @@ class RecalibratedPredictor:
         check_two_classes(self.bundle.schema)
         self.encode, self.warm_up = predictor.encode, predictor.warm_up
         self._predictor, self._step = predictor, step
-        self._recalibrate = Recalibrate(self.bundle.schema)
+        self._recalibrate = Recalibrate(self.bundle)
 
     def predict_checked(
         self, rows: Sequence[Row], encoded: Sequence[EncodedText] | None = None, stages: list[Stage] | None = None
@@ -49,11 +51,12 @@ def check_two_classes(schema: Schema) -> None:
 class Recalibrate:
     """A prediction of two classes by the bundle alone → what is served after an `OnlineStep`.
 
-    What is said of probabilities is said of the ones that are served, the interval's ends among them; the prediction
-    set and what drift tests look at stay the bundle's.
+    What is said of probabilities is said of the ones that are served, the interval's ends among them. The prediction
+    set is that of the bundle's scores and the moved thresholds. What drift tests look at stays the bundle's.
     """
 
-    def __init__(self, schema: Schema):
+    def __init__(self, bundle: Bundle):
+        schema, self._thresholds = bundle.schema, SetThresholds(bundle)
         self._classes, self._cells, self._costs = schema.classes, PredictionBins(schema.classes), schema.decision_costs
 
     def __call__(self, own: Prediction, step: OnlineStep) -> Prediction:
@@ -64,7 +67,8 @@ class Recalibrate:
             own.confidence,
             interval=(min(step.probability(low), p), max(step.probability(high), p)),
             margin=abs(2 * p - 1), entropy_bits=entropy_bits(probabilities),
-            calibration=(*own.confidence.calibration, _shown(step, p)),
+            calibration=(*own.confidence.calibration, _shown(step, p)), prediction_set=(names := self._set(own, step)),
+            abstain=len(names) != 1,
         )  # fmt: skip
         return msgspec.structs.replace(
             own, outcome=self._classes[top_class(probabilities)], probability=p, probabilities=probabilities,
@@ -72,6 +76,13 @@ class Recalibrate:
             bundle_probability=own.probability,
             decision=None if self._costs is None else self._classes[self._costs.decide(probabilities)],
         )  # fmt: skip
+
+    def _set(self, own: Prediction, step: OnlineStep) -> tuple[str, ...]:
+        """The classes whose score, 1 − p by the bundle, is within the moved threshold."""
+        thresholds = self._thresholds(own.input_bins)
+        assert thresholds is not None  # The bins are known.
+        columns = zip(self._classes, own.unshifted_probabilities, thresholds, step.threshold_shifts, strict=True)
+        return tuple(name for name, p, threshold, shift in columns if 1 - p <= threshold + shift)
 
 
 def _shown(step: OnlineStep, p: float) -> CalibrationStep:

@@ -17,7 +17,7 @@ def odds(p: float) -> float:
 
 def test_what_is_said_of_probabilities_is_said_of_the_served_ones(tiny_bundle: Bundle) -> None:
     own = Predictor.load(tiny_bundle.folder)
-    step = OnlineStep(slope=0.5, offset=1.5, outcomes=7)
+    step = OnlineStep(slope=0.5, offset=1.5, outcomes=7, threshold_shifts=(0.2, -1.0))
     served = RecalibratedPredictor(own, lambda version: step if version == tiny_bundle.version else OnlineStep())
     rows = own.rows.check(
         [{"pclass": 1 + n % 3, "sex": ("female", "male")[n % 2], "age": 4.0 * n, "fare": 9.0 * n} for n in range(12)]
@@ -42,7 +42,10 @@ def test_what_is_said_of_probabilities_is_said_of_the_served_ones(tiny_bundle: B
             before.unshifted_probabilities,
             before.unshifted_bin,
         )
-        assert (now.prediction_set, now.uncalibrated_probability) == (was.prediction_set, was.uncalibrated_probability)
+        assert now.uncalibrated_probability == was.uncalibrated_probability
+        threshold = tiny_bundle.record.conformal.thresholds[0] + 0.2
+        assert now.prediction_set == (("died",) if 1 - before.unshifted_probabilities[0] <= threshold else ())
+        assert now.abstain == (len(now.prediction_set) != 1)
 
 
 def test_more_than_two_classes_are_refused(penguins_bundle: Bundle) -> None:

@@ -80,6 +80,10 @@ def test_outcomes_change_what_is_served_durably_until_it_is_undone(
         assert report["online"]["offset"] < -0.5
         assert report["online"]["log_loss"] < report["online"]["bundle_log_loss"]
         assert f"learnt from {2 * ROWS} outcomes since {report['online']['since']}" in report["online"]["summary"]
+        thresholds = report["online"]["thresholds"]
+        assert sum(one["outcomes"] for one in thresholds.values()) == 2 * ROWS
+        for one in thresholds.values():
+            assert abs(one["missed"] - one["allowed"]) <= one["bound"]
         # The bundle is miscalibrated, whatever is served.
         assert next(one for one in report["streams"] if one["stream"] == "calibration")["alarm"]
         assert sum(one["outcomes"] for one in report["reliability"]) == 2 * ROWS
