@@ -11,7 +11,7 @@ from service.reliability.groups import GroupCounts
 ALPHA = 0.01
 """How likely, at most, groups that are as promised are ever called broken: of all of them together."""
 MIN_VARIANCE = 1.0
-"""A group whose outcomes tell less cannot be told from the rest."""
+"""A group whose outcomes tell less cannot be distinguished from the rest."""
 
 
 class GroupReliability(Struct, frozen=True, kw_only=True):
@@ -28,7 +28,7 @@ class GroupReliability(Struct, frozen=True, kw_only=True):
 
 class ReliabilityReport(Struct, frozen=True, kw_only=True):
     """For whom the probabilities broke: ``all`` rows, those of one ``group`` ("sex = female"), or ``nothing``; null
-    while no outcome can be told by group. ``outcomes`` are those whose row's bins are known."""
+    while no outcome can be counted by group. ``outcomes`` are those whose row's bins are known."""
 
     broken: Literal["all", "group", "nothing"] | None
     group: str | None

@@ -22,10 +22,10 @@ from models.second.model import second_scores
 from training.calibrate.maps import log_losses
 from training.evaluate.estimates import Estimate, mean, roc_auc
 from training.evaluate.groups import Members, group_title
-from training.evaluate.inputs import Inputs, PiecewiseLinear, linear_columns
 from training.evaluate.several_classes.scores import brier_losses
 from training.second.fits import Fitted, fit_linear, fit_trees
 from training.second.held_out import Fit, held_out
+from training.second.inputs import Inputs, PiecewiseLinear, linear_columns
 
 MAX_TERMS = 50_000
 

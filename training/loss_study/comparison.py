@@ -9,8 +9,8 @@ import numpy as np
 from msgspec import Struct
 
 from models.calibration.inverse import FocalInverse
+from training.evaluate.comparisons.paired import holm
 from training.evaluate.evaluation import Evaluation
-from training.evaluate.paired import holm
 from training.evaluate.scores import CalibrationError, Scores
 from training.loss_study.contrasts import (
     SIDES,

@@ -14,8 +14,8 @@ from models.calibration.maps import Step
 from models.prediction import positive_logits
 from training.calibrate.maps import log_losses
 from training.evaluate.calibration_errors import murphy
+from training.evaluate.comparisons.paired import error_difference
 from training.evaluate.estimates import Estimate, mean
-from training.evaluate.paired import error_difference
 
 Side = Literal["raw", "calibrated"]
 SIDES: tuple[Side, ...] = ("raw", "calibrated")

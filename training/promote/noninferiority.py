@@ -9,7 +9,7 @@ from scipy.stats import binom, t
 
 from training.evaluate.calibration_errors import debiased_squared_error
 from training.evaluate.clusters.errors import cluster_sums, standard_error
-from training.evaluate.paired import one_by_one
+from training.evaluate.comparisons.paired import one_by_one
 
 MAX_BLOCKS = 200
 """Blocks of clusters that the jackknife leaves out in turn; more of them cost time and say no more of the spread."""

@@ -19,9 +19,9 @@ from models.predictor import Predictor
 from training.calibrate.maps import log_losses
 from training.data.table import Table
 from training.evaluate.calibration_errors import smooth_error
+from training.evaluate.comparisons.paired import error_difference, one_by_one
 from training.evaluate.estimates import Estimate, mean
 from training.evaluate.folds import find_units
-from training.evaluate.paired import error_difference, one_by_one
 from training.evaluate.several_classes.scores import top_classes
 
 MIN_ROWS = 100

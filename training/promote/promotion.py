@@ -22,8 +22,8 @@ from models.bundle.read import Bundle
 from training.calibrate.maps import log_losses
 from training.data.source import DataError
 from training.data.table import Table
+from training.evaluate.comparisons.paired import holm
 from training.evaluate.groups import Members, group_title, members
-from training.evaluate.paired import holm
 from training.evaluate.predictions import probabilities
 from training.promote.clusters import row_clusters
 from training.promote.noninferiority import Bound, calibration_bound, mean_bound, median_bound

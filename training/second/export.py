@@ -23,7 +23,7 @@ class ExportError(ValueError):
 def linear_model(
     coefficients: np.ndarray, intercept: np.ndarray, knots: Sequence[np.ndarray], sizes: Sequence[int], schema: Schema
 ) -> LinearModel:
-    """Coefficients (C, columns) of `training.evaluate.inputs.linear_columns` → each field's part of the score.
+    """Coefficients (C, columns) of `training.second.inputs.linear_columns` → each field's part of the score.
 
     The coefficient of a range between knots is what the spline rises by over it.
     """

@@ -16,8 +16,8 @@ from models.bert.tokenizer import Tokenizer
 from models.schema import Schema
 from models.second.linear import MAX_TERMS, Words, WordsModel, terms_of
 from models.second.model import SecondModel
-from training.evaluate.inputs import Inputs, PiecewiseLinear, linear_columns
 from training.second.export import linear_model, tree_arrays
+from training.second.inputs import Inputs, PiecewiseLinear, linear_columns
 
 MANY_ROWS = 2000
 """From here on there are as many trees as a tenth of the rows asks for, held out."""

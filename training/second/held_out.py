@@ -13,9 +13,9 @@ from models.second.inputs import RowInputs, RowReader, free_texts
 from models.second.linear import LinearModel, WordsModel
 from models.second.model import SecondModel, SecondScorers, second_scores
 from models.second.trees import Trees
-from training.evaluate.inputs import Inputs
 from training.second.export import check_export
 from training.second.fits import Fitted, fit_linear, fit_trees, fit_words
+from training.second.inputs import Inputs
 
 MAX_FIT_ROWS = 50_000
 """Rows that a model is fitted on, a random sample of more: it bounds time, and more would hardly change a score."""

@@ -15,7 +15,7 @@ from training.data.table import Table, fold_known
 from training.evaluate.baselines import BASELINES, compare_baselines, held_out_probabilities
 from training.evaluate.folds import make_folds
 from training.evaluate.groups import members
-from training.evaluate.inputs import Inputs, PiecewiseLinear
+from training.second.inputs import Inputs, PiecewiseLinear
 
 
 def test_no_label_of_a_fold_reaches_its_baselines(table: Table) -> None:

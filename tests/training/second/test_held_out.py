@@ -29,11 +29,11 @@ from tests import churn, penguins
 from tests.titanic import SCHEMA
 from training.data.table import Table
 from training.evaluate.folds import make_folds
-from training.evaluate.inputs import Inputs
 from training.fit.pretrained import find_base
 from training.second.export import ExportError, check_export
 from training.second.fits import Vocabulary, fit_linear, fit_trees, fit_words
 from training.second.held_out import fit_seconds, held_out_scores, possible, wanted
+from training.second.inputs import Inputs
 
 Arrays = dict[str, np.ndarray]
 

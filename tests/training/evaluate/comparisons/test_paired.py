@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.evaluate.calibration_errors import smooth_error
-from training.evaluate.paired import error_difference, holm
+from training.evaluate.comparisons.paired import error_difference, holm
 from training.evaluate.scores import score
 
 
