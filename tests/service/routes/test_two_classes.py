@@ -1,6 +1,7 @@
 """What clients of a table of two classes get is what they got before there could be more: names, order and types.
 
-``two_classes.json`` was written by the version before; numbers and texts in it stand for any others.
+``two_classes.json`` was written by the version before, and has what was added since; numbers and texts in it stand for
+any others.
 """
 
 import json
