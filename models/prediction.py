@@ -214,11 +214,12 @@ class Diagnosis:
 
     def _of_two(self, scores: np.ndarray, trace: Trace, parts: Sequence[Parts]) -> list[dict[str, Any]]:
         """What is said of the positive class, for each row."""
-        low, high = (ends.tolist() for ends in self._interval(scores, trace))
+        low, high, p0, p1 = self._ends(scores, trace)
         steps = [(name, values.tolist()) for name, values in trace]
         return [
             {
                 "interval": (low[at], high[at]),
+                "venn_abers": (p0[at], p1[at]),
                 "uncalibrated_probability": steps[0][1][at],
                 "calibration": tuple(
                     CalibrationStep(name, values[at])
@@ -235,7 +236,7 @@ class Diagnosis:
     def _of_many(self, scores: np.ndarray, trace: Trace, parts: Sequence[Parts]) -> list[dict[str, Any]]:
         """What is said of each class by name, for each row."""
         classes = self._classes
-        low, high = (ends.tolist() for ends in self._interval(scores, trace))
+        low, high, p0, p1 = self._ends(scores, trace)
         steps = [
             (name, [dict(zip(classes, mine, strict=True)) for mine in values.tolist()]) for name, values in trace
         ]  # fmt: skip
@@ -243,6 +244,7 @@ class Diagnosis:
         return [
             {
                 "intervals": dict(zip(classes, zip(low[at], high[at], strict=True), strict=True)),
+                "venn_abers": dict(zip(classes, zip(p0[at], p1[at], strict=True), strict=True)),
                 "uncalibrated_probabilities": steps[0][1][at],
                 "calibration": tuple(
                     CalibrationStep(name, probabilities=values[at], models=models[at] if name == STACK else UNSET)
@@ -258,14 +260,16 @@ class Diagnosis:
             for model, weight, p in parts
         )
 
-    def _interval(self, scores: np.ndarray, trace: Trace) -> tuple[np.ndarray, np.ndarray]:
-        """The ends of the smallest intervals, in the shape of the scores, that hold Venn–Abers' pair and what is
-        served."""
-        shift, p = self._record.map.prior_shift, trace[-1][1]
-        p0, p1 = venn_abers_interval(self._record.venn_abers, scores)
-        if shift is not None:
-            p0, p1 = shift.probabilities(p0), shift.probabilities(p1)
-        return np.minimum(p0, p), np.maximum(p1, p)
+    def _ends(self, scores: np.ndarray, trace: Trace) -> tuple[Any, ...]:
+        """The ends of the intervals and Venn–Abers' pairs, as lists in the shape of the scores: low, high, p0, p1."""
+        record, shift, p = self._record, self._record.map.prior_shift, trace[-1][1]
+        pair = venn_abers_interval(record.venn_abers, scores)
+        if record.uncertainty is not None:
+            low, high = record.uncertainty.interval(p if shift is None else trace[-2][1], *pair)
+        else:
+            low, high = pair
+        ends = [low, high, *pair] if shift is None else [shift.probabilities(end) for end in (low, high, *pair)]
+        return tuple(end.tolist() for end in (np.minimum(ends[0], p), np.maximum(ends[1], p), *ends[2:]))
 
 
 def _by_row(p: np.ndarray) -> list[tuple[float, ...]]:

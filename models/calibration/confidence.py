@@ -12,6 +12,7 @@ from models.calibration.logit import score_probabilities
 from models.calibration.maps import CalibrationMap, Candidate
 from models.calibration.stack import Stack
 from models.calibration.typicality import Typicality
+from models.calibration.uncertainty import Uncertainty
 from models.calibration.venn_abers import VennAbers
 from models.reference import InputWarning
 
@@ -23,7 +24,8 @@ class CalibrationRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """What ``calibration.json`` holds. ``rows`` out-of-fold logits fitted all of it; ``map_rule`` chose the map.
 
     ``venn_abers`` is of the positive of two classes; of more there is one for each, against all others. With a
-    ``stack`` all but it is of the stacked scores; None is the model alone.
+    ``stack`` all but it is of the stacked scores; None is the model alone. ``uncertainty`` is None where one seed alone
+    was cross-fitted, and in bundles of before.
     """
 
     rows: int
@@ -34,6 +36,7 @@ class CalibrationRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     typicality: Typicality
     map_rule: str = "least"
     stack: Stack | None = None
+    uncertainty: Uncertainty | None = None
 
     def trace(
         self, scores: np.ndarray, seconds: Mapping[str, np.ndarray] | None = None
@@ -79,14 +82,20 @@ class Confidence(Struct, frozen=True, kw_only=True):
     """How far one prediction can be trusted.
 
     All guarantees assume that the row is exchangeable with the calibration rows; the assumption fails where the
-    population has drifted. Of two classes there are ``interval``, ``uncalibrated_probability`` and steps of one
-    ``probability``, all of the positive class; of more, in their places, ``intervals``, ``uncalibrated_probabilities``
-    and ``probabilities``, by class. What does not apply is `msgspec.UNSET`, and absent from the JSON.
+    population has drifted. Of two classes there are ``interval``, ``venn_abers``, ``uncalibrated_probability`` and
+    steps of one ``probability``, all of the positive class; of more, in their places, ``intervals``, ``venn_abers``,
+    ``uncalibrated_probabilities`` and ``probabilities``, by class. What does not apply is `msgspec.UNSET`, and absent
+    from the JSON.
 
-    - ``interval``: the smallest that holds Venn–Abers' p0 and p1 and the served probability p. One of p0, p1 is
-      calibrated (`VennAbers`). After a prior shift both ends are shifted as p is: exact for a calibrated probability
-      that depends on the row alone, and for the pair as far as p0 and p1 agree.
-    - ``intervals``: the same for each class against all others, each by itself (`venn_abers_interval`).
+    - ``interval``: what the model does not know is in it (`Uncertainty`). Of 90 % of rows like the training rows it
+      holds η(x), the share of the class among all rows that are like this one, on average over them; the assumptions
+      are there. Where the bundle has no uncertainty, as of a single seed, it is the smallest that holds ``venn_abers``
+      and the served probability p, which says only what the map does not know.
+    - ``venn_abers``: p0 and p1, one of which is calibrated (`VennAbers`).
+    - After a prior shift the ends and p0, p1 are shifted as p is: exact for a calibrated probability that depends on
+      the row alone, and for the pair as far as p0 and p1 agree.
+    - ``intervals`` and, then by class too, ``venn_abers``: the same for each class against all others, each by itself
+      (`venn_abers_interval`).
     - ``prediction_set``, ``coverage``: holds the true class of each class's rows with that probability
       (`ConformalSets`).
     - ``abstain``: the set is not a single class. Of each class at most a share 1 − coverage is answered wrongly.
@@ -97,6 +106,7 @@ class Confidence(Struct, frozen=True, kw_only=True):
 
     interval: tuple[Share, Share] | UnsetType = UNSET
     intervals: dict[str, tuple[Share, Share]] | UnsetType = UNSET
+    venn_abers: tuple[Share, Share] | dict[str, tuple[Share, Share]] | UnsetType = UNSET
     prediction_set: tuple[str, ...]
     coverage: Share
     margin: Share

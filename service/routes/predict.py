@@ -91,7 +91,7 @@ def _decided(table: Table) -> dict[str, str]:
 def _said_of_two(p: float) -> dict[str, Any]:
     """What an example's confidence says of the positive class."""
     return {
-        "interval": [0.8273, 0.9293], "uncalibrated_probability": 0.652,
+        "interval": [0.7573, 0.9493], "venn_abers": [0.8273, 0.9293], "uncalibrated_probability": 0.652,
         "calibration": [{"step": "model", "probability": 0.652}, {"step": "temperature", "probability": p}],
     }  # fmt: skip
 
@@ -101,7 +101,8 @@ def _said_of_more(p: dict[str, float]) -> dict[str, Any]:
     raw = {name: round(q / 2 + 0.5 / len(p), 4) for name, q in p.items()}
     greatest, second = sorted(p.values(), reverse=True)[:2]
     return {
-        "intervals": {name: [round(0.95 * q, 4), round(1.05 * q, 4)] for name, q in p.items()},
+        "intervals": {name: [round(0.85 * q, 4), round(1.1 * q, 4)] for name, q in p.items()},
+        "venn_abers": {name: [round(0.95 * q, 4), round(1.05 * q, 4)] for name, q in p.items()},
         "uncalibrated_probabilities": raw,
         "calibration": [{"step": "model", "probabilities": raw}, {"step": "temperature", "probabilities": p}],
         "margin": round(greatest - second, 4), "entropy_bits": round(-sum(q * math.log2(q) for q in p.values()), 3),

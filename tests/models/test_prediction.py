@@ -85,6 +85,7 @@ def test_diagnostics_are_consistent(record: CalibrationRecord, table: Table) -> 
         assert one.coverage == 0.9
         (p0,), (p1,) = record.venn_abers.interval(z[row : row + 1])
         assert one.interval == (min(p0, p), max(p1, p))
+        assert one.venn_abers == (p0, p1)
         assert one.typicality == record.typicality.p_values(BINS.array(passengers[row : row + 1]))[0]
         held = record.conformal.sets(class_probabilities(probabilities[row : row + 1]))[0]
         assert one.prediction_set == tuple(
@@ -227,12 +228,12 @@ def test_the_wire_holds_what_applies_alone(penguins_found: list[Prediction], tin
         "warnings",
     }
     many = msgspec.json.decode(msgspec.json.encode(penguins_found[0].confidence))
-    assert set(many) == common | {"intervals", "uncalibrated_probabilities"}
+    assert set(many) == common | {"intervals", "venn_abers", "uncalibrated_probabilities"}
     assert all(set(step) == {"step", "probabilities"} for step in many["calibration"])
     assert msgspec.json.decode(msgspec.json.encode(many), type=Confidence) == penguins_found[0].confidence
     (two,) = Predictor.load(tiny_bundle.folder).predict([{"pclass": 3, "sex": "male"}])
     assert list(msgspec.to_builtins(two.confidence)) == [
-        "interval", "prediction_set", "coverage", "margin", "entropy_bits", "typicality", "abstain",
+        "interval", "venn_abers", "prediction_set", "coverage", "margin", "entropy_bits", "typicality", "abstain",
         "uncalibrated_probability", "calibration", "warnings",
     ]  # fmt: skip
     assert all(list(msgspec.to_builtins(step)) == ["step", "probability"] for step in two.confidence.calibration)

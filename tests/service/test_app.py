@@ -77,7 +77,7 @@ def test_one_passenger(client: TestClient[Any], tiny_bundle: Bundle) -> None:
     assert body["model"] == {"name": "tiny", "version": tiny_bundle.version}
     confidence = body["confidence"]
     assert list(confidence) == [
-        "interval", "prediction_set", "coverage", "margin", "entropy_bits", "typicality", "abstain",
+        "interval", "venn_abers", "prediction_set", "coverage", "margin", "entropy_bits", "typicality", "abstain",
         "uncalibrated_probability", "calibration", "warnings",
     ]  # fmt: skip
     assert confidence["interval"][0] <= body["probability"] <= confidence["interval"][1]

@@ -12,15 +12,19 @@ from models.bundle.manifest import SELFTEST, TRAINING_ROWS, DataRecord, Origin
 from models.bundle.read import Bundle
 from models.bundle.training_rows import NO_ROWS, TrainingRows
 from models.bundle.write import write_bundle
+from models.calibration.confidence import CalibrationRecord
+from models.calibration.logit import calibration_scores
 from models.calibration.prior_shift import PriorShift
+from models.calibration.uncertainty import Uncertainty
 from models.files import pretty_json, write_atomic
 from models.prediction import Diagnosis
 from models.reference import build_reference
-from models.second.model import SecondModel, stacked_files
+from models.second.model import SecondModel, SecondScorers, stacked_files
 from training.bundle.known_answers import known_answers, read_seconds, read_tokenizer
-from training.calibrate.choice import Inverse, MapRule
+from training.calibrate.choice import Inverse, MapRule, chosen_map
 from training.calibrate.record import fit_record
-from training.calibrate.stack import NO_STACK, StackSettings
+from training.calibrate.stack import NO_STACK, StackSettings, choose_stack
+from training.calibrate.uncertainty import fit_uncertainty
 from training.data.table import Table
 from training.evaluate.evaluation import AnyEvaluation
 from training.evaluate.folds import find_units
@@ -53,7 +57,8 @@ class HeldOutLogits(Struct, frozen=True, kw_only=True):
 
     ``known`` is what the schema's feature knew for each fold; ``how`` says how they were obtained where that is not
     the weights were trained on where those are others, None where that is not known. ``seconds`` are second models'
-    scores of the same rows by name, (n,) or (n, K), as much held out.
+    scores of the same rows by name, (n,) or (n, K), as much held out. ``seen`` (n, K) are the logits of the model that
+    serves, where it was trained on all of these rows.
     """
 
     table: Table
@@ -65,6 +70,7 @@ class HeldOutLogits(Struct, frozen=True, kw_only=True):
     note: str = ""
     before: TrainingRows | None = NO_ROWS
     seconds: Mapping[str, np.ndarray] = {}
+    seen: np.ndarray | None = None
 
 
 def write_calibrated(
@@ -91,7 +97,10 @@ def write_calibrated(
     )  # fmt: skip
     if fit_seconds is not None and record.stack is not None:
         files = {**files, **stacked_files(fit_seconds(tuple(record.stack.others)))}
-    evaluation, predictions = _evaluate(held, fitting, with_baselines)
+    scorers = read_seconds(files, schema, tokenizer)
+    uncertainty = _fit_uncertainty((held, *others), settings, record, scorers)
+    record = structs.replace(record, uncertainty=uncertainty)
+    evaluation, predictions = _evaluate(held, fitting, with_baselines, uncertainty)
     how = [held.how or evaluation.how, held.table.note, held.note]
     if settings.shift is not None:
         record = structs.replace(record, map=record.map.shifted(settings.shift))
@@ -101,7 +110,7 @@ def write_calibrated(
         seeds=_compare_seeds(held, evaluation, others, fitting),
     )  # fmt: skip
     reference = build_reference(predictions.calibrated, rows, schema, tokenizer)
-    diagnosis = Diagnosis(record, reference, schema, tokenizer, read_seconds(files, schema, tokenizer))
+    diagnosis = Diagnosis(record, reference, schema, tokenizer, scorers)
     contents = {
         **files,
         "schema.json": pretty_json(schema),
@@ -120,14 +129,38 @@ def write_calibrated(
     return bundle
 
 
+def _fit_uncertainty(
+    all_held: Sequence[HeldOutLogits], settings: CalibrationSettings, record: CalibrationRecord,
+    scorers: SecondScorers | None,
+) -> Uncertainty | None:  # fmt: skip
+    """Of the seeds, the first of which has the ``record``; None of a single one, or where one part is held out."""
+    first = all_held[0]
+    if len(all_held) < 2 or first.seen is None:
+        return None
+    labels, scores, maps = first.table.labels, [], []
+    for held in all_held:
+        own = calibration_scores(held.logits)
+        stack = choose_stack(own, held.seconds, labels, settings.inverse, held.seed, settings.stacking)
+        if stack is not None:
+            own = stack(own, held.seconds)
+        inverse = settings.inverse if stack is None else None
+        scores.append(own)
+        maps.append(chosen_map(own, labels, inverse, held.seed, settings.map_rule, stack is not None)[1].probabilities)
+    seen = calibration_scores(first.seen)
+    if record.stack is not None and scorers is not None:
+        seen = record.stack(seen, scorers(first.table.rows))
+    return fit_uncertainty(scores, maps, seen, labels, int(first.folds.max()) + 1)
+
+
 def _evaluate(
-    held: HeldOutLogits, fitting: dict[str, Any], with_baselines: bool
+    held: HeldOutLogits, fitting: dict[str, Any], with_baselines: bool, uncertainty: Uncertainty | None = None
 ) -> tuple[AnyEvaluation, LabelledPredictions]:
     """`nested_evaluation`, whose remaining parts are drawn by the seed of the folds."""
     table = held.table
     return nested_evaluation(
         held.logits, table.labels, held.folds, table.rows, table.schema, held.known, with_baselines=with_baselines,
-        units=find_units(table.rows, table.groups), seconds=held.seconds, **{**fitting, "seed": held.seed},
+        units=find_units(table.rows, table.groups), seconds=held.seconds, uncertainty=uncertainty,
+        **{**fitting, "seed": held.seed},
     )  # fmt: skip
 
 

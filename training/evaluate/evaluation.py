@@ -72,7 +72,9 @@ def evaluate_predictions(
         raw=score(predictions.raw, y, classes, rng, dependence),
         sets=set_coverage(predictions.member, y, coverage, classes, clusters),
         set_cells=set_cells(predictions.member, y, predictions.groups, classes, clusters),
-        interval=interval_validity(predictions.low, predictions.high, y, clusters),
+        interval=interval_validity(
+            predictions.calibrated, predictions.low, predictions.high, y, clusters, predictions.dependence.tests
+        ),
         risk=risk_area(predictions.calibrated, y),
         subgroups=score_subgroups(predictions.groups, y, predictions.calibrated, predictions.raw, rng, dependence),
         reliability={

@@ -9,6 +9,7 @@ from msgspec import structs
 
 from models.calibration.logit import calibration_scores, score_probabilities
 from models.calibration.maps import CalibrationMap
+from models.calibration.uncertainty import Uncertainty
 from models.calibration.venn_abers import venn_abers_interval
 from models.rows import Row
 from models.schema import Schema
@@ -36,6 +37,7 @@ def nested_evaluation(
     known: Sequence[Any], *, inverse: Inverse | None, coverage: float, seed: int, map_rule: MapRule = "least",
     sets_by: str | None = None, with_baselines: bool = True, units: Units | None = None,
     seconds: Mapping[str, np.ndarray] | None = None, stacking: StackSettings = NO_STACK,
+    uncertainty: Uncertainty | None = None,
 ) -> tuple[AnyEvaluation, LabelledPredictions]:  # fmt: skip
     """Evaluate the recipe on out-of-fold logits (n, K), by default beside baselines on the same folds (n,).
 
@@ -49,7 +51,8 @@ def nested_evaluation(
     ``known`` is what the schema's feature knows for each fold's model and baselines: none of the fold's own rows.
     For each fold, map, Venn–Abers and sets (with the field that they are by, where ``sets_by`` and the schema name
     none) are fitted on the other folds' logits and scored on this fold, so no row
-    is scored by a model or a calibration that saw its label — with one remainder: the *models* that gave the other
+    is scored by a model or a calibration that saw its label — with two remainders: ``uncertainty``, three variances
+    of all rows, and the *models* that gave the other
     folds' logits had this fold's rows among their training rows. That is what cross-fitting leaves
     (Barber et al., 2021); what it does is not in the standard errors.
     """
@@ -83,7 +86,7 @@ def nested_evaluation(
     dependence = _dependence(rows, schema, known, folds, units)
     of_rows = SetsBy.of([rows[at] for at in held.tolist()], schema, sets_by)
     sets = CrossFittedSets(of_rows, y, schema, coverage, dependence.errors)
-    predictions, chosen = _cross_calibrated(scores, y, parts, schema, groups, sets, choose)
+    predictions, chosen = _cross_calibrated(scores, y, parts, schema, groups, sets, choose, uncertainty)
     predictions = replace(predictions, dependence=dependence)
     comparison = None
     if stacking.candidates:
@@ -114,7 +117,7 @@ def _dependence(
 
 def _cross_calibrated(
     scores: np.ndarray, labels: np.ndarray, folds: np.ndarray, schema: Schema, groups: Members,
-    sets: CrossFittedSets, choose: Choose,
+    sets: CrossFittedSets, choose: Choose, uncertainty: Uncertainty | None,
 ) -> tuple[LabelledPredictions, tuple[str, ...]]:  # fmt: skip
     """Predictions of each fold's rows by a calibration fitted on the other folds, and its map; ``scores`` are the raw
     ones, ``sets`` are filled."""
@@ -127,8 +130,9 @@ def _cross_calibrated(
         p[here], p_rest = fitted.probabilities(used[here]), fitted.probabilities(used[rest])
         p0[here], p1[here] = venn_abers_interval(fit_intervals(used[rest], labels[rest]), used[here])
         sets.fit(rest, here, p_rest, p[here])
+    low, high = (p0, p1) if uncertainty is None else uncertainty.interval(p, p0, p1)
     predictions = LabelledPredictions(
-        schema, groups, labels, p, score_probabilities(scores), sets.member, np.minimum(p0, p), np.maximum(p1, p)
+        schema, groups, labels, p, score_probabilities(scores), sets.member, np.minimum(low, p), np.maximum(high, p)
     )
     return predictions, tuple(chosen)
 

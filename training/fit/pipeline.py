@@ -30,7 +30,7 @@ from training.fit.encoding import encode
 from training.fit.epoch_diagnostics import LOG, read_log
 from training.fit.executors import Executor, LocalExecutor
 from training.fit.pretrained import PACKAGE_NAME, find_base
-from training.fit.process import FINAL, HIDDEN, FineTuningJob, final_weights
+from training.fit.process import FINAL, HIDDEN, FineTuningJob, final_weights, seen_logits
 from training.fit.progress import TrainingProgress
 from training.fit.seeds import choose_seeds, seed_folds
 from training.fit.texts import describe_cut, with_text_bins
@@ -119,6 +119,9 @@ def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
             )
             for each, own in zip(divided, logits, strict=True)
         ]  # fmt: skip
+        if count != ONE_PART:
+            seen = np.load(seen_logits(work / "folds"), allow_pickle=False)
+            held[0] = msgspec.structs.replace(held[0], seen=seen)
         files: dict[str, bytes | Path] = {
             "config.json": pretty_json(job.config),
             "model.safetensors": final_weights(work / "folds"),
@@ -130,11 +133,11 @@ def fit(options: FitOptions, table: Table, executor: Executor) -> Bundle:
         origin = _origin(options, count, len(divided), table, loss, base.weights)
         log, page = read_log(work / LOG), work / "report.html"
         # What the weights were trained on: of one held-out part, the others.
-        seen = np.flatnonzero(first.folds == TRAINED_ON) if count == ONE_PART else np.arange(len(table))
+        places = np.flatnonzero(first.folds == TRAINED_ON) if count == ONE_PART else np.arange(len(table))
 
         def fit_chosen(chosen: Sequence[str]) -> tuple[SecondModel, ...]:
-            rows = [table.rows[at] for at in seen.tolist()]
-            return fit_seconds(chosen, rows, table.labels[seen], schema, final, options.seed, tokenizer)
+            rows = [table.rows[at] for at in places.tolist()]
+            return fit_seconds(chosen, rows, table.labels[places], schema, final, options.seed, tokenizer)
 
         bundle = write_calibrated(
             options.out, held[0], settings, files, origin, others=held[1:], log=log, page=page, fit_seconds=fit_chosen

@@ -107,12 +107,19 @@ def result_path(work: Path, job: FineTuningJob, number: int) -> Path:
 def result_paths(work: Path, job: FineTuningJob, number: int) -> list[Path]:
     """All that fine-tuning ``number`` leaves, `result_path` last."""
     last = result_path(work, job, number)
-    return [final_weights(work), last] if job.phases[number] == FINAL and job.folds == ONE_PART else [last]
+    if job.phases[number] != FINAL:
+        return [last]
+    return [final_weights(work), last] if job.folds == ONE_PART else [seen_logits(work), last]
 
 
 def final_weights(work: Path) -> Path:
     """The weights of the model trained on all rows, as Hugging Face reads them."""
     return work / "final.safetensors"
+
+
+def seen_logits(work: Path) -> Path:
+    """The logits (n, K) of all rows by the model trained on them all."""
+    return work / "seen.npy"
 
 
 def finetune_in_process(
@@ -136,7 +143,7 @@ def finetune_in_process(
 
 def run(work: Path, number: int, progress: Listener, divide: Divide | None = None) -> None:
     """Fine-tune on the rows outside the fold of ``number`` and keep the logits of those in it; or on all rows, and keep
-    the weights; of the first seed's only fold keep both. A result appears whole or not at all.
+    their logits and the weights; of the first seed's only fold keep both. A result appears whole or not at all.
 
     ``divide``: see `finetune`.
     """
@@ -155,7 +162,8 @@ def run(work: Path, number: int, progress: Listener, divide: Divide | None = Non
         if result == final_weights(work):
             save_weights(model, partial)
         else:
-            np.save(partial, predict(model, encoded, held_out), allow_pickle=False)
+            asked = np.arange(len(labels)) if result == seen_logits(work) else held_out
+            np.save(partial, predict(model, encoded, asked), allow_pickle=False)
         partial.rename(result)
 
 

@@ -24,7 +24,10 @@ def about(table: Table) -> str:
 
 OF_CLASSES: dict[type, tuple[tuple[str, ...], tuple[str, ...]]] = {
     PredictionResponse: (("probability",), ()),
-    Confidence: (("interval", "uncalibrated_probability"), ("intervals", "uncalibrated_probabilities")),
+    Confidence: (
+        ("interval", "venn_abers", "uncalibrated_probability"),
+        ("intervals", "venn_abers", "uncalibrated_probabilities"),
+    ),
     CalibrationStep: (("probability",), ("probabilities",)),
     DriftReport: (("positive", "reliability"), ("reliabilities", "confusion")),
     LabelFreeEstimates: (
@@ -56,7 +59,9 @@ def with_classes(components: dict[str, Any], schema_of: Mapping[Any, Any], table
     prediction["outcome"] = classes
     _decide(component_of(schema_of[PredictionResponse]), classes if table.schema.costs else None)
     prediction["probabilities"] = _by_class(prediction["probabilities"], names)
-    properties_of(prediction["confidence"])["prediction_set"]["items"] = classes
+    confidence = properties_of(prediction["confidence"])
+    confidence["prediction_set"]["items"] = classes
+    confidence["venn_abers"] = confidence["interval" if len(names) == 2 else "intervals"]
     properties_of(properties_of(schema_of[ExplanationResponse])["prediction"])["outcome"] = classes
     return components
 
@@ -73,7 +78,7 @@ def _decide(component: dict[str, Any], classes: dict[str, Any] | None) -> None:
 def _choose(component: dict[str, Any], own: Sequence[str], others: Sequence[str], classes: Sequence[str]) -> None:
     """Take the ``others`` from an object's properties; its ``own`` are always there."""
     properties = component["properties"]
-    for name in others:
+    for name in set(others) - set(own):
         del properties[name]
     for name in own:
         properties[name] = _by_class(properties[name], classes)

@@ -129,6 +129,7 @@ def check_answer(answer: dict[str, Any], expected: Any, classes: list[str]) -> N
     assert not set(OF_TWO) & set(confidence)
     for name in OF_MORE:
         assert list(confidence[name]) == classes
+    assert list(confidence["venn_abers"]) == classes
     for name, (low, high) in confidence["intervals"].items():
         assert 0 <= low <= probabilities[name] <= high <= 1
     for step in confidence["calibration"]:

@@ -59,7 +59,7 @@ def evaluate_classes(
 ) -> ClassEvaluation:
     """All figures of predictions whose sets were made for ``coverage``; ``how`` says how they were obtained."""
     y, classes, sides = predictions.labels, predictions.schema.classes, _sides(predictions)
-    low, high = predictions.low.T, predictions.high.T
+    p, low, high = predictions.calibrated.T, predictions.low.T, predictions.high.T
     dependence, clusters = predictions.dependence, predictions.dependence.errors
     return ClassEvaluation(
         how=how, rows=len(y), calibrated=score_classes(predictions.calibrated, y, classes, rng, dependence),
@@ -67,7 +67,10 @@ def evaluate_classes(
         sets=set_coverage(predictions.member, y, coverage, classes, clusters),
         set_cells=set_cells(predictions.member, y, predictions.groups, classes, clusters),
         risk=risk_area(predictions.calibrated, y),
-        intervals={name: interval_validity(low[k], high[k], y == k, clusters) for k, name in enumerate(classes)},
+        intervals={
+            name: interval_validity(p[k], low[k], high[k], y == k, clusters, predictions.dependence.tests)
+            for k, name in enumerate(classes)
+        },
         subgroups=score_class_subgroups(
             predictions.groups, y, predictions.calibrated, predictions.raw, classes, rng, dependence
         ),
