@@ -63,9 +63,11 @@ class Recalibrate:
         p = step.probability(own.probabilities[1])
         probabilities = (1 - p, p)
         low, high = own.confidence.interval or (p, p)
+        pair = own.confidence.venn_abers
         confidence = msgspec.structs.replace(
             own.confidence,
             interval=(min(step.probability(low), p), max(step.probability(high), p)),
+            venn_abers=(step.probability(pair[0]), step.probability(pair[1])) if isinstance(pair, tuple) else pair,
             margin=abs(2 * p - 1), entropy_bits=entropy_bits(probabilities),
             calibration=(*own.confidence.calibration, _shown(step, p)), prediction_set=(names := self._set(own, step)),
             abstain=len(names) != 1,

@@ -57,6 +57,8 @@ shifts them on purpose.
 - Probabilities repeat what happened to {plural} in the table, whatever its reasons; groups that were not treated
   alike there are not treated alike here.
 {rare}- Small subgroups rest on few rows: see their counts and spread above.
+- The interval of an answer is meant to hold, for 90 % of {plural} like these, the share of the class among all that
+  are alike; its assumptions are beside the table of intervals above, and nothing is said of each group.
 - Calibration holds for {plural} like these. On others, watch the drift metrics and the outcomes.
 """
 

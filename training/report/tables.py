@@ -25,6 +25,7 @@ from training.report.figures import (
 from training.report.seeds import headline, seeds_table
 from training.report.set_tables import set_tables
 from training.report.several_classes import tables as of_classes
+from training.report.several_classes.tables import INTERVALS
 from training.report.stack import second_as_good, stack_table
 
 
@@ -191,11 +192,12 @@ def _intervals(evaluation: Evaluation) -> Figures:
     return Figures(
         title="Intervals", columns=("", "found"),
         rows=(
-            ("Venn–Abers, mean ends", f"{interval.mean_low:.3f} to {interval.mean_high:.3f}"),
+            ("mean ends", f"{interval.mean_low:.3f} to {interval.mean_high:.3f}"),
             ("… average width", f"{interval.average_width:.3f}"),
             (f"share of {positive_class(evaluation)}", spread(interval.observed)),
+            ("groups that they do not exclude", f"{interval.compatible_groups} of {interval.groups}"),
         ),
-        note="Valid intervals hold the share of that class between their mean ends, up to its sampling error.",
+        note=INTERVALS,
     )  # fmt: skip
 
 

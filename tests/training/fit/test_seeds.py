@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -74,15 +75,21 @@ def test_each_seed_scores_as_alone_and_the_first_serves(folder: Path) -> None:
     printed, both = fitted(folder, "both", "--seeds", 2, "--seed", 7)
     _, first = fitted(folder, "first", "--seeds", 1, "--seed", 7)
     _, second = fitted(folder, "second", "--seeds", 1, "--seed", 8)
-    for name in ("model.safetensors", "calibration.json", "reference.json"):
+    for name in ("model.safetensors", "reference.json"):
         assert (folder / "both" / name).read_bytes() == (folder / "first" / name).read_bytes(), name
+    uncertainty = both.record.uncertainty
+    assert uncertainty is not None
+    assert (uncertainty.seeds, len(uncertainty.map), first.record.uncertainty) == (2, 1, None)
+    assert msgspec.structs.replace(both.record, uncertainty=None) == first.record
     assert "seeds" not in first.evaluation
     seeds = both.evaluation["seeds"]
     assert seeds["serves"] == 7
     alone = [one.evaluation["calibrated"]["log_loss"]["value"] for one in (first, second)]
     assert [one["log_loss"] for one in seeds["each"]] == pytest.approx(alone, abs=1e-12)
     assert [one["seed"] for one in seeds["each"]] == [7, 8]
-    assert {**both.evaluation, "seeds": None} == {**first.evaluation, "seeds": None}
+    others = {"seeds": None, "interval": None}
+    assert both.evaluation | others == first.evaluation | others
+    assert both.evaluation["interval"]["average_width"] > first.evaluation["interval"]["average_width"]
     mean, sd = f"{np.mean(alone):.4f}", f"{np.std(alone, ddof=1):.4f}"
     assert f"log loss {mean} over 2 seeds, ± {sd} between them" in printed
     assert "seed 7 serves" in printed
@@ -99,6 +106,7 @@ def test_of_a_part_held_out_each_seed_holds_out_its_own(folder: Path) -> None:
     _, bundle = fitted(folder, "part", "--seeds", 2, "--folds", 1)
     assert len(bundle.evaluation["seeds"]["each"]) == 2
     assert bundle.evaluation["rows"] < 40
+    assert bundle.record.uncertainty is None
 
 
 @pytest.mark.slow

@@ -8,6 +8,13 @@ from training.report.figures import Figures, Row, error_rows, errors_over, expec
 MAX_MATRIX = 12
 """Classes up to which the confusion matrix is shown whole; of more, the `MAX_CONFUSIONS` most frequent confusions."""
 MAX_CONFUSIONS = 20
+INTERVALS = (
+    "Of several seeds, the interval of a row is made to hold the share of the class among all rows like it for 90 % of "
+    "rows, on average over rows like these: it assumes errors of log-odds of one size and about normal, and leaves out "
+    "what no number of rows would teach the model. Of one seed it is Venn–Abers' alone, and tells only what the map "
+    "does not know. Groups are tenths of the rows by probability, and texts of four rows and more; excluded are those "
+    "whose count is too small for the lower ends or too large for the upper ones, at 5 % each."
+)
 
 
 def scores(evaluation: ClassEvaluation) -> list[Figures]:
@@ -117,16 +124,15 @@ def _cell(count: int, of: int) -> str:
 def intervals(evaluation: ClassEvaluation) -> Figures:
     """Venn–Abers' mean ends beside the share of each class."""
     return Figures(
-        title="Intervals", columns=("", "mean ends", "average width", "share of the class"),
+        title="Intervals", columns=("", "mean ends", "average width", "share of the class", "groups not excluded"),
         rows=tuple(
             (
                 name, f"{each.mean_low:.3f} to {each.mean_high:.3f}", f"{each.average_width:.3f}",
-                spread(each.observed, 3),
+                spread(each.observed, 3), f"{each.compatible_groups} of {each.groups}",
             )
             for name, each in evaluation.intervals.items()
         ),
-        note="Venn–Abers intervals of each class against all others. Valid ones hold the share of the class between "
-        "their mean ends, up to its sampling error.",
+        note=f"Of each class against all others. {INTERVALS}",
     )  # fmt: skip
 
 

@@ -49,8 +49,8 @@ function sayings({ interval, prediction_set: set, coverage, typicality, warnings
     : `Empty: ${others ? "every outcome" : "both outcomes"} would be unusual, so there is no single answer.`;
   return [
     ...(decision == null ? [] : [["Decision", `“${decision}”: at the costs of mistakes that this service was given, it is expected to cost least.`]]),
-    interval ? ["Interval", `${range(interval)}. A wide one means that few of the ${rows} used for calibration resemble this one.`]
-      : ["Intervals", `The lines on the bars, each for one outcome against all others. A wide one means that few of the ${rows} used for calibration resemble this one.`],
+    interval ? ["Interval", `${range(interval)}. Had the model learned from other ${rows} like these, it would say another number; how different, the interval tells.`]
+      : ["Intervals", `The lines on the bars, each for one outcome against all others. Had the model learned from other ${rows} like these, it would say other numbers; how different, the lines tell.`],
     ["Prediction set", held],
     ["Typicality", `${percent(typicality)} of 100 training ${rows} are at least as unusual as this ${row}. The lower, the less the answer can be trusted.`],
     ...warnings.map((one) => [`Note: ${schema.labelOf(one.field)}`, `${one.message}.`]),
