@@ -67,7 +67,9 @@ def held_out_probabilities(
     ``seconds`` are held-out scores of second models, which need not be fitted twice.
     """
     fits = _fits(schema, seed)
-    taken = {name: score_probabilities(seconds[SECONDS[name]]) for name in fits if SECONDS.get(name) in seconds}
+    # Rows in no fold have NaN for a score.
+    with np.errstate(invalid="ignore"):
+        taken = {name: score_probabilities(seconds[SECONDS[name]]) for name in fits if SECONDS.get(name) in seconds}
     fitted = {name: fit for name, fit in fits.items() if name not in taken}
     found = taken | held_out(fitted, rows, labels, folds, schema, known, seed)
     return {name: _bounded(found[name]) for name in fits}
