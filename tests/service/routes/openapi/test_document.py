@@ -89,7 +89,7 @@ def serving(load: Callable[[Any], Any], **options: Any) -> Iterator[ApplicationC
 @pytest.fixture(scope="module")
 def client(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApplicationClient]:
     where = tmp_path_factory.mktemp("store") / "s.sqlite"
-    with serving(lambda _: Deterministic(tiny_bundle), store=str(where)) as client:
+    with serving(lambda _: Deterministic(tiny_bundle), store=str(where), recalibrate_online=True) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         yield client
 
