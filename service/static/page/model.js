@@ -16,11 +16,11 @@ const ENGINES = { mlx: "MLX", onnx: "ONNX Runtime" };
 
 export function showModel(model) {
   const { manifest: { origin, files }, evaluation } = model;
-  by("model-lead").textContent = `${model.name}, version ${model.version}: a BERT fine-tuned in MLX that reads each ${schema.row} as a short text, and a calibration map for its probabilities.`;
+  by("model-lead").textContent = `${model.name}, version ${model.version}: a BERT fine-tuned in MLX that reads each ${schema.row} as a short text, ${evaluation.stack ? "second models of the same fields whose scores are joined with its own, " : ""}and a calibration map for the probabilities.`;
   by("model-body").replaceChildren(
     html("div", { class: "model-columns" }, ...(evaluation.calibrated ? [diagram(evaluation), scores(evaluation)] : [])),
     html("div", { class: "model-columns" }, evaluation.subgroups ? groups(evaluation) : null,
-      html("div", {}, evaluation.sets_at ? sets(evaluation) : null, evaluation.baselines ? baselines(evaluation.baselines) : null)),
+      html("div", {}, evaluation.sets_at ? sets(evaluation) : null, evaluation.baselines ? baselines(evaluation.baselines, evaluation.stack) : null)),
     html("div", { class: "model-columns" }, origins(model, origin, evaluation), versions(model, origin, files)));
   by("model-body").hidden = false;
 }
@@ -46,14 +46,14 @@ function scores({ how, rows, calibrated, raw, clusters, seeds }) {
 }
 
 // What the recipe gives with other folds and another random start: one seed's figures may be lucky ones.
-function overSeeds({ serves, each, log_loss: loss, brier, accuracy, calibration_error: error }, own) {
+function overSeeds({ serves, each, log_loss: loss, calibration_error: error }, own) {
   const meanSd = ({ mean, sd }) => `${mean.toFixed(3)} ± ${sd.toFixed(3)}`;
   return html("div", {},
     html("p", { class: "fine" }, `Over ${each.length} seeds, the log loss is ${meanSd(loss)}, ± the standard deviation between them; over rows it is ± ${own.log_loss.standard_error.toFixed(3)}. Seed ${serves} serves, the first, not the best; the other figures here are of it.`),
-    table("Over seeds, calibrated", ["seed", "log loss", "Brier score", "calibration error", "… p-value", "accuracy"], [
-      ["mean", meanSd(loss), meanSd(brier), meanSd(error), "", meanSd(accuracy)],
-      ...each.map((one) => [one.seed === serves ? `${one.seed}, serves` : String(one.seed), one.log_loss.toFixed(3), one.brier.toFixed(3),
-        `${one.calibration_error.value.value.toFixed(3)} (${one.calibration_error.noise_floor.toFixed(3)} by chance)`, p(one.calibration_error.p_value), one.accuracy.toFixed(3)]),
+    table("Over seeds, calibrated", ["seed", "log loss", "calibration error", "… p-value"], [
+      ["mean", meanSd(loss), meanSd(error), ""],
+      ...each.map((one) => [one.seed === serves ? `${one.seed}, serves` : String(one.seed), one.log_loss.toFixed(3),
+        one.calibration_error.value.value.toFixed(3), p(one.calibration_error.p_value)]),
     ]));
 }
 
@@ -120,10 +120,13 @@ function setCells(own, { cells, compared, worst }) {
       cells.map((one) => [name(one), one.outcome, count(one.rows), two(one.coverage.value), range([one.coverage.low, one.coverage.high])]))));
 }
 
-function baselines(found) {
+function baselines(found, stack) {
+  const row = (name, loss, difference) => [name, plusMinus(loss), `${signed(difference.value, 3)} ± ${difference.standard_error.toFixed(3)}`];
   return section("Other models", html("p", { class: "fine" }, "On the same folds. Below 0, this model has the smaller log loss."),
-    table("Baselines", ["model", "log loss", "this one minus it"],
-      Object.entries(found).map(([name, one]) => [plain(name), plusMinus(one.log_loss), `${signed(one.log_loss_difference.value, 3)} ± ${one.log_loss_difference.standard_error.toFixed(3)}`])));
+    table("Baselines", ["model", "log loss", "this one minus it"], [
+      ...(stack ? [row("BERT alone", stack.model.log_loss, stack.model.difference)] : []),
+      ...Object.entries(found).map(([name, one]) => row(plain(name), one.log_loss, one.log_loss_difference)),
+    ]));
 }
 
 function origins(model, { created, seed, base, loss, recipe, data }, { maps_chosen: maps }) {
