@@ -104,7 +104,7 @@ def test_a_text_stands_before_each_cell_and_its_links_resolve(path: Path) -> Non
 
 def test_calibration_was_run_with_torch() -> None:
     (path,) = (path for path in NOTEBOOKS if path.stem == "calibration")
-    assert any("pipeline(), then the map" in text for text in texts(read(path)))
+    assert any("uncalibrated_probability" in text for text in texts(read(path)))
 
 
 def test_the_delays_beside_those_of_the_notebook_are_the_page_s() -> None:

@@ -263,7 +263,7 @@ def test_a_run_is_what_fit_evaluates_with_the_same_loss_and_seed(tmp_path: Path)
     rows, base = few_rows(tmp_path / "rows.csv"), write_base(tmp_path / "base")
     rates = ("--learning-rate", "5e-3", "--head-learning-rate", "5e-3")
     recipe = ("--data", rows, "--base", base, "--folds", 2, "--epochs", 2, "--batch-rows", 17, *rates, "--quiet")
-    assert run_here("fit", *recipe, "--seeds", 1, "--out", tmp_path / "bundle").returncode == 0
+    assert run_here("fit", *recipe, "--second", "none", "--seeds", 1, "--out", tmp_path / "bundle").returncode == 0
     wanted = ("--seeds", 0, "--losses", "focal_smooth", "--work", tmp_path / "work", "--json", tmp_path / "c.json")
     done = run_here("compare-losses", *recipe, *wanted)
     assert done.returncode == 0, done.stderr
