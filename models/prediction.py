@@ -120,8 +120,7 @@ class Diagnosis:
         self._seconds = seconds
         self._record, self._reference, self._tokenizer = record, reference, tokenizer
         self._cut_field = CutField(schema)
-        by = record.conformal.by
-        self._sets_by = None if by is None else list(schema.by_name).index(by)
+        self._sets_by = record.conformal.place(schema)
         self._classes, self._two, self._costs = schema.classes, len(schema.classes) == 2, schema.decision_costs
         self._cells, self._bins = PredictionBins(schema.classes), InputBinner(schema, tokenizer)
 
@@ -216,17 +215,14 @@ class Diagnosis:
         """What is said of the positive class, for each row."""
         low, high, p0, p1 = self._ends(scores, trace)
         steps = [(name, values.tolist()) for name, values in trace]
+        models = [tuple(StackedPart(name, weight, p[at]) for name, weight, p in parts) for at in range(len(scores))]
         return [
             {
                 "interval": (low[at], high[at]),
                 "venn_abers": (p0[at], p1[at]),
                 "uncalibrated_probability": steps[0][1][at],
                 "calibration": tuple(
-                    CalibrationStep(name, values[at])
-                    if name != STACK
-                    else CalibrationStep(
-                        name, values[at], models=tuple(StackedPart(model, weight, p[at]) for model, weight, p in parts)
-                    )
+                    CalibrationStep(name, values[at], models=models[at] if name == STACK else UNSET)
                     for name, values in steps
                 ),
             }

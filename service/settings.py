@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from models.bundle.precisions import FULL, PRECISIONS
-from models.decisions.costs import CostsError, parse_costs
+from models.decisions.costs import EXPLAINED, CostsError, parse_costs
 from models.engines.choice import ENGINES
 from service.config_file import ConfigError, read_config
 
@@ -173,8 +173,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         Annotated[str, Meta(min_length=1)] | None,
         Meta(
             description="costs of mistakes, by which answers have a decision, if they are not the bundle's own: "
-            "died:survived=5:1 where to take a died for a survived costs 5, and a survived for a died 1. More pairs "
-            "after commas; a mistake that none names costs 1"
+            + EXPLAINED
         ),
     ] = None
     drift_false_alarm_every: Annotated[

@@ -55,6 +55,10 @@ class ConformalSets(Struct, frozen=True, kw_only=True, dict=True, forbid_unknown
         if self.by is not None and (field is None or tuple(self.groups) != field.input_bins.names):
             raise ValueError(f"the sets are by {self.by}, with other groups than schema.json has")
 
+    def place(self, schema: Schema) -> int | None:
+        """Of the field ``by`` among the schema's; None without one."""
+        return None if self.by is None else list(schema.by_name).index(self.by)
+
     @cached_property
     def _thresholds(self) -> np.ndarray:
         return np.array(self.thresholds)

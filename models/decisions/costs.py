@@ -15,6 +15,11 @@ CostTable = dict[str, dict[str, float]]
 
 GRAMMAR = "CLASS:OTHER=COST:COST"
 EXAMPLE = "died:survived=5:1"
+EXPLAINED = (
+    f"{EXAMPLE} where to take a died for a survived costs 5, and a survived for a died 1. More pairs after commas; a "
+    "mistake that none names costs 1"
+)
+"""For the help of whoever takes them."""
 NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 PAIR = re.compile(rf"\s*([^,=:]+?)\s*:\s*([^,=:]+?)\s*=\s*({NUMBER}):({NUMBER})\s*")
 

@@ -65,7 +65,7 @@ class SetThresholds:
     def __init__(self, bundle: Bundle):
         sets = bundle.record.conformal
         self._own = sets.thresholds
-        self._at = None if sets.by is None else list(bundle.schema.by_name).index(sets.by)
+        self._at = sets.place(bundle.schema)
         self.rows = list(sets.groups.values()) if sets.groups else [sets.thresholds]
 
     def __call__(self, bins: Sequence[int] | None) -> tuple[float, ...] | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from models.bundle.bucket import bundle_folder
 from models.bundle.manifest import BundleError
 from models.bundle.precisions import FULL, PRECISIONS
+from models.decisions.costs import EXPLAINED, GRAMMAR
 from models.engines.engine import EngineError
 from models.engines.logit_cache import LogitCache
 from models.engines.ray_cluster import ClusterError
@@ -154,10 +155,8 @@ def _parser() -> argparse.ArgumentParser:
         help="share of the positive one of two classes among these rows, if it is not the bundle's own",
     )
     parser.add_argument(
-        "--costs", metavar="CLASS:OTHER=COST:COST",
-        help="costs of mistakes, by which each row gets a decision, if not the bundle's own: died:survived=5:1 where "
-        "to take a died for a survived costs 5, and a survived for a died 1. More pairs after commas; a mistake that "
-        "none names costs 1",
+        "--costs", metavar=GRAMMAR,
+        help=f"costs of mistakes, by which each row gets a decision, if not the bundle's own: {EXPLAINED}",
     )  # fmt: skip
     parser.add_argument(
         "--threads", type=_count, metavar="N",

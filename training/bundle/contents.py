@@ -56,9 +56,10 @@ class HeldOutLogits(Struct, frozen=True, kw_only=True):
     """Logits (n, K) of a table's rows by models that did not see them, NaN in rows that are in no fold (n,).
 
     ``known`` is what the schema's feature knew for each fold; ``how`` says how they were obtained where that is not
-    the weights were trained on where those are others, None where that is not known. ``seconds`` are second models'
-    scores of the same rows by name, (n,) or (n, K), as much held out. ``seen`` (n, K) are the logits of the model that
-    serves, where it was trained on all of these rows.
+    plain cross-fitting, and ``note`` what else there is to say. ``before`` are the rows that the weights were trained
+    on where those are others, None where that is not known. ``seconds`` are second models' scores of the same rows by
+    name, (n,) or (n, K), as much held out. ``seen`` (n, K) are the logits of the model that serves, where it was
+    trained on all of these rows.
     """
 
     table: Table
@@ -137,8 +138,10 @@ def _fit_uncertainty(
     first = all_held[0]
     if len(all_held) < 2 or first.seen is None:
         return None
-    labels, scores, maps = first.table.labels, [], []
-    for held in all_held:
+    labels, table = first.table.labels, first.table
+    own, _ = record.trace(calibration_scores(first.logits), first.seconds)
+    scores, maps = [own], [record.map.probabilities]
+    for held in all_held[1:]:
         own = calibration_scores(held.logits)
         stack = choose_stack(own, held.seconds, labels, settings.inverse, held.seed, settings.stacking)
         if stack is not None:
@@ -146,9 +149,7 @@ def _fit_uncertainty(
         inverse = settings.inverse if stack is None else None
         scores.append(own)
         maps.append(chosen_map(own, labels, inverse, held.seed, settings.map_rule, stack is not None)[1].probabilities)
-    seen = calibration_scores(first.seen)
-    if record.stack is not None and scorers is not None:
-        seen = record.stack(seen, scorers(first.table.rows))
+    seen, _ = record.trace(calibration_scores(first.seen), None if scorers is None else scorers(table.rows))
     return fit_uncertainty(scores, maps, seen, labels, int(first.folds.max()) + 1)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from models.calibration.logit import logit
+from models.calibration.logit import logit, sigmoid
 from models.calibration.uncertainty import MAX_VARIANCE, Uncertainty
 
 MAP_PARAMETERS = 2
@@ -40,7 +40,7 @@ def fit_uncertainty(
     classes = each.shape[2]
     y = (labels[:, None] == np.arange(classes)) if classes > 1 else labels[:, None] == 1
     first = each[0]
-    p = 1 / (1 + np.exp(-first))
+    p = sigmoid(first)
     residual = y - p
     spread, over_rows = each.var(axis=0, ddof=1).mean(axis=0), each.var(axis=1).mean(axis=0)
     noise = np.minimum(spread / np.maximum(over_rows, 1e-12), MAX_SHARE)

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from models.decisions.costs import EXPLAINED, GRAMMAR
 from models.files import refuse_overwriting, write_atomic, write_json
 from training.commands.arguments import add_data
 
@@ -15,9 +16,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--bundle", type=Path, required=True)
     add_data(parser)
     parser.add_argument(
-        "--costs", metavar="CLASS:OTHER=COST:COST",
-        help="costs of mistakes, if not the bundle's own: died:survived=5:1 where to take a died for a survived costs "
-        "5, and a survived for a died 1. More pairs after commas; a mistake that none names costs 1",
+        "--costs", metavar=GRAMMAR, help=f"costs of mistakes, if not the bundle's own: {EXPLAINED}"
     )  # fmt: skip
     parser.add_argument("--json", type=Path, help="write the evaluation here too")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write the pictures here, one SVG file each")

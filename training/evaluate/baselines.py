@@ -20,6 +20,7 @@ from models.schema import Schema
 from models.second.inputs import free_texts
 from models.second.model import second_scores
 from training.calibrate.maps import log_losses
+from training.evaluate.clusters.errors import picked
 from training.evaluate.estimates import Estimate, mean, roc_auc
 from training.evaluate.groups import Members, group_title
 from training.evaluate.several_classes.scores import brier_losses
@@ -98,7 +99,7 @@ def compare_baselines(
             },
             log_loss_difference=mean(difference, clusters),
             log_loss_difference_by_subgroup={
-                group_title(*key): mean(difference[held], None if clusters is None else clusters[held])
+                group_title(*key): mean(difference[held], picked(clusters, held))
                 for key, held in groups.items()
             },
         )  # fmt: skip

@@ -10,6 +10,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from models.rows import Row
 from training.data.labels import MIN_PER_CLASS
+from training.evaluate.clusters.errors import numbered
 
 FOLDS, FEW_FOLDS, ONE_PART = 5, 3, 1
 MANY_ROWS, VERY_MANY_ROWS = 2500, 20_000
@@ -45,7 +46,7 @@ def find_units(rows: Sequence[Row], groups: np.ndarray | None) -> Units:
     sizes = np.bincount(equal)
     repeating = int(sizes[sizes > 1].sum())
     if not repeating:
-        return Units(of_row=equal if groups is None else _numbered(groups))
+        return Units(of_row=equal if groups is None else numbered(groups))
     if groups is None and little_is_said(equal):
         note = f"there are only {len(sizes)} different rows, too few to keep equal ones together"
         return Units(of_row=np.arange(len(rows)), note=note)
@@ -147,16 +148,12 @@ def _units_of_classes(labels: np.ndarray, units: Units | None, classes: int = 0)
     return [counts[label] for label in range(max(classes, int(labels.max()) + 1))]
 
 
-def _numbered(groups: np.ndarray) -> np.ndarray:
-    return np.asarray(np.unique(groups, return_inverse=True)[1])
-
-
 def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Rows with one number in either are one unit: the connected components of a graph of rows."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    groups = _numbered(second) + first.max() + 1
+    groups = numbered(second) + first.max() + 1
     size = int(groups.max()) + 1
     graph = coo_array((np.ones(len(first), bool), (first, groups)), shape=(size, size))
-    return _numbered(connected_components(graph, directed=False)[1][first])
+    return numbered(connected_components(graph, directed=False)[1][first])

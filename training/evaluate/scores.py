@@ -17,7 +17,7 @@ from training.evaluate.calibration_errors import (
     sweep_error,
 )  # fmt: skip
 from training.evaluate.clusters.dependence import INDEPENDENT, Dependence
-from training.evaluate.clusters.errors import cluster_sums, drawn_rows
+from training.evaluate.clusters.errors import cluster_sums, drawn_rows, picked
 from training.evaluate.clusters.label_draws import LabelDraws
 from training.evaluate.estimates import Estimate, mean, proportion, reflected, roc_auc
 
@@ -146,7 +146,7 @@ def score(
         ),
         auc=roc_auc(p, y, clusters), accuracy=proportion(right, clusters),
         recall={
-            name: proportion(right[y == index], None if clusters is None else clusters[y == index])
+            name: proportion(right[y == index], picked(clusters, y == index))
             for index, name in enumerate(classes)
         },
     )  # fmt: skip

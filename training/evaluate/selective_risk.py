@@ -6,6 +6,7 @@ import numpy as np
 from msgspec import Struct
 
 from models.calibration.logit import class_probabilities
+from training.evaluate.clusters.errors import picked
 from training.evaluate.estimates import Estimate, proportion
 from training.evaluate.several_classes.scores import top_classes
 
@@ -85,7 +86,7 @@ def set_coverage(
     ``clusters`` (n,) as of `proportion`."""
 
     def of(values: np.ndarray, rows: np.ndarray) -> Estimate:
-        return proportion(values[rows], None if clusters is None else clusters[rows])
+        return proportion(values[rows], picked(clusters, rows))
 
     held, size = member[np.arange(len(labels)), labels], member.sum(axis=1)
     wrong = (size == 1) & ~held

@@ -5,6 +5,7 @@ from msgspec import Struct
 from scipy.stats import binom
 
 from models.reference import probability_bins
+from training.evaluate.clusters.errors import picked
 from training.evaluate.estimates import Estimate, proportion
 from training.evaluate.selective_risk import risk_coverage
 
@@ -59,7 +60,7 @@ def reliability(
         ReliabilityBin(
             rows=int(held.sum()),
             probability=float(probabilities[held].mean()),
-            observed=proportion(labels[held] == 1, None if clusters is None else clusters[held]),
+            observed=proportion(labels[held] == 1, picked(clusters, held)),
         )
         for held in (bins == number for number in np.unique(bins))
     )

@@ -8,6 +8,11 @@ def numbered(clusters: np.ndarray) -> np.ndarray:
     return np.asarray(np.unique(clusters, return_inverse=True)[1])
 
 
+def picked(clusters: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    """The clusters of these rows, by their places or a mask; None where every row is its own."""
+    return None if clusters is None else clusters[rows]
+
+
 def cluster_sums(deviations: np.ndarray, clusters: np.ndarray) -> np.ndarray:
     """The sum (G,) of deviations (n,) over each cluster."""
     return np.bincount(numbered(clusters), deviations)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec import Struct
 
+from training.evaluate.clusters.errors import picked
 from training.evaluate.estimates import Estimate, exact_proportion
 from training.evaluate.groups import MIN_GROUP_ROWS, Members, group_title
 from training.evaluate.selective_risk import SetCoverage
@@ -54,7 +55,7 @@ def set_cells(
     ``clusters`` (n,) as of `exact_proportion`."""
     held = member[np.arange(len(labels)), labels]
     cells = tuple(
-        _cell(key, outcome, held[of_class], None if clusters is None else clusters[of_class])
+        _cell(key, outcome, held[of_class], picked(clusters, of_class))
         for key, rows in groups.items() for k, outcome in enumerate(classes)
         if len(of_class := rows[labels[rows] == k])
     )  # fmt: skip

@@ -12,7 +12,7 @@ from msgspec import Struct
 from models.reference import PROBABILITY_BINS, probability_bins
 from training.calibrate.maps import log_losses
 from training.evaluate.clusters.dependence import INDEPENDENT, Dependence
-from training.evaluate.clusters.errors import drawn_rows
+from training.evaluate.clusters.errors import drawn_rows, picked
 from training.evaluate.clusters.label_draws import LabelDraws
 from training.evaluate.estimates import Estimate, mean, proportion, reflected, roc_auc
 from training.evaluate.scores import (
@@ -74,7 +74,7 @@ def score_classes(
         auc={name: roc_auc(p[:, k], y == k, clusters) for k, name in enumerate(classes)},
         accuracy=proportion(right, clusters),
         recall={
-            name: proportion(right[y == k], None if clusters is None else clusters[y == k])
+            name: proportion(right[y == k], picked(clusters, y == k))
             for k, name in enumerate(classes)
         },
         confusion={
