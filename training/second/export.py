@@ -1,5 +1,6 @@
 """scikit-learn's fitted models as a bundle keeps them, compared with the originals before they are used."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -107,8 +108,10 @@ def _perturbed(
     for at, own in enumerate(edges):
         known = [value for each in inputs if (value := each.numbers[at]) is not None]
         ends = [min(known) - 1e6, max(known) + 1e6] if known else [0.0]
-        beside = [float(np.nextafter(edge, way)) for edge in own for way in (-np.inf, np.inf)]
-        choices.append([None, *ends, *own, *beside])
+        # Beyond the largest double, the edge of what is known, is no number that a row may have.
+        with np.errstate(over="ignore"):
+            beside = [float(np.nextafter(edge, way)) for edge in own for way in (-np.inf, np.inf)]
+        choices.append([None, *ends, *own, *filter(math.isfinite, beside)])
     made = []
     for number in rng.integers(len(inputs), size=min(PERTURBED_ROWS, 4 * len(inputs))).tolist():
         row = inputs[number]

@@ -111,6 +111,17 @@ def test_trees_walk_as_scikit_learns_with_what_is_unknown_on_either_side() -> No
     assert np.abs(TreesScorer(described, trees)(inputs)[:, 0] - model.decision_function(X)).max() < 1e-12
 
 
+def test_trees_that_ask_only_whether_a_number_is_known(tokenizer: Tokenizer) -> None:
+    """scikit-learn's threshold is infinite there."""
+    rows = [msgspec.structs.replace(row, bill=None) if at % 3 else row for at, row in enumerate(churn.customers(400))]
+    labels = np.array([row.bill is not None for row in rows], np.int64)
+    (second,) = fit_seconds(("trees",), rows, labels, churn.SCHEMA, None, 0, tokenizer)
+    assert isinstance(second.arrays, Trees)
+    assert np.isfinite(second.arrays.threshold).all()
+    assert (second.arrays.threshold == np.finfo(np.float64).max).any()
+    assert ((SecondScorers([second], churn.SCHEMA, None)(rows)["trees"] > 0) == labels).all()
+
+
 def test_terms_are_weighed_as_scikit_learn_weighs_them(tokenizer: Tokenizer) -> None:
     texts = ["angry about the bill", "pays the bill, pays the bill", "the bill the bill", "happy", "happy bill"]
     ids = tokenizer.token_ids(texts)
