@@ -6,8 +6,12 @@ ever, and so is a connection on which nothing comes. A request whose body is lat
 each of its internals that is relied on here.
 """
 
+import contextlib
 import logging
+import os
 import resource
+import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -39,6 +43,10 @@ FIRST_REQUEST_SECONDS = 0.5
 MAX_REFUSED = 8
 """Connections past the most that there may be that hear of it at a time; others may be reset."""
 
+IP_MINTTL, IPV6_MINHOPCOUNT = 21, 73
+"""Options of Linux that Python does not name: packets with fewer hops left are dropped (ip(7))."""
+FEWEST_HOPS = ((socket.IPPROTO_IP, IP_MINTTL), (socket.IPPROTO_IPV6, IPV6_MINHOPCOUNT))
+
 RejectEarly = Callable[[Any], Sequence[Any] | None]
 """The scope of a request → the two messages that answer it, if it is rejected before its body is read."""
 
@@ -57,6 +65,28 @@ class ConnectionLimits(Struct):
     max_connections: int
     max_body_bytes: int
     draining: bool = False
+
+
+def begin_no_handshake(listening: socket.socket) -> None:
+    """From now on who wants to connect hears nothing, on Linux, and is refused when the socket is closed; handshakes
+    that were begun come to their end. Otherwise the system would finish one and reset it in the next moment.
+
+    Packets must have 255 hops left, which hardly any client sends. The rule does not hold for the second half of a
+    handshake, but for what follows it: `take_all_packets` undoes it for a connection.
+    """
+    _require_hops(listening, 255)
+
+
+def take_all_packets(connection: socket.socket) -> None:
+    """Of a connection that was accepted from such a socket; packets that were dropped are sent again by its client."""
+    _require_hops(connection, 0)
+
+
+def _require_hops(one: socket.socket, hops: int) -> None:
+    if sys.platform == "linux":
+        for level, option in FEWEST_HOPS:
+            with contextlib.suppress(OSError):  # It is of the other family.
+                one.setsockopt(level, option, hops)
 
 
 class Connection(HttpToolsProtocol):
@@ -97,6 +127,9 @@ class Connection(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def connection_made(self, transport: Any) -> None:
+        if self._limits.draining:
+            with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as own:
+                take_all_packets(own)
         full = len(self.connections) >= self._limits.max_connections and not _make_room(self.connections)
         lingering: Any = LingeringTransport(transport, self.loop, self._limits.read_seconds, self._is_sent_more)
         super().connection_made(lingering)

@@ -14,7 +14,13 @@ from typing import Any, Protocol
 
 import uvicorn
 
-from service.http.connections import ConnectionLimits, connection_protocol, max_connections, reap_expired
+from service.http.connections import (
+    ConnectionLimits,
+    begin_no_handshake,
+    connection_protocol,
+    max_connections,
+    reap_expired,
+)
 from service.http.listener import behind_proxies
 from service.http.middleware import RequestMiddleware
 from service.settings import Settings
@@ -23,8 +29,8 @@ LOGGER = logging.getLogger("evenkeel")
 REAP_TICKS = 5
 """Of uvicorn's tenths of a second, between two looks for connections whose time is over."""
 
-ACCEPT_ROUNDS, ACCEPT_SECONDS = 5, 0.01
-"""How often, and for how long, what waits at a listening socket is accepted before the socket closes."""
+HANDSHAKE_SECONDS = 0.05
+"""For handshakes that were begun to come to their end, before the listening sockets close."""
 
 
 class Drainable(Protocol):
@@ -60,8 +66,11 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # To close a listening socket resets the connections that wait in it, perhaps with a request sent.
-        for _ in range(ACCEPT_ROUNDS):
-            await asyncio.sleep(ACCEPT_SECONDS)
+        self._limits.draining = True
+        for listening in self._own_sockets():
+            with listening:
+                begin_no_handshake(listening)
+        await asyncio.sleep(HANDSHAKE_SECONDS)
         accepted = [asyncio.create_task(self._serve_last(connection)) for connection in self._accept_waiting()]
         await super().shutdown(sockets)
         for task in accepted:
@@ -69,11 +78,16 @@ class Server(uvicorn.Server):
 
     def _accept_waiting(self) -> Iterator[socket.socket]:
         """What waits at the listening sockets in this moment; the event loop would look only after they are closed."""
-        for listening in (listening for server in self.servers for listening in server.sockets):
-            with socket.socket(fileno=os.dup(listening.fileno())) as own, contextlib.suppress(OSError):
+        for own in self._own_sockets():
+            with own, contextlib.suppress(OSError):
                 own.setblocking(False)
                 while True:
                     yield own.accept()[0]
+
+    def _own_sockets(self) -> Iterator[socket.socket]:
+        """The listening sockets, each by a descriptor of its own: the event loop's have not all methods."""
+        for listening in (listening for server in self.servers for listening in server.sockets):
+            yield socket.socket(fileno=os.dup(listening.fileno()))
 
     async def _serve_last(self, connection: socket.socket) -> None:
         connection.setblocking(False)

@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import re
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any, cast
@@ -15,7 +16,15 @@ from uvicorn.server import ServerState
 
 from models.bundle.read import Bundle
 from service.http import connections
-from service.http.connections import MAX_HEAD_BYTES, Connection, ConnectionLimits, max_connections, reap_expired
+from service.http.connections import (
+    MAX_HEAD_BYTES,
+    Connection,
+    ConnectionLimits,
+    begin_no_handshake,
+    max_connections,
+    reap_expired,
+    take_all_packets,
+)
 from tests.service.http.test_raw_bytes import GOOD, JSON, request
 from tests.service.processes import Service
 
@@ -250,3 +259,27 @@ def test_open_files_are_raised_or_connections_lowered() -> None:
         assert max_connections(1 << 30) < hard
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the option is Linux's")
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_before_a_socket_closes_no_handshake_begins_and_none_is_lost(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as listening:
+        address = listening.getsockname()[:2]
+        with socket.create_connection(address) as waiting:
+            begin_no_handshake(listening)
+            with pytest.raises(TimeoutError):
+                socket.create_connection(address, timeout=0.3)
+            waiting.sendall(b"waited")
+            with listening.accept()[0] as accepted:
+                assert accepted.recv(16) == b"waited"
+                # As one whose handshake ended after the rule was made.
+                begin_no_handshake(accepted)
+                waiting.sendall(b"dropped at first")
+                accepted.settimeout(0.1)
+                with pytest.raises(TimeoutError):
+                    accepted.recv(16)
+                take_all_packets(accepted)
+                accepted.settimeout(10)
+                assert accepted.recv(16) == b"dropped at first"
