@@ -5,6 +5,8 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+from threadpoolctl import threadpool_limits
+
 from models.bundle.manifest import BundleError
 from models.bundle.signature import SignatureError
 from models.engines.engine import EngineError
@@ -21,7 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
-        return run(options)
+        # The matrices of calibration and evaluation are small: threads for them cost more than they give, tenfold when
+        # other work keeps the cores busy. MLX has a BLAS of its own.
+        with threadpool_limits(1, "blas"):
+            return run(options)
     except (BundleError, ClusterError, EngineError, SignatureError, ValueError, OSError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 1
