@@ -21,11 +21,12 @@ from models.bert.tokenizer import Tokenizer
 from models.bundle.read import Bundle, read_bundle
 
 NAMES = {
-    "evenkeel": "Evenkeel", "evenkeel_mlx": "Evenkeel on MLX", "onnx": "ONNX Runtime float32",
-    "torch_sdpa": "torch SDPA", "torch_eager": "torch eager",
-    "mlx_wheel": "MLX wheel, no tuned BLAS", "onnx_int8": "ONNX Runtime int8", "products": "matrix products alone",
+    "evenkeel": "Evenkeel", "evenkeel_int8": "Evenkeel int8", "evenkeel_mlx": "Evenkeel on MLX",
+    "onnx": "ONNX Runtime float32", "onnx_int8": "ONNX Runtime int8", "torch_sdpa": "torch SDPA",
+    "torch_eager": "torch eager", "mlx_wheel": "MLX wheel, no tuned BLAS",
 }  # fmt: skip
-ENVIRONMENTS = {"evenkeel": "core", "evenkeel_mlx": "core", "mlx_wheel": "core", "products": "core"}
+ENVIRONMENTS = {"evenkeel": "core", "evenkeel_int8": "core", "evenkeel_mlx": "core", "mlx_wheel": "core"}
+INT8S = {"evenkeel_int8": "a row's answer is its own", "onnx_int8": "answers move with the batch"}
 FLOAT32 = ("evenkeel", "evenkeel_mlx", "torch_eager", "torch_sdpa", "onnx", "mlx_wheel")
 CALLS = {1: 60, 8: 16, 32: 8, 64: 4, 256: 2}
 """Batch rows → batches of one turn."""
@@ -44,26 +45,23 @@ Rows per second by batch size: median over rounds [quartiles]; {rounds}. {texts}
 Evenkeel ÷ the other, round by round. Above 1, Evenkeel is faster.
 
 {ratios}
+Evenkeel int8 ÷ the other:
+
+{int8}
 One row at a time, milliseconds: median [quartiles] of the rounds' medians, 99th percentile of all calls.
 
 {latencies}
-{ceiling}
+Evenkeel computes the last layer for the first token alone, the only one that the head reads: {needed:.3f} of
+{whole:.3f} GFLOP for a text of the average {flop[tokens]:.1f} tokens. The others compute the whole layer, as their
+libraries do.
+
 {weights}
 Settings:
 
 {settings}
 {skipped}"""
-CEILING = """\
-The ceiling: the same path around a model that is nothing but matrix products of the same shapes, on the same streams
-and threads. GFLOP/s are those of a text of the average length.
-
-{table}
-Evenkeel computes the last layer for the first token alone, the only one that the head reads: {needed:.3f} of
-{whole:.3f} GFLOP for a text of the average {tokens:.1f} tokens. The others compute the whole layer, as their libraries
-do.
-"""
 INT8 = (
-    "int8: largest |Δlogit| {difference:.3f}; log loss on the 891 rows {int8:.4f}, in float32 {float32:.4f} "
+    "{name} ({how}): largest |Δlogit| {difference:.3f}; log loss on the 891 rows {int8:.4f}, in float32 {float32:.4f} "
     "({change:+.4f}), calibrated alike. They are the training rows: the change counts, not the value."
 )
 
@@ -80,9 +78,7 @@ def measure(options: Options) -> Result:
             raise Unavailable(reasons["evenkeel"])
         seconds = _rounds(contenders, options, rng)
         logits = {
-            name: one.ask("logits", texts=list(texts()[: PARITY_ROWS.get(name)]))
-            for name, one in contenders.items()
-            if name != "products"
+            name: one.ask("logits", texts=list(texts()[: PARITY_ROWS.get(name)])) for name, one in contenders.items()
         }
         found = {name: one.settings for name, one in contenders.items()}
     bundle = read_bundle(options.bundle)
@@ -149,8 +145,9 @@ def report(result: Result) -> str:
     batches = [rows for rows in CALLS if str(rows) in result["seconds"]["evenkeel"]]
     return REPORT.format(
         texts=result["texts"], flop=result["flop"], rounds=_rounds_text(result),
-        rates=_rate_table(result, batches), ratios=_ratio_table(result, batches), latencies=_latency_table(result),
-        ceiling=_ceiling(result, batches), weights=_same_weights(result),
+        rates=_rate_table(result, batches), ratios=_ratio_table(result, batches),
+        int8=_ratio_table(result, batches, "evenkeel_int8"), latencies=_latency_table(result),
+        needed=result["flop"]["needed"] / 1e9, whole=result["flop"]["whole"] / 1e9, weights=_same_weights(result),
         settings=settings(NAMES, result["settings"]), skipped=skipped(NAMES, result["skipped"]),
     )  # fmt: skip
 
@@ -162,14 +159,18 @@ def _rounds_text(result: Result) -> str:
 
 
 def _rate_table(result: Result, batches: Sequence[int]) -> str:
-    names = [name for name in NAMES if name in result["seconds"] and name != "products"]
+    names = [name for name in NAMES if name in result["seconds"]]
     lines = [[NAMES[name], *(_spread(rates(result, name, rows)) for rows in batches)] for name in names]
     return table(["rows/s", *map(str, batches)], lines)
 
 
-def _ratio_table(result: Result, batches: Sequence[int]) -> str:
-    lines = [[NAMES[name], *(ratio_to(result, name, rows) or "–" for rows in batches)] for name in others(result)]
-    return table(["Evenkeel ÷", *map(str, batches)], lines)
+def _ratio_table(result: Result, batches: Sequence[int], ours: str = "evenkeel") -> str:
+    lines = [
+        [NAMES[name], *(ratio_to(result, name, rows, ours) or "–" for rows in batches)]
+        for name in others(result)
+        if name != ours
+    ]
+    return table([f"{NAMES[ours]} ÷", *map(str, batches)], lines)
 
 
 def _spread(values: Sequence[float]) -> Spread | str:
@@ -177,41 +178,25 @@ def _spread(values: Sequence[float]) -> Spread | str:
 
 
 def others(result: Result) -> list[str]:
-    return [name for name in NAMES if name in result["seconds"] and name not in ("evenkeel", "products")]
+    return [name for name in NAMES if name in result["seconds"] and name != "evenkeel"]
 
 
-def ratio_to(result: Result, name: str, rows: int) -> Spread | None:
-    """Evenkeel's rate ÷ the other's, round by round; None where the other was not measured with so many rows."""
-    theirs = rates(result, name, rows)
-    return ratio(rates(result, "evenkeel", rows)[: len(theirs)], theirs) if theirs else None
+def ratio_to(result: Result, name: str, rows: int, ours: str = "evenkeel") -> Spread | None:
+    """Evenkeel's rate ÷ the other's, round by round; None where one of them was not measured with so many rows."""
+    mine, theirs = rates(result, ours, rows), rates(result, name, rows)
+    return ratio(mine[: len(theirs)], theirs) if mine and theirs else None
 
 
 def _latency_table(result: Result) -> str:
     lines = []
     for name in NAMES:
         rounds = [[1e3 * one for one in took] for took in result["seconds"].get(name, {}).get("1", [])]
-        if not rounds or name == "products":
+        if not rounds:
             continue
         pooled = np.concatenate(rounds)
         p99 = number(float(np.quantile(pooled, 0.99))) if len(pooled) >= MIN_FOR_P99 else "–"
         lines.append([NAMES[name], spread([float(np.median(took)) for took in rounds]), p99, len(pooled)])
     return table(["one row, ms", "median", "p99", "calls"], lines)
-
-
-def _ceiling(result: Result, batches: Sequence[int]) -> str:
-    """Which part of the speed of the matrix products alone is reached."""
-    if "products" not in result["seconds"]:
-        return ""
-    gflop = result["flop"]["needed"] / 1e9
-    lines = []
-    for rows in batches:
-        found = rates(result, "products", rows)
-        share = ratio(rates(result, "evenkeel", rows), found)
-        lines.append([rows, spread(found), number(gflop * float(np.median(found))), share])
-    return CEILING.format(
-        table=table(["batch", "rows/s", "GFLOP/s", "share that Evenkeel reaches"], lines), needed=gflop,
-        whole=result["flop"]["whole"] / 1e9, tokens=result["flop"]["tokens"],
-    )  # fmt: skip
 
 
 def _same_weights(result: Result) -> str:
@@ -223,13 +208,14 @@ def _same_weights(result: Result) -> str:
         reference = next(name for name in FLOAT32[1:] if name not in difference)
         each = ", ".join(f"{NAMES[name]} {value:.1e}" for name, value in float32.items())
         lines.append(f"Largest |Δlogit| from {NAMES[reference]} over the texts: {max(float32.values()):.1e} ({each}).")
-    if "onnx_int8" in losses:
-        lines.append(
-            INT8.format(
-                difference=difference.get("onnx_int8", float("nan")), int8=losses["onnx_int8"],
-                float32=losses["evenkeel"], change=losses["onnx_int8"] - losses["evenkeel"],
-            )
-        )  # fmt: skip
+    lines += [
+        INT8.format(
+            name=NAMES[name], how=how, difference=difference.get(name, float("nan")), int8=losses[name],
+            float32=losses["evenkeel"], change=losses[name] - losses["evenkeel"],
+        )
+        for name, how in INT8S.items()
+        if name in losses
+    ]  # fmt: skip
     return bullets(lines)
 
 

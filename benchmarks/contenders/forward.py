@@ -21,7 +21,6 @@ LOADERS = {
     "evenkeel_float16": "mlx_forward:float16",
     "evenkeel_bfloat16": "mlx_forward:bfloat16",
     "evenkeel_int8": "mlx_forward:int8",
-    "products": "mlx_forward:products",
     "mlx_wheel": "mlx_forward:wheel",
     "torch_eager": "torch_forward:eager",
     "torch_sdpa": "torch_forward:sdpa",
