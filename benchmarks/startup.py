@@ -41,7 +41,7 @@ ROUNDS = 3
 
 REPORT = """\
 Cold start, from the start of `python -m service` until /health/ready, asked every 10 ms, answers 200: {start} s;
-{starts} starts, the slowest {slowest} s. The files are in the page cache and the kernels compiled.
+{starts} starts, the slowest {slowest} s. The files are in the page cache.
 
 Resident memory (VmRSS) of the service with its default cache, MiB, {clients} clients; median [quartiles] over services.
 
