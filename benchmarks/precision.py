@@ -99,8 +99,9 @@ def report(result: Result) -> str:
     batches = [int(rows) for rows in result["seconds"][FULL]]
     against = {name: FULL if name in OURS else "torch_sdpa" for name in names}
     pairs = [name for name in names if against[name] != name and against[name] in names]
+    device = result["settings"][FULL].rpartition(" on ")[2].split(",")[0]
     return REPORT.format(
-        rounds=len(rates(result, FULL, batches[0])), device=result["settings"][FULL].rpartition(" on ")[2].split(",")[0], rows=len(labels()),
+        rounds=len(rates(result, FULL, batches[0])), device=device, rows=len(labels()),
         rates=table(["rows/s", *map(str, batches)],
                     [[NAMES[one], *(spread(rates(result, one, rows)) for rows in batches)] for one in names]),
         ratios=table(["÷ float32", *map(str, batches)],
