@@ -8,7 +8,6 @@ each of its internals that is relied on here.
 
 import contextlib
 import logging
-import os
 import resource
 import socket
 import sys
@@ -128,8 +127,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         if self._limits.draining:
-            with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as own:
-                take_all_packets(own)
+            take_all_packets(transport.get_extra_info("socket"))
         full = len(self.connections) >= self._limits.max_connections and not _make_room(self.connections)
         lingering: Any = LingeringTransport(transport, self.loop, self._limits.read_seconds, self._is_sent_more)
         super().connection_made(lingering)

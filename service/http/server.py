@@ -53,8 +53,12 @@ class Server(uvicorn.Server):
     @property
     def port(self) -> int:
         """Where it listens, or will."""
-        sockets = [listening for server in getattr(self, "servers", []) for listening in server.sockets]
+        sockets = self._listening()
         return int(sockets[0].getsockname()[1]) if sockets else self.config.port
+
+    def _listening(self) -> list[Any]:
+        """The sockets that it listens on; none before it does."""
+        return [listening for server in getattr(self, "servers", []) for listening in server.sockets]
 
     async def on_tick(self, counter: int) -> bool:
         if counter % REAP_TICKS == 0:
@@ -67,9 +71,8 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # To close a listening socket resets the connections that wait in it, perhaps with a request sent.
         self._limits.draining = True
-        for listening in self._own_sockets():
-            with listening:
-                begin_no_handshake(listening)
+        for listening in self._listening():
+            begin_no_handshake(listening)
         await asyncio.sleep(HANDSHAKE_SECONDS)
         accepted = [asyncio.create_task(self._serve_last(connection)) for connection in self._accept_waiting()]
         await super().shutdown(sockets)
@@ -78,16 +81,11 @@ class Server(uvicorn.Server):
 
     def _accept_waiting(self) -> Iterator[socket.socket]:
         """What waits at the listening sockets in this moment; the event loop would look only after they are closed."""
-        for own in self._own_sockets():
-            with own, contextlib.suppress(OSError):
+        for listening in self._listening():
+            with socket.socket(fileno=os.dup(listening.fileno())) as own, contextlib.suppress(OSError):
                 own.setblocking(False)
                 while True:
                     yield own.accept()[0]
-
-    def _own_sockets(self) -> Iterator[socket.socket]:
-        """The listening sockets, each by a descriptor of its own: the event loop's have not all methods."""
-        for listening in (listening for server in self.servers for listening in server.sockets):
-            yield socket.socket(fileno=os.dup(listening.fileno()))
 
     async def _serve_last(self, connection: socket.socket) -> None:
         connection.setblocking(False)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import threading
 from collections.abc import Callable
 
 from msgspec import Struct
@@ -33,8 +34,8 @@ class Reloader:
         self._busy = False
 
     def start(self) -> None:
-        """Reload on SIGHUP from now on, where there are signals."""
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError, AttributeError):
+        """Reload on SIGHUP from now on, in the main thread, which alone hears signals."""
+        if threading.current_thread() is threading.main_thread():
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._signalled)
 
     def _signalled(self) -> None:

@@ -1,6 +1,5 @@
 """scikit-learn's fitted models as a bundle keeps them, compared with the originals before they are used."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from models.second.trees import Trees, TreesModel
 TOLERANCE = 1e-9
 """Largest accepted difference of a score, as a share of it where that is above 1."""
 PERTURBED_ROWS = 2000
+LARGEST = np.finfo(np.float64).max
 
 
 class ExportError(ValueError):
@@ -76,7 +76,7 @@ def tree_arrays(model: Any, columns: np.ndarray, schema: Schema) -> SecondModel:
     trees = Trees(
         roots=roots.astype(np.int64), column=np.where(leaf, 0, columns[joined["feature_idx"]]).astype(np.int64),
         # Without a bound: what is known goes left, and only what is unknown goes right.
-        threshold=np.where(leaf, 0.0, np.minimum(joined["num_threshold"], np.finfo(np.float64).max)),
+        threshold=np.where(leaf, 0.0, np.minimum(joined["num_threshold"], LARGEST)),
         missing_left=joined["missing_go_to_left"].astype(bool) & ~leaf, left=children("left"),
         right=children("right"), value=np.where(leaf, joined["value"], 0.0),
     )  # fmt: skip
@@ -108,10 +108,9 @@ def _perturbed(
     for at, own in enumerate(edges):
         known = [value for each in inputs if (value := each.numbers[at]) is not None]
         ends = [min(known) - 1e6, max(known) + 1e6] if known else [0.0]
-        # Beyond the largest double, the edge of what is known, is no number that a row may have.
-        with np.errstate(over="ignore"):
-            beside = [float(np.nextafter(edge, way)) for edge in own for way in (-np.inf, np.inf)]
-        choices.append([None, *ends, *own, *filter(math.isfinite, beside)])
+        # Not towards infinity: `LARGEST` may be an edge, and what is beyond it is no number that a row may have.
+        beside = [float(np.nextafter(edge, way)) for edge in own for way in (-LARGEST, LARGEST)]
+        choices.append([None, *ends, *own, *beside])
     made = []
     for number in rng.integers(len(inputs), size=min(PERTURBED_ROWS, 4 * len(inputs))).tolist():
         row = inputs[number]
