@@ -23,6 +23,7 @@ class EngineError(RuntimeError):
 class Backend(Struct, frozen=True, kw_only=True):
     """What computes the logits, and ``reason``, why it does.
 
+    ``parallel`` batches at once are computed faster than one after the other.
     Of MLX on a CPU: ``blas``, and its ``gflops`` as measured by one matmul. ``warning`` says what is slow,
     ``precision`` is that of the weights, and ``offered`` are all that it has.
     """
@@ -31,6 +32,7 @@ class Backend(Struct, frozen=True, kw_only=True):
     version: str
     device: str
     threads: int
+    parallel: int = 1
     reason: str = "as asked for"
     blas: str = "none"
     gflops: float = 0.0

@@ -1,9 +1,10 @@
 """ONNX Runtime on a CPU: the bundle's weights in a graph that is written when they are loaded (onnx_bert.py)."""
 
-import functools
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +17,7 @@ from models.engines.engine import Backend, Chosen, usable_cores
 from models.engines.memory import return_memory
 from models.engines.onnx_bert import Precision as GraphPrecision
 from models.engines.onnx_bert import bert_graph
-from models.engines.onnx_proto import CONTRIB, Graph
+from models.engines.onnx_proto import Graph
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 TOKENS_PER_CORE = 256
@@ -33,8 +34,8 @@ ERRORS = 3
 class OnnxEngine:
     """Implements `models.engines.engine.Engine`; calls may come from any thread.
 
-    In float32 each batch is computed on all cores, as a row by itself is then fastest. In int8, whose operators are too
-    short to be shared, each core computes a batch of its own.
+    Each core computes batches of its own: threads that share a batch wait for each other at every operator. Only what
+    is too short to be split, and alone, is shared by all cores, in float32; operators in int8 are too short for that.
     """
 
     def __init__(
@@ -43,18 +44,16 @@ class OnnxEngine:
     ):  # fmt: skip
         threads = threads or usable_cores()
         self.backend = Backend(
-            engine="onnx", version=onnxruntime.__version__, device="cpu", threads=threads, reason=chosen.reason,
-            warning=chosen.warning, precision=precision, offered=chosen.precisions,
+            engine="onnx", version=onnxruntime.__version__, device="cpu", threads=threads, parallel=threads,
+            reason=chosen.reason, warning=chosen.warning, precision=precision, offered=chosen.precisions,
         )  # fmt: skip
         self._classes = len(weights["classifier.bias"])
-        self._parallel = threads if precision == "int8" else 1
-        self._max_tokens = TOKENS_PER_CORE * threads // self._parallel
-        self._threads = ThreadPoolExecutor(self._parallel, "onnx")
-        graph = bert_graph(
-            layout_of(config).network(config), weights, cast(GraphPrecision, precision),
-            unsigned_weights=precision == "int8" and signed_products_overflow(),
-        )  # fmt: skip
-        self._session = session(graph, threads // self._parallel)
+        self._cores = ThreadPoolExecutor(threads, "onnx")
+        self._lock, self._calls = threading.Lock(), 0
+        network = layout_of(config).network(config)
+        self._words, graph = bert_graph(network, weights, cast(GraphPrecision, precision))
+        self._session = session(graph, 1)
+        self._shared = self._session if precision == "int8" or threads == 1 else session(graph, threads)
         del graph
         # The session has copies, most of them arranged for its products.
         return_memory()
@@ -62,25 +61,41 @@ class OnnxEngine:
     def logits(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
         """Token ids of each text, unpadded → logits (B, K) float64."""
         logits = np.empty((len(token_ids), self._classes))
-        share = max(MIN_TOKENS, math.ceil(sum(map(len, token_ids)) / self._parallel))
-        batches = list(token_batches(token_ids, min(share, self._max_tokens)))
 
-        def compute(rows: list[int]) -> None:
+        def compute(rows: list[int], session: onnxruntime.InferenceSession = self._session) -> None:
             ids, lengths = padded([token_ids[row] for row in rows])
-            logits[rows] = self._session.run(None, {"ids": ids, "lengths": lengths})[0]
+            logits[rows] = session.run(None, {"words": self._words(ids), "lengths": lengths})[0]
 
-        if self._parallel == 1 or len(batches) == 1:
-            for rows in batches:
-                compute(rows)
-        else:
-            # The longest first, so that none is begun when the other cores are done.
-            list(self._threads.map(compute, reversed(batches)))
+        with self._call() as alone:
+            cores = self.backend.threads if alone else 1
+            share = max(MIN_TOKENS, math.ceil(sum(map(len, token_ids)) / cores))
+            batches = list(token_batches(token_ids, min(share, TOKENS_PER_CORE)))
+            if alone and len(batches) == 1:
+                compute(batches[0], self._shared)
+            elif alone:
+                # The longest first, so that none is begun when the other cores are done.
+                list(self._cores.map(compute, reversed(batches)))
+            else:
+                for rows in batches:
+                    compute(rows)
         return logits
+
+    @contextmanager
+    def _call(self) -> Iterator[bool]:
+        """Whether no other call is being computed, when this one begins."""
+        with self._lock:
+            self._calls += 1
+            alone = self._calls == 1
+        try:
+            yield alone
+        finally:
+            with self._lock:
+                self._calls -= 1
 
     def warm_up(self, lengths: Sequence[int]) -> None:
         """Have the memory of a whole batch of the longest, and of one alone; nothing here is made for a shape."""
         longest = max(lengths)
-        for rows in (1, max(1, self._max_tokens * self._parallel // longest)):
+        for rows in (1, max(1, TOKENS_PER_CORE * self.backend.threads // longest)):
             self.logits([[0] * longest] * rows)
 
 
@@ -97,17 +112,3 @@ def session(graph: Graph, threads: int) -> onnxruntime.InferenceSession:
     tensors = [onnxruntime.OrtValue.ortvalue_from_numpy(tensor) for tensor in graph.weights.values()]
     options.add_external_initializers(list(graph.weights), tensors)
     return onnxruntime.InferenceSession(graph.serialize(), options, providers=["CPUExecutionProvider"])
-
-
-@functools.cache
-def signed_products_overflow() -> bool:
-    """Whether products of unsigned by signed bytes come out wrong: on x86-64 without VNNI pairs of them are added up in
-    16 bits, which overflow silently (ONNX Runtime's documentation of quantisation, "saturation issue")."""
-    graph = Graph()
-    codes = graph.input("codes", "uint8", ("B", 64))
-    weights = graph.weight("weights", np.full((64, 16), 127, np.int8))
-    one, zero = graph.constant(np.ones((), np.float32)), graph.constant(np.zeros((), np.uint8))
-    product = graph.add("MatMulIntegerToFloat", codes, weights, one, one, zero, domain=CONTRIB)
-    graph.output(product, "float32", ("B", 16))
-    found = session(graph, 1).run(None, {"codes": np.full((8, 64), 255, np.uint8)})[0]
-    return not bool(np.all(found == 255 * 127 * 64))

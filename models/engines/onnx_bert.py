@@ -5,9 +5,14 @@ reads. Layer norm is the standard operator and not ONNX Runtime's fused `SkipLay
 scalar loop on a CPU; query, key and value are three products, which saves taking one apart again
 (docs/decisions/engines.md).
 
-In int8 the encoder's products are of whole numbers: weights of −127 … 127 with a scale for each output, and activations
+In int8 the encoder's products are of whole numbers: weights of −63 … 63 with a scale for each output, and activations
 of 1 … 255 around 128 with a scale for each *token*, taken from that token alone. So a row's answer is its own whatever
 its batch; ONNX Runtime's own dynamic quantisation takes one scale for all rows of a batch.
+
+Weights have 7 bits because x86-64 processors without VNNI add the products of two pairs in 16 bits, which more would
+overflow silently (ONNX Runtime's documentation of quantisation, "saturation issue"): 2 · 255 · 63 < 2¹⁵.
+
+The words' embeddings are looked up before the graph (`WordTable`), so that all sessions share one copy of them.
 """
 
 from typing import Literal
@@ -19,7 +24,9 @@ from models.bert.layouts.registry import LAYOUTS
 from models.engines.onnx_proto import CONTRIB, Graph
 
 MAX_CODE = 127
-"""Of the codes −127 … 127."""
+"""Of the codes −127 … 127 of activations and word embeddings."""
+MAX_WEIGHT_CODE = 63
+"""Of the codes −63 … 63 of weights."""
 ZERO_CODE = 128
 """What stands for 0 where codes are unsigned."""
 SMALLEST_SCALE = 1e-30
@@ -28,60 +35,60 @@ SMALLEST_SCALE = 1e-30
 Precision = Literal["float32", "int8"]
 
 
-def bert_graph(
-    config: BertConfig, weights: dict[str, np.ndarray], precision: Precision = "float32", unsigned_weights: bool = False
-) -> Graph:
-    """ids (B, L) int32 and lengths (B,) int32, the tokens of each row that are no padding → logits (B, K) float32.
+class WordTable:
+    """The embeddings of words, a row each."""
 
-    ``weights`` is emptied as they are taken over. ``unsigned_weights``: int8 weights as 1 … 255 around 128, for
-    processors whose products of signed ones overflow (`models.engines.onnx`); the answers are the same.
-    """
-    return _BertWriter(config, weights, precision, unsigned_weights).write()
+    def __init__(self, table: np.ndarray, precision: Precision):
+        self._table, self._scales = table, np.empty(0, np.float32)
+        if precision == "int8":
+            self._table, self._scales = _rounded(table, MAX_CODE)
+
+    def __call__(self, ids: np.ndarray) -> np.ndarray:
+        """ids (B, L) → (B, L, D) float32."""
+        found: np.ndarray = self._table[ids]
+        return found * self._scales[ids][..., None] if len(self._scales) else found
+
+
+def bert_graph(
+    config: BertConfig, weights: dict[str, np.ndarray], precision: Precision = "float32"
+) -> tuple[WordTable, Graph]:
+    """The words' embeddings, and a graph from them: words (B, L, D) float32 and lengths (B,) int32, the tokens of each
+    row that are no padding → logits (B, K) float32. ``weights`` is emptied as they are taken over."""
+    return _BertWriter(config, weights, precision).write()
 
 
 class _BertWriter:
-    def __init__(
-        self, config: BertConfig, weights: dict[str, np.ndarray], precision: Precision, unsigned_weights: bool
-    ):  # fmt: skip
+    def __init__(self, config: BertConfig, weights: dict[str, np.ndarray], precision: Precision):
         self._config, self._weights, self._layout = config, weights, LAYOUTS[config.model_type]
-        self._int8, self._unsigned = precision == "int8", unsigned_weights
+        self._precision: Precision = precision
         self._graph = Graph()
 
-    def write(self) -> Graph:
+    def write(self) -> tuple[WordTable, Graph]:
         graph, config = self._graph, self._config
         classes = len(self._weights["classifier.bias"])
-        ids = graph.input("ids", "int32", ("B", "L"))
+        words = graph.input("words", "float32", ("B", "L", config.hidden_size))
         lengths = graph.input("lengths", "int32", ("B",))
-        shape = graph.add("Concat", graph.add("Shape", ids), self._numbers(config.hidden_size), axis=0)
-        x = self._flat(self._embeddings(ids))
+        shape = graph.add("Shape", words)
+        x = self._flat(self._embeddings(words))
         for number in range(config.num_hidden_layers):
             name = f"bert.encoder.layer.{number}"
             first = self._first(x, shape) if number == config.num_hidden_layers - 1 else None
             x = self._layer(name, x, first, shape, lengths)
         x = graph.add({"tanh": "Tanh", "relu": "Relu"}[config.pooler_activation], self._linear("bert.pooler.dense", x))
         graph.output(self._linear("classifier", x), "float32", ("B", classes))
-        return graph
+        return WordTable(self._take("bert.embeddings.word_embeddings.weight"), self._precision), graph
 
-    def _embeddings(self, ids: str) -> str:
-        """ids (B, L) → (B, L, D)."""
+    def _embeddings(self, words: str) -> str:
+        """The words' embeddings (B, L, D) → those of tokens in their places."""
         graph, name = self._graph, "bert.embeddings"
         table = self._take(f"{name}.position_embeddings.weight")
         if self._config.type_vocab_size:
             with np.errstate(over="ignore"):  # Then the logits are not finite, and the bundle is refused for that.
                 # A row is one text, so its tokens are of the first type.
                 table = table + self._take(f"{name}.token_type_embeddings.weight")[0]
-        length = graph.add("Shape", ids, start=1, end=2)
+        length = graph.add("Shape", words, start=1, end=2)
         places = graph.add("Slice", graph.weight(f"{name}.places", table), self._numbers(0), length, self._numbers(0))
-        return self._norm(f"{name}.LayerNorm", graph.add("Add", self._words(f"{name}.word_embeddings", ids), places))
-
-    def _words(self, name: str, ids: str) -> str:
-        graph, table = self._graph, self._take(f"{name}.weight")
-        if not self._int8:
-            return graph.add("Gather", graph.weight(name, table), ids)
-        codes, scales = _rounded(table)
-        found = graph.add("Cast", graph.add("Gather", graph.weight(f"{name}.codes", codes), ids), to=1)
-        scale = graph.add("Gather", graph.weight(f"{name}.scales", scales[:, None]), ids)
-        return graph.add("Mul", found, scale)
+        return self._norm(f"{name}.LayerNorm", graph.add("Add", words, places))
 
     def _layer(self, name: str, x: str, first: str | None, shape: str, lengths: str) -> str:
         """Hidden states (B·L, D) → the same, or those of ``first`` (B, D) alone, computed from all."""
@@ -120,7 +127,7 @@ class _BertWriter:
 
     def _products(self, x: str, *names: str) -> list[str]:
         """x (T, I) times the weights of each name (O, I), without their biases."""
-        if not self._int8:
+        if self._precision == "float32":
             return [self._graph.add("Gemm", x, self._vector(f"{name}.weight"), transB=1) for name in names]
         codes, scale = self._quantized(x)
         return [self._graph.add("Mul", self._whole_product(codes, f"{name}.weight"), scale) for name in names]
@@ -138,15 +145,11 @@ class _BertWriter:
     def _whole_product(self, codes: str, name: str) -> str:
         """Codes (T, I) times rounded weights (O, I), in units of the tokens' scales."""
         graph = self._graph
-        weights, scales = _rounded(self._take(name))
-        weights = np.ascontiguousarray(weights.T)
-        zero = np.zeros((), np.int8)
-        if self._unsigned:
-            weights, zero = (weights.view(np.uint8) ^ np.uint8(ZERO_CODE)), np.array(ZERO_CODE, np.uint8)
+        weights, scales = _rounded(self._take(name), MAX_WEIGHT_CODE)
         return graph.add(
-            "MatMulIntegerToFloat", codes, graph.weight(f"{name}.codes", weights),
+            "MatMulIntegerToFloat", codes, graph.weight(f"{name}.codes", np.ascontiguousarray(weights.T)),
             self._number(1.0), graph.weight(f"{name}.scales", scales),
-            graph.constant(np.array(ZERO_CODE, np.uint8)), graph.constant(zero), domain=CONTRIB,
+            graph.constant(np.array(ZERO_CODE, np.uint8)), graph.constant(np.zeros((), np.int8)), domain=CONTRIB,
         )  # fmt: skip
 
     def _linear(self, name: str, x: str) -> str:
@@ -174,7 +177,7 @@ class _BertWriter:
         return self._weights.pop(self._layout.tensor(name))
 
 
-def _rounded(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A matrix (O, I) → codes (O, I) int8 and a scale (O,) float32 for each row: its largest |w| / 127."""
-    scales = np.maximum(np.abs(matrix).max(axis=1), SMALLEST_SCALE).astype(np.float32) / np.float32(MAX_CODE)
+def _rounded(matrix: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
+    """A matrix (O, I) → codes (O, I) int8 up to ``largest`` and a scale (O,) float32 for each row."""
+    scales = np.maximum(np.abs(matrix).max(axis=1), SMALLEST_SCALE).astype(np.float32) / np.float32(largest)
     return np.round(matrix / scales[:, None]).astype(np.int8), scales

@@ -1,7 +1,7 @@
-"""Requests → micro-batches → one inference thread → futures.
+"""Requests → micro-batches → inference threads → futures.
 
-Natural batching: the thread takes whatever waits when it becomes free, up to the batch limit, and never waits for
-company. While it computes, a second thread encodes what the next batch will take. Nothing here knows HTTP.
+Natural batching: a thread takes whatever waits when it becomes free, up to the batch limit, and never waits for
+company. While all of them compute, another encodes what the next batch will take. Nothing here knows HTTP.
 """
 
 import logging
@@ -18,7 +18,7 @@ from service.inference.encode_ahead import EncodeAhead
 from service.inference.errors import NotReady, PredictionFailed, QueueFull
 from service.inference.fair_queue import Answer, Entry, FairQueue, Slice
 from service.inference.futures import awaited, deliver
-from service.inference.inference_thread import ModelInstance, PredictorLike
+from service.inference.inference_thread import ModelInstance, PredictorLike, Worker
 from service.inference.retry_times import RetryTimes
 from service.inference.supervision import Supervisor
 from service.inference.token_budget import TokenBudget
@@ -109,7 +109,8 @@ class Batcher:
     def refusal(self, client: str, rows: int, timeout_seconds: float) -> QueueFull | None:
         """Why so many rows of a client would not be let in now, if they would not."""
         with self._arrived:
-            computing = sum(part.size for part in self._computing())
+            instance = self._supervisor.instance
+            computing = sum(part.size for part in instance.batches) if instance else 0
             ahead = computing + self._queue.rows_before(client, rows)
             return self._admission.refusal(rows, ahead, self._queue.rows, timeout_seconds)
 
@@ -145,46 +146,47 @@ class Batcher:
             entry.deadline = entry.enqueued + timeout_seconds
             self._queue.add(entry)
             self._observer.queued(self._queue.rows)
-            (self._encoder.wake if self._computing() else self._arrived).notify()
+            self._wake_for_rows()
 
-    def _computing(self) -> Sequence[Slice]:
+    def _wake_for_rows(self) -> None:
+        """Rows wait: a free worker takes them, or else they are encoded ahead."""
         instance = self._supervisor.instance
-        return instance.batch if instance else ()
+        (self._encoder.wake if instance and instance.busy else self._arrived).notify()
 
-    def _serve(self, instance: ModelInstance) -> None:
+    def _serve(self, instance: ModelInstance, worker: Worker) -> None:
         assert instance.predictor is not None
         budget = TokenBudget(instance.predictor.rows.schema, self._max_batch_rows)
-        while parts := self._next(instance, budget):
+        while parts := self._next(instance, worker, budget):
             for part in parts:
-                self._compute(instance, part)
+                self._compute(instance, worker, part)
 
-    def _next(self, instance: ModelInstance, budget: TokenBudget) -> list[list[Slice]]:
-        """Wait for the instance's next batch, in parts that are computed one after the other; no part when there is
-        none, because it has a successor or all is done."""
+    def _next(self, instance: ModelInstance, worker: Worker, budget: TokenBudget) -> list[list[Slice]]:
+        """Wait for the worker's next batch, in parts that are computed one after the other; no part when there is
+        none, because the instance has a successor or all is done."""
         with self._arrived:
-            instance.batch = []
+            worker.batch = []
             while self._supervisor.instance is instance and not self._queue.rows:
                 if self._supervisor.stopping.is_set():
                     return []
                 self._arrived.wait()
-                instance.free_since = time.perf_counter()
+                worker.free_since = time.perf_counter()
             if self._supervisor.instance is not instance:
                 return []
             now = time.perf_counter()
             late = self._queue.drop_late(now, self._max_batch_rows, self._admission.seconds_per_row)
             deliver((entry, QueueFull(1)) for entry in late)
             parts = budget.parts(self._queue.take(self._max_batch_rows))
-            instance.batch = [part for each in parts for part in each]
-            for part in instance.batch:
+            worker.batch = [part for each in parts for part in each]
+            for part in worker.batch:
                 if part.start == 0:
                     part.entry.queue_seconds = now - part.entry.enqueued
                     part.entry.stages.append(Stage("queue", part.entry.enqueued, now))
             self._observer.queued(self._queue.rows)
             if self._queue.rows:
-                self._encoder.wake.notify()
+                self._wake_for_rows()
             return parts
 
-    def _compute(self, instance: ModelInstance, batch: Sequence[Slice]) -> None:
+    def _compute(self, instance: ModelInstance, worker: Worker, batch: Sequence[Slice]) -> None:
         start = time.perf_counter()
         rows = [row for part in batch for row in part.rows]
         encoded = [text for part in batch for text in part.encoded]
@@ -195,16 +197,16 @@ class Batcher:
             if len(predictions) != len(rows):
                 raise PredictionFailed("the model answered with another number of rows")
         except Exception as error:
-            self._isolate(instance, batch, error)
+            self._isolate(instance, worker, batch, error)
             return
         now = time.perf_counter()
-        # With what passed between two batches, which a request waits for too.
-        self._admission.computed(len(rows), now - instance.free_since)
-        instance.free_since = now
         self._observer.computed(len(rows), now - start)
         with self._arrived:
+            # With what passed between two batches, which a request waits for too, and less what others did meanwhile.
+            self._admission.computed(len(rows), (now - worker.free_since) / instance.computing)
+            worker.free_since = now
             # Whoever comes with the first of these answers need not wait for them.
-            instance.batch = instance.batch[len(batch) :]
+            worker.batch = worker.batch[len(batch) :]
             complete = _distribute(batch, predictions, now - start, stages)
         deliver(
             ((entry, Answer(entry.predictions, predictor.bundle, entry.queue_seconds, entry.inference_seconds,
@@ -213,16 +215,16 @@ class Batcher:
             self._admission.delivered,
         )  # fmt: skip
 
-    def _isolate(self, instance: ModelInstance, batch: Sequence[Slice], error: Exception) -> None:
+    def _isolate(self, instance: ModelInstance, worker: Worker, batch: Sequence[Slice], error: Exception) -> None:
         """A failed batch: its requests are tried one by one, so that one bad row costs nobody else an answer."""
         if len(batch) > 1:
             for part in batch:
-                self._compute(instance, [part])
+                self._compute(instance, worker, [part])
             return
         LOGGER.error("a prediction failed", exc_info=error)
         self._observer.failed("not_finite" if isinstance(error, PredictionError) else "error")
         with self._arrived:
-            instance.batch = instance.batch[1:]
+            worker.batch = worker.batch[1:]
             self._queue.remove(batch[0].entry)
         deliver([(batch[0].entry, PredictionFailed("the model gave no valid answer for this request"))])
 
@@ -233,11 +235,12 @@ class Batcher:
 
     def _fail_batch(self, instance: ModelInstance) -> None:
         self._observer.thread_lost()
-        for part in instance.batch:
+        lost = instance.batches
+        for part in lost:
             self._queue.remove(part.entry)
             self._observer.failed("lost")
         error = PredictionFailed("the model gave no answer for this request")
-        deliver((part.entry, error) for part in instance.batch)
+        deliver((part.entry, error) for part in lost)
 
     def _fail_all(self, reason: str) -> None:
         with self._arrived:
@@ -254,10 +257,10 @@ def _distribute(
     complete, first = [], 0
     for part in batch:
         if part.current:
-            part.entry.predictions += predictions[first : first + part.size]
+            part.put(predictions[first : first + part.size])
             part.entry.inference_seconds += seconds
             part.entry.stages += stages
-            if len(part.entry.predictions) == len(part.entry.rows):
+            if part.entry.computed == len(part.entry.rows):
                 complete.append(part.entry)
         first += part.size
     return complete

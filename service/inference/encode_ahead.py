@@ -35,9 +35,9 @@ class EncodeAhead:
                     entry.stages += stages
 
     def _next(self) -> Entry | None:
-        """The first request of the next batch with rows to encode; none when the inference thread is free."""
+        """The first request of the next batch with rows to encode; none when a worker is free."""
         instance = self._supervisor.instance
-        if instance is None or not instance.batch:
+        if instance is None or not instance.busy:
             return None
         coming = self._queue.peek(self._max_batch_rows)
         return next((entry for entry, rows in coming.items() if len(entry.encoded) < entry.taken + rows), None)

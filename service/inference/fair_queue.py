@@ -26,7 +26,7 @@ QUANTUM = 8
 
 @dataclass(eq=False)
 class Entry:
-    """A waiting request: its rows, those encoded ahead, how many batches have taken, and those computed.
+    """A waiting request: its rows, those encoded ahead, how many batches have taken, and how many are computed.
 
     Nobody waits for it after ``deadline`` (`time.perf_counter`). ``virtual_finish`` orders its client's requests.
     ``epoch`` counts its resets, because another model took over.
@@ -42,6 +42,7 @@ class Entry:
     stages: list[Stage] = field(default_factory=list)
     encoded: list[EncodedText] = field(default_factory=list)
     taken: int = 0
+    computed: int = 0
     predictions: list[Prediction] = field(default_factory=list)
     queue_seconds: float = 0.0
     inference_seconds: float = 0.0
@@ -55,7 +56,7 @@ class Entry:
         """Forget what one model made of it: an answer is of one model."""
         self.epoch += 1
         self.stages = []
-        self.encoded, self.taken, self.predictions, self.inference_seconds = [], 0, [], 0.0
+        self.encoded, self.taken, self.computed, self.predictions, self.inference_seconds = [], 0, 0, [], 0.0
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,15 @@ class Slice:
     def current(self) -> bool:
         """Whether its entry was not reset since."""
         return self.epoch == self.entry.epoch
+
+    def put(self, predictions: Sequence[Prediction]) -> None:
+        """Give its entry the rows' predictions; an entry's slices may end in another order than they began."""
+        entry = self.entry
+        if not entry.predictions:
+            # Each is set before anybody reads them.
+            entry.predictions = [predictions[0]] * len(entry.rows)
+        entry.predictions[self.start : self.stop] = predictions
+        entry.computed += self.size
 
 
 class VirtualClock:

@@ -1,4 +1,4 @@
-"""A model instance, and the thread that it is loaded and computed on: MLX is bound to threads."""
+"""A model instance, its workers, and the threads that it is loaded and computed on: MLX is bound to threads."""
 
 import concurrent.futures
 import contextlib
@@ -6,6 +6,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -36,8 +37,17 @@ class PredictorLike(Protocol):
     def warm_up(self) -> None: ...
 
 
+class Worker:
+    """What computes one batch of an instance at a time, and that batch."""
+
+    def __init__(self) -> None:
+        self.batch: list[Slice] = []
+        self.free_since = time.perf_counter()
+
+
 class ModelInstance:
-    """A predictor from its loading to its end, and the batch that it computes. A standby one may fail to load."""
+    """A predictor from its loading to its end, and its workers: as many as it computes batches at once
+    (`Backend.parallel`). A standby one may fail to load."""
 
     def __init__(self, load: Callable[[], PredictorLike], standby: bool = False):
         self.load, self.standby = load, standby
@@ -45,8 +55,23 @@ class ModelInstance:
         self.loaded: concurrent.futures.Future[Bundle] = concurrent.futures.Future()
         self.ended = threading.Event()
         self.predictor: PredictorLike | None = None
-        self.batch: list[Slice] = []
-        self.free_since = 0.0
+        self.workers = [Worker()]
+        self.threads = 1
+
+    @property
+    def batches(self) -> list[Slice]:
+        """All that its workers compute."""
+        return [part for worker in self.workers for part in worker.batch]
+
+    @property
+    def computing(self) -> int:
+        """How many of its workers have a batch."""
+        return sum(bool(worker.batch) for worker in self.workers)
+
+    @property
+    def busy(self) -> bool:
+        """Whether all of them have one."""
+        return self.computing == len(self.workers)
 
 
 class InferenceThread:

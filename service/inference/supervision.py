@@ -5,11 +5,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from models.bundle.read import Bundle
 from models.engines.memory import return_memory
 from service.inference.fair_queue import Slice
-from service.inference.inference_thread import InferenceThread, ModelInstance, PredictorLike
+from service.inference.inference_thread import InferenceThread, ModelInstance, PredictorLike, Worker
 
 LOGGER = logging.getLogger("evenkeel")
 
@@ -31,14 +32,15 @@ class Supervisor:
 
     ``ready`` once loaded and warm; ``failure`` says why it is not; ``lost`` if it never will be again.
 
-    ``serve`` computes batches on an instance's thread until that instance has a successor or `stopping` is set. The
-    other callbacks: ``on_loaded`` before a predictor takes over; under ``lock``, ``on_takeover`` when it does and
-    ``on_lost`` with what lost its instance; ``on_failure`` when there will be no instance.
+    ``serve`` computes batches for one of an instance's workers, on a thread of its own, until that instance has a
+    successor or `stopping` is set. The other callbacks: ``on_loaded`` before a predictor takes over; under ``lock``,
+    ``on_takeover`` when it does and ``on_lost`` with what lost its instance; ``on_failure`` when there will be no
+    instance.
     """
 
     def __init__(
         self, load: Callable[[], PredictorLike], lock: threading.RLock, stall_seconds: float, *,
-        serve: Callable[[ModelInstance], None],
+        serve: Callable[[ModelInstance, Worker], None],
         on_loaded: Callable[[PredictorLike], None], on_takeover: Callable[[], None],
         on_lost: Callable[[ModelInstance], None], on_failure: Callable[[str], None],
     ):  # fmt: skip
@@ -71,20 +73,29 @@ class Supervisor:
         late.daemon = True
         late.start()
         instance.loaded.add_done_callback(lambda _: late.cancel())
+        self._on_a_thread(instance, lambda: self._live(instance))
+
+    def _on_a_thread(self, instance: ModelInstance, work: Callable[[], None]) -> None:
+        """Do an instance's work on a thread that is free for another then. The thread of one that hangs is not."""
         with self._lock:
             thread = self._free_threads.pop() if self._free_threads else InferenceThread()
-        thread.submit(lambda: self._live(instance, thread))
 
-    def _live(self, instance: ModelInstance, thread: InferenceThread) -> None:
-        """An instance's whole life; then its thread is free for another. The thread of one that hangs is not."""
-        self._run(instance)
-        instance.predictor = None
-        instance.ended.set()
-        return_memory()
-        with self._lock:
-            self._free_threads.append(thread)
+        def run() -> None:
+            work()
+            with self._lock:
+                instance.threads -= 1
+                ended = instance.threads == 0
+            if ended:
+                instance.predictor = None
+                instance.ended.set()
+                return_memory()
+            with self._lock:
+                self._free_threads.append(thread)
 
-    def _run(self, instance: ModelInstance) -> None:
+        thread.submit(run)
+
+    def _live(self, instance: ModelInstance) -> None:
+        """Load an instance, and have its workers serve."""
         try:
             predictor = instance.load()
             predictor.warm_up()
@@ -94,8 +105,15 @@ class Supervisor:
             return
         if not self._take_over(instance, predictor):
             return
+        first, *others = instance.workers
+        for worker in others:
+            self._on_a_thread(instance, partial(self._work, instance, worker))
+        del predictor
+        self._work(instance, first)
+
+    def _work(self, instance: ModelInstance, worker: Worker) -> None:
         try:
-            self._serve(instance)
+            self._serve(instance, worker)
         except BaseException as error:
             self._lose(instance, error)
 
@@ -106,7 +124,8 @@ class Supervisor:
                 return False
             self._load, self.instance = instance.load, instance
             instance.predictor = self.predictor = predictor
-            instance.free_since = time.perf_counter()
+            instance.workers = [Worker() for _ in range(predictor.backend.parallel)]
+            instance.threads = len(instance.workers)
             self.ready, self.failure = True, None
             self._on_takeover()
         # Not the predictor: futures are long-lived garbage, and would keep its weights.
@@ -148,14 +167,17 @@ class Supervisor:
     def _watch(self) -> None:
         """Lose an instance whose batch takes longer than ``stall_seconds`` of this thread's own running time."""
         pause = self._stall_seconds / 20
-        watched: list[Slice] = []
-        age, last = 0.0, time.monotonic()
+        ages: dict[Worker, tuple[list[Slice], float]] = {}
+        last = time.monotonic()
         while not self.stopping.wait(pause):
             now = time.monotonic()
-            instance = self.instance
-            batch = instance.batch if instance else []
-            # A process that was suspended comes back to a late clock, and its batch to the time that it had left.
-            age = age + min(now - last, 2 * pause) if batch and batch is watched else 0.0
-            watched, last = batch, now
-            if instance and age > self._stall_seconds:
+            instance, before = self.instance, ages
+            ages = {}
+            for worker in instance.workers if instance else ():
+                batch = worker.batch
+                watched, age = before.get(worker, ([], 0.0))
+                # A process that was suspended comes back to a late clock, and its batch to the time that it had left.
+                ages[worker] = batch, age + min(now - last, 2 * pause) if batch and batch is watched else 0.0
+            last = now
+            if instance and any(age > self._stall_seconds for _, age in ages.values()):
                 self._lose(instance, Stalled(f"a batch took more than {self._stall_seconds:g} s"))

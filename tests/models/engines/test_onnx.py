@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from models.bundle.read import Bundle
 from models.engines import onnx
 from models.engines.choice import choose_engine, load_engine
-from models.engines.onnx_bert import _rounded, bert_graph
+from models.engines.onnx_bert import MAX_WEIGHT_CODE, _rounded, bert_graph
+from models.engines.onnx_proto import CONTRIB, Graph
 from tests.models.engines.networks import draw_tokens, make_config, make_weights
 
 CONFIG = make_config(hidden=64, layers=2, heads=4, classes=3)
@@ -25,32 +27,34 @@ def test_int8_is_near_to_float32_and_not_the_same() -> None:
     assert 1e-5 < np.abs(rounded - exact).max() < 0.05 * exact.std()
 
 
-def test_unsigned_weights_answer_to_the_bit_as_signed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    signed = logits("int8")
-    monkeypatch.setattr(onnx, "signed_products_overflow", lambda: True)
-    assert np.array_equal(logits("int8"), signed)
+def test_products_of_whole_numbers_are_exact_at_their_largest_on_every_processor() -> None:
+    graph = Graph()
+    codes = graph.input("codes", "uint8", ("B", 64))
+    weights = graph.weight("weights", np.full((64, 16), MAX_WEIGHT_CODE, np.int8))
+    one, zero = graph.constant(np.ones((), np.float32)), graph.constant(np.zeros((), np.uint8))
+    product = graph.add("MatMulIntegerToFloat", codes, weights, one, one, zero, domain=CONTRIB)
+    graph.output(product, "float32", ("B", 16))
+    found = onnx.session(graph, 1).run(None, {"codes": np.full((8, 64), 255, np.uint8)})[0]
+    assert (found == 255 * MAX_WEIGHT_CODE * 64).all()
 
 
-def test_the_overflow_is_looked_for_in_products_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Saturating:
-        def run(self, _: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-            return [np.full((len(inputs["codes"]), 16), 32767 * 32, np.float32)]
-
-    onnx.signed_products_overflow.cache_clear()
-    monkeypatch.setattr(onnx, "session", lambda *_: Saturating())
-    assert onnx.signed_products_overflow()
-    onnx.signed_products_overflow.cache_clear()
-    monkeypatch.undo()
-    # Whatever this processor says, it does not change.
-    assert onnx.signed_products_overflow() == onnx.signed_products_overflow()
+def test_several_calls_at_once_answer_as_one_after_the_other() -> None:
+    for precision in ("float32", "int8"):
+        engine = load_engine(choose_engine("onnx"), CONFIG, make_weights(CONFIG, 1), precision, threads=2)  # type: ignore[arg-type]
+        assert engine.backend.parallel == 2
+        texts = [draw_tokens(CONFIG, [3 + seed, 20, 40] * 4, seed) for seed in range(8)]
+        with ThreadPoolExecutor(4) as threads:
+            at_once = list(threads.map(engine.logits, texts))
+        for own, mine in zip(texts, at_once, strict=True):
+            assert np.abs(engine.logits(own) - mine).max() < 1e-5
 
 
 def test_no_weight_moves_by_more_than_half_a_scale() -> None:
     matrix = np.random.default_rng(0).normal(size=(30, 50)).astype(np.float32)
     matrix[3] = 0
-    codes, scales = _rounded(matrix)
+    codes, scales = _rounded(matrix, MAX_WEIGHT_CODE)
     assert codes.dtype == np.int8
-    assert codes.min() >= -127
+    assert codes.min() >= -MAX_WEIGHT_CODE
     assert np.abs(codes * scales[:, None] - matrix).max(axis=1) == pytest.approx(scales / 2, rel=0.5)
     assert np.abs(codes * scales[:, None] - matrix).max() <= scales.max() / 2 * 1.001
     assert not codes[3].any()
@@ -72,7 +76,7 @@ def test_a_graph_is_small_and_the_same_each_time() -> None:
 def bert_graph_bytes() -> bytes:
     from models.bert.config import BertConfig
 
-    return bert_graph(BertConfig.from_dict(CONFIG), make_weights(CONFIG, 0)).serialize()
+    return bert_graph(BertConfig.from_dict(CONFIG), make_weights(CONFIG, 0))[1].serialize()
 
 
 def test_a_bundle_is_loaded_without_mlx(tiny_bundle: Bundle) -> None:

@@ -110,7 +110,8 @@ def test_short_texts_are_answered_before_the_long_one_of_their_batch_and_each_ge
     async def scenario() -> None:
         reader.hold.clear()
         first = asyncio.create_task(ask("first"))
-        await asyncio.to_thread(wait_until, lambda: len(batcher._computing()) == 1)
+        await asyncio.sleep(0)
+        await asyncio.to_thread(wait_until, lambda: batcher._queue.rows == 0)
         long, *short = [asyncio.create_task(ask(text)) for text in (LONG, *[SHORT] * 30)]
         await asyncio.to_thread(wait_until, lambda: batcher._queue.rows == 31)
         reader.hold.set()
@@ -137,7 +138,7 @@ def test_a_part_that_fails_costs_the_others_nothing() -> None:
     async def scenario() -> None:
         reader.hold.clear()
         tasks = [asyncio.create_task(batcher.predict([reviews.Review(review="first")], 30))]
-        await asyncio.to_thread(wait_until, lambda: len(batcher._computing()) == 1)
+        await asyncio.to_thread(wait_until, lambda: batcher._queue.rows == 0)
         rows = [reviews.Review(review=text) for text in (LONG, SHORT, SHORT)]
         tasks += [asyncio.create_task(batcher.predict([row], 30, client=str(at))) for at, row in enumerate(rows)]
         await asyncio.to_thread(wait_until, lambda: batcher._queue.rows == 3)
