@@ -145,7 +145,8 @@ def test_a_part_that_fails_costs_the_others_nothing() -> None:
         reader.hold.set()
         found = await asyncio.gather(*tasks, return_exceptions=True)
         assert [isinstance(one, Exception) for one in found] == [False, True, False, False]
-        assert batcher._computing() == []
+        assert batcher._supervisor.instance is not None
+        assert batcher._supervisor.instance.batches == []
 
     with running(reader, max_batch_rows=8) as batcher:
         asyncio.run(scenario())
