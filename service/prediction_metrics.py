@@ -97,7 +97,7 @@ def _count(counters: Counters[K], keys: Sequence[K]) -> None:
 
 
 class PredictionMetrics:
-    """Called from the event loop and from the inference thread."""
+    """Called from the event loop and from inference threads."""
 
     def __init__(self, registry: CollectorRegistry):
         self._counters: dict[str, VersionCounters] = {}
@@ -183,7 +183,7 @@ class PredictionMetrics:
             {"name": bundle.name, "version": version, "loss": bundle.manifest.origin.loss.name,
              "engine": backend.engine, "engine_version": backend.version, "reason": backend.reason,
              "device": backend.device, "blas": backend.blas, "threads": str(backend.threads),
-             "precision": backend.precision}
+             "parallel": str(backend.parallel), "precision": backend.precision}
         )  # fmt: skip
         self._counters[version] = VersionCounters(
             outcomes={name: self._predictions.labels(version, name) for name in schema.classes},

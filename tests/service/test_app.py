@@ -266,6 +266,7 @@ def test_health_and_model(client: TestClient[Any], tiny_bundle: Bundle) -> None:
     # What the page makes its form of: the bundle's own description.
     assert described["schema"] == json.loads((tiny_bundle.folder / "schema.json").read_text())
     assert described["evaluation"] == {"rows": 60}
+    assert (described["backend"]["threads"], described["backend"]["parallel"]) == (1, 1)
     assert client.get("/schema/openapi.json").json()["openapi"].startswith("3.1")
 
 

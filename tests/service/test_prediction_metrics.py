@@ -16,7 +16,7 @@ from service.store.prediction_log import CountedOutcome
 from tests import churn
 from tests.service.predictions import prediction
 
-BACKEND = Backend(engine="onnx", version="1", device="cpu", threads=1)
+BACKEND = Backend(engine="onnx", version="1", device="cpu", threads=4, parallel=2)
 
 
 class Counted:
@@ -33,6 +33,12 @@ class Counted:
     def labels(self, name: str, label: str) -> list[str]:
         samples = (sample for metric in self.registry.collect() for sample in metric.samples)
         return list(dict.fromkeys(one.labels[label] for one in samples if one.name == f"evenkeel_{name}"))
+
+
+def test_the_backend_says_how_many_batches_it_computes_at_once(churn_bundle: Bundle) -> None:
+    counted = Counted(churn_bundle)
+    assert counted.labels("model_info", "threads") == ["4"]
+    assert counted.labels("model_info", "parallel") == ["2"]
 
 
 def with_classes_turned_round(bundle: Bundle) -> Bundle:
