@@ -234,7 +234,7 @@ def _ramp_model(path: Path | None) -> capacity.CapacityModel | None:
         print(f"load: {path or RESULTS} holds no capacity model; ./run load --scenario ramp makes one", file=sys.stderr)
         return None
     model = msgspec.convert(kept, capacity.CapacityModel)
-    print(f"by {path}: an inference takes {model.a_ms:.2f} ms and {model.b_ms:.2f} ms a row")
+    print(f"by {path}: an inference takes {model.a_ms:.2f} ms and {model.b_ms:.2f} ms a row, {model.workers} at a time")
     return model
 
 

@@ -1,16 +1,19 @@
 """How much a replica carries: a model fitted to a ramp, and what it says of rates that were not tried.
 
-Requests of one row arrive by a Poisson process and wait in one queue. Whenever the inference thread is free it
-takes all that wait, up to ``max_batch_rows``, and is busy for a + b·rows, times the mean of the rows' ε; each request
-then takes some further time on the network and on event loops, in which it keeps nobody waiting. ε has mean 1: texts
-are longer and shorter, which evens out over a batch. That is a batch-service queue, M/G[b]/1 with a service time linear
-in the batch (Bailey 1954; Neuts 1967, "A general class of bulk queues with Poisson input"); its percentiles have no
-closed form, so it is simulated.
+Requests of one row arrive by a Poisson process and wait in one queue for c workers. Whenever a worker is free it takes
+all that wait, up to ``max_batch_rows``, and is busy for a + b·rows, times the mean of the rows' ε; each request then
+takes some further time on the network and on event loops, in which it keeps nobody waiting. ε has mean 1: texts are
+longer and shorter, which evens out over a batch. That is a batch-service queue, M/G[b]/c with a service time linear in
+the batch (Bailey 1954; Neuts 1967, "A general class of bulk queues with Poisson input", both of one server); its
+percentiles have no closed form, so it is simulated.
 
 a and b are fitted to the mean batch and the mean time of inference in each second of the ramp: for a linear time the
-means lie on the line whatever the spread of the batches. ε and the further time are drawn from what was measured.
+means lie on the line whatever the spread of the batches. ε and the further time are drawn from what was measured. What
+a batch loses to those beside it, on the cores that they share, is in a and b as the mean over the ramp; that it grows
+with the load is not.
 """
 
+import heapq
 import math
 import random
 from collections.abc import Sequence
@@ -45,13 +48,15 @@ class EmpiricalDistribution(Struct, frozen=True):
 
 class CapacityModel(Struct, frozen=True):
     """Milliseconds: ``a`` of each inference and ``b`` of each row in it. ``noise`` is ε of a row, ``rest_ms`` the time
-    outside queue and inference, both as measured below the knee."""
+    outside queue and inference, both as measured below the knee. ``workers`` compute a batch each at once; ramps that
+    do not say how many had one."""
 
     a_ms: float
     b_ms: float
     max_batch_rows: int
     noise: EmpiricalDistribution
     rest_ms: EmpiricalDistribution
+    workers: int = 1
 
     def service_ms(self, rows: float) -> float:
         """Mean time of an inference of so many rows."""
@@ -59,13 +64,13 @@ class CapacityModel(Struct, frozen=True):
 
     @property
     def max_rate(self) -> float:
-        """Requests per second that a replica carries at most: those of full batches."""
-        return 1e3 * self.max_batch_rows / self.service_ms(self.max_batch_rows)
+        """Requests per second that a replica carries at most: those of full batches at all workers."""
+        return 1e3 * self.workers * self.max_batch_rows / self.service_ms(self.max_batch_rows)
 
 
 class CapacityPrediction(Struct, frozen=True):
     """At ``rate`` requests per second: how many are answered per second, and percentiles of latency, infinite where
-    the queue grows without bound."""
+    the queue grows without bound. ``busy_share`` is the mean of the workers'."""
 
     rate: float
     throughput: float
@@ -75,7 +80,9 @@ class CapacityPrediction(Struct, frozen=True):
     batch_rows: float
 
 
-def fit(windows: Sequence[Window], inference_ms: Histogram, rest_ms: Histogram, max_batch_rows: int) -> CapacityModel:
+def fit(
+    windows: Sequence[Window], inference_ms: Histogram, rest_ms: Histogram, max_batch_rows: int, workers: int
+) -> CapacityModel:
     """a and b by least squares of relative error, each second weighted by its inferences; not below 0.
 
     ``inference_ms`` and ``rest_ms`` are of single requests at a low rate. Raises ValueError when too little was seen.
@@ -96,6 +103,7 @@ def fit(windows: Sequence[Window], inference_ms: Histogram, rest_ms: Histogram, 
         max_batch_rows,
         EmpiricalDistribution([v / mean for v in noise.values], noise.weights),
         EmpiricalDistribution.of(rest_ms),
+        workers,
     )
 
 
@@ -108,21 +116,23 @@ def predict(model: CapacityModel, rate: float, rng: random.Random, requests: int
         arrival += rng.expovariate(rate) * 1e3
         arrivals.append(arrival)
     noise = model.noise.draw(requests, rng)
-    latencies, free, busy, first, batches = [], 0.0, 0.0, 0, 0
+    # When each worker is free again; the first of them takes the next batch, and no batch begins before an earlier one.
+    free = [0.0] * model.workers
+    latencies, busy, first, batches = [], 0.0, 0, 0
     while first < requests:
-        start = max(free, arrivals[first])
+        start = max(free[0], arrivals[first])
         last = first + 1
         while last < requests and last - first < model.max_batch_rows and arrivals[last] <= start:
             last += 1
         duration = model.service_ms(last - first) * sum(noise[first:last]) / (last - first)
-        free, busy, batches = start + duration, busy + duration, batches + 1
-        latencies += [free - arrival for arrival in arrivals[first:last]]
-        first = last
+        heapq.heapreplace(free, start + duration)
+        latencies += [start + duration - arrival for arrival in arrivals[first:last]]
+        busy, batches, first = busy + duration, batches + 1, last
     rest = model.rest_ms.draw(requests, rng)
     latencies = sorted(latency + further for latency, further in zip(latencies, rest, strict=True))
     return CapacityPrediction(
-        rate, rate, latencies[requests // 2], latencies[int(requests * 0.99)], busy / max(free, arrivals[-1]),
-        requests / batches,
+        rate, rate, latencies[requests // 2], latencies[int(requests * 0.99)],
+        busy / (model.workers * max(*free, arrivals[-1])), requests / batches,
     )  # fmt: skip
 
 

@@ -119,7 +119,7 @@ def text(summary: Summary) -> str:
     if summary.server:
         lines.append(
             f"service: batches of {summary.server.batch_rows:.1f} rows, {summary.server.hit_share:.0%} of the texts "
-            f"from the cache, {summary.server.busy_share:.0%} of the time in inference, "
+            f"from the cache, {summary.server.busy_share:.0%} of the inference threads' time used, "
             f"{summary.server.cpu_cores:.2f} cores"
         )
     lines.append(
@@ -140,7 +140,7 @@ def capacity_text(summary: Summary) -> str:
     assert model is not None
     lines = [
         f"capacity: knee at {summary.knee_rate:.1f} requests/s; an inference takes {model.a_ms:.2f} ms and "
-        f"{model.b_ms:.2f} ms a row, at most {model.max_rate:.0f} rows/s"
+        f"{model.b_ms:.2f} ms a row, {model.workers} at a time, at most {model.max_rate:.0f} rows/s"
     ]
     for one in summary.checks:
         tail = (

@@ -91,7 +91,7 @@ def _pictures(recording: Recording, scrapes: Sequence[Scrape]) -> str:
             ),
             line_chart("Requests due, and predictions answered", "per second", {"due": due, "answered": done}),
             line_chart(
-                "Share of texts that the cache held, of time in inference, and cores used", "1",
+                "Share of texts that the cache held, of the inference threads' time, and cores used", "1",
                 {
                     "cache hits": [(one.stop, one.hit_share) for one in server],
                     "in inference": [(one.stop, one.busy_share) for one in server],
@@ -125,8 +125,8 @@ def _capacity(summary: Summary) -> str:
     ]  # fmt: skip
     return (
         f"<h2>Capacity</h2><p>The knee is at {summary.knee_rate:.1f} requests/s. An inference takes "
-        f"{model.a_ms:.2f} ms and {model.b_ms:.2f} ms for each row; batches of {model.max_batch_rows} would carry "
-        f"{model.max_rate:.0f}/s. Rates that the model was not fitted to:</p>"
+        f"{model.a_ms:.2f} ms and {model.b_ms:.2f} ms for each row; batches of {model.max_batch_rows}, "
+        f"{model.workers} at a time, would carry {model.max_rate:.0f}/s. Rates that the model was not fitted to:</p>"
         + _table(
             ("requests/s", "answered/s, predicted", "measured", "error", "p99 ms, predicted", "measured", "error"), rows
         )

@@ -8,10 +8,12 @@ from itertools import pairwise
 from msgspec import Struct
 
 _SAMPLE = re.compile(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
+_PARALLEL = re.compile(r'\bparallel="(\d+)"')
 
 
 class Scrape(Struct):
-    """Sums since the service started, but for ``queue_rows`` and ``memory_bytes``, which are as of ``second``."""
+    """Sums since the service started, but for ``queue_rows``, ``memory_bytes`` and ``workers``, which are as of
+    ``second``. ``workers`` compute a batch each at once; a service that does not say how many has one."""
 
     second: float
     queue_rows: float = 0.0
@@ -28,10 +30,12 @@ class Scrape(Struct):
     dropped: float = 0.0
     cpu_seconds: float = 0.0
     memory_bytes: float = 0.0
+    workers: int = 1
 
 
 class Window(Struct):
-    """Between two scrapes: means in milliseconds, NaN of none, and rates per second."""
+    """Between two scrapes: means in milliseconds, NaN of none, and rates per second. ``busy_share`` is of the time of
+    all workers."""
 
     start: float
     stop: float
@@ -74,6 +78,8 @@ def parse(text: str, second: float) -> Scrape:
                 scrape.hits += value
             else:
                 scrape.misses += value
+        elif name == "evenkeel_model_info" and (parallel := _PARALLEL.search(labels)):
+            scrape.workers = int(parallel[1])
         elif name.startswith("evenkeel_http_request_seconds_") and 'route="/v1/predict"' in labels:
             if name.endswith("_sum"):
                 scrape.http_seconds += value
@@ -105,7 +111,7 @@ def window(before: Scrape, after: Scrape) -> Window:
         inference_ms=1e3 * _mean(inference, inferences),
         http_ms=1e3 * _mean(after.http_seconds - before.http_seconds, after.http - before.http),
         hit_share=_mean(after.hits - before.hits, lookups),
-        busy_share=inference / seconds,
+        busy_share=inference / (seconds * after.workers),
         cpu_cores=(after.cpu_seconds - before.cpu_seconds) / seconds,
         memory_mb=after.memory_bytes / 1e6,
     )  # fmt: skip

@@ -173,7 +173,9 @@ def fit_capacity(
             inference.merge(recording.between(stage.start, stage.stop, ["predict"]))
         if stage.rate <= knee:
             rest.merge(recording.between(stage.start, stage.stop, ["predict"]))
-    model = capacity.fit(during, inference.inference_ms, rest.rest_ms, max_batch_rows)
+    # A service that still loads does not say how many.
+    workers = max((scrape.workers for scrape in scrapes), default=1)
+    model = capacity.fit(during, inference.inference_ms, rest.rest_ms, max_batch_rows, workers)
     rng = random.Random(1)
     checks = []
     for stage in stages:

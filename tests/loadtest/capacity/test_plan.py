@@ -80,11 +80,11 @@ def test_the_command_plans_by_a_rate_and_by_a_ramp(tmp_path: Path) -> None:
     done = command("--requests-per-second", "1e6", "--replica-rate", 500, "--core-hour", 0.04)
     assert done.returncode == 0, done.stderr
     assert "2,000" in done.stdout
-    model = CapacityModel(10.0, 1.0, 64, EmpiricalDistribution([1.0], [1]), EmpiricalDistribution([0.0], [1]))
+    model = CapacityModel(10.0, 1.0, 64, EmpiricalDistribution([1.0], [1]), EmpiricalDistribution([0.0], [1]), 2)
     (tmp_path / "summary.json").write_text(json.dumps({"model": msgspec.to_builtins(model)}))
     found = command("--requests-per-second", 5000, "--p99", 60, "--model", tmp_path / "summary.json")
     assert found.returncode == 0, found.stderr
-    assert "an inference takes 10.00 ms and 1.00 ms a row" in found.stdout
+    assert "an inference takes 10.00 ms and 1.00 ms a row, 2 at a time" in found.stdout
     assert command("--requests-per-second", 9, "--p99", 5, "--model", tmp_path / "summary.json").returncode == 1
 
 

@@ -26,6 +26,7 @@ evenkeel_http_request_seconds_sum{method="POST",route="/v1/predict"} 0.5
 evenkeel_http_request_seconds_count{method="POST",route="/v1/predict"} 10.0
 evenkeel_http_request_seconds_sum{method="GET",route="/metrics"} 9.0
 process_resident_memory_bytes 1.5e+08
+evenkeel_model_info{engine="onnx",parallel="2",reason="no parallel=\\"9\\"",threads="4"} 1.0
 """
 
 
@@ -43,11 +44,11 @@ def recorded(seconds: int = 20, fault: str = "") -> Recording:
     return recording
 
 
-def scraped(seconds: int = 20) -> list[Scrape]:
+def scraped(seconds: int = 20, workers: int = 1) -> list[Scrape]:
     return [
         Scrape(second, queue_seconds=0.04 * second, queued=10 * second, inference_seconds=0.2 * second,
                inferences=10.0 * second, rows=10.0 * second, http_seconds=0.27 * second, http=10 * second,
-               hits=0, misses=10 * second, memory_bytes=1e8)
+               hits=0, misses=10 * second, memory_bytes=1e8, workers=workers)
         for second in range(seconds + 1)
     ]  # fmt: skip
 
@@ -67,6 +68,14 @@ def test_series_are_read_and_differences_told() -> None:
     assert (found.inference_ms, found.queue_ms) == pytest.approx((20, 4))
     assert math.isnan(windows([before, Scrape(9, inferences=before.inferences)])[0].inference_ms)
     assert windows([after, before]) == []
+
+
+def test_inference_threads_are_read_and_share_the_time() -> None:
+    assert parse(SERIES, 1.0).workers == 2
+    older = SERIES.replace('parallel="2",', "")
+    assert parse(older, 1.0).workers == parse("evenkeel_model_info 1.0\n", 1.0).workers == 1
+    shares = [window.busy_share for workers in (1, 2) for window in windows(scraped(1, workers))]
+    assert shares == pytest.approx([0.2, 0.1])
 
 
 def test_a_good_run_passes_and_leaves_one_page_that_needs_nothing(
@@ -126,9 +135,10 @@ def test_a_ramp_is_fitted_and_checked_at_other_rates(tmp_path: Path, capsys: pyt
     told.knee, told.stages = 40.0, [Stage(0, 10, 10.0), Stage(10, 20, 10.0, fitted=False)]
     limits = tmp_path / "slo.toml"
     limits.write_text("[ramp]\nknee_rate = 20\n")
-    summary = conclusion.conclude(told, recorded(), scraped(), results=str(tmp_path), limits=limits)
+    summary = conclusion.conclude(told, recorded(), scraped(workers=2), results=str(tmp_path), limits=limits)
     assert summary.passed
     assert summary.model is not None
+    assert summary.model.workers == json.loads((tmp_path / "summary.json").read_text())["model"]["workers"] == 2
     assert summary.model.service_ms(1) == pytest.approx(20)
     (check,) = summary.checks
     assert check.throughput == pytest.approx(10)
