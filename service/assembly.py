@@ -91,7 +91,7 @@ def make_services(
     settings: Settings, load: Load, registry: CollectorRegistry | None = None,
     on_ready: Callable[[PredictorLike], None] = lambda _: None, on_failure: Callable[[str], None] = lambda _: None,
 ) -> Services:  # fmt: skip
-    """The parts, none of which has started. ``load`` is called on the inference thread once they start. Raises
+    """The parts, none of which has started. ``load`` is called on an inference thread once they start. Raises
     KeysError where the settings name a file of keys that cannot be used."""
     metrics, drift, shadow = Metrics(registry or CollectorRegistry()), PersistedDrift(settings), settings.shadow
 

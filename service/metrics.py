@@ -39,7 +39,7 @@ REASON_OF_STATUS = {
 
 
 class Metrics(PredictionMetrics):
-    """All series. Methods are called from the event loop and from the inference thread."""
+    """All series. Methods are called from the event loop and from inference threads."""
 
     def __init__(self, registry: CollectorRegistry):
         super().__init__(registry)

@@ -27,7 +27,7 @@ LOGGER = logging.getLogger("evenkeel")
 
 
 class Observer(Protocol):
-    """Counts what the queue and the inference thread do."""
+    """Counts what the queue and the inference threads do."""
 
     def queued(self, rows: int) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Where an answer is waited for: a request's future, settled from the inference thread on the event loop that waits."""
+"""Where an answer is waited for: a request's future, settled from an inference thread on the event loop that waits."""
 
 import asyncio
 import logging

@@ -152,7 +152,7 @@ class Supervisor:
             self._losses = [at for at in self._losses if now - at < RESTARTS_SECONDS] + [now]
             self._on_lost(instance)
         reason = str(error) or type(error).__name__
-        LOGGER.error("the inference thread is lost: %s", reason if isinstance(error, Stalled) else type(error).__name__)
+        LOGGER.error("an inference thread is lost: %s", reason if isinstance(error, Stalled) else type(error).__name__)
         if len(self._losses) > MAX_RESTARTS:
             self.lost = True
             self._give_up(reason)
