@@ -1,10 +1,13 @@
 """create_app: finished services → the ASGI application, Litestar with its routes within the request middleware."""
 
+from typing import Any
+
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.routes import HTTPRoute
 
+from service.http.direct import DirectRoutes
 from service.http.errors import REFUSED, http_problem, service_problem, unexpected_problem
 from service.http.load_shedding import LoadShedder
 from service.http.logs import RequestLog
@@ -17,6 +20,12 @@ from service.routes.openapi.pages import schema_router
 from service.routes.page import page_router
 from service.services import Services
 
+EXCEPTION_HANDLERS: dict[Any, Any] = {
+    **dict.fromkeys(REFUSED, oip.in_protocols_form(service_problem)),
+    HTTPException: oip.in_protocols_form(http_problem),
+    Exception: oip.in_protocols_form(unexpected_problem),
+}
+
 
 class Application(RequestMiddleware):
     """The request middleware around ``litestar``, and the ``services`` that the handlers use."""
@@ -24,7 +33,7 @@ class Application(RequestMiddleware):
     def __init__(self, services: Services, litestar: Litestar, tracing: Tracing | None):
         settings = services.settings
         super().__init__(
-            litestar,
+            DirectRoutes(litestar, [predict.predict, predict.predict_batch], services.access, EXCEPTION_HANDLERS),
             LoadShedder(services.batcher, services.access, settings.timeout_seconds),
             ResponseHeaders(origins(settings.cors_origins), settings.tls_certificate is not None),
             services.metrics.responded,
@@ -47,11 +56,7 @@ def create_app(services: Services, tracing: Tracing | None = None) -> Applicatio
         state=State({"services": services}),
         on_startup=[services.start],
         on_shutdown=[services.stop, *([] if tracing is None else [tracing.stop])],
-        exception_handlers={
-            **dict.fromkeys(REFUSED, oip.in_protocols_form(service_problem)),
-            HTTPException: oip.in_protocols_form(http_problem),
-            Exception: oip.in_protocols_form(unexpected_problem),
-        },
+        exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=None,  # service/http/request_body.py sees to it.
         openapi_config=None,  # service/routes/openapi/document.py makes it.
         logging_config=None,

@@ -49,6 +49,9 @@ FEWEST_HOPS = ((socket.IPPROTO_IP, IP_MINTTL), (socket.IPPROTO_IPV6, IPV6_MINHOP
 RejectEarly = Callable[[Any], Sequence[Any] | None]
 """The scope of a request → the two messages that answer it, if it is rejected before its body is read."""
 
+ON_DISCONNECT = "evenkeel.on_disconnect"
+"""In a request's scope: a list of what is called when the client disconnects before it has its answer."""
+
 LATE = "408 Request Timeout"
 TOO_LARGE = "431 Request Header Fields Too Large"
 BUSY = "503 Service Unavailable"
@@ -161,6 +164,8 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._rejected = self._rejected_early()
         if not self._rejected:
+            scope: Any = self.scope
+            scope[ON_DISCONNECT] = []
             super().on_headers_complete()
             writer: Any = ResponseWriter(self.cycle)
             self.cycle.transport = writer
@@ -206,6 +211,13 @@ class Connection(HttpToolsProtocol):
         self._body_bytes = 0
         if self.waits_since is None:
             self._wait(self._limits.idle_seconds)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for request in self._requests:
+            scope: Any = request.scope
+            for call in [*scope[ON_DISCONNECT]]:
+                call()
 
     def send_400_response(self, msg: str) -> None:
         self._broken = True

@@ -112,7 +112,7 @@ class RequestMiddleware:
         context = scope.get(CONTEXT) or RequestContext.of(scope, headers, self._tracing)
         # HEAD is GET without the body: routed as such, and the responder leaves the body out.
         inner: Any = {**scope, "method": "GET"} if scope["method"] == "HEAD" else {**scope}
-        inner["state"] = {**scope.get("state", {}), "context": context}
+        inner["state"] = {**scope.get("state", {}), "context": context, "headers": headers}
         responder = Responder(headers, context.method, context.headers(), send, self._response_headers)
         try:
             await self._app(inner, receive, responder)

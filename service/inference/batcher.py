@@ -7,7 +7,7 @@ company. While all of them compute, another encodes what the next batch will tak
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from models.bundle.read import Bundle
@@ -89,7 +89,7 @@ class Batcher:
         with self._arrived:
             self._supervisor.stopping.set()
             self._arrived.notify_all()
-            self._encoder.wake.notify_all()
+            self._encoder.stop()
             instance = self._supervisor.instance
         if instance is not None:
             instance.ended.wait(timeout_seconds)
@@ -116,22 +116,23 @@ class Batcher:
 
     async def predict(
         self, rows: Sequence[Row], timeout_seconds: float, client: str = "",
-        disconnected: Callable[[], Awaitable[object]] | None = None,
+        on_disconnect: list[Callable[[], object]] | None = None,
     ) -> Answer:  # fmt: skip
         """Wait for the answer; raises NotReady, QueueFull, DeadlinePassed, PredictionFailed.
 
-        Clients get their turns by name. ``disconnected`` returns when nobody waits any more: then ClientDisconnected
-        is raised. Rows of a request that ends early leave the queue at once.
+        Clients get their turns by name. Who sees that nobody waits any more calls what then is in ``on_disconnect``,
+        and ClientDisconnected is raised. Rows of a request that ends early leave the queue at once.
         """
         entry = Entry(rows, client)
         self._admit(entry, timeout_seconds)
         try:
-            return await awaited(entry, timeout_seconds, disconnected)
-        finally:
-            if entry.future.cancel() or entry.future.cancelled():
-                with self._arrived:
-                    self._queue.remove(entry)
-                    self._observer.queued(self._queue.rows)
+            return await awaited(entry, timeout_seconds, on_disconnect)
+        except BaseException:
+            entry.future.cancel()
+            with self._arrived:
+                self._queue.remove(entry)
+                self._observer.queued(self._queue.rows)
+            raise
 
     def _admit(self, entry: Entry, timeout_seconds: float) -> None:
         with self._arrived:
@@ -151,7 +152,10 @@ class Batcher:
     def _wake_for_rows(self) -> None:
         """Rows wait: a free worker takes them, or else they are encoded ahead."""
         instance = self._supervisor.instance
-        (self._encoder.wake if instance and instance.busy else self._arrived).notify()
+        if instance is not None and instance.busy:
+            self._encoder.notify(instance)
+        else:
+            self._arrived.notify()
 
     def _serve(self, instance: ModelInstance, worker: Worker) -> None:
         assert instance.predictor is not None

@@ -34,7 +34,7 @@ class Entry:
 
     rows: Sequence[Row]
     client: str = ""
-    future: "asyncio.Future[Answer | None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    future: "asyncio.Future[Answer]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     enqueued: float = field(default_factory=lambda: time.perf_counter())
     deadline: float = math.inf
     virtual_finish: float = 0.0

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from service.inference.errors import ClientDisconnected, DeadlinePassed
 from service.inference.fair_queue import Answer, Entry
@@ -13,51 +13,27 @@ from service.inference.fair_queue import Answer, Entry
 LOGGER = logging.getLogger("evenkeel")
 T = TypeVar("T")
 
-WATCHED_AFTER_SECONDS = 0.05
-"""From then on it is noticed that a client disconnects; to watch costs more than most answers take."""
 
+async def awaited(entry: Entry, timeout_seconds: float, on_disconnect: list[Callable[[], object]] | None) -> Answer:
+    """The answer; raises what the request failed with, DeadlinePassed, and ClientDisconnected where the client goes
+    first: then all of ``on_disconnect`` is called."""
 
-async def awaited(
-    entry: Entry, timeout_seconds: float, disconnected: Callable[[], Awaitable[object]] | None
-) -> Answer:  # fmt: skip
-    """The answer; raises what the request failed with, DeadlinePassed, and ClientDisconnected once ``disconnected``
-    returns."""
-    begun = time.perf_counter()
-    loop = asyncio.get_running_loop()
-    timer = loop.call_later(min(timeout_seconds, WATCHED_AFTER_SECONDS), _exchange, entry)
+    def disconnect() -> None:
+        settle(entry.future, ClientDisconnected())
+
+    timer = asyncio.get_running_loop().call_later(timeout_seconds, _pass_deadline, entry.future, timeout_seconds)
+    if on_disconnect is not None:
+        on_disconnect.append(disconnect)
     try:
-        # Not by asyncio.wait: its two steps of the event loop are a tenth of what a request costs.
-        if (answer := await entry.future) is not None:
-            return answer
+        return await entry.future
     finally:
         timer.cancel()
-    future = entry.future
-    if not future.done() and await _disconnects(future, begun + timeout_seconds, disconnected):
-        raise ClientDisconnected
-    answer = future.result() if future.done() else None
-    if answer is None:
-        raise DeadlinePassed(f"no answer within {timeout_seconds:g} seconds")
-    return answer
+        if on_disconnect is not None:
+            on_disconnect.remove(disconnect)
 
 
-def _exchange(entry: Entry) -> None:
-    """Give whoever waits for the entry None, and the entry another future for its answer."""
-    if not entry.future.done():
-        entry.future, waited = entry.future.get_loop().create_future(), entry.future
-        waited.set_result(None)
-
-
-async def _disconnects(
-    future: "asyncio.Future[Answer | None]", until: float, disconnected: Callable[[], Awaitable[object]] | None
-) -> bool:  # fmt: skip
-    """Wait for the answer until a time of `time.perf_counter`; True if the client disconnected before either."""
-    watch = asyncio.ensure_future(disconnected() if disconnected is not None else asyncio.Event().wait())
-    waited: list[asyncio.Future[Any]] = [future, watch]
-    try:
-        await asyncio.wait(waited, timeout=until - time.perf_counter(), return_when=asyncio.FIRST_COMPLETED)
-        return watch.done() and not future.done()
-    finally:
-        watch.cancel()
+def _pass_deadline(future: "asyncio.Future[Answer]", seconds: float) -> None:
+    settle(future, DeadlinePassed(f"no answer within {seconds:g} seconds"))
 
 
 def deliver(

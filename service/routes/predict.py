@@ -7,11 +7,11 @@ from typing import Any
 
 from litestar import Response, post
 from litestar.openapi.spec import Example
-from litestar.types import Receive
 from msgspec import UNSET
 
 from models.calibration.confidence import Confidence
 from models.rows import Row
+from service.http.connections import ON_DISCONNECT
 from service.http.errors import InvalidQuery
 from service.inference.fair_queue import Answer
 from service.routes.openapi.description import (
@@ -209,17 +209,13 @@ async def run_inference(request: AnyRequest, rows: Sequence[Row], body_read: boo
     """
     services = services_of(request)
     client = services.access.client(request.scope)
-    disconnected = (lambda: _disconnected(request.receive)) if body_read else None
+    scope: Any = request.scope
     with services.access.rows(request.scope, len(rows)):
-        answer = await services.batcher.predict(rows, request_timeout(request), client, disconnected)
+        answer = await services.batcher.predict(
+            rows, request_timeout(request), client, scope.get(ON_DISCONNECT) if body_read else None
+        )
     context = context_of(request)
     services.metrics.waited(answer.queue_seconds, context.exemplar)
     if context.span is not None:
         context.span.record(answer.stages)
     return answer
-
-
-async def _disconnected(receive: Receive) -> None:
-    """Return when the client is gone; its body has been read, so nothing else can come."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -28,8 +28,14 @@ V = TypeVar("V", bound=str)
 
 def services_of(request: AnyRequest) -> Services:
     """What the application is made of."""
-    services: Services = request.app.state.services
+    services: Services = request.scope["litestar_app"].state["services"]
     return services
+
+
+def headers_of(request: AnyRequest) -> Mapping[str, str]:
+    """The request's headers by their names in lower case; of several of a name the first."""
+    headers: Mapping[str, str] = request.scope["state"]["headers"]
+    return headers
 
 
 def context_of(request: AnyRequest) -> RequestContext:
@@ -61,20 +67,21 @@ def not_ready(batcher: Batcher) -> NotReady:
 
 async def parse_body(request: AnyRequest, form: type[T]) -> T:
     """The body as ``form``; raises the ServiceError of whatever is wrong with it."""
-    media_type(request.headers.get("accept", ""))  # Refused before anything is computed.
+    media_type(headers_of(request).get("accept", ""))  # Refused before anything is computed.
     body = await read_request_body(request)
-    return decode_body(body, request.headers.get("content-type", ""), form)
+    return decode_body(body, headers_of(request).get("content-type", ""), form)
 
 
 async def read_request_body(request: AnyRequest) -> bytes:
     """The body's bytes within the settings' limits; raises as `read_body`."""
     settings = services_of(request).settings
-    return await read_body(request.headers, request.receive, settings.max_body_bytes, settings.read_seconds)
+    return await read_body(headers_of(request), request.receive, settings.max_body_bytes, settings.read_seconds)
 
 
 def request_timeout(request: AnyRequest) -> float:
     """Seconds that the client waits; raises BadHeader."""
-    return deadline_seconds(request.headers.get(TIMEOUT_HEADER), services_of(request).settings.timeout_seconds)
+    given = headers_of(request).get(TIMEOUT_HEADER.lower())
+    return deadline_seconds(given, services_of(request).settings.timeout_seconds)
 
 
 def query_value(request: AnyRequest, name: str, accepted: Sequence[V]) -> V:
@@ -88,6 +95,8 @@ def query_values(request: AnyRequest, accepted: Mapping[str, Sequence[str]]) -> 
 
     Raises InvalidQuery for another value, one that is given twice, and any other parameter.
     """
+    if not request.scope["query_string"]:
+        return {}
     given: list[tuple[str, str]] = list(request.query_params.multi_items())
     names = list(accepted)
     for other, _ in given:
@@ -115,7 +124,7 @@ def respond(
     """``value`` as JSON, or as MessagePack where the client asks for it, with the answer's ``Server-Timing``.
 
     Raises NotAcceptable where the client takes neither."""
-    form = media_type(request.headers.get("accept", ""))
+    form = media_type(headers_of(request).get("accept", ""))
     content = msgspec.json.encode(value) if form == JSON else msgspec.msgpack.encode(value)
     headers = {"Vary": "Accept", **(headers or {})}
     if answer is not None:

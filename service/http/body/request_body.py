@@ -3,11 +3,10 @@
 import asyncio
 import io
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import zstandard
-from litestar.datastructures import Headers
 from litestar.types import Receive
 
 from service.http.errors import (
@@ -44,7 +43,7 @@ def deadline_seconds(given: str | None, limit: float) -> float:
     return limit if len(digits) > MAX_TIMEOUT_DIGITS else min(limit, int(digits) / 1e3)
 
 
-async def read_body(headers: Headers, receive: Receive, limit: int, read_seconds: float = 20.0) -> bytes:
+async def read_body(headers: Mapping[str, str], receive: Receive, limit: int, read_seconds: float = 20.0) -> bytes:
     """The body, decompressed; neither what is sent nor what comes of it is longer than ``limit`` bytes.
 
     It has ``read_seconds`` and what `MIN_BYTES_PER_SECOND` allows its bytes. Raises LengthRequired without

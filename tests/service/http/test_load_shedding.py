@@ -62,7 +62,7 @@ async def filled(app: Application, one: httpx.AsyncClient) -> list["asyncio.Task
     """Requests of one row each, of which one is computed, and as many wait as may."""
     batcher = app.services.batcher
     tasks = [asyncio.create_task(one.post("/v1/predict", json=ALLISON))]
-    while not batcher._computing():
+    while batcher._supervisor.instance is None or not batcher._supervisor.instance.batches:
         await asyncio.sleep(0.01)
     tasks += [asyncio.create_task(one.post("/v1/predict", json=ALLISON)) for _ in range(QUEUE_ROWS + 8)]
     while batcher._queue.rows < QUEUE_ROWS:

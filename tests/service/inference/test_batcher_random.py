@@ -1,7 +1,7 @@
 """The batcher under random arrivals, departures and faults: everybody gets one end, and the right one."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
@@ -88,7 +88,7 @@ def test_everybody_gets_one_end_and_the_right_one(actions: list[Any], deaths: li
         raise ValueError("no bundle")
 
     async def scenario() -> list[tuple[list[float], Answer | BaseException]]:
-        asked: list[tuple[list[float], asyncio.Event, asyncio.Task[Answer]]] = []
+        asked: list[tuple[list[float], list[Callable[[], object]], asyncio.Task[Answer]]] = []
         numbers = count(1)
         for kind, *rest in actions:
             if kind == "arrive":
@@ -96,13 +96,14 @@ def test_everybody_gets_one_end_and_the_right_one(actions: list[Any], deaths: li
                 fares = [next(numbers) / 8 for _ in range(rows)]
                 if bad is not None:
                     fares[-1] = bad
-                gone = asyncio.Event()
-                work = batcher.predict([passenger(one) for one in fares], seconds, client, gone.wait)
-                asked.append((fares, gone, asyncio.create_task(work)))
+                on_disconnect: list[Callable[[], object]] = []
+                work = batcher.predict([passenger(one) for one in fares], seconds, client, on_disconnect)
+                asked.append((fares, on_disconnect, asyncio.create_task(work)))
             elif kind == "cancel" and asked:
                 asked[-1][2].cancel()
             elif kind == "leave" and asked:
-                asked[-1][1].set()
+                for disconnect in [*asked[-1][1]]:
+                    disconnect()
             elif kind == "replace":
                 await batcher.replace(lambda: Fragile(next(generations)))
             elif kind == "break":

@@ -339,10 +339,10 @@ def test_failures_are_told_by_their_kind(clock: Clock) -> None:
 
 def test_whoever_leaves_in_whatever_way_leaves_the_queue(clock: Clock) -> None:
     async def scenario(batcher: Batcher, echo: Priced, notes: Notes) -> None:
-        gone = asyncio.Event()
+        on_disconnect: list[Callable[[], object]] = []
         first = await held(batcher, echo)
         cancelled = ask(batcher, 3)
-        left = asyncio.create_task(batcher.predict([passenger(0.5)] * 4, PATIENT, "", gone.wait))
+        left = asyncio.create_task(batcher.predict([passenger(0.5)] * 4, PATIENT, "", on_disconnect))
         await asyncio.sleep(0.1)
         assert notes.rows[-1] == 7
         with pytest.raises(DeadlinePassed, match=r"^no answer within 0\.1 seconds$"):
@@ -350,7 +350,7 @@ def test_whoever_leaves_in_whatever_way_leaves_the_queue(clock: Clock) -> None:
         with pytest.raises(DeadlinePassed, match=r"^no answer within 0\.01 seconds$"):
             await batcher.predict([passenger(0.5)] * 2, 0.01)
         assert notes.rows[-1] == 7
-        gone.set()
+        on_disconnect[0]()
         with pytest.raises(ClientDisconnected):
             await left
         assert notes.rows[-1] == 3
