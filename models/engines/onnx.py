@@ -2,7 +2,8 @@
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, cast
@@ -12,18 +13,20 @@ import onnxruntime
 
 from models.bert.layouts.registry import layout_of
 from models.bundle.precisions import FULL, Precision
-from models.engines.batches import padded, token_batches
+from models.engines.batches import token_batches
 from models.engines.engine import Backend, Chosen, usable_cores
 from models.engines.memory import return_memory
 from models.engines.onnx_bert import Precision as GraphPrecision
-from models.engines.onnx_bert import bert_graph
+from models.engines.onnx_bert import bert_graph, inputs
 from models.engines.onnx_proto import Graph
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 TOKENS_PER_CORE = 256
-"""Of a batch, with its padding: 184 are 2 % slower than 736 for each, and more would be padded further."""
+"""Of a batch: 184 are 2 % slower than 736 for each, and more would be padded further."""
 MIN_TOKENS = 64
 """Below which a batch is not split over cores: reading the weights takes most of its time."""
+QUIET_SECONDS = 0.2
+"""Since two calls were computed at once, after which a call may hope to stay alone."""
 SPIN_MICROSECONDS = 20
 """That threads wait for the next operator before they sleep: as long as the gaps between operators. Spinning without a
 bound, ONNX Runtime's default, burns half as much again of a processor that others want (docs/decisions/engines.md)."""
@@ -48,12 +51,12 @@ class OnnxEngine:
             reason=chosen.reason, warning=chosen.warning, precision=precision, offered=chosen.precisions,
         )  # fmt: skip
         self._classes = len(weights["classifier.bias"])
-        self._cores = ThreadPoolExecutor(threads, "onnx")
-        self._lock, self._calls = threading.Lock(), 0
+        self._cores = ThreadPoolExecutor(max(1, threads - 1), "onnx")
+        self._lock, self._calls, self._overlapped = threading.Lock(), 0, -math.inf
         network = layout_of(config).network(config)
         self._words, graph = bert_graph(network, weights, cast(GraphPrecision, precision))
         self._session = session(graph, 1)
-        self._shared = self._session if precision == "int8" or threads == 1 else session(graph, threads)
+        self._shared = session(graph, threads) if precision == "float32" and threads > 1 else None
         del graph
         # The session has copies, most of them arranged for its products.
         return_memory()
@@ -63,34 +66,60 @@ class OnnxEngine:
         logits = np.empty((len(token_ids), self._classes))
 
         def compute(rows: list[int], session: onnxruntime.InferenceSession = self._session) -> None:
-            ids, lengths = padded([token_ids[row] for row in rows])
-            logits[rows] = session.run(None, {"words": self._words(ids), "lengths": lengths})[0]
+            logits[rows] = session.run(None, inputs(self._words, [token_ids[row] for row in rows]))[0]
 
-        with self._call() as alone:
+        if not len(token_ids):
+            return logits
+        tokens = sum(map(len, token_ids))
+        with self._call(tokens) as alone:
             cores = self.backend.threads if alone else 1
-            share = max(MIN_TOKENS, math.ceil(sum(map(len, token_ids)) / cores))
-            batches = list(token_batches(token_ids, min(share, TOKENS_PER_CORE)))
-            if alone and len(batches) == 1:
-                compute(batches[0], self._shared)
-            elif alone:
-                # The longest first, so that none is begun when the other cores are done.
-                list(self._cores.map(compute, reversed(batches)))
+            if alone and tokens <= 2 * TOKENS_PER_CORE * cores and self._shared is not None:
+                compute(list(range(len(token_ids))), self._shared)
             else:
-                for rows in batches:
-                    compute(rows)
+                # As many on each core.
+                rounds = math.ceil(tokens / cores / TOKENS_PER_CORE)
+                share = max(MIN_TOKENS, math.ceil(tokens / cores / rounds))
+                self._share(compute, list(token_batches(token_ids, share)), cores)
         return logits
 
+    def _share(self, compute: Callable[[list[int]], None], batches: list[list[int]], cores: int) -> None:
+        """Compute the batches on this thread and others, the longest first, so that none is begun when the other cores
+        are done."""
+
+        left, lock = iter(reversed(batches)), threading.Lock()
+
+        def work() -> None:
+            while True:
+                with lock:
+                    rows = next(left, None)
+                if rows is None:
+                    return
+                compute(rows)
+
+        others = [self._cores.submit(work) for _ in range(min(cores, len(batches)) - 1)]
+        work()
+        for other in others:
+            other.result()
+
     @contextmanager
-    def _call(self) -> Iterator[bool]:
-        """Whether no other call is being computed, when this one begins."""
+    def _call(self, tokens: int) -> Iterator[bool]:
+        """Whether a call gets all cores: there is no other, and it is long or none is likely to come meanwhile."""
         with self._lock:
             self._calls += 1
-            alone = self._calls == 1
+            now = time.monotonic()
+            quiet = now - self._overlapped > QUIET_SECONDS
+            alone = self._calls == 1 and (quiet or tokens > TOKENS_PER_CORE)
+            self._note_overlap(now)
         try:
             yield alone
         finally:
             with self._lock:
+                self._note_overlap(time.monotonic())
                 self._calls -= 1
+
+    def _note_overlap(self, now: float) -> None:
+        if self._calls > 1:
+            self._overlapped = now
 
     def warm_up(self, lengths: Sequence[int]) -> None:
         """Have the memory of a whole batch of the longest, and of one alone; nothing here is made for a shape."""

@@ -1,9 +1,9 @@
 """A BERT classifier as an ONNX graph, from the tensors of its checkpoint, in the names of its layout.
 
-Hidden states are (B·L, D) between layers; the last layer computes the CLS position alone, the only one that the pooler
-reads. Layer norm is the standard operator and not ONNX Runtime's fused `SkipLayerNormalization`, which is a
-scalar loop on a CPU; query, key and value are three products, which saves taking one apart again
-(docs/decisions/engines.md).
+Hidden states are (T, D), those of all tokens of all texts one after the other: only attention sees texts, padded to the
+longest. The last layer computes the CLS position alone, the only one that the pooler reads. Layer norm is the standard
+operator and not ONNX Runtime's fused `SkipLayerNormalization`, which is a scalar loop on a CPU; query, key and value
+are three products, which saves taking one apart again (docs/decisions/engines.md).
 
 In int8 the encoder's products are of whole numbers: weights of −63 … 63 with a scale for each output, and activations
 of 1 … 255 around 128 with a scale for each *token*, taken from that token alone. So a row's answer is its own whatever
@@ -15,6 +15,7 @@ overflow silently (ONNX Runtime's documentation of quantisation, "saturation iss
 The words' embeddings are looked up before the graph (`WordTable`), so that all sessions share one copy of them.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -44,16 +45,38 @@ class WordTable:
             self._table, self._scales = _rounded(table, MAX_CODE)
 
     def __call__(self, ids: np.ndarray) -> np.ndarray:
-        """ids (B, L) → (B, L, D) float32."""
+        """ids (T,) → (T, D) float32."""
         found: np.ndarray = self._table[ids]
         return found * self._scales[ids][..., None] if len(self._scales) else found
+
+
+def inputs(words: WordTable, token_ids: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
+    """Token ids of each text (B), at least one → the inputs of `bert_graph`'s graph:
+
+    ``words`` (T, D) float32, ``positions`` (T,) int64 of each token in its text, ``lengths`` (B,) int32;
+    ``rows`` (B, L) int64, which tokens are a text's, the last one again for what is padding; ``tokens`` (T,) int64,
+    where each token is in the padded texts, and ``first`` (B,) int64, where each text begins.
+    """
+    lengths = np.array([len(ids) for ids in token_ids], np.int64)
+    longest = int(lengths.max())
+    first = np.cumsum(lengths) - lengths
+    positions = np.arange(longest)
+    inside = positions < lengths[:, None]
+    return {
+        "words": words(np.concatenate([np.asarray(ids, np.int64) for ids in token_ids])),
+        "positions": np.broadcast_to(positions, inside.shape)[inside],
+        "lengths": lengths.astype(np.int32),
+        "rows": first[:, None] + np.minimum(positions, lengths[:, None] - 1),
+        "tokens": np.flatnonzero(inside),
+        "first": first,
+    }
 
 
 def bert_graph(
     config: BertConfig, weights: dict[str, np.ndarray], precision: Precision = "float32"
 ) -> tuple[WordTable, Graph]:
-    """The words' embeddings, and a graph from them: words (B, L, D) float32 and lengths (B,) int32, the tokens of each
-    row that are no padding → logits (B, K) float32. ``weights`` is emptied as they are taken over."""
+    """The words' embeddings, and a graph from `inputs` to logits (B, K) float32. ``weights`` is emptied as they are
+    taken over."""
     return _BertWriter(config, weights, precision).write()
 
 
@@ -66,54 +89,56 @@ class _BertWriter:
     def write(self) -> tuple[WordTable, Graph]:
         graph, config = self._graph, self._config
         classes = len(self._weights["classifier.bias"])
-        words = graph.input("words", "float32", ("B", "L", config.hidden_size))
-        lengths = graph.input("lengths", "int32", ("B",))
-        shape = graph.add("Shape", words)
-        x = self._flat(self._embeddings(words))
+        words = graph.input("words", "float32", ("T", config.hidden_size))
+        for name in ("positions", "tokens"):
+            graph.input(name, "int64", ("T",))
+        graph.input("lengths", "int32", ("B",))
+        graph.input("rows", "int64", ("B", "L"))
+        graph.input("first", "int64", ("B",))
+        x = self._embeddings(words)
         for number in range(config.num_hidden_layers):
-            name = f"bert.encoder.layer.{number}"
-            first = self._first(x, shape) if number == config.num_hidden_layers - 1 else None
-            x = self._layer(name, x, first, shape, lengths)
+            last = number == config.num_hidden_layers - 1
+            x = self._layer(f"bert.encoder.layer.{number}", x, graph.add("Gather", x, "first") if last else None)
         x = graph.add({"tanh": "Tanh", "relu": "Relu"}[config.pooler_activation], self._linear("bert.pooler.dense", x))
         graph.output(self._linear("classifier", x), "float32", ("B", classes))
         return WordTable(self._take("bert.embeddings.word_embeddings.weight"), self._precision), graph
 
     def _embeddings(self, words: str) -> str:
-        """The words' embeddings (B, L, D) → those of tokens in their places."""
+        """The words' embeddings (T, D) → those of tokens in their places."""
         graph, name = self._graph, "bert.embeddings"
         table = self._take(f"{name}.position_embeddings.weight")
         if self._config.type_vocab_size:
             with np.errstate(over="ignore"):  # Then the logits are not finite, and the bundle is refused for that.
                 # A row is one text, so its tokens are of the first type.
                 table = table + self._take(f"{name}.token_type_embeddings.weight")[0]
-        length = graph.add("Shape", words, start=1, end=2)
-        places = graph.add("Slice", graph.weight(f"{name}.places", table), self._numbers(0), length, self._numbers(0))
+        places = graph.add("Gather", graph.weight(f"{name}.places", table), "positions")
         return self._norm(f"{name}.LayerNorm", graph.add("Add", words, places))
 
-    def _layer(self, name: str, x: str, first: str | None, shape: str, lengths: str) -> str:
-        """Hidden states (B·L, D) → the same, or those of ``first`` (B, D) alone, computed from all."""
+    def _layer(self, name: str, x: str, first: str | None) -> str:
+        """Hidden states (T, D) → the same, or those of ``first`` (B, D) alone, computed from all."""
         queries = x if first is None else first
-        y = self._attention(f"{name}.attention.self", x, first, shape, lengths)
+        y = self._attention(f"{name}.attention.self", x, first)
         x = self._output(f"{name}.attention.output", y, queries)
         (y,) = self._products(x, f"{name}.intermediate.dense")
         y = self._graph.add("BiasGelu", y, self._vector(f"{name}.intermediate.dense.bias"), domain=CONTRIB)
         return self._output(f"{name}.output", y, x)
 
-    def _attention(self, name: str, x: str, first: str | None, shape: str, lengths: str) -> str:
+    def _attention(self, name: str, x: str, first: str | None) -> str:
         graph = self._graph
         if first is None:
             parts = self._products(x, f"{name}.query", f"{name}.key", f"{name}.value")
-            q, k, v = (graph.add("Reshape", part, shape) for part in parts)
+            q, k, v = (graph.add("Gather", part, "rows") for part in parts)
         else:
             (q,) = self._products(first, f"{name}.query")
             q = graph.add("Reshape", q, self._numbers(-1, 1, self._config.hidden_size))
-            k, v = (graph.add("Reshape", y, shape) for y in self._products(x, f"{name}.key", f"{name}.value"))
+            k, v = (graph.add("Gather", y, "rows") for y in self._products(x, f"{name}.key", f"{name}.value"))
         bias = np.concatenate([self._take(f"{name}.{part}.bias") for part in ("query", "key", "value")])
         y = graph.add(
-            "MultiHeadAttention", q, k, v, graph.weight(f"{name}.bias", bias), lengths, domain=CONTRIB,
+            "MultiHeadAttention", q, k, v, graph.weight(f"{name}.bias", bias), "lengths", domain=CONTRIB,
             num_heads=self._config.num_attention_heads,
         )  # fmt: skip
-        return self._flat(y)
+        y = graph.add("Reshape", y, self._numbers(-1, self._config.hidden_size))
+        return graph.add("Gather", y, "tokens") if first is None else y
 
     def _output(self, name: str, y: str, residual: str) -> str:
         """Projection, residual and layer norm, after attention and after the feed-forward layer alike."""
@@ -155,14 +180,6 @@ class _BertWriter:
     def _linear(self, name: str, x: str) -> str:
         """A product with its bias, in float32 in every precision."""
         return self._graph.add("Gemm", x, self._vector(f"{name}.weight"), self._vector(f"{name}.bias"), transB=1)
-
-    def _first(self, x: str, shape: str) -> str:
-        """Hidden states (B·L, D) → those of each text's first token (B, D)."""
-        rows = self._graph.add("Reshape", x, shape)
-        return self._graph.add("Gather", rows, self._graph.constant(np.array(0, np.int64)), axis=1)
-
-    def _flat(self, x: str) -> str:
-        return self._graph.add("Reshape", x, self._numbers(-1, self._config.hidden_size))
 
     def _numbers(self, *values: int) -> str:
         return self._graph.constant(np.array(values, np.int64))

@@ -14,8 +14,8 @@ from service.http.server import Server
 
 CALLBACKS = {
     "connection_made": ["transport"], "connection_lost": ["exc"], "data_received": ["data"], "on_message_begin": [],
-    "on_headers_complete": [], "on_body": ["body"], "on_message_complete": [], "on_response_complete": [], "send_400_response": ["msg"],
-    "resume_writing": [], "shutdown": [],
+    "on_headers_complete": [], "on_body": ["body"], "on_message_complete": [], "on_response_complete": [],
+    "send_400_response": ["msg"], "resume_writing": [], "shutdown": [],
 }  # fmt: skip
 SERVER_METHODS = {
     "on_tick": ["counter"], "shutdown": ["sockets"], "handle_exit": ["sig", "frame"], "capture_signals": [],
