@@ -69,6 +69,7 @@ def inputs(words: WordTable, token_ids: Sequence[Sequence[int]]) -> dict[str, np
         "rows": first[:, None] + np.minimum(positions, lengths[:, None] - 1),
         "tokens": np.flatnonzero(inside),
         "first": first,
+        "mask": np.where(inside, np.float32(0), np.float32(-np.inf))[:, None],
     }
 
 
@@ -95,6 +96,7 @@ class _BertWriter:
         graph.input("lengths", "int32", ("B",))
         graph.input("rows", "int64", ("B", "L"))
         graph.input("first", "int64", ("B",))
+        graph.input("mask", "float32", ("B", 1, "L"))
         x = self._embeddings(words)
         for number in range(config.num_hidden_layers):
             last = number == config.num_hidden_layers - 1
@@ -117,28 +119,49 @@ class _BertWriter:
     def _layer(self, name: str, x: str, first: str | None) -> str:
         """Hidden states (T, D) → the same, or those of ``first`` (B, D) alone, computed from all."""
         queries = x if first is None else first
-        y = self._attention(f"{name}.attention.self", x, first)
+        attention = f"{name}.attention.self"
+        y = self._attention(attention, x) if first is None else self._attention_of(attention, x, first)
         x = self._output(f"{name}.attention.output", y, queries)
         (y,) = self._products(x, f"{name}.intermediate.dense")
         y = self._graph.add("BiasGelu", y, self._vector(f"{name}.intermediate.dense.bias"), domain=CONTRIB)
         return self._output(f"{name}.output", y, x)
 
-    def _attention(self, name: str, x: str, first: str | None) -> str:
+    def _attention(self, name: str, x: str) -> str:
         graph = self._graph
-        if first is None:
-            parts = self._products(x, f"{name}.query", f"{name}.key", f"{name}.value")
-            q, k, v = (graph.add("Gather", part, "rows") for part in parts)
-        else:
-            (q,) = self._products(first, f"{name}.query")
-            q = graph.add("Reshape", q, self._numbers(-1, 1, self._config.hidden_size))
-            k, v = (graph.add("Gather", y, "rows") for y in self._products(x, f"{name}.key", f"{name}.value"))
+        parts = self._products(x, f"{name}.query", f"{name}.key", f"{name}.value")
+        q, k, v = (graph.add("Gather", part, "rows") for part in parts)
         bias = np.concatenate([self._take(f"{name}.{part}.bias") for part in ("query", "key", "value")])
         y = graph.add(
             "MultiHeadAttention", q, k, v, graph.weight(f"{name}.bias", bias), "lengths", domain=CONTRIB,
             num_heads=self._config.num_attention_heads,
         )  # fmt: skip
-        y = graph.add("Reshape", y, self._numbers(-1, self._config.hidden_size))
-        return graph.add("Gather", y, "tokens") if first is None else y
+        return graph.add("Gather", graph.add("Reshape", y, self._numbers(-1, self._config.hidden_size)), "tokens")
+
+    def _attention_of(self, name: str, x: str, first: str) -> str:
+        """The attention of single tokens ``first`` (B, D) to their texts, without their keys and values.
+
+        q · (W x) = (Wᵀ q) · x for keys, and Σ p (W x) = W Σ p x for values: W then meets one token of each text, and not
+        all of them. What a key's bias adds to a query's scores is the same for all, so softmax does not see it.
+        """
+        graph, heads = self._graph, self._config.num_attention_heads
+        width, size = self._config.hidden_size, self._config.hidden_size // heads
+        by_head = self._take(f"{name}.key.weight").reshape(heads, size, width)
+        q = graph.add("Reshape", self._linear(f"{name}.query", first), self._numbers(-1, heads, size))
+        q = graph.add("MatMul", self._swap(q), graph.weight(f"{name}.key.weight", by_head))
+        rows = graph.add("Gather", x, "rows")
+        scores = graph.add("FusedMatMul", self._swap(q), rows, domain=CONTRIB, transB=1, alpha=size**-0.5)
+        p = graph.add("Softmax", graph.add("Add", scores, "mask"))
+        mean = self._swap(graph.add("MatMul", p, rows))
+        by_head = np.ascontiguousarray(
+            self._take(f"{name}.value.weight").reshape(heads, size, width).transpose(0, 2, 1)
+        )
+        y = self._swap(graph.add("MatMul", mean, graph.weight(f"{name}.value.weight", by_head)))
+        self._take(f"{name}.key.bias")
+        return graph.add("Add", graph.add("Reshape", y, self._numbers(-1, width)), self._vector(f"{name}.value.bias"))
+
+    def _swap(self, x: str) -> str:
+        """(I, J, K) → (J, I, K)."""
+        return self._graph.add("Transpose", x, perm=(1, 0, 2))
 
     def _output(self, name: str, y: str, residual: str) -> str:
         """Projection, residual and layer norm, after attention and after the feed-forward layer alike."""

@@ -15,12 +15,12 @@ OPSET = 21
 CONTRIB = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
 ELEMENT_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7}
-FLOAT, INT = 1, 2
+FLOAT, INT, INTS = 1, 2, 7
 """Of `AttributeProto.AttributeType`."""
 EXTERNAL = 1
 """Of `TensorProto.DataLocation`."""
 
-Attribute = int | float
+Attribute = int | float | tuple[int, ...]
 
 
 class Graph:
@@ -96,6 +96,8 @@ def _attribute(name: str, value: Attribute) -> bytes:
     """An `AttributeProto`."""
     if isinstance(value, float):
         return _text(1, name) + _varint(2 << 3 | 5) + struct.pack("<f", value) + _number(20, FLOAT)
+    if isinstance(value, tuple):
+        return _text(1, name) + b"".join(_number(8, one) for one in value) + _number(20, INTS)
     return _text(1, name) + _number(3, value) + _number(20, INT)
 
 
