@@ -140,7 +140,7 @@ class _BertWriter:
     def _attention_of(self, name: str, x: str, first: str) -> str:
         """The attention of single tokens ``first`` (B, D) to their texts, without their keys and values.
 
-        q · (W x) = (Wᵀ q) · x for keys, and Σ p (W x) = W Σ p x for values: W then meets one token of each text, and not
+        q · (W x) = (Wᵀ q) · x for keys, and Σ p (W x) = W Σ p x for values: W then meets one token of each text and not
         all of them. What a key's bias adds to a query's scores is the same for all, so softmax does not see it.
         """
         graph, heads = self._graph, self._config.num_attention_heads
