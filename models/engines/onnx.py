@@ -22,9 +22,13 @@ from models.engines.onnx_proto import Graph
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 TOKENS_PER_CORE = 256
-"""Of a batch: 184 are 2 % slower than 736 for each, and more would be padded further."""
+"""Of a batch that a core computes: 184 are 2 % slower than 736 for each."""
+SHARED_TOKENS_PER_CORE = 512
+"""Of a batch that all cores share, at most: longer ones are computed faster in batches of a core each."""
 MIN_TOKENS = 64
 """Below which a batch is not split over cores: reading the weights takes most of its time."""
+MAX_PARALLEL = 8
+"""Batches at once: what Python does for a row takes an eighth of what a core does, and for one row at a time."""
 QUIET_SECONDS = 0.2
 """Since two calls were computed at once, after which a call may hope to stay alone."""
 SPIN_MICROSECONDS = 20
@@ -47,34 +51,37 @@ class OnnxEngine:
     ):  # fmt: skip
         threads = threads or usable_cores()
         self.backend = Backend(
-            engine="onnx", version=onnxruntime.__version__, device="cpu", threads=threads, parallel=threads,
-            reason=chosen.reason, warning=chosen.warning, precision=precision, offered=chosen.precisions,
+            engine="onnx", version=onnxruntime.__version__, device="cpu", threads=threads,
+            parallel=min(threads, MAX_PARALLEL), reason=chosen.reason, warning=chosen.warning, precision=precision,
+            offered=chosen.precisions,
         )  # fmt: skip
         self._classes = len(weights["classifier.bias"])
         self._cores = ThreadPoolExecutor(max(1, threads - 1), "onnx")
         self._lock, self._calls, self._overlapped = threading.Lock(), 0, -math.inf
         network = layout_of(config).network(config)
         self._words, graph = bert_graph(network, weights, cast(GraphPrecision, precision))
+        shared = self._cores.submit(session, graph, threads) if precision == "float32" and threads > 1 else None
         self._session = session(graph, 1)
-        self._shared = session(graph, threads) if precision == "float32" and threads > 1 else None
-        del graph
+        self._shared = None if shared is None else shared.result()
+        del graph, shared
         # The session has copies, most of them arranged for its products.
         return_memory()
 
     def logits(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
         """Token ids of each text, unpadded → logits (B, K) float64."""
         logits = np.empty((len(token_ids), self._classes))
+        tokens = sum(map(len, token_ids))
+        if not tokens:
+            return logits
 
         def compute(rows: list[int], session: onnxruntime.InferenceSession = self._session) -> None:
-            logits[rows] = session.run(None, inputs(self._words, [token_ids[row] for row in rows]))[0]
+            logits[rows] = self._run(session, [token_ids[row] for row in rows])
 
-        if not len(token_ids):
-            return logits
-        tokens = sum(map(len, token_ids))
         with self._call(tokens) as alone:
             cores = self.backend.threads if alone else 1
-            if alone and tokens <= 2 * TOKENS_PER_CORE * cores and self._shared is not None:
-                compute(list(range(len(token_ids))), self._shared)
+            whole = list(token_batches(token_ids, SHARED_TOKENS_PER_CORE * cores))
+            if alone and len(whole) == 1 and self._shared is not None:
+                compute(whole[0], self._shared)
             else:
                 # As many on each core.
                 rounds = math.ceil(tokens / cores / TOKENS_PER_CORE)
@@ -82,10 +89,13 @@ class OnnxEngine:
                 self._share(compute, list(token_batches(token_ids, share)), cores)
         return logits
 
+    def _run(self, session: onnxruntime.InferenceSession, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
+        logits: np.ndarray = session.run(None, inputs(self._words, token_ids))[0]
+        return logits
+
     def _share(self, compute: Callable[[list[int]], None], batches: list[list[int]], cores: int) -> None:
         """Compute the batches on this thread and others, the longest first, so that none is begun when the other cores
         are done."""
-
         left, lock = iter(reversed(batches)), threading.Lock()
 
         def work() -> None:
@@ -123,9 +133,9 @@ class OnnxEngine:
 
     def warm_up(self, lengths: Sequence[int]) -> None:
         """Have the memory of a whole batch of the longest, and of one alone; nothing here is made for a shape."""
-        longest = max(lengths)
-        for rows in (1, max(1, TOKENS_PER_CORE * self.backend.threads // longest)):
-            self.logits([[0] * longest] * rows)
+        longest = [0] * max(lengths)
+        self.logits([longest])
+        self._run(self._session, [longest] * max(1, TOKENS_PER_CORE // len(longest)))
 
 
 def session(graph: Graph, threads: int) -> onnxruntime.InferenceSession:
