@@ -177,7 +177,9 @@ class Batcher:
             if self._supervisor.instance is not instance:
                 return []
             now = time.perf_counter()
-            late = self._queue.drop_late(now, self._max_batch_rows, self._admission.seconds_per_row)
+            # Beside others it takes as much longer as they do meanwhile.
+            seconds_per_row = self._admission.seconds_per_row * (instance.computing + 1)
+            late = self._queue.drop_late(now, self._max_batch_rows, seconds_per_row)
             deliver((entry, QueueFull(1)) for entry in late)
             parts = budget.parts(self._queue.take(self._max_batch_rows))
             worker.batch = [part for each in parts for part in each]
@@ -211,7 +213,7 @@ class Batcher:
             worker.free_since = now
             # Whoever comes with the first of these answers need not wait for them.
             worker.batch = worker.batch[len(batch) :]
-            complete = _distribute(batch, predictions, now - start, stages)
+            complete = _distribute(batch, predictions, now, stages)
         deliver(
             ((entry, Answer(entry.predictions, predictor.bundle, entry.queue_seconds, entry.inference_seconds,
                             entry.stages))
@@ -255,14 +257,15 @@ class Batcher:
 
 
 def _distribute(
-    batch: Iterable[Slice], predictions: Sequence[Prediction], seconds: float, stages: Sequence[Stage]
+    batch: Iterable[Slice], predictions: Sequence[Prediction], now: float, stages: Sequence[Stage]
 ) -> list[Entry]:
     """Give the requests of a batch their predictions; those that have all of theirs now."""
     complete, first = [], 0
     for part in batch:
         if part.current:
             part.put(predictions[first : first + part.size])
-            part.entry.inference_seconds += seconds
+            # From the first of its batches on: they may have been computed side by side.
+            part.entry.inference_seconds = now - part.entry.enqueued - part.entry.queue_seconds
             part.entry.stages += stages
             if part.entry.computed == len(part.entry.rows):
                 complete.append(part.entry)
