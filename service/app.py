@@ -7,7 +7,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.routes import HTTPRoute
 
-from service.http.direct import DirectRoutes
+from service.direct import DirectRoutes
 from service.http.errors import REFUSED, http_problem, service_problem, unexpected_problem
 from service.http.load_shedding import LoadShedder
 from service.http.logs import RequestLog

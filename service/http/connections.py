@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -164,8 +164,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._rejected = self._rejected_early()
         if not self._rejected:
-            scope: Any = self.scope
-            scope[ON_DISCONNECT] = []
+            cast(Any, self.scope)[ON_DISCONNECT] = []
             super().on_headers_complete()
             writer: Any = ResponseWriter(self.cycle)
             self.cycle.transport = writer
@@ -214,10 +213,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        for request in self._requests:
-            scope: Any = request.scope
-            for call in [*scope[ON_DISCONNECT]]:
-                call()
+        for call in [call for request in self._requests for call in cast(Any, request.scope)[ON_DISCONNECT]]:
+            call()
 
     def send_400_response(self, msg: str) -> None:
         self._broken = True
