@@ -154,6 +154,7 @@ class Supervisor:
         reason = str(error) or type(error).__name__
         LOGGER.error("an inference thread is lost: %s", reason if isinstance(error, Stalled) else type(error).__name__)
         if len(self._losses) > MAX_RESTARTS:
+            self.failure = reason  # Before anybody sees that it is lost.
             self.lost = True
             self._give_up(reason)
         else:
