@@ -103,7 +103,7 @@ OF_MORE = ["intervals", "uncalibrated_probabilities"]
 
 
 ROUNDING = 1e-4
-"""Logits of these random networks are hundreds, where float32's steps are 6e-5: a step more or less is their company."""
+"""Logits of these random networks are hundreds, where float32's steps are 6e-5: one more or less is their company."""
 
 
 def check_answer(answer: dict[str, Any], expected: Any, classes: list[str]) -> None:
