@@ -51,9 +51,9 @@ Evenkeel int8 ÷ the other:
 One row at a time, milliseconds: median [quartiles] of the rounds' medians, 99th percentile of all calls.
 
 {latencies}
-Evenkeel computes the last layer for the first token alone, the only one that the head reads: {needed:.3f} of
-{whole:.3f} GFLOP for a text of the average {flop[tokens]:.1f} tokens. The others compute the whole layer, as their
-libraries do.
+Evenkeel computes the last layer for the first token alone, the only one that the head reads, and on ONNX Runtime
+without its keys and values: {needed:.3f} of {whole:.3f} GFLOP for a text of the average {flop[tokens]:.1f} tokens. The
+others compute the whole layer, as their libraries do.
 
 {weights}
 Settings:
@@ -128,10 +128,11 @@ def _log_losses(bundle: Bundle, logits: dict[str, list[float]]) -> dict[str, flo
 def _flop(bundle: Bundle) -> dict[str, float]:
     """Floating-point operations of the matrix products of one text of the average length."""
     tokens = [len(ids) for ids in Tokenizer.load(bundle.folder / "tokenizer.json").token_ids(texts())]
-    D, F, layers = (bundle.config[name] for name in ("hidden_size", "intermediate_size", "num_hidden_layers"))
+    sizes = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
+    D, F, heads, layers = (bundle.config[name] for name in sizes)
     L = float(np.mean(tokens))
     layer = 2 * L * (4 * D * D + 2 * D * F) + 4 * L * L * D
-    last = 2 * L * 2 * D * D + 2 * (2 * D * D + 2 * D * F) + 4 * L * D
+    last = 2 * (4 * D * D + 2 * D * F) + 4 * heads * L * D
     return {"tokens": L, "shortest": min(tokens), "longest": max(tokens), "whole": layers * layer,
             "needed": (layers - 1) * layer + last}  # fmt: skip
 

@@ -13,8 +13,9 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import Receive, Send
 
 from service.http.access import Access
+from service.http.errors import response_messages
 
-PLAIN_HOST = re.compile(rb"[A-Za-z0-9.:\[\]-]+")
+PLAIN_HOST = re.compile(r"[A-Za-z0-9.:\[\]-]+")
 """Host headers that Litestar need not look at."""
 
 Handle = Callable[[Any], Awaitable[Response[bytes]]]
@@ -48,14 +49,11 @@ class DirectRoutes:
                 self._exception_handlers[kind] for kind in type(error).__mro__ if kind in self._exception_handlers
             )
             response = handler(request, error)
-        body = response.content
-        headers = {"content-type": response.media_type, "content-length": len(body), **response.headers}
-        encoded = [(name.lower().encode("latin-1"), str(value).encode("latin-1")) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": response.status_code or 200, "headers": encoded})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        for message in response_messages(response):
+            await send(message)
 
     def _handler(self, scope: Any) -> Handle | None:
         if scope["type"] != "http" or scope["method"] != "POST" or scope.get("root_path"):
             return None
-        host = next((value for name, value in scope["headers"] if name == b"host"), b"-")
+        host = scope["state"]["headers"].get("host", "-")
         return self._handlers.get(scope["path"]) if PLAIN_HOST.fullmatch(host) else None

@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, cast
@@ -56,7 +56,7 @@ class OnnxEngine:
             offered=chosen.precisions,
         )  # fmt: skip
         self._classes = len(weights["classifier.bias"])
-        self._cores = ThreadPoolExecutor(max(1, threads - 1), "onnx")
+        self._cores = ThreadPoolExecutor(threads, "onnx")
         self._lock, self._calls, self._overlapped = threading.Lock(), 0, -math.inf
         network = layout_of(config).network(config)
         self._words, graph = bert_graph(network, weights, cast(GraphPrecision, precision))
@@ -71,45 +71,31 @@ class OnnxEngine:
         """Token ids of each text, unpadded → logits (B, K) float64."""
         logits = np.empty((len(token_ids), self._classes))
         tokens = sum(map(len, token_ids))
-        if not tokens:
-            return logits
 
         def compute(rows: list[int], session: onnxruntime.InferenceSession = self._session) -> None:
             logits[rows] = self._run(session, [token_ids[row] for row in rows])
 
         with self._call(tokens) as alone:
             cores = self.backend.threads if alone else 1
-            whole = list(token_batches(token_ids, SHARED_TOKENS_PER_CORE * cores))
-            if alone and len(whole) == 1 and self._shared is not None:
-                compute(whole[0], self._shared)
+            if alone and self._shared is not None:
+                whole = list(token_batches(token_ids, SHARED_TOKENS_PER_CORE * cores))
+                if len(whole) == 1:
+                    compute(whole[0], self._shared)
+                    return logits
+            # As many on each core, the longest first, so that none is begun when the other cores are done.
+            rounds = max(1, math.ceil(tokens / cores / TOKENS_PER_CORE))
+            share = max(MIN_TOKENS, math.ceil(tokens / cores / rounds))
+            batches = list(token_batches(token_ids, share))[::-1]
+            if cores == 1 or len(batches) == 1:
+                for rows in batches:
+                    compute(rows)
             else:
-                # As many on each core.
-                rounds = math.ceil(tokens / cores / TOKENS_PER_CORE)
-                share = max(MIN_TOKENS, math.ceil(tokens / cores / rounds))
-                self._share(compute, list(token_batches(token_ids, share)), cores)
+                list(self._cores.map(compute, batches))
         return logits
 
     def _run(self, session: onnxruntime.InferenceSession, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
         logits: np.ndarray = session.run(None, inputs(self._words, token_ids))[0]
         return logits
-
-    def _share(self, compute: Callable[[list[int]], None], batches: list[list[int]], cores: int) -> None:
-        """Compute the batches on this thread and others, the longest first, so that none is begun when the other cores
-        are done."""
-        left, lock = iter(reversed(batches)), threading.Lock()
-
-        def work() -> None:
-            while True:
-                with lock:
-                    rows = next(left, None)
-                if rows is None:
-                    return
-                compute(rows)
-
-        others = [self._cores.submit(work) for _ in range(min(cores, len(batches)) - 1)]
-        work()
-        for other in others:
-            other.result()
 
     @contextmanager
     def _call(self, tokens: int) -> Iterator[bool]:

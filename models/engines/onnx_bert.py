@@ -55,7 +55,8 @@ def inputs(words: WordTable, token_ids: Sequence[Sequence[int]]) -> dict[str, np
 
     ``words`` (T, D) float32, ``positions`` (T,) int64 of each token in its text, ``lengths`` (B,) int32;
     ``rows`` (B, L) int64, which tokens are a text's, the last one again for what is padding; ``tokens`` (T,) int64,
-    where each token is in the padded texts, and ``first`` (B,) int64, where each text begins.
+    where each token is in the padded texts, and ``first`` (B,) int64, where each text begins; ``mask`` (B, 1, L)
+    float32, 0 for a text's tokens and −∞ for padding.
     """
     lengths = np.array([len(ids) for ids in token_ids], np.int64)
     longest = int(lengths.max())
@@ -156,7 +157,7 @@ class _BertWriter:
             self._take(f"{name}.value.weight").reshape(heads, size, width).transpose(0, 2, 1)
         )
         y = self._swap(graph.add("MatMul", mean, graph.weight(f"{name}.value.weight", by_head)))
-        self._take(f"{name}.key.bias")
+        self._take(f"{name}.key.bias")  # Of no effect.
         return graph.add("Add", graph.add("Reshape", y, self._numbers(-1, width)), self._vector(f"{name}.value.bias"))
 
     def _swap(self, x: str) -> str:

@@ -178,7 +178,7 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     errors: list[Fault] = []
 
 
-def service_problem(_: Request[Any, Any, Any], error: Refused) -> Response[bytes]:
+def service_problem(_: Request[Any, Any, Any] | None, error: Refused) -> Response[bytes]:
     """The response to one of our exceptions."""
     status = STATUS[type(error)]
     headers = {}
@@ -195,6 +195,17 @@ def service_problem(_: Request[Any, Any, Any], error: Refused) -> Response[bytes
     return _respond(status, str(error), error.faults if isinstance(error, InvalidBody) else [], headers)
 
 
+def response_messages(response: Response[bytes]) -> tuple[Any, Any]:
+    """The ASGI messages of a response that Litestar does not send."""
+    body, status = response.content, response.status_code or 200
+    headers = {"content-type": response.media_type, "content-length": len(body), **response.headers}
+    encoded = [(name.lower().encode("latin-1"), str(value).encode("latin-1")) for name, value in headers.items()]
+    return (
+        {"type": "http.response.start", "status": status, "headers": encoded},
+        {"type": "http.response.body", "body": body, "more_body": False},
+    )
+
+
 def refusal_messages(refused: QueueFull) -> list[Any]:
     """The ASGI messages of `service_problem`'s response, for whoever is refused before there is a request."""
     start, body = _refusal(refused.retry_after_seconds)
@@ -203,14 +214,7 @@ def refusal_messages(refused: QueueFull) -> list[Any]:
 
 @lru_cache(64)
 def _refusal(retry_after_seconds: int) -> tuple[Any, Any]:
-    problem, status = QueueFull(retry_after_seconds), STATUS[QueueFull]
-    content = _problem(status, str(problem), [])
-    headers = {"content-type": PROBLEM, "content-length": len(content), "retry-after": retry_after_seconds}
-    return (
-        {"type": "http.response.start", "status": status,
-         "headers": [(name.encode(), str(value).encode()) for name, value in headers.items()]},
-        {"type": "http.response.body", "body": content, "more_body": False},
-    )  # fmt: skip
+    return response_messages(service_problem(None, QueueFull(retry_after_seconds)))
 
 
 def http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

@@ -55,7 +55,7 @@ class ModelInstance:
         self.loaded: concurrent.futures.Future[Bundle] = concurrent.futures.Future()
         self.ended = threading.Event()
         self.predictor: PredictorLike | None = None
-        self.workers = [Worker()]
+        self.workers: list[Worker] = []
         self.threads = 1
 
     @property

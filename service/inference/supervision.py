@@ -73,7 +73,7 @@ class Supervisor:
         late.daemon = True
         late.start()
         instance.loaded.add_done_callback(lambda _: late.cancel())
-        self._on_a_thread(instance, lambda: self._live(instance))
+        self._on_a_thread(instance, partial(self._live, instance))
 
     def _on_a_thread(self, instance: ModelInstance, work: Callable[[], None]) -> None:
         """Do an instance's work on a thread that is free for another then. The thread of one that hangs is not."""
@@ -108,7 +108,6 @@ class Supervisor:
         first, *others = instance.workers
         for worker in others:
             self._on_a_thread(instance, partial(self._work, instance, worker))
-        del predictor
         self._work(instance, first)
 
     def _work(self, instance: ModelInstance, worker: Worker) -> None:
@@ -154,15 +153,13 @@ class Supervisor:
         reason = str(error) or type(error).__name__
         LOGGER.error("an inference thread is lost: %s", reason if isinstance(error, Stalled) else type(error).__name__)
         if len(self._losses) > MAX_RESTARTS:
-            self.failure = reason  # Before anybody sees that it is lost.
-            self.lost = True
-            self._give_up(reason)
+            self._give_up(reason, lost=True)
         else:
             self._begin(ModelInstance(self._load))
 
-    def _give_up(self, reason: str) -> None:
+    def _give_up(self, reason: str, lost: bool = False) -> None:
         with self._lock:
-            self.ready, self.failure = False, reason
+            self.ready, self.failure, self.lost = False, reason, self.lost or lost
         self._on_failure(reason)
 
     def _watch(self) -> None:

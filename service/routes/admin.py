@@ -9,7 +9,7 @@ from service.inference.errors import BundleRefused, ReloadRunning
 from service.inference.reloading import Reloaded
 from service.routes.openapi.description import Negotiated
 from service.routes.openapi.refusals import READ_REFUSALS, refusals
-from service.routes.request import AnyRequest, drift_of, respond, services_of
+from service.routes.request import AnyRequest, drift_of, headers_of, respond, services_of
 
 RELOAD_REFUSALS = refusals(
     ("a bundle is being loaded already", ReloadRunning()),
@@ -24,7 +24,7 @@ RELOAD_REFUSALS = refusals(
 )  # fmt: skip
 async def reload(request: AnyRequest) -> Response[bytes]:
     """Load the bundle's folder anew and swap to it; the old bundle serves until then, and goes on if this fails."""
-    media_type(request.headers.get("accept", ""))  # Refused before anything is loaded.
+    media_type(headers_of(request).get("accept", ""))  # Refused before anything is loaded.
     return respond(request, await services_of(request).reloader.reload())
 
 
@@ -47,7 +47,7 @@ UNDO_REFUSALS = refusals(("the service does not recalibrate", NotRecalibrating()
 )  # fmt: skip
 async def undo_online(request: AnyRequest) -> Response[bytes]:
     """Forget the offset and slope that outcomes taught, at once and durably; outcomes from now on teach anew."""
-    media_type(request.headers.get("accept", ""))  # Refused before anything is undone.
+    media_type(headers_of(request).get("accept", ""))  # Refused before anything is undone.
     version = drift_of(request).version
     step = await services_of(request).drift.undo_online()
     return respond(

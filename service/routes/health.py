@@ -6,7 +6,7 @@ from prometheus_client.exposition import choose_encoder
 
 from service.http.negotiation import OPENMETRICS, TEXT, exposition
 from service.routes.openapi.description import Negotiated
-from service.routes.request import AnyRequest, services_of
+from service.routes.request import AnyRequest, headers_of, services_of
 from service.routes.schemas import Health
 
 
@@ -49,6 +49,6 @@ async def ready(request: AnyRequest) -> Response[Health]:
 )  # fmt: skip
 async def metrics(request: AnyRequest) -> Response[bytes]:
     """All series in the format that is asked for: Prometheus' text (0.0.4 or 1.0.0) or OpenMetrics 1.0."""
-    encode, content_type = choose_encoder(exposition(request.headers.get("accept", "")))
+    encode, content_type = choose_encoder(exposition(headers_of(request).get("accept", "")))
     content = encode(services_of(request).metrics.registry)
     return Response(content, headers={"Content-Type": content_type, "Vary": "Accept"})

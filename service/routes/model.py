@@ -10,7 +10,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from service.http.negotiation import media_type
 from service.routes.openapi.description import PARAMETERS, Negotiated
 from service.routes.openapi.refusals import READ_REFUSALS
-from service.routes.request import AnyRequest, not_ready, respond, services_of
+from service.routes.request import AnyRequest, headers_of, not_ready, respond, services_of
 from service.routes.schemas import ModelDescription
 
 IF_NONE_MATCH = {
@@ -39,7 +39,7 @@ async def model(request: AnyRequest) -> Response[bytes]:
         manifest=bundle.manifest, evaluation=bundle.evaluation, schema=bundle.schema,
     )  # fmt: skip
     # Strong tags of two forms must differ (RFC 9110, section 8.8.3).
-    form = media_type(request.headers.get("accept", ""))
+    form = media_type(headers_of(request).get("accept", ""))
     digest = hashlib.sha256(form.encode() + msgspec.json.encode(description)).hexdigest()[:32]
     headers = {"ETag": f'"{digest}"', "Cache-Control": "no-cache"}
     return respond(request, description, headers=headers)

@@ -26,7 +26,7 @@ from service.routes.lines import Line, LineProblem, Lines, ParsedLine, line_prob
 from service.routes.openapi.description import PARAMETERS, TAKES, TIMEOUT, TRIAL, Body
 from service.routes.openapi.refusals import TIMEOUT_REFUSAL, refusals
 from service.routes.predict import predict_and_record
-from service.routes.request import AnyRequest, not_ready, request_timeout, services_of, table_of
+from service.routes.request import AnyRequest, headers_of, not_ready, request_timeout, services_of, table_of
 from service.routes.schemas import PredictionResponse
 from service.routes.table import Table
 
@@ -235,12 +235,12 @@ class Stream:
 
 def _check(request: AnyRequest) -> None:
     """Raise what is wrong with the request as a whole, while it can still be the response's status."""
-    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
+    media_type, _, parameters = headers_of(request).get("content-type", "").partition(";")
     charset = parameters.lower().replace(" ", "").replace('"', "")
     if media_type.strip().lower() not in NDJSON_TYPES or charset not in ("", "charset=utf-8"):
-        shown = request.headers.get("content-type", "")[:SHOWN_CHARACTERS] or "absent"
+        shown = headers_of(request).get("content-type", "")[:SHOWN_CHARACTERS] or "absent"
         raise WrongMediaType(f"Content-Type is {shown}; it must be {NDJSON} or application/jsonl, in UTF-8")
-    coding = request.headers.get("content-encoding", "identity")
+    coding = headers_of(request).get("content-encoding", "identity")
     if coding.strip().lower() not in ("", "identity"):
         raise WrongMediaType(f"Content-Encoding is {coding[:SHOWN_CHARACTERS]}; a stream must not be compressed")
     request_timeout(request)

@@ -34,7 +34,7 @@ from service.routes.openapi.refusals import (
     refusals,
 )
 from service.routes.predict import predict_and_record
-from service.routes.request import AnyRequest, not_ready, read_request_body, services_of, table_of
+from service.routes.request import AnyRequest, headers_of, not_ready, read_request_body, services_of, table_of
 from service.routes.table import Table
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -290,7 +290,7 @@ def _served(request: AnyRequest, name: str, version: str | None) -> Bundle:
 
 def _check_type(request: AnyRequest) -> None:
     # The protocol's clients send none, or that of bytes, whatever they send.
-    content_type = request.headers.get("content-type", "")
+    content_type = headers_of(request).get("content-type", "")
     if content_type.partition(";")[0].strip().lower() not in ("", JSON, BINARY):
         raise WrongMediaType(
             f"Content-Type is {content_type[:SHOWN_CHARACTERS]}; it must be {JSON}, {BINARY} or absent"
@@ -299,7 +299,7 @@ def _check_type(request: AnyRequest) -> None:
 
 def _header_length(request: AnyRequest, body_length: int) -> int | None:
     """Length of the JSON before binary data; None if all of the body is JSON."""
-    length = request.headers.get(HEADER_LENGTH)
+    length = headers_of(request).get(HEADER_LENGTH.lower())
     if length is None:
         return None
     if not (length.isascii() and length.isdigit() and len(length) < 20 and int(length) <= body_length):
