@@ -138,6 +138,7 @@ def test_a_part_that_fails_costs_the_others_nothing() -> None:
     async def scenario() -> None:
         reader.hold.clear()
         tasks = [asyncio.create_task(batcher.predict([reviews.Review(review="first")], 30))]
+        await asyncio.sleep(0)
         await asyncio.to_thread(wait_until, lambda: batcher._queue.rows == 0)
         rows = [reviews.Review(review=text) for text in (LONG, SHORT, SHORT)]
         tasks += [asyncio.create_task(batcher.predict([row], 30, client=str(at))) for at, row in enumerate(rows)]
