@@ -2,8 +2,13 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
+
+MAX_PADDING = 1.25
+"""Of a batch's tokens, with padding."""
 
 
 def token_batches(
@@ -20,6 +25,19 @@ def token_batches(
         batch.append(row)
     if batch:
         yield batch
+
+
+def even_batches(token_ids: Sequence[Sequence[int]], count: int) -> Iterator[list[int]]:
+    """Row numbers of about ``count`` batches, neighbours in length, each with about as many tokens; more batches where
+    a text is so long that others would be padded by more than `MAX_PADDING`."""
+    by_length = sorted(range(len(token_ids)), key=lambda row: len(token_ids[row]))
+    lengths = np.array([len(token_ids[row]) for row in by_length])
+    each = max(1.0, lengths.sum() / count)
+    places = ((np.cumsum(lengths) - lengths / 2) // each).tolist()
+    for _, group in groupby(zip(places, by_length, strict=True), key=itemgetter(0)):
+        rows = [row for _, row in group]
+        for batch in token_batches([token_ids[row] for row in rows], MAX_PADDING * each):
+            yield [rows[at] for at in batch]
 
 
 def padded(token_ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:

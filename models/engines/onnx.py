@@ -13,20 +13,19 @@ import onnxruntime
 
 from models.bert.layouts.registry import layout_of
 from models.bundle.precisions import FULL, Precision
-from models.engines.batches import token_batches
+from models.engines.batches import even_batches
 from models.engines.engine import Backend, Chosen, usable_cores
 from models.engines.memory import return_memory
 from models.engines.onnx_bert import Precision as GraphPrecision
-from models.engines.onnx_bert import bert_graph, inputs
+from models.engines.onnx_bert import bert_graphs, inputs, text_inputs
 from models.engines.onnx_proto import Graph
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 TOKENS_PER_CORE = 256
 """Of a batch that a core computes: 184 are 2 % slower than 736 for each."""
-SHARED_TOKENS_PER_CORE = 512
-"""Of a batch that all cores share, at most: longer ones are computed faster in batches of a core each."""
 MIN_TOKENS = 64
-"""Below which a batch is not split over cores: reading the weights takes most of its time."""
+"""Below which texts are computed one by one on all cores, not side by side on a core each: reading the weights takes
+most of their time."""
 MAX_PARALLEL = 8
 """Batches at once: what Python does for a row takes an eighth of what a core does, and for one row at a time."""
 QUIET_SECONDS = 0.2
@@ -41,8 +40,8 @@ ERRORS = 3
 class OnnxEngine:
     """Implements `models.engines.engine.Engine`; calls may come from any thread.
 
-    Each core computes batches of its own: threads that share a batch wait for each other at every operator. Only what
-    is too short to be split, and alone, is shared by all cores, in float32; operators in int8 are too short for that.
+    Each core computes batches of its own: threads that share a batch wait for each other at every operator. Only a
+    text, or some that are short, and that are alone, have all cores.
     """
 
     def __init__(
@@ -59,42 +58,46 @@ class OnnxEngine:
         self._cores = ThreadPoolExecutor(threads, "onnx")
         self._lock, self._calls, self._overlapped = threading.Lock(), 0, -math.inf
         network = layout_of(config).network(config)
-        self._words, graph = bert_graph(network, weights, cast(GraphPrecision, precision))
-        shared = self._cores.submit(session, graph, threads) if precision == "float32" and threads > 1 else None
-        self._session = session(graph, 1)
-        self._shared = None if shared is None else shared.result()
-        del graph, shared
-        # The session has copies, most of them arranged for its products.
+        self._words, several, one = bert_graphs(network, weights, cast(GraphPrecision, precision))
+        loading = self._cores.submit(session, one, self.backend.parallel)
+        self._session = session(several, 1)
+        self._one = loading.result()
+        del several, one, loading
+        # The sessions have copies, most of them arranged for their products.
         return_memory()
 
     def logits(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
         """Token ids of each text, unpadded → logits (B, K) float64."""
-        logits = np.empty((len(token_ids), self._classes))
         tokens = sum(map(len, token_ids))
-
-        def compute(rows: list[int], session: onnxruntime.InferenceSession = self._session) -> None:
-            logits[rows] = self._run(session, [token_ids[row] for row in rows])
-
         with self._call(tokens) as alone:
-            cores = self.backend.threads if alone else 1
-            if alone and self._shared is not None:
-                whole = list(token_batches(token_ids, SHARED_TOKENS_PER_CORE * cores))
-                if len(whole) == 1:
-                    compute(whole[0], self._shared)
-                    return logits
-            # As many on each core, the longest first, so that none is begun when the other cores are done.
-            rounds = max(1, math.ceil(tokens / cores / TOKENS_PER_CORE))
-            share = max(MIN_TOKENS, math.ceil(tokens / cores / rounds))
-            batches = list(token_batches(token_ids, share))[::-1]
-            if cores == 1 or len(batches) == 1:
-                for rows in batches:
-                    compute(rows)
-            else:
-                list(self._cores.map(compute, batches))
+            if alone and (len(token_ids) == 1 or tokens < MIN_TOKENS):
+                return self._one_by_one(token_ids)
+            return self._in_batches(token_ids, self.backend.threads if alone else 1)
+
+    def _one_by_one(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
+        logits = np.empty((len(token_ids), self._classes))
+        for row, ids in enumerate(token_ids):
+            logits[row] = self._one.run(None, text_inputs(self._words, ids))[0][0]
         return logits
 
-    def _run(self, session: onnxruntime.InferenceSession, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
-        logits: np.ndarray = session.run(None, inputs(self._words, token_ids))[0]
+    def _in_batches(self, token_ids: Sequence[Sequence[int]], cores: int) -> np.ndarray:
+        logits = np.empty((len(token_ids), self._classes))
+
+        def compute(rows: list[int]) -> None:
+            logits[rows] = self._run([token_ids[row] for row in rows])
+
+        rounds = max(1, math.ceil(sum(map(len, token_ids)) / cores / TOKENS_PER_CORE))
+        # The longest first, so that none is begun when the other cores are done.
+        batches = list(even_batches(token_ids, cores * rounds))[::-1]
+        if cores == 1 or len(batches) == 1:
+            for rows in batches:
+                compute(rows)
+        else:
+            list(self._cores.map(compute, batches))
+        return logits
+
+    def _run(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
+        logits: np.ndarray = self._session.run(None, inputs(self._words, token_ids))[0]
         return logits
 
     @contextmanager
@@ -121,7 +124,7 @@ class OnnxEngine:
         """Have the memory of a whole batch of the longest, and of one alone; nothing here is made for a shape."""
         longest = [0] * max(lengths)
         self.logits([longest])
-        self._run(self._session, [longest] * max(1, TOKENS_PER_CORE // len(longest)))
+        self._run([longest] * max(1, TOKENS_PER_CORE // len(longest)))
 
 
 def session(graph: Graph, threads: int) -> onnxruntime.InferenceSession:
