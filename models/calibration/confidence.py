@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from models.calibration.conformal import ConformalSets
-from models.calibration.logit import score_probabilities
+from models.calibration.logit import step_probabilities
 from models.calibration.maps import CalibrationMap, Candidate
 from models.calibration.stack import Stack
 from models.calibration.typicality import Typicality
@@ -47,9 +47,7 @@ class CalibrationRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields
             return scores, self.map.trace(scores)
         steps = self.stack.trace(scores, seconds or {})
         stacked = steps[-1][1]
-        before = [("model", scores), *steps]
-        probabilities = [(name, score_probabilities(each)) for name, each in before]
-        return stacked, [*probabilities, *self.map.trace(stacked)[1:]]
+        return stacked, step_probabilities([("model", scores), *steps, *self.map.scores(stacked)])
 
 
 class StackedPart(Struct, frozen=True):

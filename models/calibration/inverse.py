@@ -6,12 +6,13 @@ For a pointwise loss with L₁(p), L₀(p) the minimiser at true probability η 
 training tabulates it into a `LossInverse`.
 """
 
+import math
 from functools import cached_property
 
 import numpy as np
 from msgspec import Struct
 
-from models.calibration.logit import MAX_VALUE, logit, sigmoid
+from models.calibration.logit import MAX_VALUE, clipped, logit, sigmoid
 
 SATURATED = 0.99
 """Where a smoothed loss's inverse leaves its formula: near and beyond probability 1 it continues with slope 1."""
@@ -48,17 +49,17 @@ class FocalInverse(
         return self.gamma > 0 or self.smoothing > 0 or self.alpha_negative != self.alpha_positive
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
-        shift = np.log(self.alpha_negative) - np.log(self.alpha_positive)
+        shift = math.log(self.alpha_negative) - math.log(self.alpha_positive)
         if self.smoothing == 0:
             return self._unfocused(logits) + shift
         edge = self._edge
-        inside = np.clip(logits, -edge, edge)
+        inside = clipped(logits, -edge, edge)
         q = sigmoid(self._unfocused(inside))
         r = (q - self.smoothing / 2) / (1 - self.smoothing)
         return logit(r) + (logits - inside) + shift
 
     def _unfocused(self, logits: np.ndarray) -> np.ndarray:
-        z = np.clip(logits, -700.0, 700.0)
+        z = clipped(logits, -700.0, 700.0)
         log_v, log_w = -np.logaddexp(0.0, -z), -np.logaddexp(0.0, z)
         return logits - _log_phi(log_v, log_w, self.gamma) + _log_phi(log_w, log_v, self.gamma)
 

@@ -1,5 +1,7 @@
 """Logits ↔ probabilities, in float64: of two classes by their log-odds, of more by all of them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 MAX_VALUE = 1e6
@@ -35,10 +37,22 @@ def class_probabilities(p: np.ndarray) -> np.ndarray:
     return np.stack([1 - p, p], axis=1) if p.ndim == 1 else p
 
 
+def step_probabilities(steps: Sequence[tuple[str, np.ndarray]]) -> list[tuple[str, np.ndarray]]:
+    """[(step's name, scores after it), …] → the same with `score_probabilities`, computed together."""
+    scores = np.array([each for _, each in steps])
+    probabilities = sigmoid(scores) if steps[0][1].ndim == 1 else softmax(scores)
+    return [(name, p) for (name, _), p in zip(steps, probabilities, strict=True)]
+
+
+def clipped(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """``values`` within [low, high], as `numpy.clip` has them: of few values that takes four times as long."""
+    return np.asarray(np.minimum(np.maximum(values, low), high))
+
+
 def softmax(scores: np.ndarray) -> np.ndarray:
     """exp(s_k) / Σ_j exp(s_j) over the last axis, strictly inside (0, 1) for any finite scores."""
     shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return np.asarray(np.clip(shares / shares.sum(axis=-1, keepdims=True), MIN_PROBABILITY, MAX_PROBABILITY))
+    return clipped(shares / shares.sum(axis=-1, keepdims=True), MIN_PROBABILITY, MAX_PROBABILITY)
 
 
 def log_softmax(scores: np.ndarray) -> np.ndarray:
@@ -64,7 +78,7 @@ def one_vs_rest(scores: np.ndarray) -> np.ndarray:
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """1 / (1 + e^−z), strictly inside (0, 1) for any finite z."""
-    return np.asarray(np.exp(-np.logaddexp(0.0, -np.clip(logits, -700.0, 36.0))))
+    return np.asarray(np.exp(-np.logaddexp(0.0, -clipped(logits, -700.0, 36.0))))
 
 
 def logit(probabilities: np.ndarray) -> np.ndarray:

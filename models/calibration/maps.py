@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 from models.calibration.class_maps import MatrixScaling, VectorScaling
 from models.calibration.inverse import ClasswiseInverse, FocalInverse, LossInverse
-from models.calibration.logit import MAX_VALUE, logit, score_probabilities
+from models.calibration.logit import MAX_VALUE, logit, step_probabilities
 from models.calibration.prior_shift import PriorShift
 from models.calibration.venn_abers import MergedVennAbers
 
@@ -148,10 +148,14 @@ class CalibrationMap(Struct, frozen=True, forbid_unknown_fields=True):
 
         Log-odds (B,) → probabilities (B,) of the positive class; scores (B, K) → of each class (B, K).
         """
-        steps = [("model", score_probabilities(logits))]
+        return step_probabilities([("model", logits), *self.scores(logits)])
+
+    def scores(self, logits: np.ndarray) -> list[tuple[str, np.ndarray]]:
+        """`calibration_scores` → [(step's name, scores after it), …]."""
+        steps = []
         for step in self.steps:
             logits = step(logits)
-            steps.append((str(step.__struct_config__.tag), score_probabilities(logits)))
+            steps.append((str(step.__struct_config__.tag), logits))
         return steps
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from functools import cached_property
 import numpy as np
 from msgspec import Struct
 
-from models.calibration.logit import logit, sigmoid
+from models.calibration.logit import clipped, logit, sigmoid
 
 Z_90 = 1.6448536269514722
 """The normal distribution's 95 % point: 90 % lie within ± so many standard deviations."""
@@ -53,6 +53,7 @@ class Uncertainty(Struct, frozen=True, dict=True, kw_only=True, forbid_unknown_f
         log-odds the variance 1 / (N p (1 − p)).
         """
         pooled = VENN_ABERS_SHARE * (p1 - p0) / np.maximum(p * (1 - p), 1e-12)
-        z, half = logit(p), Z_90 * np.sqrt(self.variance + np.clip(pooled, 0, MAX_VARIANCE))
+        z, half = logit(p), Z_90 * np.sqrt(self.variance + clipped(pooled, 0, MAX_VARIANCE))
+        low, high = sigmoid(np.array([z - half, z + half]))
         # A sum of log-odds beyond ±700 has no other double.
-        return np.minimum(sigmoid(z - half), p), np.maximum(sigmoid(z + half), p)
+        return np.minimum(low, p), np.maximum(high, p)

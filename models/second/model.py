@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from models.bundle.manifest import STACKED, STACKED_WEIGHTS
-from models.calibration.logit import MAX_VALUE, centred
+from models.calibration.logit import MAX_VALUE, centred, clipped
 from models.rows import Row
 from models.second.inputs import RowInputs, RowReader
 from models.second.linear import MAX_TERMS, LinearModel, LinearScorer, Words, WordsModel
@@ -150,7 +150,7 @@ def score_columns(schema: "Schema") -> int:
 def second_scores(raw: np.ndarray) -> np.ndarray:
     """A second model's raw scores (n, 1) or (n, K) → in the form of `calibration_scores`, within ±`MAX_SCORE`."""
     scores = raw[:, 0] if raw.shape[1] == 1 else centred(raw)
-    return np.asarray(np.clip(scores, -MAX_SCORE, MAX_SCORE))
+    return clipped(scores, -MAX_SCORE, MAX_SCORE)
 
 
 class SecondScorers:

@@ -103,9 +103,11 @@ class TreesScorer:
         return np.asarray(np.add.accumulate(sums, axis=1)[:, -1] + self._intercept)
 
     def _walk_one(self, row: np.ndarray) -> np.ndarray:
+        # All nodes at once are faster than those on the way, one level after the other.
+        after = self._next(np.arange(len(self._trees.column)), row[self._trees.column])
         node = self._trees.roots
         for _ in range(self._depth):
-            node = self._next(node, row[self._trees.column[node]])
+            node = after[node]
         return np.asarray(self._trees.value[node])
 
     def _next(self, node: np.ndarray, values: np.ndarray) -> np.ndarray:
