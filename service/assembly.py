@@ -5,6 +5,7 @@ import faulthandler
 import gc
 import logging
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
@@ -43,6 +44,9 @@ GAINS = {
     "float16": "half the memory",
     "bfloat16": "half the memory",
 }
+SWITCH_SECONDS = 1e-4
+"""After which a thread that runs Python gives way to one that waits for it. The event loop and the inference threads
+need it for some tenths of a millisecond in turn, and by default each keeps the others from it for up to 5 ms."""
 Load = Callable[[str, LogitCache], PredictorLike]
 """Where a bundle is, and the cache of its logits → its predictor."""
 
@@ -54,6 +58,7 @@ def prepare_process(settings: Settings) -> None:
     # A library that is out of memory may take the process with it; then standard error says at least where.
     with contextlib.suppress(OSError, ValueError):  # Where it is no file.
         faulthandler.enable()
+    sys.setswitchinterval(SWITCH_SECONDS)
     # Few collections: each goes through all that waiting requests hold, and stops them for as long.
     gc.set_threshold(10_000, 10, 100)
     # Twice the series, for timestamps that nothing here reads.
