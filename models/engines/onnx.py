@@ -98,7 +98,7 @@ class OnnxEngine:
 
     def _run(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
         logits: np.ndarray = self._session.run(None, inputs(self._words, token_ids))[0]
-        return logits
+        return logits[: len(token_ids)]
 
     @contextmanager
     def _call(self, tokens: int) -> Iterator[bool]:

@@ -24,7 +24,7 @@ import numpy as np
 from models.bert.config import BertConfig
 from models.bert.layouts.layout import Layout
 from models.bert.layouts.registry import LAYOUTS
-from models.engines.onnx_proto import CONTRIB, Graph
+from models.engines.onnx_proto import CONTRIB, ELEMENT_TYPES, Graph
 
 MAX_CODE = 127
 """Of the codes −127 … 127 of activations and word embeddings."""
@@ -53,7 +53,8 @@ class WordTable:
 
 
 def text_inputs(words: WordTable, token_ids: Sequence[int]) -> dict[str, np.ndarray]:
-    """Token ids of one text → the inputs of its graph: ``words`` (T, D) float32 and ``positions`` (T,) int64."""
+    """Token ids of one text → the inputs of its graph: ``words`` (T, D) float32 and ``positions`` (T,) int64. Its
+    logits (2, K) have the text twice, as `inputs` says."""
     return {"words": words(np.array(token_ids, np.int64)), "positions": np.arange(len(token_ids))}
 
 
@@ -62,8 +63,11 @@ def inputs(words: WordTable, token_ids: Sequence[Sequence[int]]) -> dict[str, np
 
     ``words`` (T, D) float32, ``positions`` (T,) int64 of each token in its text, ``lengths`` (B,) int32;
     ``rows`` (B, L) int64, which tokens are a text's, the last one again for what is padding; ``tokens`` (T,) int64,
-    where each token is in the padded texts, and ``first`` (B,) int64, where each text begins; ``mask`` (B, 1, L)
+    where each token is in the padded texts, and ``first`` (F,) int64, where each text begins; ``mask`` (B, 1, L)
     float32, 0 for a text's tokens and −∞ for padding.
+
+    ``first`` has a single text twice, and so have the logits (F, K): a product of one row is rounded otherwise than the
+    same row among others.
     """
     lengths = np.array([len(ids) for ids in token_ids], np.int64)
     longest = int(lengths.max())
@@ -76,7 +80,7 @@ def inputs(words: WordTable, token_ids: Sequence[Sequence[int]]) -> dict[str, np
         "lengths": lengths.astype(np.int32),
         "rows": first[:, None] + np.minimum(positions, lengths[:, None] - 1),
         "tokens": np.flatnonzero(inside),
-        "first": first,
+        "first": first if len(first) > 1 else np.zeros(2, np.int64),
         "mask": np.where(inside, np.float32(0), np.float32(-np.inf))[:, None],
     }
 
@@ -85,7 +89,7 @@ def bert_graphs(
     config: BertConfig, weights: dict[str, np.ndarray], precision: Precision = "float32"
 ) -> tuple[WordTable, Graph, Graph]:
     """The words' embeddings, a graph of several texts from `inputs` and one of a text from `text_inputs`, each to
-    logits (B, K) float32. They share their tensors. ``weights`` is emptied as they are taken over."""
+    logits (F, K) float32. They share their tensors. ``weights`` is emptied as they are taken over."""
     tensors = _Tensors(weights, LAYOUTS[config.model_type])
     several, one = (_BertWriter(config, tensors, precision, single).write() for single in (False, True))
     words = WordTable(tensors.take("bert.embeddings.word_embeddings.weight"), precision)
@@ -120,19 +124,27 @@ class _BertWriter:
         graph, config = self._graph, self._config
         words = graph.input("words", "float32", ("T", config.hidden_size))
         graph.input("positions", "int64", ("T",))
-        self._first, self._lengths = self._numbers(0), ""
-        if not self._single:
+        if self._single:
+            self._first, self._lengths = self._numbers(0, 0), self._own_length()
+        else:
             graph.input("tokens", "int64", ("T",))
             self._lengths = graph.input("lengths", "int32", ("B",))
             graph.input("rows", "int64", ("B", "L"))
-            self._first = graph.input("first", "int64", ("B",))
+            self._first = graph.input("first", "int64", ("F",))
             graph.input("mask", "float32", ("B", 1, "L"))
         x = self._embeddings(words)
         for number in range(config.num_hidden_layers):
             x = self._layer(f"bert.encoder.layer.{number}", x, number == config.num_hidden_layers - 1)
         x = graph.add({"tanh": "Tanh", "relu": "Relu"}[config.pooler_activation], self._linear("bert.pooler.dense", x))
-        graph.output(self._linear("classifier", x), "float32", ("B", "K"))
+        graph.output(self._linear("classifier", x), "float32", ("F", "K"))
         return graph
+
+    def _own_length(self) -> str:
+        """The length of the only text, in int8, or none: without lengths attention is faster, and rounded otherwise,
+        from which other codes of activations would come."""
+        if self._precision == "float32":
+            return ""
+        return self._graph.add("Cast", self._graph.add("Shape", "positions"), to=ELEMENT_TYPES["int32"])
 
     def _embeddings(self, words: str) -> str:
         """The words' embeddings (T, D) → those of tokens in their places."""
@@ -149,7 +161,7 @@ class _BertWriter:
             return np.asarray(table + self._take("bert.embeddings.token_type_embeddings.weight")[0])
 
     def _layer(self, name: str, x: str, last: bool) -> str:
-        """Hidden states (T, D) → the same, of the ``last`` layer those of each text's first token (B, D)."""
+        """Hidden states (T, D) → the same, of the ``last`` layer those of each text's first token (F, D)."""
         first = self._graph.add("Gather", x, self._first) if last else None
         queries = x if first is None else first
         self._zeros = ""
@@ -174,7 +186,7 @@ class _BertWriter:
         return y if self._single else graph.add("Gather", y, "tokens")
 
     def _attention_of(self, name: str, x: str, first: str) -> str:
-        """The attention of single tokens ``first`` (B, D) to their texts, without their keys and values.
+        """The attention of single tokens ``first`` (F, D) to their texts, without their keys and values.
 
         q · (W x) = (Wᵀ q) · x for keys, and Σ p (W x) = W Σ p x for values: W then meets one token of each text and not
         all of them. What a key's bias adds to a query's scores is the same for all, so softmax does not see it.
