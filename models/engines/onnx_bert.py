@@ -125,7 +125,9 @@ class _BertWriter:
         words = graph.input("words", "float32", ("T", config.hidden_size))
         graph.input("positions", "int64", ("T",))
         if self._single:
-            self._first, self._lengths = self._numbers(0, 0), self._own_length()
+            self._first = self._numbers(0, 0)
+            # Without lengths attention is faster, and rounded otherwise than among others.
+            self._lengths = graph.add("Cast", graph.add("Shape", "positions"), to=ELEMENT_TYPES["int32"])
         else:
             graph.input("tokens", "int64", ("T",))
             self._lengths = graph.input("lengths", "int32", ("B",))
@@ -138,13 +140,6 @@ class _BertWriter:
         x = graph.add({"tanh": "Tanh", "relu": "Relu"}[config.pooler_activation], self._linear("bert.pooler.dense", x))
         graph.output(self._linear("classifier", x), "float32", ("F", "K"))
         return graph
-
-    def _own_length(self) -> str:
-        """The length of the only text, in int8, or none: without lengths attention is faster, and rounded otherwise,
-        from which other codes of activations would come."""
-        if self._precision == "float32":
-            return ""
-        return self._graph.add("Cast", self._graph.add("Shape", "positions"), to=ELEMENT_TYPES["int32"])
 
     def _embeddings(self, words: str) -> str:
         """The words' embeddings (T, D) → those of tokens in their places."""

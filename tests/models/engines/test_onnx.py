@@ -73,10 +73,10 @@ def test_a_text_answers_alike_by_itself_on_all_cores_and_in_a_batch() -> None:
         engine = load_engine(choose_engine("onnx"), CONFIG, make_weights(CONFIG, 1), precision, threads=2)  # type: ignore[arg-type]
         assert isinstance(engine, onnx.OnnxEngine)
         one_by_one = engine._one_by_one(TOKENS)
-        # In int8 a difference in the last digit would be one of a code somewhere, and of 1e-5 in the end.
-        bound = 1e-6 if precision == "int8" else 1e-5
         for cores in (1, 2):
-            assert np.abs(engine._in_batches(TOKENS, cores) - one_by_one).max() < bound
+            assert np.array_equal(engine._in_batches(TOKENS, cores), one_by_one)
+        for row, ids in enumerate(TOKENS):
+            assert np.array_equal(engine._in_batches([ids], 1)[0], one_by_one[row])
         assert np.array_equal(engine.logits(TOKENS[3:4]), one_by_one[3:4])
         assert engine.logits([]).shape == (0, 3)
 

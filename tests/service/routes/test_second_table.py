@@ -109,7 +109,7 @@ ROUNDING = 1e-4
 def check_answer(answer: dict[str, Any], expected: Any, classes: list[str]) -> None:
     probabilities, confidence = answer["probabilities"], answer["confidence"]
     assert list(probabilities) == classes
-    assert list(probabilities.values()) == pytest.approx(list(expected.probabilities), abs=ROUNDING)
+    assert list(probabilities.values()) == pytest.approx(list(expected.probabilities), abs=1e-9)
     assert sum(probabilities.values()) == pytest.approx(1)
     assert (
         answer["outcome"]
