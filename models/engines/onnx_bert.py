@@ -1,7 +1,7 @@
 """A BERT classifier as an ONNX graph, from the tensors of its checkpoint, in the names of its layout.
 
 Hidden states are (T, D), those of all tokens of all texts one after the other: only attention sees texts, padded to the
-longest. A text by itself has a graph of its own, without padding and masks. The last layer computes the CLS position
+longest. A text by itself has a graph of its own, without padding. The last layer computes the CLS position
 alone, the only one that the pooler reads. Layer norm is the standard operator and not ONNX Runtime's fused
 `SkipLayerNormalization`, which is a scalar loop on a CPU; query, key and value are three products, which saves taking
 one apart again (docs/decisions/engines.md).
