@@ -103,6 +103,7 @@ class _Tensors:
     def __init__(self, weights: dict[str, np.ndarray], layout: Layout):
         self._weights, self._layout = weights, layout
         self._made: dict[str, np.ndarray] = {}
+        self._rounded: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def take(self, name: str) -> np.ndarray:
         return self._weights.pop(self._layout.tensor(name))
@@ -112,6 +113,13 @@ class _Tensors:
         if name not in self._made:
             self._made[name] = make()
         return self._made[name]
+
+    def rounded(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """A matrix (O, I) → its codes (I, O) int8 and a scale (O,) for each output; of a name once."""
+        if name not in self._rounded:
+            codes, scales = _rounded(self.take(name), MAX_WEIGHT_CODE)
+            self._rounded[name] = np.ascontiguousarray(codes.T), scales
+        return self._rounded[name]
 
 
 class _BertWriter:
@@ -250,16 +258,10 @@ class _BertWriter:
     def _whole_product(self, codes: str, name: str) -> str:
         """Codes (T, I) times rounded weights (O, I), in units of the tokens' scales."""
         graph = self._graph
-
-        def rounded() -> np.ndarray:
-            weights, scales = _rounded(self._take(name), MAX_WEIGHT_CODE)
-            self._tensors.made(f"{name}.scales", lambda: scales)
-            return np.ascontiguousarray(weights.T)
-
-        weights = self._weight(f"{name}.codes", rounded)
-        scales = self._weight(f"{name}.scales", lambda: np.empty(0))  # Made with the codes.
+        weights, scales = self._tensors.rounded(name)
         return graph.add(
-            "MatMulIntegerToFloat", codes, weights, self._number(1.0), scales,
+            "MatMulIntegerToFloat", codes, graph.weight(f"{name}.codes", weights), self._number(1.0),
+            graph.weight(f"{name}.scales", scales),
             graph.constant(np.array(ZERO_CODE, np.uint8)), graph.constant(np.zeros((), np.int8)), domain=CONTRIB,
         )  # fmt: skip
 

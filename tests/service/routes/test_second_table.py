@@ -102,10 +102,6 @@ OF_TWO = ["interval", "uncalibrated_probability"]
 OF_MORE = ["intervals", "uncalibrated_probabilities"]
 
 
-ROUNDING = 1e-4
-"""Logits of these random networks are hundreds, where float32's steps are 6e-5: one more or less is their company."""
-
-
 def check_answer(answer: dict[str, Any], expected: Any, classes: list[str]) -> None:
     probabilities, confidence = answer["probabilities"], answer["confidence"]
     assert list(probabilities) == classes
