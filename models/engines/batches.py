@@ -15,7 +15,7 @@ def token_batches(
     token_ids: Sequence[Sequence[int]], max_tokens: float = math.inf, max_rows: float = math.inf
 ) -> Iterator[list[int]]:
     """Row numbers of each batch, sorted by length: at most ``max_tokens`` with padding, or one row that is longer."""
-    by_length = sorted(range(len(token_ids)), key=lambda row: len(token_ids[row]))
+    by_length = _by_length(token_ids)
     batch: list[int] = []
     for row in by_length:
         # The next is the longest so far, to which the others are padded.
@@ -30,7 +30,7 @@ def token_batches(
 def even_batches(token_ids: Sequence[Sequence[int]], count: int) -> Iterator[list[int]]:
     """Row numbers of about ``count`` batches, neighbours in length, each with about as many tokens; more batches where
     a text is so long that others would be padded by more than `MAX_PADDING`."""
-    by_length = sorted(range(len(token_ids)), key=lambda row: len(token_ids[row]))
+    by_length = _by_length(token_ids)
     lengths = np.array([len(token_ids[row]) for row in by_length])
     each = max(1.0, lengths.sum() / count)
     places = ((np.cumsum(lengths) - lengths / 2) // each).tolist()
@@ -38,6 +38,10 @@ def even_batches(token_ids: Sequence[Sequence[int]], count: int) -> Iterator[lis
         rows = [row for _, row in group]
         for batch in token_batches([token_ids[row] for row in rows], MAX_PADDING * each):
             yield [rows[at] for at in batch]
+
+
+def _by_length(token_ids: Sequence[Sequence[int]]) -> list[int]:
+    return sorted(range(len(token_ids)), key=lambda row: len(token_ids[row]))
 
 
 def padded(token_ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
