@@ -59,7 +59,7 @@ class Predictor:
         served = bundle if target_prevalence is None else bundle.shifted(target_prevalence)
         served = served if costs is None else served.with_costs(costs)
         # For nothing where the bundle is refused.
-        chosen = choose_engine(engine)
+        chosen = choose_engine(engine, bundle.config)
         chosen.check(precision)
         if refusal := bundle.precisions.refusal(precision, chosen.device):
             raise BundleError(f"{PRECISIONS_FILE}: {refusal}")

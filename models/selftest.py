@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         bundle, tokenizer, weights = open_bundle(options.bundle)
-        chosen = choose_engine(options.engine)
+        chosen = choose_engine(options.engine, bundle.config)
         chosen.check(options.precision)
         engine = load_engine(chosen, bundle.config, weights, options.precision)
         found = compare(bundle, tokenizer, engine)

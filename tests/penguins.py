@@ -76,7 +76,7 @@ def _spread(weights: Path, contents: Contents, made: Table) -> None:
     times 500, and some more for the rarest class, which would be predicted for no row."""
     tensors, config = load_file(weights), json.loads(contents["config.json"])
     tokenizer, render = Tokenizer(contents["tokenizer.json"], config["max_position_embeddings"]), Renderer(SCHEMA)
-    engine = load_engine(choose_engine("auto"), config, dict(tensors))
+    engine = load_engine(choose_engine("auto", config), config, dict(tensors))
     mean = engine.logits(tokenizer.token_ids([render(row) for row in made.rows])).mean(axis=0)
     tensors["classifier.bias"] = ((tensors["classifier.bias"] - mean) * 500 + (0, 0, 1.2)).astype(np.float32)
     tensors["classifier.weight"] *= 500

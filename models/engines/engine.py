@@ -1,4 +1,4 @@
-"""What computes logits: the protocol of both engines, and what each says of itself."""
+"""What computes logits: the protocol of all engines, and what each says of itself."""
 
 import os
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from msgspec import Struct
 
 from models.bundle.precisions import Precision
 
-EngineName = Literal["mlx", "onnx"]
+EngineName = Literal["mlx", "native", "onnx"]
 
 
-NAMES: dict[EngineName, str] = {"mlx": "MLX", "onnx": "ONNX Runtime"}
+NAMES: dict[EngineName, str] = {"mlx": "MLX", "native": "AVX-512 kernels", "onnx": "ONNX Runtime"}
 
 
 class EngineError(RuntimeError):

@@ -47,7 +47,7 @@ def test_both_engines_answer_as_training_did(
     engine: EngineChoice, answers: KnownAnswers, tiny_contents: Contents, tmp_path: Path
 ) -> None:
     bundle, tokenizer, weights = open_bundle(write(tmp_path, tiny_contents, answers))
-    found = compare(bundle, tokenizer, load_engine(choose_engine(engine), bundle.config, weights))
+    found = compare(bundle, tokenizer, load_engine(choose_engine(engine, bundle.config), bundle.config, weights))
     assert [one.known for one in found] == list(answers.answers)
     assert len(found) == ROWS
     for one in found:

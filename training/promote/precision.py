@@ -8,7 +8,7 @@ import numpy as np
 
 from models.bundle.manifest import MAX_BYTES, PRECISIONS_FILE
 from models.bundle.precisions import CALIBRATION_MARGIN, FULL, LOG_LOSS_MARGIN, Change, Measurement, Precision
-from models.bundle.read import Bundle, open_bundle
+from models.bundle.read import Bundle, open_bundle, read_bundle
 from models.bundle.write import write_bundle
 from models.calibration.logit import calibration_scores, class_probabilities
 from models.engines.choice import choose_engine, load_engine
@@ -42,7 +42,7 @@ def measure(
     """
     if len(table) < MIN_ROWS:
         raise ValueError(f"{len(table)} rows are too few to tell a small difference; {MIN_ROWS} are needed")
-    chosen = choose_engine()
+    chosen = choose_engine("auto", read_bundle(folder).config)
     if precisions is None:
         precisions = [precision for precision in chosen.precisions if precision != FULL]
     for precision in precisions:

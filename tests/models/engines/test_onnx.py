@@ -9,10 +9,11 @@ import pytest
 
 from models.bert.config import BertConfig
 from models.bundle.read import Bundle
-from models.engines import onnx
 from models.engines.choice import choose_engine, load_engine
-from models.engines.onnx_bert import MAX_WEIGHT_CODE, _rounded, bert_graphs
-from models.engines.onnx_proto import CONTRIB, Graph
+from models.engines.onnx import engine as onnx
+from models.engines.onnx.graph import bert_graphs
+from models.engines.onnx.proto import CONTRIB, Graph
+from models.engines.rounding import MAX_WEIGHT_CODE, rounded
 from tests.models.engines.networks import draw_tokens, make_config, make_weights
 
 CONFIG = make_config(hidden=64, layers=2, heads=4, classes=3)
@@ -53,7 +54,7 @@ def test_several_calls_at_once_answer_as_one_after_the_other() -> None:
 def test_no_weight_moves_by_more_than_half_a_scale() -> None:
     matrix = np.random.default_rng(0).normal(size=(30, 50)).astype(np.float32)
     matrix[3] = 0
-    codes, scales = _rounded(matrix, MAX_WEIGHT_CODE)
+    codes, scales = rounded(matrix, MAX_WEIGHT_CODE)
     assert codes.dtype == np.int8
     assert codes.min() >= -MAX_WEIGHT_CODE
     assert np.abs(codes * scales[:, None] - matrix).max(axis=1) == pytest.approx(scales / 2, rel=0.5)
@@ -72,7 +73,7 @@ def test_a_text_answers_alike_by_itself_on_all_cores_and_in_a_batch() -> None:
     for precision in ("float32", "int8"):
         engine = load_engine(choose_engine("onnx"), CONFIG, make_weights(CONFIG, 1), precision, threads=2)  # type: ignore[arg-type]
         assert isinstance(engine, onnx.OnnxEngine)
-        one_by_one = engine._one_by_one(TOKENS)
+        one_by_one = engine._together(TOKENS)
         for cores in (1, 2):
             assert np.array_equal(engine._in_batches(TOKENS, cores), one_by_one)
         for row, ids in enumerate(TOKENS):

@@ -10,9 +10,6 @@ In int8 the encoder's products are of whole numbers: weights of −63 … 63 wit
 of 1 … 255 around 128 with a scale for each *token*, taken from that token alone. So a row's answer is its own whatever
 its batch; ONNX Runtime's own dynamic quantisation takes one scale for all rows of a batch.
 
-Weights have 7 bits because x86-64 processors without VNNI add the products of two pairs in 16 bits, which more would
-overflow silently (ONNX Runtime's documentation of quantisation, "saturation issue"): 2 · 255 · 63 < 2¹⁵.
-
 The words' embeddings are looked up before the graph (`WordTable`), so that all sessions share one copy of them.
 """
 
@@ -24,32 +21,10 @@ import numpy as np
 from models.bert.config import BertConfig
 from models.bert.layouts.layout import Layout
 from models.bert.layouts.registry import LAYOUTS
-from models.engines.onnx_proto import CONTRIB, ELEMENT_TYPES, Graph
-
-MAX_CODE = 127
-"""Of the codes −127 … 127 of activations and word embeddings."""
-MAX_WEIGHT_CODE = 63
-"""Of the codes −63 … 63 of weights."""
-ZERO_CODE = 128
-"""What stands for 0 where codes are unsigned."""
-SMALLEST_SCALE = 1e-30
-"""So that zeros have a scale too."""
+from models.engines.onnx.proto import CONTRIB, ELEMENT_TYPES, Graph
+from models.engines.rounding import MAX_CODE, MAX_WEIGHT_CODE, SMALLEST_SCALE, ZERO_CODE, WordTable, rounded
 
 Precision = Literal["float32", "int8"]
-
-
-class WordTable:
-    """The embeddings of words, a row each."""
-
-    def __init__(self, table: np.ndarray, precision: Precision):
-        self._table, self._scales = table, np.empty(0, np.float32)
-        if precision == "int8":
-            self._table, self._scales = _rounded(table, MAX_CODE)
-
-    def __call__(self, ids: np.ndarray) -> np.ndarray:
-        """ids (T,) → (T, D) float32."""
-        found: np.ndarray = self._table[ids]
-        return found * self._scales[ids][..., None] if len(self._scales) else found
 
 
 def text_inputs(words: WordTable, token_ids: Sequence[int]) -> dict[str, np.ndarray]:
@@ -117,7 +92,7 @@ class _Tensors:
     def rounded(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """A matrix (O, I) → its codes (I, O) int8 and a scale (O,) for each output; of a name once."""
         if name not in self._rounded:
-            codes, scales = _rounded(self.take(name), MAX_WEIGHT_CODE)
+            codes, scales = rounded(self.take(name), MAX_WEIGHT_CODE)
             self._rounded[name] = np.ascontiguousarray(codes.T), scales
         return self._rounded[name]
 
@@ -283,9 +258,3 @@ class _BertWriter:
 
     def _take(self, name: str) -> np.ndarray:
         return self._tensors.take(name)
-
-
-def _rounded(matrix: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
-    """A matrix (O, I) → codes (O, I) int8 up to ``largest`` and a scale (O,) float32 for each row."""
-    scales = np.maximum(np.abs(matrix).max(axis=1), SMALLEST_SCALE).astype(np.float32) / np.float32(largest)
-    return np.round(matrix / scales[:, None]).astype(np.int8), scales

@@ -1,0 +1,151 @@
+"""A checkpoint's tensors as the structs of bert.c, in its order of panels."""
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import POINTER, c_float, c_long, c_void_p
+
+import numpy as np
+
+from models.bert.config import BertConfig
+from models.bert.layouts.layout import Layout
+from models.bert.layouts.registry import LAYOUTS
+from models.bundle.precisions import Precision
+from models.engines.rounding import MAX_WEIGHT_CODE, ZERO_CODE, WordTable, rounded
+
+PANEL = 64
+"""Outputs that are computed together."""
+LANES = 16
+"""Numbers of a register: what widths must be multiples of."""
+ALIGNMENT = 64
+CODES_TOGETHER = 4
+"""Inputs whose codes are multiplied and added by one instruction."""
+
+
+class Product(ctypes.Structure):
+    """Weights (O, I) with their bias: ``scales`` and ``zeros`` are of int8 alone."""
+
+    _fields_ = (
+        ("inputs", c_long), ("outputs", c_long), ("weights", c_void_p), ("bias", c_void_p), ("scales", c_void_p),
+        ("zeros", c_void_p),
+    )  # fmt: skip
+
+
+class Norm(ctypes.Structure):
+    """A layer norm's scale and bias (D,)."""
+
+    _fields_ = (("scale", c_void_p), ("bias", c_void_p))
+
+
+class Layer(ctypes.Structure):
+    """An encoder layer."""
+
+    _fields_ = (
+        ("qkv", Product), ("attention", Product), ("inner", Product), ("output", Product), ("attention_norm", Norm),
+        ("output_norm", Norm),
+    )  # fmt: skip
+
+
+class Model(ctypes.Structure):
+    """A classifier without its words."""
+
+    _fields_ = (
+        ("layers", c_long), ("width", c_long), ("heads", c_long), ("tanh", c_long), ("epsilon", c_float),
+        ("places", c_void_p), ("norm", Norm), ("layer", POINTER(Layer)), ("pooler", Product), ("classifier", Product),
+    )  # fmt: skip
+
+
+class Call(ctypes.Structure):
+    """Some texts, and the memory that they are computed in."""
+
+    _fields_ = (
+        ("model", POINTER(Model)), ("team", c_void_p), ("texts", c_long), ("own_size", c_long), ("starts", c_void_p),
+        ("x", c_void_p), ("y", c_void_p), ("wide", c_void_p), ("own", c_void_p), ("scales", c_void_p),
+        ("logits", c_void_p), ("codes", c_void_p),
+    )  # fmt: skip
+
+
+def unsupported(config: BertConfig) -> str | None:
+    """Why the kernels are not for a network of this shape; None where they are."""
+    for name, value, multiple in (
+        ("hidden_size", config.hidden_size, LANES),
+        ("hidden_size / num_attention_heads", config.hidden_size // config.num_attention_heads, LANES),
+        ("intermediate_size", config.intermediate_size, PANEL),
+    ):
+        if value % multiple:
+            return f"{name} is {value}, and no multiple of {multiple}"
+    return None
+
+
+def aligned(size: int) -> np.ndarray:
+    """So many bytes, at an address that whole registers can be read from."""
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    first = -memory.ctypes.data % ALIGNMENT
+    return memory[first : first + size]
+
+
+class Tensors:
+    """Takes a checkpoint's tensors, one after the other, and keeps what they become. ``weights`` is emptied."""
+
+    def __init__(self, config: BertConfig, weights: dict[str, np.ndarray], precision: Precision):
+        self._config, self._weights, self._precision = config, weights, precision
+        self._layout: Layout = LAYOUTS[config.model_type]
+        self._kept: list[np.ndarray] = []
+        config_layers = range(config.num_hidden_layers)
+        self._layers = (Layer * config.num_hidden_layers)(*(self._layer(number) for number in config_layers))
+        embeddings = "bert.embeddings"
+        places = self._take(f"{embeddings}.position_embeddings.weight")
+        if config.type_vocab_size:
+            # A row is one text, so its tokens are of the first type. Beyond float32 the bundle is refused later on.
+            with np.errstate(over="ignore"):
+                places = places + self._take(f"{embeddings}.token_type_embeddings.weight")[0]
+        self.model = Model(
+            config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.pooler_activation == "tanh",
+            config.layer_norm_eps, self._keep(places), self._norm(f"{embeddings}.LayerNorm"), self._layers,
+            self._product("float32", "bert.pooler.dense"), self._product("float32", "classifier"),
+        )  # fmt: skip
+        self.words = WordTable(self._take(f"{embeddings}.word_embeddings.weight"), precision)
+        weights.clear()
+
+    def _layer(self, number: int) -> Layer:
+        name = f"bert.encoder.layer.{number}"
+        qkv = [f"{name}.attention.self.{part}" for part in ("query", "key", "value")]
+        return Layer(
+            self._product(self._precision, *qkv), self._product(self._precision, f"{name}.attention.output.dense"),
+            self._product(self._precision, f"{name}.intermediate.dense"),
+            self._product(self._precision, f"{name}.output.dense"), self._norm(f"{name}.attention.output.LayerNorm"),
+            self._norm(f"{name}.output.LayerNorm"),
+        )  # fmt: skip
+
+    def _product(self, precision: Precision, *names: str) -> Product:
+        """Of the weights of all names, one below the other."""
+        weights = np.concatenate([self._take(f"{name}.weight") for name in names])
+        bias = self._keep(_padded(np.concatenate([self._take(f"{name}.bias") for name in names])))
+        outputs, inputs = weights.shape
+        if precision == "float32":
+            panels = _padded(weights).reshape(-1, PANEL, inputs).transpose(0, 2, 1)
+            return Product(inputs, outputs, self._keep(panels), bias)
+        codes, scales = rounded(weights, MAX_WEIGHT_CODE)
+        zeros = ZERO_CODE * codes.sum(axis=1, dtype=np.int32).astype(np.float32)
+        together = _padded(codes).reshape(-1, PANEL, inputs // CODES_TOGETHER, CODES_TOGETHER).transpose(0, 2, 1, 3)
+        return Product(
+            inputs, outputs, self._keep(together), bias, self._keep(_padded(scales)), self._keep(_padded(zeros))
+        )  # fmt: skip
+
+    def _norm(self, name: str) -> Norm:
+        return Norm(self._keep(self._take(f"{name}.weight")), self._keep(self._take(f"{name}.bias")))
+
+    def _take(self, name: str) -> np.ndarray:
+        return self._weights.pop(self._layout.tensor(name))
+
+    def _keep(self, values: np.ndarray) -> int:
+        """The address of a copy."""
+        kept = aligned(values.nbytes).view(values.dtype).reshape(values.shape)
+        kept[...] = values
+        self._kept.append(kept)
+        return int(kept.ctypes.data)
+
+
+def _padded(values: np.ndarray) -> np.ndarray:
+    """(O, …) → the same with zeros up to a whole panel."""
+    missing: Sequence[tuple[int, int]] = [(0, -len(values) % PANEL), *[(0, 0)] * (values.ndim - 1)]
+    return np.pad(values, missing)
