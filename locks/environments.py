@@ -49,6 +49,7 @@ class SetupError(Exception):
 def environment(name: str, torch: bool = False, cuda: bool = False) -> Path:
     """The interpreter of an environment that matches its lock. One that has more than was asked for (torch, CUDA)
     keeps it. Raises SetupError."""
+    compile_kernels()
     wanted = {package for package, asked in ((TORCH, torch), (CUDA, cuda)) if asked}
     made = Environment(name)
     if made.current() and wanted <= made.added():
@@ -65,6 +66,14 @@ def environment(name: str, torch: bool = False, cuda: bool = False) -> Path:
     except OSError as error:
         raise SetupError(_explain(error)) from error
     return made.python
+
+
+def compile_kernels() -> None:
+    """What computes on a CPU with AVX-512, where there is a C compiler; without it ONNX Runtime does."""
+    if (ROOT / "models").exists():  # Images have packages before they have code.
+        from models.engines.native.build import build
+
+        build()
 
 
 def missing_wheels(name: str) -> str | None:

@@ -1,5 +1,5 @@
-"""Which engine a machine gets: MLX on Metal and CUDA, on a plain CPU our own kernels where the processor has AVX-512 and
-VNNI, else ONNX Runtime.
+"""Which engine a machine gets: MLX on Metal and CUDA; on a plain CPU our own kernels where the processor has AVX-512
+and VNNI, else ONNX Runtime.
 
 All read the same weights and give the same float32 logits to 1e-4 (docs/decisions/engines.md). Nothing of any is
 imported before it is chosen.

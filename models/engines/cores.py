@@ -43,6 +43,8 @@ class CpuEngine:
 
     def logits(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
         """Token ids of each text, unpadded → logits (B, K) float64."""
+        if not token_ids:
+            return np.empty((0, self._classes))
         tokens = sum(map(len, token_ids))
         with self._call(tokens) as alone:
             if alone and (len(token_ids) == 1 or tokens < self._min_tokens):

@@ -8,9 +8,11 @@ import httpx
 import pytest
 
 from deploy import licences
+from models.engines.engine import NAMES
 from models.predictor import Predictor
 from tests.conftest import ROOT
 from tests.deploy.programs import free_port, need_environment, running, wait
+from tests.models.engines.networks import ON_A_CPU
 
 ROWS = [{"pclass": 1, "sex": "female", "age": 38}, {"pclass": 3, "sex": "male"}]
 
@@ -57,11 +59,11 @@ def test_it_serves_and_scores_a_bundle(python: Path, bundle_folder: Path, tmp_pa
     with running([python, "-W", "error", "-m", "service", *flags], tmp_path / "service.log"):
         wait(lambda: httpx.get(f"{url}/health/ready").status_code == 200, 60)
         answers = [httpx.post(f"{url}/v1/predict", json=row).json() for row in ROWS]
-        assert httpx.get(f"{url}/v1/model").json()["backend"]["engine"] == "onnx"
+        assert httpx.get(f"{url}/v1/model").json()["backend"]["engine"] == ON_A_CPU
         assert httpx.post(f"{url}/v1/explain", json=ROWS[0]).status_code == 200
         for path in ("/", "/schema", "/schema/openapi.json", "/metrics", "/v1/drift", "/v2"):
             assert httpx.get(f"{url}{path}").status_code == 200, path
-    assert "ONNX Runtime" in (tmp_path / "service.log").read_text()
+    assert NAMES[ON_A_CPU] in (tmp_path / "service.log").read_text()
     (tmp_path / "rows.csv").write_text("Pclass,Sex\n1,female\n3,male\n")
     done = subprocess.run(
         [python, "-m", "service", "score", tmp_path / "rows.csv", tmp_path / "scored.csv", "--bundle", bundle_folder],

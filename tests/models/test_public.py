@@ -19,6 +19,7 @@ from models.prediction import Prediction
 from models.predictor import Predictor
 from models.rows import RowError
 from tests.conftest import ROOT, TITANIC
+from tests.models.engines.networks import ENGINES
 from tests.titanic import LABELS, ROWS, Passenger
 from training.data.table import Table
 
@@ -121,7 +122,7 @@ def test_frames_that_are_refused(frame: pd.DataFrame, told: str) -> None:
         read_frame(frame, ROWS)
 
 
-@pytest.mark.parametrize("engine", ["mlx", "onnx"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_any_thread_may_call_a_predictor(engine: EngineName, bundle_folder: Path) -> None:
     predictor = Predictor.load(bundle_folder, LogitCache(100), engine=engine)
     wanted = [each.probability for each in predictor.predict([CUMINGS, {**CUMINGS, "age": 3}])]

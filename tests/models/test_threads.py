@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.models.engines.networks import ENGINES
 
 TIMES, AT_ONCE = 50, 2
 ESTIMATOR = """
@@ -39,7 +40,7 @@ with ThreadPoolExecutor(2) as threads:
 assert all(answer == here for answer in answers), answers
 print("answered", len(answers))
 """
-PROGRAMS = [(ESTIMATOR, "auto"), (PREDICTOR, "mlx"), (PREDICTOR, "onnx")]
+PROGRAMS = [(ESTIMATOR, "auto"), *((PREDICTOR, name) for name in ENGINES)]
 
 
 def answered(program: str, bundle: Path, engine: str = "auto") -> None:

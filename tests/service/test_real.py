@@ -18,6 +18,7 @@ import pytest
 from models.bundle.read import read_bundle
 from tests.conftest import ROOT
 from tests.deploy.programs import free_port
+from tests.models.engines.networks import ENGINES
 from training.data.table import Table
 
 
@@ -108,11 +109,11 @@ def test_the_model_route_tells_what_is_served(service: str, bundle_folder: Path)
     bundle = read_bundle(bundle_folder)
     assert described["version"] == bundle.version
     assert described["evaluation"] == bundle.evaluation
-    assert described["backend"]["engine"] in ("mlx", "onnx")
+    assert described["backend"]["engine"] in ENGINES
     assert described["backend"]["threads"] > 0
 
 
-@pytest.mark.parametrize("engine", ["mlx", "onnx"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_either_engine_serves_the_same_answers(engine: str, service: str, bundle_folder: Path, table: Table) -> None:
     port = free_port()
     process = start("--bundle", bundle_folder, "--port", port, "--grace-seconds", 0, "--engine", engine)

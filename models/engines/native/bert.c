@@ -21,7 +21,7 @@ typedef __m512 floats;
 typedef __m512i wholes;
 
 /* In float32 there are no scales. `zeros` are 128 times the sum of each output's codes. */
-typedef struct { long in, out; const void *weights; const float *bias, *scales, *zeros; } Product;
+typedef struct { long in, out; const void *weights; const float *bias, *scales; const int32_t *zeros; } Product;
 typedef struct { const float *scale, *bias; } Norm;
 typedef struct { Product qkv, attention, inner, output; Norm attention_norm, output_norm; } Layer;
 
@@ -150,9 +150,11 @@ static void multiply_panel(
             for (long at = 0; at < PANEL; at += LANES) {
                 long left = product->out - first - at;
                 floats sum = sums[each][at / LANES];
-                if (product->scales)
-                    sum = (_mm512_cvtepi32_ps(whole[each][at / LANES]) - _mm512_load_ps(product->zeros + first + at)) *
+                if (product->scales) {
+                    wholes zeros = _mm512_load_si512(product->zeros + first + at);
+                    sum = _mm512_cvtepi32_ps(_mm512_sub_epi32(whole[each][at / LANES], zeros)) *
                           _mm512_load_ps(product->scales + first + at) * _mm512_set1_ps(call->scales[row + each]);
+                }
                 __mmask16 inside = left >= LANES ? 0xffff : left <= 0 ? 0 : (1 << left) - 1;
                 _mm512_mask_storeu_ps(to + at, inside, sum + _mm512_load_ps(product->bias + first + at));
             }

@@ -59,7 +59,9 @@ class Workspace:
         sizes = (tokens * width, tokens * width, tokens * wide, threads * own_size, tokens, tokens * classes)
         parts = [-(-size // LANES) * LANES for size in sizes]
         memory = aligned((sum(parts) * FLOAT_BYTES) + tokens * wide)
-        first, *addresses = (int(memory.ctypes.data) + FLOAT_BYTES * at for at in itertools.accumulate(parts, initial=0))
+        first, *addresses = (
+            int(memory.ctypes.data) + FLOAT_BYTES * at for at in itertools.accumulate(parts, initial=0)
+        )
         floats = memory[: sum(parts) * FLOAT_BYTES].view(np.float32)
         self.x = floats[: tokens * width].reshape(tokens, width)
         self.logits = floats[sum(parts[:-1]) :][: tokens * classes].reshape(tokens, classes)
@@ -96,7 +98,11 @@ class NativeEngine(CpuEngine):
         return self._compute(token_ids, None)
 
     def _compute(self, token_ids: Sequence[Sequence[int]], team: int | None) -> np.ndarray:
-        texts = len(token_ids)
+        texts, longest = len(token_ids), max(map(len, token_ids))
+        if longest > self._network.max_position_embeddings:
+            raise ValueError(
+                f"a text has {longest} tokens; at most {self._network.max_position_embeddings} have places"
+            )
         ids = np.array(list(itertools.chain.from_iterable(token_ids)), np.int64)
         workspace = self._workspace(len(ids))
         workspace.x[: len(ids)] = self._words(ids)

@@ -99,8 +99,9 @@ class Tensors:
             with np.errstate(over="ignore"):
                 places = places + self._take(f"{embeddings}.token_type_embeddings.weight")[0]
         self.model = Model(
-            config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.pooler_activation == "tanh",
-            config.layer_norm_eps, self._keep(places), self._norm(f"{embeddings}.LayerNorm"), self._layers,
+            config.num_hidden_layers, config.hidden_size, config.num_attention_heads,
+            config.pooler_activation == "tanh", config.layer_norm_eps, self._keep(places),
+            self._norm(f"{embeddings}.LayerNorm"), self._layers,
             self._product("float32", "bert.pooler.dense"), self._product("float32", "classifier"),
         )  # fmt: skip
         self.words = WordTable(self._take(f"{embeddings}.word_embeddings.weight"), precision)
@@ -125,7 +126,7 @@ class Tensors:
             panels = _padded(weights).reshape(-1, PANEL, inputs).transpose(0, 2, 1)
             return Product(inputs, outputs, self._keep(panels), bias)
         codes, scales = rounded(weights, MAX_WEIGHT_CODE)
-        zeros = ZERO_CODE * codes.sum(axis=1, dtype=np.int32).astype(np.float32)
+        zeros = ZERO_CODE * codes.sum(axis=1, dtype=np.int32)
         together = _padded(codes).reshape(-1, PANEL, inputs // CODES_TOGETHER, CODES_TOGETHER).transpose(0, 2, 1, 3)
         return Product(
             inputs, outputs, self._keep(together), bias, self._keep(_padded(scales)), self._keep(_padded(zeros))

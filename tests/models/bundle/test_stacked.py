@@ -47,7 +47,9 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> Contents:
 
 def load(folder: Path) -> Predictor:
     bundle, tokenizer, weights = open_bundle(folder)
-    return Predictor(bundle, load_engine(choose_engine("auto", bundle.config), bundle.config, weights), tokenizer, LogitCache(100))
+    return Predictor(
+        bundle, load_engine(choose_engine("auto", bundle.config), bundle.config, weights), tokenizer, LogitCache(100)
+    )
 
 
 def test_a_prediction_is_the_stacks_and_says_what_it_joined(contents: Contents, tmp_path: Path) -> None:

@@ -8,8 +8,14 @@ import numpy as np
 
 from models.bert.layouts.registry import layout_of
 from models.bundle.weights import expected_tensors
+from models.engines.choice import EngineChoice
+from models.engines.native import build
 
 Weights = dict[str, np.ndarray]
+ENGINES: tuple[EngineChoice, ...] = ("mlx", "onnx", *(() if build.unavailable() else ("native",)))  # type: ignore[assignment]
+"""Those of this machine."""
+ON_A_CPU: EngineChoice = "onnx" if build.unavailable() else "native"
+"""What computes networks of usual widths without a GPU."""
 
 
 def make_config(hidden: int, layers: int, heads: int, classes: int, **more: Any) -> dict[str, Any]:
@@ -21,11 +27,11 @@ def make_config(hidden: int, layers: int, heads: int, classes: int, **more: Any)
     }  # fmt: skip
 
 
-def make_distilbert_config(hidden: int, layers: int, heads: int, classes: int) -> dict[str, Any]:
+def make_distilbert_config(hidden: int, layers: int, heads: int, classes: int, **more: Any) -> dict[str, Any]:
     return {
         "model_type": "distilbert", "vocab_size": 97, "dim": hidden, "n_layers": layers, "n_heads": heads,
         "hidden_dim": 2 * hidden + 1, "max_position_embeddings": 40, "activation": "gelu", "num_labels": classes,
-        "id2label": {str(number): f"class {number}" for number in range(classes)},
+        "id2label": {str(number): f"class {number}" for number in range(classes)}, **more,
     }  # fmt: skip
 
 
@@ -44,8 +50,12 @@ def draw_tokens(config: dict[str, Any], lengths: Sequence[int], seed: int) -> li
     return [rng.integers(0, config["vocab_size"], length).tolist() for length in lengths]
 
 
-def reference_logits(config: dict[str, Any], weights: Weights, tokens: Sequence[int]) -> np.ndarray:
-    """Logits (K,) float64 of one text (Devlin et al., 2019), one head after the other, without a shortcut."""
+def reference_logits(config: dict[str, Any], weights: Weights, tokens: Sequence[int], int8: bool = False) -> np.ndarray:
+    """Logits (K,) float64 of one text (Devlin et al., 2019), one head after the other, without a shortcut.
+
+    In int8 words have 8 bits, the encoder's weights 7 with a scale for each output, and what they multiply 8 with a
+    scale for each token.
+    """
     layout = layout_of(config)
     network = layout.network(config)
 
@@ -56,7 +66,10 @@ def reference_logits(config: dict[str, Any], weights: Weights, tokens: Sequence[
     w = InOurNames()
 
     def linear(name: str, x: np.ndarray) -> np.ndarray:
-        return np.asarray(x @ w[f"{name}.weight"].T + w[f"{name}.bias"])
+        weight = w[f"{name}.weight"]
+        if int8 and ".layer." in name:
+            x, weight = _rounded(x, 127), _rounded(weight, 63)
+        return np.asarray(x @ weight.T + w[f"{name}.bias"])
 
     def norm(name: str, x: np.ndarray) -> np.ndarray:
         centred = x - x.mean(-1, keepdims=True)
@@ -64,7 +77,8 @@ def reference_logits(config: dict[str, Any], weights: Weights, tokens: Sequence[
         return np.asarray(scaled * w[f"{name}.weight"] + w[f"{name}.bias"])
 
     place = "bert.embeddings"
-    x = w[f"{place}.word_embeddings.weight"][list(tokens)] + w[f"{place}.position_embeddings.weight"][: len(tokens)]
+    words = w[f"{place}.word_embeddings.weight"][list(tokens)]
+    x = (_rounded(words, 127) if int8 else words) + w[f"{place}.position_embeddings.weight"][: len(tokens)]
     if network.type_vocab_size:
         x = x + w[f"{place}.token_type_embeddings.weight"][0]
     x = norm(f"{place}.LayerNorm", x)
@@ -75,7 +89,8 @@ def reference_logits(config: dict[str, Any], weights: Weights, tokens: Sequence[
         heads = []
         for first in range(0, network.hidden_size, width):
             of = slice(first, first + width)
-            e = np.exp(q[:, of] @ k[:, of].T / np.sqrt(width))
+            scores = q[:, of] @ k[:, of].T / np.sqrt(width)
+            e = np.exp(scores - scores.max(-1, keepdims=True))
             heads.append(e / e.sum(-1, keepdims=True) @ v[:, of])
         x = norm(f"{layer}.attention.output.LayerNorm", x + linear(f"{layer}.attention.output.dense", np.hstack(heads)))
         y = linear(f"{layer}.intermediate.dense", x)
@@ -83,3 +98,8 @@ def reference_logits(config: dict[str, Any], weights: Weights, tokens: Sequence[
         x = norm(f"{layer}.output.LayerNorm", x + linear(f"{layer}.output.dense", y))
     pooled = linear("bert.pooler.dense", x[0])
     return linear("classifier", np.tanh(pooled) if network.pooler_activation == "tanh" else np.maximum(pooled, 0))
+
+
+def _rounded(rows: np.ndarray, largest: int) -> np.ndarray:
+    steps = np.abs(rows).max(axis=-1, keepdims=True) / largest
+    return np.asarray(np.round(rows / steps) * steps)

@@ -12,20 +12,20 @@ from safetensors.numpy import load_file
 from models.bert.layouts.registry import LAYOUTS
 from models.bert.tokenizer import Tokenizer
 from models.bundle.read import open_bundle
-from models.engines.choice import EngineChoice, choose_engine, load_engine
+from models.engines.choice import choose_engine, load_engine
 from models.predictor import Predictor
 from models.selftest import compare
+from tests.models.engines.networks import ENGINES
 from tests.training.commands import few_rows, run
 from training.fit.pretrained import BaseError, find_base
 
 SIZES: dict[str, dict[str, Any]] = {
-    "bert": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48},
-    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "sinusoidal_pos_embds": False},
+    "bert": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "sinusoidal_pos_embds": False},
 }
 CONFIGS = {"bert": "BertConfig", "distilbert": "DistilBertConfig"}
 HEADLESS = {"bert": ("BertModel", "BertForMaskedLM"), "distilbert": ("DistilBertModel", "DistilBertForMaskedLM")}
 TEXTS = ["third class man", "first class woman, no cabin, Southampton", "", "child " * 90]
-ENGINES: tuple[EngineChoice, ...] = ("mlx", "onnx")
 FAST = (
     "--seeds", "1", "--folds", "2", "--epochs", "2", "--learning-rate", "5e-3", "--head-learning-rate", "5e-3",
     "--quiet",
@@ -132,7 +132,7 @@ def test_the_upper_layers_and_the_head_are_trained_and_nothing_else(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dim": 30}, r"dim 30 is not a multiple of n_heads 4"),
+        ({"dim": 33}, r"dim 33 is not a multiple of n_heads 2"),
         ({"n_layers": "2"}, r"n_layers is '2'; it must be an integer from 1 to"),
         ({"n_layers": 1}, r"a tensor transformer\.layer\.1\.\S+, for which .* no place"),
         ({"activation": "relu"}, r"activation is 'relu', it must be 'gelu'"),
