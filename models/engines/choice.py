@@ -1,5 +1,5 @@
-"""Which engine a machine gets: MLX on Metal and CUDA; on a plain CPU our own kernels where the processor has AVX-512
-and VNNI, else ONNX Runtime.
+"""Which engine a machine gets: MLX on Metal and CUDA; on a plain CPU our own kernels where they are compiled for the
+processor, else ONNX Runtime.
 
 All read the same weights and give the same float32 logits to 1e-4 (docs/decisions/engines.md). Nothing of any is
 imported before it is chosen.
@@ -76,12 +76,12 @@ def _native(reason: str, config: dict[str, Any] | None) -> Chosen:
         from models.engines.native.layout import unsupported
 
         try:
-            kernels()
-            fault = None if config is None else unsupported(layout_of(config).network(config))
+            shape = kernels().shape
+            fault = None if config is None else unsupported(layout_of(config).network(config), shape)
         except OSError as error:
             fault = f"they cannot be loaded ({error})"
     if fault is not None:
-        raise EngineError(f"no AVX-512 kernels: {fault}")
+        raise EngineError(f"no native kernels: {fault}")
     return Chosen(engine="native", device="cpu", precisions=PRECISIONS, reason=reason)
 
 

@@ -13,7 +13,7 @@ from models.bundle.precisions import Precision
 EngineName = Literal["mlx", "native", "onnx"]
 
 
-NAMES: dict[EngineName, str] = {"mlx": "MLX", "native": "AVX-512 kernels", "onnx": "ONNX Runtime"}
+NAMES: dict[EngineName, str] = {"mlx": "MLX", "native": "native kernels", "onnx": "ONNX Runtime"}
 
 
 class EngineError(RuntimeError):

@@ -1,9 +1,9 @@
-/* The forward pass of a BERT classifier on x86-64 processors with AVX-512 and VNNI: embeddings → logits.
+/* The forward pass of a BERT classifier for one kind of processor: token embeddings → logits.
 
 Hidden states are (T, D), those of all tokens of all texts one after the other: only attention sees texts. Each sum is
 taken in one order, whatever else is computed beside it and by however many threads, so that a text's logits are its own
-to the last bit. Weights lie in panels of 64 outputs, [panel][input][output]; in int8 [panel][input / 4][output][4] with
-a scale for each output, and activations are rounded token by token. layout.py has the same structs. */
+to the last bit. Weights lie in panels of PANEL outputs, [panel][input][output]; in int8 [panel][input / 4][output][4]
+with a scale for each output, and activations are rounded token by token. layout.py has the same structs. */
 
 #include <immintrin.h>
 #include <math.h>
@@ -14,13 +14,26 @@ a scale for each output, and activations are rounded token by token. layout.py h
 #include <stdlib.h>
 #include <string.h>
 
-enum { LANES = 16, PANEL = 64, VECTORS = PANEL / LANES, LINE = 64, BLOCK = 6, QUERIES = 8, SPINS = 2000 };
+/* A block of rows by a panel of outputs is what the registers hold: 24 sums of 32, or 12 of 16. */
+#ifdef __AVX512VNNI__
+enum { LANES = 16, VECTORS = 4 };
+#define NUMBERED {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
+#define LARGER _mm512_max_ps
+#else
+enum { LANES = 8, VECTORS = 2 };
+#define NUMBERED {0, 1, 2, 3, 4, 5, 6, 7}
+#define LARGER _mm256_max_ps
+#endif
+enum { PANEL = LANES * VECTORS, BLOCK = 6, QUERIES = 8, LINE = 64, SPINS = 2000 };
+const long shape[] = {LANES, PANEL, QUERIES + 1};
+
+typedef float floats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t wholes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLLED _Pragma("GCC unroll 8") for
-typedef __m512 floats;
-typedef __m512i wholes;
 
-/* In float32 there are no scales. `zeros` are 128 times the sum of each output's codes. */
+/* `out` is a multiple of PANEL. `zeros` are 128 times the sum of an output's codes; in float32 there are no scales. */
 typedef struct { long in, out; const void *weights; const float *bias, *scales; const int32_t *zeros; } Product;
 typedef struct { const float *scale, *bias; } Norm;
 typedef struct { Product qkv, attention, inner, output; Norm attention_norm, output_norm; } Layer;
@@ -64,24 +77,38 @@ static long members(const Call *call) { return call->team ? call->team->size : 1
 
 /* Wait for the others. */
 static void meet(const Call *call) {
-    Team *team = call->team;
-    if (!team)
-        return;
     /* Whoever comes last goes on, and the call may be over before the others look again: they look at the team. */
-    long all = (atomic_fetch_add(&team->arrived, 1) / team->size + 1) * team->size;
-    for (long spins = 0; atomic_load_explicit(&team->arrived, memory_order_acquire) < all; spins++)
+    Team *team = call->team;
+    long all = team ? (atomic_fetch_add(&team->arrived, 1) / team->size + 1) * team->size : 0;
+    for (long spins = 0; team && atomic_load_explicit(&team->arrived, memory_order_acquire) < all; spins++)
         spins < SPINS ? _mm_pause() : (void)sched_yield();
 }
+
+INLINE floats load(const float *from) { return *(const floats *)from; }
+INLINE void store(float *to, floats x) { *(floats *)to = x; }
+INLINE floats choose(wholes mask, floats a, floats b) { return (floats)((mask & (wholes)a) | (~mask & (wholes)b)); }
+INLINE floats absolute(floats x) { return (floats)((wholes)x & INT32_MAX); }
+INLINE floats nearest(floats x) { return x + 12582912.f - 12582912.f; } /* whole number, of |x| < 2^22 */
+
+/* All lanes into one, by halves. */
+#define REDUCE(NAME, JOINED)                                                                                         \
+    INLINE float NAME(floats x) {                                                                                    \
+        UNROLLED(int half = LANES / 2; half; half /= 2) {                                                            \
+            floats other = __builtin_shuffle(x, (wholes)NUMBERED ^ half);                                            \
+            x = JOINED;                                                                                              \
+        }                                                                                                            \
+        return x[0];                                                                                                 \
+    }
+REDUCE(total, x + other)
+REDUCE(largest, LARGER(x, other))
 
 /* e^x for x ≤ 0, never so small that it is denormal, by e^x = 2^n e^r; ln 2 is in two parts. */
 INLINE floats exponential(floats x) {
     const float taylor[] = {1.f / 5040, 1.f / 720, 1.f / 120, 1.f / 24, 1.f / 6, .5f, 1, 1};
-    x = _mm512_max_ps(_mm512_set1_ps(-80), x);
-    floats n = _mm512_roundscale_ps(x * _mm512_set1_ps(1.44269504f), 0), y = _mm512_set1_ps(taylor[0]);
-    floats r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
-    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
-    UNROLLED(int at = 1; at < 8; at++) y = y * r + _mm512_set1_ps(taylor[at]);
-    return _mm512_scalef_ps(y, n);
+    x = LARGER((floats){} - 80, x); /* in this order what is no number stays so */
+    floats n = nearest(x * 1.44269504f), r = x - n * 0.693359375f - n * -2.12194440e-4f, y = (floats){} + taylor[0];
+    UNROLLED(int at = 1; at < 8; at++) y = y * r + taylor[at];
+    return (floats)((wholes)y + (__builtin_convertvector(n, wholes) << 23));
 }
 
 /* GELU of a panel's columns in place, x Φ(x), by erf of Abramowitz & Stegun 7.1.26, whose error is at most 1.5e-7. Not
@@ -89,43 +116,48 @@ inlined: its constants would take the registers of the sums. */
 static __attribute__((noinline)) void gelu(float *row) {
     const float terms[] = {1.061405429f, -1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f};
     for (long at = 0; at < PANEL; at += LANES) {
-        floats x = _mm512_loadu_ps(row + at), z = _mm512_abs_ps(x) * _mm512_set1_ps(0.70710678f);
-        floats one = _mm512_set1_ps(1), t = one / (one + z * _mm512_set1_ps(0.3275911f)), y = _mm512_set1_ps(terms[0]);
-        UNROLLED(int term = 1; term < 5; term++) y = y * t + _mm512_set1_ps(terms[term]);
-        floats tail = _mm512_set1_ps(.5f) * y * t * exponential(-z * z);
-        __mmask16 negative = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
-        _mm512_storeu_ps(row + at, x * _mm512_mask_blend_ps(negative, one - tail, tail));
+        floats x = load(row + at), z = absolute(x) * 0.70710678f, t = 1 / (1 + z * 0.3275911f);
+        floats y = (floats){} + terms[0];
+        UNROLLED(int term = 1; term < 5; term++) y = y * t + terms[term];
+        floats tail = .5f * y * t * exponential(-z * z);
+        store(row + at, x * choose(x < 0, tail, 1 - tail));
     }
 }
 
+/* Four codes of an activation times four of each lane's weights, added to each lane's sum. */
+INLINE wholes dot(wholes sum, wholes codes, wholes weights) {
+#ifdef __AVX512VNNI__
+    return (wholes)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)codes, (__m512i)weights);
+#else /* Pairs are added in 16 bits, which those of 8 and 7 bits never leave. */
+    __m256i pairs = _mm256_maddubs_epi16((__m256i)codes, (__m256i)weights);
+    return sum + (wholes)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+#endif
+}
+
 /* So many rows times a panel; meanwhile the next panel is fetched, a line for each step. */
-#define SUMS(NAME, ELEMENT, VECTOR, ZERO, BROADCAST, ADD)                                                            \
+#define SUMS(NAME, ELEMENT, VECTOR, ADDED)                                                                           \
     INLINE void NAME(const int rows, const ELEMENT *x, const ELEMENT *panel, long steps, const char *next,           \
                      VECTOR out[BLOCK][VECTORS]) {                                                                   \
-        VECTOR sums[BLOCK][VECTORS], w[VECTORS];                                                                     \
-        UNROLLED(int row = 0; row < rows; row++) UNROLLED(int at = 0; at < VECTORS; at++) sums[row][at] = ZERO;      \
+        VECTOR sums[BLOCK][VECTORS] = {}, w[VECTORS];                                                                \
         for (long step = 0; step < steps; step++) {                                                                  \
             UNROLLED(int at = 0; at < VECTORS; at++) w[at] = *(const VECTOR *)(panel + step * PANEL + at * LANES);   \
             _mm_prefetch(next + step * LINE, _MM_HINT_T1);                                                           \
             UNROLLED(int row = 0; row < rows; row++) {                                                               \
-                VECTOR each = BROADCAST(x[row * steps + step]);                                                      \
-                UNROLLED(int at = 0; at < VECTORS; at++) sums[row][at] = ADD(sums[row][at], each, w[at]);            \
+                ELEMENT each = x[row * steps + step];                                                                \
+                UNROLLED(int at = 0; at < VECTORS; at++) sums[row][at] = ADDED;                                      \
             }                                                                                                        \
         }                                                                                                            \
         UNROLLED(int row = 0; row < rows; row++)                                                                     \
             UNROLLED(int at = 0; at < VECTORS; at++) out[row][at] = sums[row][at];                                   \
     }
-#define FLOAT_ADD(SUM, X, W) _mm512_fmadd_ps(X, W, SUM)
-SUMS(float_sums, float, floats, _mm512_setzero_ps(), _mm512_set1_ps, FLOAT_ADD)
-SUMS(whole_sums, int32_t, wholes, _mm512_setzero_si512(), _mm512_set1_epi32, _mm512_dpbusd_epi32)
+SUMS(float_sums, float, floats, sums[row][at] + each * w[at])
+SUMS(whole_sums, int32_t, wholes, dot(sums[row][at], (wholes){} + each, w[at]))
 
 /* The compiler knows the number of rows, and so has all sums in registers. */
 #define FOR_ROWS(NAME, ROWS, ...)                                                                                    \
     switch (ROWS) {                                                                                                  \
-        case 1: NAME(1, __VA_ARGS__); break;                                                                         \
-        case 2: NAME(2, __VA_ARGS__); break;                                                                         \
-        case 3: NAME(3, __VA_ARGS__); break;                                                                         \
-        case 4: NAME(4, __VA_ARGS__); break;                                                                         \
+        case 1: NAME(1, __VA_ARGS__); break; case 2: NAME(2, __VA_ARGS__); break;                                    \
+        case 3: NAME(3, __VA_ARGS__); break; case 4: NAME(4, __VA_ARGS__); break;                                    \
         case 5: NAME(5, __VA_ARGS__); break;                                                                         \
         default: NAME(BLOCK, __VA_ARGS__);                                                                           \
     }
@@ -133,31 +165,29 @@ SUMS(whole_sums, int32_t, wholes, _mm512_setzero_si512(), _mm512_set1_epi32, _mm
 /* x (rows, in), in int8 its codes, times one panel → its columns of out (rows, out). */
 static void multiply_panel(
     const Call *call, const Product *product, const float *x, long rows, float *out, int activate, long panel) {
-    long steps = product->scales ? product->in / 4 : product->in, first = panel * PANEL;
-    const char *weights = (const char *)product->weights + panel * steps * VECTORS * LINE;
+    long steps = product->scales ? product->in / 4 : product->in, first = panel * PANEL, size = steps * PANEL * 4;
+    const char *weights = (const char *)product->weights + panel * size;
     for (long row = 0; row < rows; row += BLOCK) {
         int count = rows - row < BLOCK ? rows - row : BLOCK;
-        const char *next = weights + (VECTORS + row / BLOCK % VECTORS) * steps * LINE;
+        const char *next = weights + size + row / BLOCK * steps * LINE % size;
         floats sums[BLOCK][VECTORS];
-        wholes whole[BLOCK][VECTORS];
-        if (product->scales)
-            FOR_ROWS(whole_sums, count, (const int32_t *)(call->codes + row * product->in), (const int32_t *)weights,
-                     steps, next, whole)
-        else
+        if (product->scales) {
+            wholes whole[BLOCK][VECTORS];
+            const int32_t *codes = (const int32_t *)(call->codes + row * product->in);
+            FOR_ROWS(whole_sums, count, codes, (const int32_t *)weights, steps, next, whole)
+            for (int each = 0; each < count; each++)
+                for (int at = 0; at < VECTORS; at++) {
+                    long column = first + at * LANES;
+                    wholes sum = whole[each][at] - *(const wholes *)(product->zeros + column);
+                    sums[each][at] = __builtin_convertvector(sum, floats) * load(product->scales + column) *
+                                     call->scales[row + each];
+                }
+        } else
             FOR_ROWS(float_sums, count, x + row * product->in, (const float *)weights, steps, next, sums)
         for (int each = 0; each < count; each++) {
             float *to = out + (row + each) * product->out + first;
-            for (long at = 0; at < PANEL; at += LANES) {
-                long left = product->out - first - at;
-                floats sum = sums[each][at / LANES];
-                if (product->scales) {
-                    wholes zeros = _mm512_load_si512(product->zeros + first + at);
-                    sum = _mm512_cvtepi32_ps(_mm512_sub_epi32(whole[each][at / LANES], zeros)) *
-                          _mm512_load_ps(product->scales + first + at) * _mm512_set1_ps(call->scales[row + each]);
-                }
-                __mmask16 inside = left >= LANES ? 0xffff : left <= 0 ? 0 : (1 << left) - 1;
-                _mm512_mask_storeu_ps(to + at, inside, sum + _mm512_load_ps(product->bias + first + at));
-            }
+            UNROLLED(int at = 0; at < VECTORS; at++)
+                store(to + at * LANES, sums[each][at] + load(product->bias + first + at * LANES));
             if (activate)
                 gelu(to);
         }
@@ -166,15 +196,14 @@ static void multiply_panel(
 
 /* x (D) → codes of x / scale around 128, and the scale: the largest |x| / 127. */
 static void quantize(const float *x, long width, uint8_t *codes, float *scale) {
-    floats largest = _mm512_set1_ps(127e-30f);
+    floats most = (floats){} + 127e-30f;
     for (long at = 0; at < width; at += LANES)
-        largest = _mm512_max_ps(largest, _mm512_abs_ps(_mm512_loadu_ps(x + at)));
-    *scale = _mm512_reduce_max_ps(largest) / 127;
-    floats inverse = _mm512_set1_ps(1 / *scale);
-    for (long at = 0; at < width; at += LANES) {
-        wholes code = _mm512_cvtps_epi32(_mm512_loadu_ps(x + at) * inverse);
-        _mm_storeu_si128((__m128i *)(codes + at), _mm512_cvtepi32_epi8(_mm512_add_epi32(code, _mm512_set1_epi32(128))));
-    }
+        most = LARGER(most, absolute(load(x + at)));
+    *scale = largest(most) / 127;
+    float inverse = 1 / *scale;
+    for (long at = 0; at < width; at += LANES)
+        *(bytes *)(codes + at) =
+            __builtin_convertvector(__builtin_convertvector(nearest(load(x + at) * inverse), wholes) + 128, bytes);
 }
 
 /* x (rows, in) times the weights with their bias, and GELU of that if it is asked for → out (rows, out). */
@@ -185,84 +214,69 @@ static void multiply(
         FOR_PART(row, rows) quantize(x + row * in, in, call->codes + row * in, call->scales + row);
         meet(call);
     }
-    FOR_PART(panel, (product->out + PANEL - 1) / PANEL) multiply_panel(call, product, x, rows, out, activate, panel);
+    FOR_PART(panel, product->out / PANEL) multiply_panel(call, product, x, rows, out, activate, panel);
     meet(call);
 }
 
 /* Layer norm of x + y (D), into x. */
 static void normalize(const Model *model, const Norm *norm, float *x, const float *y) {
-    floats sum = _mm512_setzero_ps(), squares = sum;
+    floats sum = {}, squares = {};
     for (long at = 0; at < model->width; at += LANES) {
-        floats z = _mm512_loadu_ps(x + at) + _mm512_loadu_ps(y + at);
-        _mm512_storeu_ps(x + at, z);
-        sum = sum + z;
+        store(x + at, load(x + at) + load(y + at));
+        sum += load(x + at);
     }
-    floats mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / model->width);
-    for (long at = 0; at < model->width; at += LANES) {
-        floats z = _mm512_loadu_ps(x + at) - mean;
-        squares = squares + z * z;
-    }
-    floats factor = _mm512_set1_ps(1 / sqrtf(_mm512_reduce_add_ps(squares) / model->width + model->epsilon));
-    for (long at = 0; at < model->width; at += LANES) {
-        floats z = (_mm512_loadu_ps(x + at) - mean) * factor;
-        _mm512_storeu_ps(x + at, z * _mm512_load_ps(norm->scale + at) + _mm512_load_ps(norm->bias + at));
-    }
+    float mean = total(sum) / model->width;
+    for (long at = 0; at < model->width; at += LANES)
+        squares += (load(x + at) - mean) * (load(x + at) - mean);
+    float factor = 1 / sqrtf(total(squares) / model->width + model->epsilon);
+    for (long at = 0; at < model->width; at += LANES)
+        store(x + at, (load(x + at) - mean) * factor * load(norm->scale + at) + load(norm->bias + at));
 }
 
-static void normalize_rows(const Call *call, long rank, const Norm *norm, const float *y, long rows) {
-    long width = call->model->width;
-    FOR_PART(row, rows) normalize(call->model, norm, call->x + row * width, y + row * width);
-    meet(call);
+/* p (padded) → e^(p − the largest). Returns 1 / their sum, to which padding of −∞ adds nothing that is seen. */
+static float exponentials(float *p, long padded) {
+    floats most = (floats){} - INFINITY, sum = {};
+    for (long token = 0; token < padded; token += LANES)
+        most = LARGER(most, load(p + token));
+    float zero = largest(most);
+    for (long token = 0; token < padded; token += LANES) {
+        floats e = exponential(load(p + token) - zero);
+        store(p + token, e);
+        sum += e;
+    }
+    return 1 / total(sum);
 }
 
-#define INSIDE(TOKEN) (tokens - (TOKEN) >= LANES ? 0xffff : (1 << (tokens - (TOKEN))) - 1)
 #define EACH UNROLLED(int each = 0; each < QUERIES; each++)
 
 /* One head: the first queries of a text's tokens attend to all. qkv (T, 3 D) and y (T, D) begin at the head. */
 static void attend(const float *qkv, float *y, long tokens, long queries, long width, long size, float *own) {
-    long padded = (tokens + LANES - 1) / LANES * LANES, apart = 3 * width;
-    float *keys = own, *p = own + size * padded;
-    const wholes lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    wholes places = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(apart));
-    for (long token = 0; token < padded; token += LANES)
-        for (long at = 0; at < size; at++) {
-            const float *from = qkv + token * apart + width + at;
-            floats key = _mm512_mask_i32gather_ps(_mm512_setzero_ps(), INSIDE(token), places, from, sizeof(float));
-            _mm512_store_ps(keys + at * padded + token, key);
-        }
+    long padded = (tokens + LANES - 1) / LANES * LANES;
+    float *keys = own, *mask = keys + size * padded, *p = mask + padded, root = 1 / sqrtf(size);
+    for (long token = 0; token < padded; token++)
+        mask[token] = token < tokens ? 0 : -INFINITY;
+    for (long at = 0; at < size; at++)
+        for (long token = 0; token < padded; token++)
+            keys[at * padded + token] = token < tokens ? qkv[token * 3 * width + width + at] : 0;
     for (long query = 0; query < queries; query += QUERIES) {
         const float *q[QUERIES];
-        floats most[QUERIES], sum[QUERIES], z[QUERIES];
-        EACH q[each] = qkv + (query + each < queries ? query + each : queries - 1) * apart;
-        EACH most[each] = _mm512_set1_ps(-INFINITY), sum[each] = _mm512_setzero_ps();
+        float factors[QUERIES];
+        floats z[QUERIES];
+        EACH q[each] = qkv + (query + each < queries ? query + each : queries - 1) * 3 * width;
         for (long token = 0; token < padded; token += LANES) {
-            EACH z[each] = _mm512_setzero_ps();
-            for (long at = 0; at < size; at++) {
-                floats key = _mm512_load_ps(keys + at * padded + token);
-                EACH z[each] = _mm512_fmadd_ps(_mm512_set1_ps(q[each][at]), key, z[each]);
-            }
-            EACH z[each] = _mm512_mask_mul_ps(_mm512_set1_ps(-INFINITY), INSIDE(token), z[each],
-                                              _mm512_set1_ps(1 / sqrtf(size)));
-            EACH most[each] = _mm512_max_ps(most[each], z[each]);
-            EACH _mm512_store_ps(p + each * padded + token, z[each]);
+            EACH z[each] = (floats){};
+            for (long at = 0; at < size; at++)
+                EACH z[each] += q[each][at] * load(keys + at * padded + token);
+            EACH store(p + each * padded + token, z[each] * root + load(mask + token));
         }
-        EACH most[each] = _mm512_set1_ps(_mm512_reduce_max_ps(most[each]));
-        for (long token = 0; token < padded; token += LANES)
-            EACH {
-                z[each] = exponential(_mm512_load_ps(p + each * padded + token) - most[each]);
-                z[each] = _mm512_maskz_mov_ps(INSIDE(token), z[each]);
-                _mm512_store_ps(p + each * padded + token, z[each]);
-                sum[each] = sum[each] + z[each];
-            }
-        EACH sum[each] = _mm512_set1_ps(1 / _mm512_reduce_add_ps(sum[each]));
+        for (int each = 0; each < QUERIES; each++)
+            factors[each] = exponentials(p + each * padded, padded);
         for (long at = 0; at < size; at += LANES) {
-            EACH z[each] = _mm512_setzero_ps();
-            for (long token = 0; token < tokens; token++) {
-                floats value = _mm512_loadu_ps(qkv + token * apart + 2 * width + at);
-                EACH z[each] = _mm512_fmadd_ps(_mm512_set1_ps(p[each * padded + token]), value, z[each]);
-            }
+            EACH z[each] = (floats){};
+            for (long token = 0; token < tokens; token++)
+                EACH z[each] += p[each * padded + token] * load(qkv + token * 3 * width + 2 * width + at);
             for (int each = 0; each < QUERIES && query + each < queries; each++)
-                _mm512_storeu_ps(y + (query + each) * width + at, z[each] * sum[each]);
+                store(y + (query + each) * width + at, z[each] * factors[each]);
         }
     }
 }
@@ -291,10 +305,12 @@ static void run(const Call *call, long rank) {
             rows = texts;
         }
         multiply(call, rank, &layer->attention, call->y, rows, call->wide, 0);
-        normalize_rows(call, rank, &layer->attention_norm, call->wide, rows);
+        FOR_PART(row, rows) normalize(model, &layer->attention_norm, call->x + row * width, call->wide + row * width);
+        meet(call);
         multiply(call, rank, &layer->inner, call->x, rows, call->wide, 1);
         multiply(call, rank, &layer->output, call->wide, rows, call->y, 0);
-        normalize_rows(call, rank, &layer->output_norm, call->y, rows);
+        FOR_PART(row, rows) normalize(model, &layer->output_norm, call->x + row * width, call->y + row * width);
+        meet(call);
     }
     multiply(call, rank, &model->pooler, call->x, rows, call->y, 0);
     FOR_PART(at, rows * width) call->y[at] = model->tanh ? tanhf(call->y[at]) : fmaxf(call->y[at], 0);

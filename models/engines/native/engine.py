@@ -1,10 +1,11 @@
-"""Kernels of our own on processors with AVX-512 and VNNI (bert.c), loaded by ctypes."""
+"""Kernels of our own for a CPU (bert.c), loaded by ctypes."""
 
 import ctypes
 import functools
 import itertools
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,56 +16,69 @@ from models.bundle.precisions import FULL, Precision
 from models.engines.cores import MAX_PARALLEL, CpuEngine
 from models.engines.engine import Backend, Chosen, usable_cores
 from models.engines.memory import return_memory
-from models.engines.native.build import library
-from models.engines.native.layout import LANES, Call, Tensors, aligned
+from models.engines.native import build
+from models.engines.native.build import VARIANTS, library
+from models.engines.native.layout import ALIGNMENT, Call, Shape, Tensors, aligned
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
-QUERIES = 8
-"""Queries that attend together: bert.c has the same."""
 MIN_TOKENS = 256
 """Below which a team is as fast as a batch for each core, and needs no other thread of Python."""
 FLOAT_BYTES = 4
 
 
-@functools.cache
-def kernels() -> ctypes.CDLL:
-    """The compiled library. Raises OSError where it is not there, or not for this system's C library."""
-    loaded = ctypes.CDLL(str(library()))
-    loaded.make_team.argtypes, loaded.make_team.restype = [ctypes.c_long], ctypes.c_void_p
-    loaded.compute.argtypes, loaded.compute.restype = [ctypes.POINTER(Call)], None
-    return loaded
+class Kernels:
+    """A compiled library, and what it is made for. Raises OSError where it is not there, or not for this system's C
+    library."""
+
+    def __init__(self, path: Path):
+        loaded = ctypes.CDLL(str(path))
+        loaded.make_team.argtypes, loaded.make_team.restype = [ctypes.c_long], ctypes.c_void_p
+        loaded.compute.argtypes, loaded.compute.restype = [ctypes.POINTER(Call)], None
+        self.version = path.stem.removeprefix("bert-")
+        self.shape = Shape(*(ctypes.c_long * 3).in_dll(loaded, "shape"))
+        self.compute = loaded.compute
+        self._make_team, self._teams = loaded.make_team, dict[int, Team]()
+
+    def team(self, threads: int) -> "Team":
+        """Of so many threads; all engines share it."""
+        if threads not in self._teams:
+            self._teams[threads] = Team(threads, self._make_team(threads))
+        return self._teams[threads]
 
 
 class Team:
-    """Threads that compute one call together; they outlive the engines that ask them."""
+    """Threads that compute one call together, one call at a time: whoever asks them holds ``lock``."""
 
-    def __init__(self, threads: int):
-        self.lock = threading.Lock()
-        self.threads, self.address = threads, kernels().make_team(threads)
-        if not self.address:
+    def __init__(self, threads: int, address: int | None):
+        if not address:
             raise MemoryError
+        self.threads, self.address, self.lock = threads, address, threading.Lock()
 
 
-team = functools.cache(Team)
+@functools.cache
+def kernels(variant: str | None = None) -> Kernels:
+    """Those of a kind of processor, by default of this one."""
+    return Kernels(library(variant or build.variant() or next(iter(VARIANTS))))
 
 
 class Workspace:
     """Memory of one thread that calls, for so many tokens."""
 
-    def __init__(self, model: Any, network: BertConfig, classes: int, tokens: int, threads: int):
+    def __init__(self, model: Any, network: BertConfig, shape: Shape, classes: int, tokens: int, threads: int):
         width, wide = network.hidden_size, max(3 * network.hidden_size, network.intermediate_size)
-        longest = -(-network.max_position_embeddings // LANES) * LANES
-        own_size = longest * (width // network.num_attention_heads + QUERIES)
+        head = width // network.num_attention_heads
+        own_size = _whole_lines(network.max_position_embeddings) * (head + shape.remembered)
         self.tokens = tokens
-        sizes = (tokens * width, tokens * width, tokens * wide, threads * own_size, tokens, tokens * classes)
-        parts = [-(-size // LANES) * LANES for size in sizes]
+        outputs = -(-classes // shape.panel) * shape.panel
+        sizes = (tokens * width, tokens * width, tokens * wide, threads * own_size, tokens, tokens * outputs)
+        parts = list(map(_whole_lines, sizes))
         memory = aligned((sum(parts) * FLOAT_BYTES) + tokens * wide)
         first, *addresses = (
             int(memory.ctypes.data) + FLOAT_BYTES * at for at in itertools.accumulate(parts, initial=0)
         )
         floats = memory[: sum(parts) * FLOAT_BYTES].view(np.float32)
         self.x = floats[: tokens * width].reshape(tokens, width)
-        self.logits = floats[sum(parts[:-1]) :][: tokens * classes].reshape(tokens, classes)
+        self.logits = floats[sum(parts[:-1]) :][: tokens * outputs].reshape(tokens, outputs)[:, :classes]
         self.starts = np.zeros(tokens + 1, np.int32)
         self.call = Call(model, None, 0, own_size, self.starts.ctypes.data, first, *addresses)
 
@@ -74,18 +88,19 @@ class NativeEngine(CpuEngine):
 
     def __init__(
         self, config: dict[str, Any], weights: dict[str, np.ndarray], chosen: Chosen, precision: Precision = FULL,
-        threads: int | None = None,
+        threads: int | None = None, variant: str | None = None,
     ):  # fmt: skip
         threads = threads or usable_cores()
+        self._kernels = kernels(variant)
         backend = Backend(
-            engine="native", version=library().stem.removeprefix("bert-"), device="cpu", threads=threads,
+            engine="native", version=self._kernels.version, device="cpu", threads=threads,
             parallel=min(threads, MAX_PARALLEL), reason=chosen.reason, warning=chosen.warning, precision=precision,
             offered=chosen.precisions,
         )  # fmt: skip
         super().__init__(backend, len(weights["classifier.bias"]), MIN_TOKENS)
-        self._kernels, self._team = kernels(), team(backend.parallel)
+        self._team = self._kernels.team(backend.parallel)
         self._network = layout_of(config).network(config)
-        self._tensors = Tensors(self._network, weights, precision)
+        self._tensors = Tensors(self._network, weights, precision, self._kernels.shape.panel)
         self._model, self._words = ctypes.pointer(self._tensors.model), self._tensors.words
         self._workspaces = threading.local()
         return_memory()
@@ -115,7 +130,13 @@ class NativeEngine(CpuEngine):
         """This thread's, of tokens enough."""
         found: Workspace | None = getattr(self._workspaces, "own", None)
         if found is None or found.tokens < tokens:
-            classes = self._classes
-            found = Workspace(self._model, self._network, classes, tokens, self._team.threads)
+            shape, threads = self._kernels.shape, self._team.threads
+            found = Workspace(self._model, self._network, shape, self._classes, tokens, threads)
             self._workspaces.own = found
         return found
+
+
+def _whole_lines(numbers: int) -> int:
+    """So many numbers, up to a whole line of the cache."""
+    each = ALIGNMENT // FLOAT_BYTES
+    return -(-numbers // each) * each

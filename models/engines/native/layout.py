@@ -1,8 +1,8 @@
 """A checkpoint's tensors as the structs of bert.c, in its order of panels."""
 
 import ctypes
-from collections.abc import Sequence
 from ctypes import POINTER, c_float, c_long, c_void_p
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,17 +12,14 @@ from models.bert.layouts.registry import LAYOUTS
 from models.bundle.precisions import Precision
 from models.engines.rounding import MAX_WEIGHT_CODE, ZERO_CODE, WordTable, rounded
 
-PANEL = 64
-"""Outputs that are computed together."""
-LANES = 16
-"""Numbers of a register: what widths must be multiples of."""
 ALIGNMENT = 64
+"""Bytes: of a line of the cache, and the widest register."""
 CODES_TOGETHER = 4
 """Inputs whose codes are multiplied and added by one instruction."""
 
 
 class Product(ctypes.Structure):
-    """Weights (O, I) with their bias: ``scales`` and ``zeros`` are of int8 alone."""
+    """Weights (O, I) with their bias, O up to a whole panel: ``scales`` and ``zeros`` are of int8 alone."""
 
     _fields_ = (
         ("inputs", c_long), ("outputs", c_long), ("weights", c_void_p), ("bias", c_void_p), ("scales", c_void_p),
@@ -64,12 +61,22 @@ class Call(ctypes.Structure):
     )  # fmt: skip
 
 
-def unsupported(config: BertConfig) -> str | None:
-    """Why the kernels are not for a network of this shape; None where they are."""
+@dataclass(frozen=True)
+class Shape:
+    """Of a library: the numbers of a register, the outputs that are computed together, and what a head remembers of
+    each token beside its key."""
+
+    lanes: int
+    panel: int
+    remembered: int
+
+
+def unsupported(config: BertConfig, shape: Shape) -> str | None:
+    """Why kernels are not for a network of this shape; None where they are."""
     for name, value, multiple in (
-        ("hidden_size", config.hidden_size, LANES),
-        ("hidden_size / num_attention_heads", config.hidden_size // config.num_attention_heads, LANES),
-        ("intermediate_size", config.intermediate_size, PANEL),
+        ("hidden_size", config.hidden_size, shape.panel),
+        ("hidden_size / num_attention_heads", config.hidden_size // config.num_attention_heads, shape.lanes),
+        ("intermediate_size", config.intermediate_size, shape.panel),
     ):
         if value % multiple:
             return f"{name} is {value}, and no multiple of {multiple}"
@@ -86,12 +93,11 @@ def aligned(size: int) -> np.ndarray:
 class Tensors:
     """Takes a checkpoint's tensors, one after the other, and keeps what they become. ``weights`` is emptied."""
 
-    def __init__(self, config: BertConfig, weights: dict[str, np.ndarray], precision: Precision):
-        self._config, self._weights, self._precision = config, weights, precision
+    def __init__(self, config: BertConfig, weights: dict[str, np.ndarray], precision: Precision, panel: int):
+        self._weights, self._precision, self._panel = weights, precision, panel
         self._layout: Layout = LAYOUTS[config.model_type]
         self._kept: list[np.ndarray] = []
-        config_layers = range(config.num_hidden_layers)
-        self._layers = (Layer * config.num_hidden_layers)(*(self._layer(number) for number in config_layers))
+        self._layers = (Layer * config.num_hidden_layers)(*map(self._layer, range(config.num_hidden_layers)))
         embeddings = "bert.embeddings"
         places = self._take(f"{embeddings}.position_embeddings.weight")
         if config.type_vocab_size:
@@ -120,17 +126,17 @@ class Tensors:
     def _product(self, precision: Precision, *names: str) -> Product:
         """Of the weights of all names, one below the other."""
         weights = np.concatenate([self._take(f"{name}.weight") for name in names])
-        bias = self._keep(_padded(np.concatenate([self._take(f"{name}.bias") for name in names])))
-        outputs, inputs = weights.shape
+        bias = self._keep(self._padded(np.concatenate([self._take(f"{name}.bias") for name in names])))
+        inputs = weights.shape[1]
+        outputs = -(-len(weights) // self._panel) * self._panel
         if precision == "float32":
-            panels = _padded(weights).reshape(-1, PANEL, inputs).transpose(0, 2, 1)
+            panels = self._padded(weights).reshape(-1, self._panel, inputs).transpose(0, 2, 1)
             return Product(inputs, outputs, self._keep(panels), bias)
         codes, scales = rounded(weights, MAX_WEIGHT_CODE)
         zeros = ZERO_CODE * codes.sum(axis=1, dtype=np.int32)
-        together = _padded(codes).reshape(-1, PANEL, inputs // CODES_TOGETHER, CODES_TOGETHER).transpose(0, 2, 1, 3)
-        return Product(
-            inputs, outputs, self._keep(together), bias, self._keep(_padded(scales)), self._keep(_padded(zeros))
-        )  # fmt: skip
+        by_fours = self._padded(codes).reshape(-1, self._panel, inputs // CODES_TOGETHER, CODES_TOGETHER)
+        kept = self._keep(by_fours.transpose(0, 2, 1, 3))
+        return Product(inputs, outputs, kept, bias, self._keep(self._padded(scales)), self._keep(self._padded(zeros)))
 
     def _norm(self, name: str) -> Norm:
         return Norm(self._keep(self._take(f"{name}.weight")), self._keep(self._take(f"{name}.bias")))
@@ -145,8 +151,6 @@ class Tensors:
         self._kept.append(kept)
         return int(kept.ctypes.data)
 
-
-def _padded(values: np.ndarray) -> np.ndarray:
-    """(O, …) → the same with zeros up to a whole panel."""
-    missing: Sequence[tuple[int, int]] = [(0, -len(values) % PANEL), *[(0, 0)] * (values.ndim - 1)]
-    return np.pad(values, missing)
+    def _padded(self, values: np.ndarray) -> np.ndarray:
+        """(O, …) → the same with zeros up to a whole panel."""
+        return np.pad(values, [(0, -len(values) % self._panel), *[(0, 0)] * (values.ndim - 1)])

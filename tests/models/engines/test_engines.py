@@ -34,7 +34,7 @@ NETWORKS = [
     make_config(hidden=48, layers=3, heads=3, classes=5),
     make_config(hidden=64, layers=2, heads=1, classes=3, layer_norm_eps=1e-3, type_vocab_size=1),
     make_distilbert_config(hidden=48, layers=3, heads=3, classes=4),
-    make_config(hidden=48, layers=3, heads=3, classes=5, intermediate_size=64),
+    make_config(hidden=64, layers=3, heads=4, classes=5, intermediate_size=64),
     make_config(
         hidden=128, layers=2, heads=2, classes=70, layer_norm_eps=1e-3, type_vocab_size=1, intermediate_size=192
     ),
@@ -146,11 +146,11 @@ def test_the_device_chooses_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(choice, "_may_have_gpu", lambda: False)
     assert (choose_engine().engine, choose_engine().warning) == (ON_A_CPU, None)
-    monkeypatch.setattr(choice.build, "unavailable", lambda: "the processor has no AVX512F")
+    monkeypatch.setattr(choice.build, "unavailable", lambda: "the processor has no AVX2")
     chosen = choose_engine()
     assert (chosen.engine, chosen.warning) == ("onnx", None)
-    assert chosen.reason == "no GPU for MLX, and no AVX-512 kernels: the processor has no AVX512F"
-    with pytest.raises(EngineError, match="no AVX-512 kernels: the processor has no AVX512F"):
+    assert chosen.reason == "no GPU for MLX, and no native kernels: the processor has no AVX2"
+    with pytest.raises(EngineError, match="no native kernels: the processor has no AVX2"):
         choose_engine("native")
 
 

@@ -20,8 +20,8 @@ from tests.training.commands import few_rows, run
 from training.fit.pretrained import BaseError, find_base
 
 SIZES: dict[str, dict[str, Any]] = {
-    "bert": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
-    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "sinusoidal_pos_embds": False},
+    "bert": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128},
+    "distilbert": {"dim": 64, "n_layers": 2, "n_heads": 2, "hidden_dim": 128, "sinusoidal_pos_embds": False},
 }
 CONFIGS = {"bert": "BertConfig", "distilbert": "DistilBertConfig"}
 HEADLESS = {"bert": ("BertModel", "BertForMaskedLM"), "distilbert": ("DistilBertModel", "DistilBertForMaskedLM")}
@@ -132,7 +132,7 @@ def test_the_upper_layers_and_the_head_are_trained_and_nothing_else(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dim": 33}, r"dim 33 is not a multiple of n_heads 2"),
+        ({"dim": 65}, r"dim 65 is not a multiple of n_heads 2"),
         ({"n_layers": "2"}, r"n_layers is '2'; it must be an integer from 1 to"),
         ({"n_layers": 1}, r"a tensor transformer\.layer\.1\.\S+, for which .* no place"),
         ({"activation": "relu"}, r"activation is 'relu', it must be 'gelu'"),
