@@ -70,10 +70,9 @@ def environment(name: str, torch: bool = False, cuda: bool = False) -> Path:
 
 def compile_kernels() -> None:
     """What computes on a CPU with AVX-512, where there is a C compiler; without it ONNX Runtime does."""
-    if (ROOT / "models").exists():  # Images have packages before they have code.
-        from models.engines.native.build import build
-
-        build()
+    program = ROOT / "models" / "engines" / "native" / "build.py"
+    if program.exists():  # Images have packages before they have code.
+        subprocess.run([sys.executable, str(program)], capture_output=True, check=False)
 
 
 def missing_wheels(name: str) -> str | None:

@@ -166,14 +166,24 @@ def test_an_image_runs_as_nobody_in_particular_and_owns_only_its_data(image: str
     assert "/health/ready" in next(arguments for kind, arguments in told if kind == "HEALTHCHECK")
     for kind, arguments in told:
         if kind == "COPY":
-            assert all((ROOT / source).exists() for source in arguments.split()[:-1]), arguments
+            *sources, _ = arguments.removeprefix("--from=kernels /home/evenkeel/app/").split()
+            assert all((ROOT / source).exists() for source in sources), arguments
 
 
 def test_the_image_that_serves_has_no_more_than_that_takes() -> None:
     told = stages()["serve"]
-    assert [arguments.split()[0] for kind, arguments in told if kind == "COPY"] == ["models", "service"]
+    assert [arguments.split()[0] for kind, arguments in told if kind == "COPY"] == [
+        "models", "--from=kernels", "service",
+    ]  # fmt: skip
     assert [arguments.split(" && ")[0] for kind, arguments in told if kind == "RUN"] == ["./run setup serve"]
     assert list(stages())[-1] == "train"
+
+
+def test_the_kernels_are_compiled_where_the_compiler_stays_behind() -> None:
+    told = stages()["kernels"]
+    assert told[0] == ("FROM", "base AS kernels")
+    assert ("RUN", "python3 models/engines/native/build.py") in told
+    assert all("gcc" not in arguments for name in ("base", "serve", "train") for _, arguments in stages()[name])
 
 
 def test_hadolint_finds_nothing() -> None:

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from models.bundle.read import read_bundle
+from models.engines.engine import NAMES, EngineName
 from tests.conftest import ROOT
 from tests.deploy.programs import free_port
 from tests.models.engines.networks import ENGINES
@@ -114,7 +115,9 @@ def test_the_model_route_tells_what_is_served(service: str, bundle_folder: Path)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_either_engine_serves_the_same_answers(engine: str, service: str, bundle_folder: Path, table: Table) -> None:
+def test_each_engine_serves_the_same_answers(
+    engine: EngineName, service: str, bundle_folder: Path, table: Table
+) -> None:
     port = free_port()
     process = start("--bundle", bundle_folder, "--port", port, "--grace-seconds", 0, "--engine", engine)
     url = f"http://127.0.0.1:{port}"
@@ -135,7 +138,7 @@ def test_either_engine_serves_the_same_answers(engine: str, service: str, bundle
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 0, stderr
-    assert f" {'MLX' if engine == 'mlx' else 'ONNX Runtime'} {described['version']} (as asked for) on " in stderr
+    assert f" {NAMES[engine]} {described['version']} (as asked for) on " in stderr
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_float32_needs_no_measurement_and_all_else_does(
     assert Predictor.load(folder).backend.precision == "float32"
     for device in ("cpu", "cuda"):
         chosen = Chosen(engine="mlx", device=device, precisions=PRECISIONS, reason="")
-        monkeypatch.setattr(predictor, "choose_engine", lambda _, chosen=chosen: chosen)
+        monkeypatch.setattr(predictor, "choose_engine", lambda *_, chosen=chosen: chosen)
         for precision in PRECISIONS[1:]:
             with pytest.raises(
                 BundleError, match=rf"precisions\.json: {precision} was not measured on {device}: python"

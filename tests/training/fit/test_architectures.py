@@ -38,7 +38,7 @@ def make(kind: str, name: str, classes: int = 3) -> Any:
     import transformers
 
     torch.manual_seed(0)
-    sizes = {"vocab_size": 30522, "max_position_embeddings": 64, "initializer_range": 0.3, "num_labels": classes}
+    sizes = {"vocab_size": 30522, "max_position_embeddings": 64, "initializer_range": 0.2, "num_labels": classes}
     return getattr(transformers, name)(getattr(transformers, CONFIGS[kind])(**SIZES[kind], **sizes)).eval()
 
 
@@ -61,7 +61,7 @@ def test_each_has_a_case_here() -> None:
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)
-def test_both_engines_give_the_logits_of_transformers(kind: str, tmp_path: Path, transformers_classifier: type) -> None:
+def test_all_engines_give_the_logits_of_transformers(kind: str, tmp_path: Path, transformers_classifier: type) -> None:
     theirs = make(kind, LAYOUTS[kind].classifier)
     saved(tmp_path, theirs)
     config = json.loads((tmp_path / "config.json").read_bytes()) | {"num_labels": 3}
@@ -72,9 +72,10 @@ def test_both_engines_give_the_logits_of_transformers(kind: str, tmp_path: Path,
         weights = load_file(tmp_path / "model.safetensors")
         found = load_engine(choose_engine(name), config, weights, threads=1).logits(token_ids)
         assert np.abs(found - expected).max() < 1e-4
-    weights = load_file(tmp_path / "model.safetensors")
-    rounded = load_engine(choose_engine("onnx"), config, weights, "int8", threads=1).logits(token_ids)
-    assert 1e-5 < ((rounded - expected) ** 2).mean() ** 0.5 < 0.1 * expected.std()
+    for name in ENGINES[1:]:
+        weights = load_file(tmp_path / "model.safetensors")
+        rounded = load_engine(choose_engine(name), config, weights, "int8", threads=1).logits(token_ids)
+        assert 1e-5 < ((rounded - expected) ** 2).mean() ** 0.5 < 0.1 * expected.std()
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)
