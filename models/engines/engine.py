@@ -74,9 +74,10 @@ class Chosen(Struct, frozen=True, kw_only=True):
     def check(self, precision: Precision) -> None:
         """Raise EngineError where this precision is not offered."""
         if precision not in self.precisions:
+            verb = "is" if len(self.precisions) == 1 else "are"
             raise EngineError(
-                f"{precision}: {NAMES[self.engine]} on {self.device} offers {', '.join(self.precisions)}; the others "
-                "are no faster there"
+                f"{precision}: with {NAMES[self.engine]} on {self.device} there {verb} {', '.join(self.precisions)}; the "
+                "others are no faster there"
             )
 
 

@@ -175,5 +175,7 @@ def test_without_onnx_runtime_mlx_serves_with_a_warning(monkeypatch: pytest.Monk
 
 
 def test_a_precision_that_an_engine_has_not_is_refused() -> None:
-    with pytest.raises(EngineError, match=r"bfloat16: ONNX Runtime on cpu offers float32, int8; the others are no "):
+    with pytest.raises(
+        EngineError, match=r"bfloat16: with ONNX Runtime on cpu there are float32, int8; the others are no "
+    ):
         choose_engine("onnx").check("bfloat16")

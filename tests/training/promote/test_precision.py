@@ -20,9 +20,10 @@ from models.bundle.read import read_bundle
 from models.engines import mlx
 from models.engines.backend import prepare
 from models.engines.choice import choose_engine
-from models.engines.engine import Chosen
+from models.engines.engine import NAMES, Chosen
 from models.predictor import Predictor
 from service.scoring.command import main as score
+from tests.models.engines.networks import ON_A_CPU
 from tests.service.test_real import start
 from tests.training.commands import few_rows, run_here
 from training.data.table import Table
@@ -114,7 +115,7 @@ def test_on_a_cpu_int8_is_measured_and_served_and_no_other(
     process = start("--bundle", out, "--port", 0, "--precision", "bfloat16")
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "bfloat16: ONNX Runtime on cpu offers float32, int8" in stderr
+    assert f"bfloat16: with {NAMES[ON_A_CPU]} on cpu there are float32, int8" in stderr
 
 
 @pytest.mark.slow
