@@ -21,13 +21,14 @@ from models.bert.tokenizer import Tokenizer
 from models.bundle.read import Bundle, read_bundle
 
 NAMES = {
-    "evenkeel": "Evenkeel", "evenkeel_int8": "Evenkeel int8", "evenkeel_mlx": "Evenkeel on MLX",
+    "evenkeel": "Evenkeel", "evenkeel_int8": "Evenkeel int8", "evenkeel_onnx": "Evenkeel on ONNX Runtime",
+    "evenkeel_mlx": "Evenkeel on MLX",
     "onnx": "ONNX Runtime float32", "onnx_int8": "ONNX Runtime int8", "torch_sdpa": "torch SDPA",
     "torch_eager": "torch eager", "mlx_wheel": "MLX wheel, no tuned BLAS",
 }  # fmt: skip
-ENVIRONMENTS = {"evenkeel": "core", "evenkeel_int8": "core", "evenkeel_mlx": "core", "mlx_wheel": "core"}
+ENVIRONMENTS = dict.fromkeys(("evenkeel", "evenkeel_int8", "evenkeel_onnx", "evenkeel_mlx", "mlx_wheel"), "core")
 INT8S = {"evenkeel_int8": "a row's answer is its own", "onnx_int8": "answers move with the batch"}
-FLOAT32 = ("evenkeel", "evenkeel_mlx", "torch_eager", "torch_sdpa", "onnx", "mlx_wheel")
+FLOAT32 = ("evenkeel", "evenkeel_onnx", "evenkeel_mlx", "torch_eager", "torch_sdpa", "onnx", "mlx_wheel")
 CALLS = {1: 60, 8: 16, 32: 8, 64: 4, 256: 2}
 """Batch rows → batches of one turn."""
 QUICK_CALLS = {1: 8, 32: 2}
@@ -51,9 +52,9 @@ Evenkeel int8 ÷ the other:
 One row at a time, milliseconds: median [quartiles] of the rounds' medians, 99th percentile of all calls.
 
 {latencies}
-Evenkeel computes the last layer for the first token alone, the only one that the head reads, and on ONNX Runtime
-without its keys and values: {needed:.3f} of {whole:.3f} GFLOP for a text of the average {flop[tokens]:.1f} tokens. The
-others compute the whole layer, as their libraries do.
+Behind its attention Evenkeel computes the last layer for the first token alone, the only one that the head reads:
+{needed:.3f} of {whole:.3f} GFLOP for a text of the average {flop[tokens]:.1f} tokens. The others compute the whole
+layer, as their libraries do.
 
 {weights}
 Settings:
@@ -128,11 +129,11 @@ def _log_losses(bundle: Bundle, logits: dict[str, list[float]]) -> dict[str, flo
 def _flop(bundle: Bundle) -> dict[str, float]:
     """Floating-point operations of the matrix products of one text of the average length."""
     tokens = [len(ids) for ids in Tokenizer.load(bundle.folder / "tokenizer.json").token_ids(texts())]
-    sizes = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
-    D, F, heads, layers = (bundle.config[name] for name in sizes)
+    sizes = ("hidden_size", "intermediate_size", "num_hidden_layers")
+    D, F, layers = (bundle.config[name] for name in sizes)
     L = float(np.mean(tokens))
     layer = 2 * L * (4 * D * D + 2 * D * F) + 4 * L * L * D
-    last = 2 * (4 * D * D + 2 * D * F) + 4 * heads * L * D
+    last = 2 * (3 * L * D * D + D * D + 2 * D * F) + 4 * L * D
     return {"tokens": L, "shortest": min(tokens), "longest": max(tokens), "whole": layers * layer,
             "needed": (layers - 1) * layer + last}  # fmt: skip
 

@@ -15,13 +15,14 @@ Forward = Callable[[Sequence[str]], np.ndarray]
 """Texts → z, the positive class's logit less the other's, of each, (B,), tokenising included."""
 
 LOADERS = {
-    "evenkeel": "mlx_forward:evenkeel",
-    "evenkeel_float32": "mlx_forward:evenkeel",
-    "evenkeel_mlx": "mlx_forward:on_mlx",
-    "evenkeel_float16": "mlx_forward:float16",
-    "evenkeel_bfloat16": "mlx_forward:bfloat16",
-    "evenkeel_int8": "mlx_forward:int8",
-    "mlx_wheel": "mlx_forward:wheel",
+    "evenkeel": "evenkeel_forward:evenkeel",
+    "evenkeel_float32": "evenkeel_forward:evenkeel",
+    "evenkeel_mlx": "evenkeel_forward:on_mlx",
+    "evenkeel_onnx": "evenkeel_forward:on_onnx",
+    "evenkeel_float16": "evenkeel_forward:float16",
+    "evenkeel_bfloat16": "evenkeel_forward:bfloat16",
+    "evenkeel_int8": "evenkeel_forward:int8",
+    "mlx_wheel": "evenkeel_forward:wheel",
     "torch_eager": "torch_forward:eager",
     "torch_sdpa": "torch_forward:sdpa",
     "torch_bfloat16": "torch_forward:bfloat16",

@@ -75,10 +75,8 @@ class Chosen(Struct, frozen=True, kw_only=True):
         """Raise EngineError where this precision is not offered."""
         if precision not in self.precisions:
             verb = "is" if len(self.precisions) == 1 else "are"
-            raise EngineError(
-                f"{precision}: with {NAMES[self.engine]} on {self.device} there {verb} {', '.join(self.precisions)}; the "
-                "others are no faster there"
-            )
+            there = f"there {verb} {', '.join(self.precisions)}; the others are no faster there"
+            raise EngineError(f"{precision}: with {NAMES[self.engine]} on {self.device} {there}")
 
 
 def usable_cores() -> int:

@@ -176,6 +176,6 @@ def test_without_onnx_runtime_mlx_serves_with_a_warning(monkeypatch: pytest.Monk
 
 def test_a_precision_that_an_engine_has_not_is_refused() -> None:
     with pytest.raises(
-        EngineError, match=r"bfloat16: with ONNX Runtime on cpu there are float32, int8; the others are no "
+        EngineError, match=r"bfloat16: with ONNX Runtime on cpu there are float32, int8; the others are "
     ):
         choose_engine("onnx").check("bfloat16")

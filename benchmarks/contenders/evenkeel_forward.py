@@ -1,4 +1,4 @@
-"""Evenkeel's own forward pass on either engine and in each precision, and MLX on its wheel as it comes."""
+"""Evenkeel's own forward pass on each engine and in each precision, and MLX on its wheel as it comes."""
 
 from pathlib import Path
 
@@ -21,6 +21,10 @@ def on_mlx(bundle: Path, _: int | None) -> tuple[str, Forward]:
     return _rounded(bundle, FULL, "mlx")
 
 
+def on_onnx(bundle: Path, _: int | None) -> tuple[str, Forward]:
+    return _rounded(bundle, FULL, "onnx")
+
+
 def float16(bundle: Path, _: int | None) -> tuple[str, Forward]:
     return _rounded(bundle, "float16")
 
@@ -35,7 +39,8 @@ def int8(bundle: Path, _: int | None) -> tuple[str, Forward]:
 
 def _rounded(bundle: Path, precision: Precision, engine: EngineChoice = "auto") -> tuple[str, Forward]:
     """The bundle in a precision, measured or not."""
-    opened, chosen = open_bundle(bundle), choose_engine(engine)
+    opened = open_bundle(bundle)
+    chosen = choose_engine(engine, opened.bundle.config)
     chosen.check(precision)
     loaded = load_engine(chosen, opened.bundle.config, opened.weights, precision)
     predictor = Predictor(opened.bundle, loaded, opened.tokenizer, LogitCache(0))
