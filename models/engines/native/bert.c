@@ -33,8 +33,8 @@ typedef uint8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias))
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLLED _Pragma("GCC unroll 8") for
 
-/* `out` is a multiple of PANEL. `zeros` are 128 times the sum of an output's codes; in float32 there are no scales. */
-typedef struct { long in, out; const void *weights; const float *bias, *scales; const int32_t *zeros; } Product;
+/* `out` is a multiple of PANEL. `zero_sums` are 128 times the sum of an output's codes. float32 has no scales. */
+typedef struct { long in, out; const void *weights; const float *bias, *scales; const int32_t *zero_sums; } Product;
 typedef struct { const float *scale, *bias; } Norm;
 typedef struct { Product qkv, attention, inner, output; Norm attention_norm, output_norm; } Layer;
 
@@ -42,7 +42,7 @@ typedef struct { Product qkv, attention, inner, output; Norm attention_norm, out
 typedef struct {
     long layers, width, heads, tanh;
     float epsilon;
-    const float *places;
+    const float *positions;
     Norm norm;
     const Layer *layer;
     Product pooler, classifier;
@@ -50,7 +50,7 @@ typedef struct {
 
 /* Threads that compute a call together. */
 typedef struct Team {
-    long size, helpers, turn;
+    long size, workers, turn;
     atomic_long arrived;
     pthread_mutex_t lock;
     pthread_cond_t begin;
@@ -58,14 +58,14 @@ typedef struct Team {
 } Team;
 
 /* `starts`: where each text begins, and last the number of tokens. `x` are the words' embeddings, then hidden states;
-`y` and `wide` what products give; `own` is memory of each thread, `own_size` for each; `scales` are of each token's
-codes. */
+`y` and `wide` what products give; `scratch` is memory of each thread, `scratch_size` for each; `codes` are activations
+in int8, and `scales` their scales. */
 typedef struct Call {
     const Model *model;
     Team *team;
-    long texts, own_size;
+    long texts, scratch_size;
     const int32_t *starts;
-    float *x, *y, *wide, *own, *scales, *logits;
+    float *x, *y, *wide, *scratch, *scales, *logits;
     uint8_t *codes;
 } Call;
 
@@ -75,8 +75,7 @@ static long members(const Call *call) { return call->team ? call->team->size : 1
 #define FOR_PART(AT, COUNT) \
     for (long AT = (COUNT) * rank / members(call), end_ = (COUNT) * (rank + 1) / members(call); AT < end_; AT++)
 
-/* Wait for the others. */
-static void meet(const Call *call) {
+static void barrier(const Call *call) {
     /* Whoever comes last goes on, and the call may be over before the others look again: they look at the team. */
     Team *team = call->team;
     long all = team ? (atomic_fetch_add(&team->arrived, 1) / team->size + 1) * team->size : 0;
@@ -88,7 +87,7 @@ INLINE floats load(const float *from) { return *(const floats *)from; }
 INLINE void store(float *to, floats x) { *(floats *)to = x; }
 INLINE floats choose(wholes mask, floats a, floats b) { return (floats)((mask & (wholes)a) | (~mask & (wholes)b)); }
 INLINE floats absolute(floats x) { return (floats)((wholes)x & INT32_MAX); }
-INLINE floats nearest(floats x) { return x + 12582912.f - 12582912.f; } /* whole number, of |x| < 2^22 */
+INLINE floats rounded(floats x) { return x + 12582912.f - 12582912.f; } /* whole number, of |x| < 2^22 */
 
 /* All lanes into one, by halves. */
 #define REDUCE(NAME, JOINED)                                                                                         \
@@ -106,7 +105,7 @@ REDUCE(largest, LARGER(x, other))
 INLINE floats exponential(floats x) {
     const float taylor[] = {1.f / 5040, 1.f / 720, 1.f / 120, 1.f / 24, 1.f / 6, .5f, 1, 1};
     x = LARGER((floats){} - 80, x); /* in this order what is no number stays so */
-    floats n = nearest(x * 1.44269504f), r = x - n * 0.693359375f - n * -2.12194440e-4f, y = (floats){} + taylor[0];
+    floats n = rounded(x * 1.44269504f), r = x - n * 0.693359375f - n * -2.12194440e-4f, y = (floats){} + taylor[0];
     UNROLLED(int at = 1; at < 8; at++) y = y * r + taylor[at];
     return (floats)((wholes)y + (__builtin_convertvector(n, wholes) << 23));
 }
@@ -163,7 +162,7 @@ SUMS(whole_sums, int32_t, wholes, dot(sums[row][at], (wholes){} + each, w[at]))
     }
 
 /* x (rows, in), in int8 its codes, times one panel → its columns of out (rows, out). */
-static void multiply_panel(
+static void linear_panel(
     const Call *call, const Product *product, const float *x, long rows, float *out, int activate, long panel) {
     long steps = product->scales ? product->in / 4 : product->in, first = panel * PANEL, size = steps * PANEL * 4;
     const char *weights = (const char *)product->weights + panel * size;
@@ -178,7 +177,7 @@ static void multiply_panel(
             for (int each = 0; each < count; each++)
                 for (int at = 0; at < VECTORS; at++) {
                     long column = first + at * LANES;
-                    wholes sum = whole[each][at] - *(const wholes *)(product->zeros + column);
+                    wholes sum = whole[each][at] - *(const wholes *)(product->zero_sums + column);
                     sums[each][at] = __builtin_convertvector(sum, floats) * load(product->scales + column) *
                                      call->scales[row + each];
                 }
@@ -203,23 +202,23 @@ static void quantize(const float *x, long width, uint8_t *codes, float *scale) {
     float inverse = 1 / *scale;
     for (long at = 0; at < width; at += LANES)
         *(bytes *)(codes + at) =
-            __builtin_convertvector(__builtin_convertvector(nearest(load(x + at) * inverse), wholes) + 128, bytes);
+            __builtin_convertvector(__builtin_convertvector(rounded(load(x + at) * inverse), wholes) + 128, bytes);
 }
 
 /* x (rows, in) times the weights with their bias, and GELU of that if it is asked for → out (rows, out). */
-static void multiply(
+static void linear(
     const Call *call, long rank, const Product *product, const float *x, long rows, float *out, int activate) {
     long in = product->in;
     if (product->scales) {
         FOR_PART(row, rows) quantize(x + row * in, in, call->codes + row * in, call->scales + row);
-        meet(call);
+        barrier(call);
     }
-    FOR_PART(panel, product->out / PANEL) multiply_panel(call, product, x, rows, out, activate, panel);
-    meet(call);
+    FOR_PART(panel, product->out / PANEL) linear_panel(call, product, x, rows, out, activate, panel);
+    barrier(call);
 }
 
 /* Layer norm of x + y (D), into x. */
-static void normalize(const Model *model, const Norm *norm, float *x, const float *y) {
+static void layer_norm(const Model *model, const Norm *norm, float *x, const float *y) {
     floats sum = {}, squares = {};
     for (long at = 0; at < model->width; at += LANES) {
         store(x + at, load(x + at) + load(y + at));
@@ -233,8 +232,8 @@ static void normalize(const Model *model, const Norm *norm, float *x, const floa
         store(x + at, (load(x + at) - mean) * factor * load(norm->scale + at) + load(norm->bias + at));
 }
 
-/* p (padded) → e^(p − the largest). Returns 1 / their sum, to which padding of −∞ adds nothing that is seen. */
-static float exponentials(float *p, long padded) {
+/* p (padded) → e^(p − the largest). Returns 1 / their sum, the rest of softmax. Padding is −∞ and adds nothing. */
+static float softmax(float *p, long padded) {
     floats most = (floats){} - INFINITY, sum = {};
     for (long token = 0; token < padded; token += LANES)
         most = LARGER(most, load(p + token));
@@ -250,9 +249,9 @@ static float exponentials(float *p, long padded) {
 #define EACH UNROLLED(int each = 0; each < QUERIES; each++)
 
 /* One head: the first queries of a text's tokens attend to all. qkv (T, 3 D) and y (T, D) begin at the head. */
-static void attend(const float *qkv, float *y, long tokens, long queries, long width, long size, float *own) {
+static void attention(const float *qkv, float *y, long tokens, long queries, long width, long size, float *scratch) {
     long padded = (tokens + LANES - 1) / LANES * LANES;
-    float *keys = own, *mask = keys + size * padded, *p = mask + padded, root = 1 / sqrtf(size);
+    float *keys = scratch, *mask = keys + size * padded, *p = mask + padded, root = 1 / sqrtf(size);
     for (long token = 0; token < padded; token++)
         mask[token] = token < tokens ? 0 : -INFINITY;
     for (long at = 0; at < size; at++)
@@ -270,7 +269,7 @@ static void attend(const float *qkv, float *y, long tokens, long queries, long w
             EACH store(p + each * padded + token, z[each] * root + load(mask + token));
         }
         for (int each = 0; each < QUERIES; each++)
-            factors[each] = exponentials(p + each * padded, padded);
+            factors[each] = softmax(p + each * padded, padded);
         for (long at = 0; at < size; at += LANES) {
             EACH z[each] = (floats){};
             for (long token = 0; token < tokens; token++)
@@ -288,40 +287,40 @@ static void run(const Call *call, long rank) {
     long width = model->width, heads = model->heads, size = width / heads, texts = call->texts, rows = starts[texts];
     FOR_PART(text, texts)
         for (long row = starts[text]; row < starts[text + 1]; row++)
-            normalize(model, &model->norm, call->x + row * width, model->places + (row - starts[text]) * width);
-    meet(call);
+            layer_norm(model, &model->norm, call->x + row * width, model->positions + (row - starts[text]) * width);
+    barrier(call);
     for (const Layer *layer = model->layer; layer < model->layer + model->layers; layer++) {
         int last = layer == model->layer + model->layers - 1;
-        multiply(call, rank, &layer->qkv, call->x, rows, call->wide, 0);
+        linear(call, rank, &layer->qkv, call->x, rows, call->wide, 0);
         FOR_PART(each, texts * heads) {
             long text = each / heads, at = each % heads * size, first = starts[text], tokens = starts[text + 1] - first;
-            attend(call->wide + first * 3 * width + at, call->y + (last ? text : first) * width + at, tokens,
-                   last ? 1 : tokens, width, size, call->own + rank * call->own_size);
+            attention(call->wide + first * 3 * width + at, call->y + (last ? text : first) * width + at, tokens,
+                      last ? 1 : tokens, width, size, call->scratch + rank * call->scratch_size);
         }
-        meet(call);
-        if (last) { /* The pooler reads the first token of each text, and the next meeting is before x is read. */
+        barrier(call);
+        if (last) { /* The pooler reads the first token of each text; before x is read there is a barrier. */
             for (long text = 0; rank == 0 && text < texts; text++)
                 memmove(call->x + text * width, call->x + starts[text] * width, width * sizeof(float));
             rows = texts;
         }
-        multiply(call, rank, &layer->attention, call->y, rows, call->wide, 0);
-        FOR_PART(row, rows) normalize(model, &layer->attention_norm, call->x + row * width, call->wide + row * width);
-        meet(call);
-        multiply(call, rank, &layer->inner, call->x, rows, call->wide, 1);
-        multiply(call, rank, &layer->output, call->wide, rows, call->y, 0);
-        FOR_PART(row, rows) normalize(model, &layer->output_norm, call->x + row * width, call->y + row * width);
-        meet(call);
+        linear(call, rank, &layer->attention, call->y, rows, call->wide, 0);
+        FOR_PART(row, rows) layer_norm(model, &layer->attention_norm, call->x + row * width, call->wide + row * width);
+        barrier(call);
+        linear(call, rank, &layer->inner, call->x, rows, call->wide, 1);
+        linear(call, rank, &layer->output, call->wide, rows, call->y, 0);
+        FOR_PART(row, rows) layer_norm(model, &layer->output_norm, call->x + row * width, call->y + row * width);
+        barrier(call);
     }
-    multiply(call, rank, &model->pooler, call->x, rows, call->y, 0);
+    linear(call, rank, &model->pooler, call->x, rows, call->y, 0);
     FOR_PART(at, rows * width) call->y[at] = model->tanh ? tanhf(call->y[at]) : fmaxf(call->y[at], 0);
-    meet(call);
-    multiply(call, rank, &model->classifier, call->y, rows, call->logits, 0);
+    barrier(call);
+    linear(call, rank, &model->classifier, call->y, rows, call->logits, 0);
 }
 
-static void *help(void *argument) {
+static void *work(void *argument) {
     Team *team = argument;
     pthread_mutex_lock(&team->lock);
-    for (long turn = 0, rank = ++team->helpers;;) {
+    for (long turn = 0, rank = ++team->workers;;) {
         while (team->turn == turn)
             pthread_cond_wait(&team->begin, &team->lock);
         turn = team->turn;
@@ -340,7 +339,7 @@ Team *make_team(long threads) {
         return 0;
     *team = (Team){.size = 1, .lock = PTHREAD_MUTEX_INITIALIZER, .begin = PTHREAD_COND_INITIALIZER};
     pthread_t thread;
-    while (team->size < threads && !pthread_create(&thread, 0, help, team)) {
+    while (team->size < threads && !pthread_create(&thread, 0, work, team)) {
         pthread_detach(thread);
         team->size++;
     }

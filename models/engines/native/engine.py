@@ -67,10 +67,10 @@ class Workspace:
     def __init__(self, model: Any, network: BertConfig, shape: Shape, classes: int, tokens: int, threads: int):
         width, wide = network.hidden_size, max(3 * network.hidden_size, network.intermediate_size)
         head = width // network.num_attention_heads
-        own_size = _whole_lines(network.max_position_embeddings) * (head + shape.remembered)
+        scratch_size = _whole_lines(network.max_position_embeddings) * (head + shape.remembered)
         self.tokens = tokens
         outputs = -(-classes // shape.panel) * shape.panel
-        sizes = (tokens * width, tokens * width, tokens * wide, threads * own_size, tokens, tokens * outputs)
+        sizes = (tokens * width, tokens * width, tokens * wide, threads * scratch_size, tokens, tokens * outputs)
         parts = list(map(_whole_lines, sizes))
         memory = aligned((sum(parts) * FLOAT_BYTES) + tokens * wide)
         first, *addresses = (
@@ -80,7 +80,7 @@ class Workspace:
         self.x = floats[: tokens * width].reshape(tokens, width)
         self.logits = floats[sum(parts[:-1]) :][: tokens * outputs].reshape(tokens, outputs)[:, :classes]
         self.starts = np.zeros(tokens + 1, np.int32)
-        self.call = Call(model, None, 0, own_size, self.starts.ctypes.data, first, *addresses)
+        self.call = Call(model, None, 0, scratch_size, self.starts.ctypes.data, first, *addresses)
 
 
 class NativeEngine(CpuEngine):

@@ -19,11 +19,11 @@ CODES_TOGETHER = 4
 
 
 class Product(ctypes.Structure):
-    """Weights (O, I) with their bias, O up to a whole panel: ``scales`` and ``zeros`` are of int8 alone."""
+    """Weights (O, I) with their bias, O up to a whole panel: ``scales`` and ``zero_sums`` are of int8 alone."""
 
     _fields_ = (
         ("inputs", c_long), ("outputs", c_long), ("weights", c_void_p), ("bias", c_void_p), ("scales", c_void_p),
-        ("zeros", c_void_p),
+        ("zero_sums", c_void_p),
     )  # fmt: skip
 
 
@@ -47,7 +47,7 @@ class Model(ctypes.Structure):
 
     _fields_ = (
         ("layers", c_long), ("width", c_long), ("heads", c_long), ("tanh", c_long), ("epsilon", c_float),
-        ("places", c_void_p), ("norm", Norm), ("layer", POINTER(Layer)), ("pooler", Product), ("classifier", Product),
+        ("positions", c_void_p), ("norm", Norm), ("layer", POINTER(Layer)), ("pooler", Product), ("classifier", Product),
     )  # fmt: skip
 
 
@@ -55,8 +55,8 @@ class Call(ctypes.Structure):
     """Some texts, and the memory that they are computed in."""
 
     _fields_ = (
-        ("model", POINTER(Model)), ("team", c_void_p), ("texts", c_long), ("own_size", c_long), ("starts", c_void_p),
-        ("x", c_void_p), ("y", c_void_p), ("wide", c_void_p), ("own", c_void_p), ("scales", c_void_p),
+        ("model", POINTER(Model)), ("team", c_void_p), ("texts", c_long), ("scratch_size", c_long), ("starts", c_void_p),
+        ("x", c_void_p), ("y", c_void_p), ("wide", c_void_p), ("scratch", c_void_p), ("scales", c_void_p),
         ("logits", c_void_p), ("codes", c_void_p),
     )  # fmt: skip
 
@@ -99,14 +99,14 @@ class Tensors:
         self._kept: list[np.ndarray] = []
         self._layers = (Layer * config.num_hidden_layers)(*map(self._layer, range(config.num_hidden_layers)))
         embeddings = "bert.embeddings"
-        places = self._take(f"{embeddings}.position_embeddings.weight")
+        positions = self._take(f"{embeddings}.position_embeddings.weight")
         if config.type_vocab_size:
             # A row is one text, so its tokens are of the first type. Beyond float32 the bundle is refused later on.
             with np.errstate(over="ignore"):
-                places = places + self._take(f"{embeddings}.token_type_embeddings.weight")[0]
+                positions = positions + self._take(f"{embeddings}.token_type_embeddings.weight")[0]
         self.model = Model(
             config.num_hidden_layers, config.hidden_size, config.num_attention_heads,
-            config.pooler_activation == "tanh", config.layer_norm_eps, self._keep(places),
+            config.pooler_activation == "tanh", config.layer_norm_eps, self._keep(positions),
             self._norm(f"{embeddings}.LayerNorm"), self._layers,
             self._product("float32", "bert.pooler.dense"), self._product("float32", "classifier"),
         )  # fmt: skip
@@ -133,10 +133,12 @@ class Tensors:
             panels = self._padded(weights).reshape(-1, self._panel, inputs).transpose(0, 2, 1)
             return Product(inputs, outputs, self._keep(panels), bias)
         codes, scales = rounded(weights, MAX_WEIGHT_CODE)
-        zeros = ZERO_CODE * codes.sum(axis=1, dtype=np.int32)
+        zero_sums = ZERO_CODE * codes.sum(axis=1, dtype=np.int32)
         by_fours = self._padded(codes).reshape(-1, self._panel, inputs // CODES_TOGETHER, CODES_TOGETHER)
         kept = self._keep(by_fours.transpose(0, 2, 1, 3))
-        return Product(inputs, outputs, kept, bias, self._keep(self._padded(scales)), self._keep(self._padded(zeros)))
+        return Product(
+            inputs, outputs, kept, bias, self._keep(self._padded(scales)), self._keep(self._padded(zero_sums))
+        )
 
     def _norm(self, name: str) -> Norm:
         return Norm(self._keep(self._take(f"{name}.weight")), self._keep(self._take(f"{name}.bias")))
