@@ -12,7 +12,6 @@ with a scale for each output, and activations are rounded token by token. layout
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* A block of rows by a panel of outputs is what the registers hold: 24 sums of 32, or 12 of 16. */
 #ifdef __AVX512VNNI__
@@ -34,7 +33,7 @@ typedef uint8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias))
 #define UNROLLED _Pragma("GCC unroll 8") for
 
 /* `out` is a multiple of PANEL. `zero_sums` are 128 times the sum of an output's codes. float32 has no scales. */
-typedef struct { long in, out; const void *weights; const float *bias, *scales; const int32_t *zero_sums; } Product;
+typedef struct { long in, out; const char *weights; const float *bias, *scales; const int32_t *zero_sums; } Product;
 typedef struct { const float *scale, *bias; } Norm;
 typedef struct { Product qkv, attention, inner, output; Norm attention_norm, output_norm; } Layer;
 
@@ -140,7 +139,7 @@ INLINE wholes dot(wholes sum, wholes codes, wholes weights) {
         VECTOR sums[BLOCK][VECTORS] = {}, w[VECTORS];                                                                \
         for (long step = 0; step < steps; step++) {                                                                  \
             UNROLLED(int at = 0; at < VECTORS; at++) w[at] = *(const VECTOR *)(panel + step * PANEL + at * LANES);   \
-            _mm_prefetch(next + step * LINE, _MM_HINT_T1);                                                           \
+            _mm_prefetch(next + step * LINE, _MM_HINT_T0);                                                           \
             UNROLLED(int row = 0; row < rows; row++) {                                                               \
                 ELEMENT each = x[row * steps + step];                                                                \
                 UNROLLED(int at = 0; at < VECTORS; at++) sums[row][at] = ADDED;                                      \
@@ -164,11 +163,12 @@ SUMS(whole_sums, int32_t, wholes, dot(sums[row][at], (wholes){} + each, w[at]))
 /* x (rows, in), in int8 its codes, times one panel → its columns of out (rows, out). */
 static void linear_panel(
     const Call *call, const Product *product, const float *x, long rows, float *out, int activate, long panel) {
-    long steps = product->scales ? product->in / 4 : product->in, first = panel * PANEL, size = steps * PANEL * 4;
-    const char *weights = (const char *)product->weights + panel * size;
-    for (long row = 0; row < rows; row += BLOCK) {
-        int count = rows - row < BLOCK ? rows - row : BLOCK;
-        const char *next = weights + size + row / BLOCK * steps * LINE % size;
+    long steps = product->in / (product->scales ? 4 : 1), size = steps * PANEL * 4, first = panel * PANEL;
+    const char *weights = product->weights + panel * size;
+    long height = (rows - 1) / ((rows - 1) / BLOCK + 1) + 1; /* of blocks alike: small ones would wait for their sums */
+    for (long row = 0; row < rows; row += height) {
+        int count = rows - row < height ? rows - row : height;
+        const char *next = weights + size + row / height * steps * LINE % size;
         floats sums[BLOCK][VECTORS];
         if (product->scales) {
             wholes whole[BLOCK][VECTORS];
@@ -300,7 +300,7 @@ static void run(const Call *call, long rank) {
         barrier(call);
         if (last) { /* The pooler reads the first token of each text; before x is read there is a barrier. */
             for (long text = 0; rank == 0 && text < texts; text++)
-                memmove(call->x + text * width, call->x + starts[text] * width, width * sizeof(float));
+                __builtin_memmove(call->x + text * width, call->x + starts[text] * width, width * sizeof(float));
             rows = texts;
         }
         linear(call, rank, &layer->attention, call->y, rows, call->wide, 0);

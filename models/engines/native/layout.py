@@ -14,6 +14,8 @@ from models.engines.rounding import MAX_WEIGHT_CODE, ZERO_CODE, WordTable, round
 
 ALIGNMENT = 64
 """Bytes: of a line of the cache, and the widest register."""
+CHUNK = 1 << 24
+"""Bytes of memory that are asked for at once."""
 CODES_TOGETHER = 4
 """Inputs whose codes are multiplied and added by one instruction."""
 
@@ -47,7 +49,8 @@ class Model(ctypes.Structure):
 
     _fields_ = (
         ("layers", c_long), ("width", c_long), ("heads", c_long), ("tanh", c_long), ("epsilon", c_float),
-        ("positions", c_void_p), ("norm", Norm), ("layer", POINTER(Layer)), ("pooler", Product), ("classifier", Product),
+        ("positions", c_void_p), ("norm", Norm), ("layer", POINTER(Layer)), ("pooler", Product),
+        ("classifier", Product),
     )  # fmt: skip
 
 
@@ -55,9 +58,9 @@ class Call(ctypes.Structure):
     """Some texts, and the memory that they are computed in."""
 
     _fields_ = (
-        ("model", POINTER(Model)), ("team", c_void_p), ("texts", c_long), ("scratch_size", c_long), ("starts", c_void_p),
-        ("x", c_void_p), ("y", c_void_p), ("wide", c_void_p), ("scratch", c_void_p), ("scales", c_void_p),
-        ("logits", c_void_p), ("codes", c_void_p),
+        ("model", POINTER(Model)), ("team", c_void_p), ("texts", c_long), ("scratch_size", c_long),
+        ("starts", c_void_p), ("x", c_void_p), ("y", c_void_p), ("wide", c_void_p), ("scratch", c_void_p),
+        ("scales", c_void_p), ("logits", c_void_p), ("codes", c_void_p),
     )  # fmt: skip
 
 
@@ -96,7 +99,8 @@ class Tensors:
     def __init__(self, config: BertConfig, weights: dict[str, np.ndarray], precision: Precision, panel: int):
         self._weights, self._precision, self._panel = weights, precision, panel
         self._layout: Layout = LAYOUTS[config.model_type]
-        self._kept: list[np.ndarray] = []
+        self._chunks: list[np.ndarray] = []
+        self._free = np.empty(0, np.uint8)
         self._layers = (Layer * config.num_hidden_layers)(*map(self._layer, range(config.num_hidden_layers)))
         embeddings = "bert.embeddings"
         positions = self._take(f"{embeddings}.position_embeddings.weight")
@@ -147,10 +151,13 @@ class Tensors:
         return self._weights.pop(self._layout.tensor(name))
 
     def _keep(self, values: np.ndarray) -> int:
-        """The address of a copy."""
-        kept = aligned(values.nbytes).view(values.dtype).reshape(values.shape)
+        """The address of a copy, after what was kept before: for memory in large chunks NumPy asks for huge pages."""
+        size = -(-values.nbytes // ALIGNMENT) * ALIGNMENT
+        if len(self._free) < size:
+            self._free = aligned(max(size, CHUNK))
+            self._chunks.append(self._free)
+        kept, self._free = self._free[: values.nbytes].view(values.dtype).reshape(values.shape), self._free[size:]
         kept[...] = values
-        self._kept.append(kept)
         return int(kept.ctypes.data)
 
     def _padded(self, values: np.ndarray) -> np.ndarray:
