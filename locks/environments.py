@@ -69,7 +69,7 @@ def environment(name: str, torch: bool = False, cuda: bool = False) -> Path:
 
 
 def compile_kernels() -> None:
-    """What computes on a CPU with AVX-512, where there is a C compiler; without it ONNX Runtime does."""
+    """What computes on a CPU with AVX2, where there is a C compiler; without it ONNX Runtime does, which it says."""
     program = ROOT / "models" / "engines" / "native" / "build.py"
     if program.exists():  # Images have packages before they have code.
         subprocess.run([sys.executable, str(program)], capture_output=True, check=False)

@@ -13,7 +13,7 @@ from models.engines.batches import even_batches
 from models.engines.engine import Backend
 
 TOKENS_PER_CORE = 256
-"""Of a batch that a core computes: 184 are 2 % slower than 736 for each."""
+"""Of a batch that a core computes: more make a token no faster."""
 MAX_PARALLEL = 8
 """Batches at once: what Python does for a row takes an eighth of what a core does, and for one row at a time."""
 QUIET_SECONDS = 0.2
@@ -24,7 +24,7 @@ class CpuEngine:
     """Implements `models.engines.engine.Engine`; calls may come from any thread.
 
     Each core computes batches of its own: threads that share a batch wait for each other at every operator. Only a
-    text, or some of less than ``min_tokens`` together, and that are alone, have all cores.
+    text, or some of less than ``min_tokens`` together, and that are alone, have all cores (`MAX_PARALLEL` at most).
     """
 
     def __init__(self, backend: Backend, classes: int, min_tokens: int):
@@ -88,7 +88,8 @@ class CpuEngine:
             self._overlapped = now
 
     def warm_up(self, lengths: Sequence[int]) -> None:
-        """Have the memory of a whole batch of the longest, and of one alone; nothing here is made for a shape."""
+        """Have the memory of a whole batch of the longest, and of one alone, on the thread that calls; nothing here is
+        made for a shape."""
         longest = [0] * max(lengths)
         self.logits([longest])
         self._batch([longest] * max(1, TOKENS_PER_CORE // len(longest)))

@@ -12,30 +12,31 @@ with a scale for each output, and activations are rounded token by token. layout
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <unistd.h>
 
-/* A block of rows by a panel of outputs is what the registers hold: 24 sums of 32, or 12 of 16. */
+/* 24 of the 32 vector registers, or 12 of the 16, hold sums: BLOCK rows by the VECTORS of a panel. */
 #ifdef __AVX512VNNI__
 enum { LANES = 16, VECTORS = 4 };
-#define NUMBERED {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
-#define LARGER _mm512_max_ps
+#define LANE_NUMBERS {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
+#define MAX _mm512_max_ps
 #else
 enum { LANES = 8, VECTORS = 2 };
-#define NUMBERED {0, 1, 2, 3, 4, 5, 6, 7}
-#define LARGER _mm256_max_ps
+#define LANE_NUMBERS {0, 1, 2, 3, 4, 5, 6, 7}
+#define MAX _mm256_max_ps
 #endif
 enum { PANEL = LANES * VECTORS, BLOCK = 6, QUERIES = 8, LINE = 64, SPINS = 2000 };
 const long shape[] = {LANES, PANEL, QUERIES + 1};
 
 typedef float floats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int32_t wholes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t ints __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef uint8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLLED _Pragma("GCC unroll 8") for
 
-/* `out` is a multiple of PANEL. `zero_sums` are 128 times the sum of an output's codes. float32 has no scales. */
-typedef struct { long in, out; const char *weights; const float *bias, *scales; const int32_t *zero_sums; } Product;
+/* `out` is a multiple of PANEL. `zero_points` are 128 times the sum of an output's codes. float32 has no scales. */
+typedef struct { long in, out; const char *weights; const float *bias, *scales; const int32_t *zero_points; } Linear;
 typedef struct { const float *scale, *bias; } Norm;
-typedef struct { Product qkv, attention, inner, output; Norm attention_norm, output_norm; } Layer;
+typedef struct { Linear qkv, attention, inner, output; Norm attention_norm, output_norm; } Layer;
 
 /* `tanh`: what the pooler ends in, if not in relu. */
 typedef struct {
@@ -44,12 +45,12 @@ typedef struct {
     const float *positions;
     Norm norm;
     const Layer *layer;
-    Product pooler, classifier;
+    Linear pooler, classifier;
 } Model;
 
 /* Threads that compute a call together. */
 typedef struct Team {
-    long size, workers, turn;
+    long size, workers, generation;
     atomic_long arrived;
     pthread_mutex_t lock;
     pthread_cond_t begin;
@@ -57,7 +58,7 @@ typedef struct Team {
 } Team;
 
 /* `starts`: where each text begins, and last the number of tokens. `x` are the words' embeddings, then hidden states;
-`y` and `wide` what products give; `scratch` is memory of each thread, `scratch_size` for each; `codes` are activations
+`y` and `wide` what products give; `scratch` is memory of each thread, `scratch_size` floats; `codes` are activations
 in int8, and `scales` their scales. */
 typedef struct Call {
     const Model *model;
@@ -79,34 +80,34 @@ static void barrier(const Call *call) {
     Team *team = call->team;
     long all = team ? (atomic_fetch_add(&team->arrived, 1) / team->size + 1) * team->size : 0;
     for (long spins = 0; team && atomic_load_explicit(&team->arrived, memory_order_acquire) < all; spins++)
-        spins < SPINS ? _mm_pause() : (void)sched_yield();
+        spins < SPINS ? _mm_pause() : spins < 2 * SPINS ? (void)sched_yield() : (void)usleep(50);
 }
 
 INLINE floats load(const float *from) { return *(const floats *)from; }
 INLINE void store(float *to, floats x) { *(floats *)to = x; }
-INLINE floats choose(wholes mask, floats a, floats b) { return (floats)((mask & (wholes)a) | (~mask & (wholes)b)); }
-INLINE floats absolute(floats x) { return (floats)((wholes)x & INT32_MAX); }
+INLINE floats blend(ints mask, floats a, floats b) { return (floats)((mask & (ints)a) | (~mask & (ints)b)); }
+INLINE floats absolute(floats x) { return (floats)((ints)x & INT32_MAX); }
 INLINE floats rounded(floats x) { return x + 12582912.f - 12582912.f; } /* whole number, of |x| < 2^22 */
 
 /* All lanes into one, by halves. */
 #define REDUCE(NAME, JOINED)                                                                                         \
     INLINE float NAME(floats x) {                                                                                    \
         UNROLLED(int half = LANES / 2; half; half /= 2) {                                                            \
-            floats other = __builtin_shuffle(x, (wholes)NUMBERED ^ half);                                            \
+            floats other = __builtin_shuffle(x, (ints)LANE_NUMBERS ^ half);                                            \
             x = JOINED;                                                                                              \
         }                                                                                                            \
         return x[0];                                                                                                 \
     }
-REDUCE(total, x + other)
-REDUCE(largest, LARGER(x, other))
+REDUCE(horizontal_sum, x + other)
+REDUCE(horizontal_max, MAX(x, other))
 
 /* e^x for x ≤ 0, never so small that it is denormal, by e^x = 2^n e^r; ln 2 is in two parts. */
 INLINE floats exponential(floats x) {
     const float taylor[] = {1.f / 5040, 1.f / 720, 1.f / 120, 1.f / 24, 1.f / 6, .5f, 1, 1};
-    x = LARGER((floats){} - 80, x); /* in this order what is no number stays so */
+    x = MAX((floats){} - 80, x); /* in this order what is no number stays so */
     floats n = rounded(x * 1.44269504f), r = x - n * 0.693359375f - n * -2.12194440e-4f, y = (floats){} + taylor[0];
     UNROLLED(int at = 1; at < 8; at++) y = y * r + taylor[at];
-    return (floats)((wholes)y + (__builtin_convertvector(n, wholes) << 23));
+    return (floats)((ints)y + (__builtin_convertvector(n, ints) << 23));
 }
 
 /* GELU of a panel's columns in place, x Φ(x), by erf of Abramowitz & Stegun 7.1.26, whose error is at most 1.5e-7. Not
@@ -118,21 +119,21 @@ static __attribute__((noinline)) void gelu(float *row) {
         floats y = (floats){} + terms[0];
         UNROLLED(int term = 1; term < 5; term++) y = y * t + terms[term];
         floats tail = .5f * y * t * exponential(-z * z);
-        store(row + at, x * choose(x < 0, tail, 1 - tail));
+        store(row + at, x * blend(x < 0, tail, 1 - tail));
     }
 }
 
 /* Four codes of an activation times four of each lane's weights, added to each lane's sum. */
-INLINE wholes dot(wholes sum, wholes codes, wholes weights) {
+INLINE ints dot(ints sum, ints codes, ints weights) {
 #ifdef __AVX512VNNI__
-    return (wholes)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)codes, (__m512i)weights);
+    return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)codes, (__m512i)weights);
 #else /* Pairs are added in 16 bits, which those of 8 and 7 bits never leave. */
     __m256i pairs = _mm256_maddubs_epi16((__m256i)codes, (__m256i)weights);
-    return sum + (wholes)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    return sum + (ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 #endif
 }
 
-/* So many rows times a panel; meanwhile the next panel is fetched, a line for each step. */
+/* So many rows times a panel; of the next panel, meanwhile, a line is fetched for each step. */
 #define SUMS(NAME, ELEMENT, VECTOR, ADDED)                                                                           \
     INLINE void NAME(const int rows, const ELEMENT *x, const ELEMENT *panel, long steps, const char *next,           \
                      VECTOR out[BLOCK][VECTORS]) {                                                                   \
@@ -149,7 +150,7 @@ INLINE wholes dot(wholes sum, wholes codes, wholes weights) {
             UNROLLED(int at = 0; at < VECTORS; at++) out[row][at] = sums[row][at];                                   \
     }
 SUMS(float_sums, float, floats, sums[row][at] + each * w[at])
-SUMS(whole_sums, int32_t, wholes, dot(sums[row][at], (wholes){} + each, w[at]))
+SUMS(int_sums, int32_t, ints, dot(sums[row][at], (ints){} + each, w[at]))
 
 /* The compiler knows the number of rows, and so has all sums in registers. */
 #define FOR_ROWS(NAME, ROWS, ...)                                                                                    \
@@ -162,7 +163,7 @@ SUMS(whole_sums, int32_t, wholes, dot(sums[row][at], (wholes){} + each, w[at]))
 
 /* x (rows, in), in int8 its codes, times one panel → its columns of out (rows, out). */
 static void linear_panel(
-    const Call *call, const Product *product, const float *x, long rows, float *out, int activate, long panel) {
+    const Call *call, const Linear *product, const float *x, long rows, float *out, int activate, long panel) {
     long steps = product->in / (product->scales ? 4 : 1), size = steps * PANEL * 4, first = panel * PANEL;
     const char *weights = product->weights + panel * size;
     long height = (rows - 1) / ((rows - 1) / BLOCK + 1) + 1; /* of blocks alike: small ones would wait for their sums */
@@ -171,13 +172,13 @@ static void linear_panel(
         const char *next = weights + size + row / height * steps * LINE % size;
         floats sums[BLOCK][VECTORS];
         if (product->scales) {
-            wholes whole[BLOCK][VECTORS];
+            ints whole[BLOCK][VECTORS];
             const int32_t *codes = (const int32_t *)(call->codes + row * product->in);
-            FOR_ROWS(whole_sums, count, codes, (const int32_t *)weights, steps, next, whole)
+            FOR_ROWS(int_sums, count, codes, (const int32_t *)weights, steps, next, whole)
             for (int each = 0; each < count; each++)
                 for (int at = 0; at < VECTORS; at++) {
                     long column = first + at * LANES;
-                    wholes sum = whole[each][at] - *(const wholes *)(product->zero_sums + column);
+                    ints sum = whole[each][at] - *(const ints *)(product->zero_points + column);
                     sums[each][at] = __builtin_convertvector(sum, floats) * load(product->scales + column) *
                                      call->scales[row + each];
                 }
@@ -193,21 +194,23 @@ static void linear_panel(
     }
 }
 
-/* x (D) → codes of x / scale around 128, and the scale: the largest |x| / 127. */
+/* x (D) → codes of x / scale around 128, and the scale: the largest |x| / 127, and NaN where an x is not finite. */
 static void quantize(const float *x, long width, uint8_t *codes, float *scale) {
-    floats most = (floats){} + 127e-30f;
-    for (long at = 0; at < width; at += LANES)
-        most = LARGER(most, absolute(load(x + at)));
-    *scale = largest(most) / 127;
+    floats most = (floats){} + 127e-30f, nothing = {};
+    for (long at = 0; at < width; at += LANES) {
+        most = MAX(most, absolute(load(x + at)));
+        nothing += load(x + at) * 0;
+    }
+    *scale = horizontal_max(most) / 127 + horizontal_sum(nothing);
     float inverse = 1 / *scale;
     for (long at = 0; at < width; at += LANES)
         *(bytes *)(codes + at) =
-            __builtin_convertvector(__builtin_convertvector(rounded(load(x + at) * inverse), wholes) + 128, bytes);
+            __builtin_convertvector(__builtin_convertvector(rounded(load(x + at) * inverse), ints) + 128, bytes);
 }
 
 /* x (rows, in) times the weights with their bias, and GELU of that if it is asked for → out (rows, out). */
 static void linear(
-    const Call *call, long rank, const Product *product, const float *x, long rows, float *out, int activate) {
+    const Call *call, long rank, const Linear *product, const float *x, long rows, float *out, int activate) {
     long in = product->in;
     if (product->scales) {
         FOR_PART(row, rows) quantize(x + row * in, in, call->codes + row * in, call->scales + row);
@@ -224,10 +227,10 @@ static void layer_norm(const Model *model, const Norm *norm, float *x, const flo
         store(x + at, load(x + at) + load(y + at));
         sum += load(x + at);
     }
-    float mean = total(sum) / model->width;
+    float mean = horizontal_sum(sum) / model->width;
     for (long at = 0; at < model->width; at += LANES)
         squares += (load(x + at) - mean) * (load(x + at) - mean);
-    float factor = 1 / sqrtf(total(squares) / model->width + model->epsilon);
+    float factor = 1 / sqrtf(horizontal_sum(squares) / model->width + model->epsilon);
     for (long at = 0; at < model->width; at += LANES)
         store(x + at, (load(x + at) - mean) * factor * load(norm->scale + at) + load(norm->bias + at));
 }
@@ -236,14 +239,14 @@ static void layer_norm(const Model *model, const Norm *norm, float *x, const flo
 static float softmax(float *p, long padded) {
     floats most = (floats){} - INFINITY, sum = {};
     for (long token = 0; token < padded; token += LANES)
-        most = LARGER(most, load(p + token));
-    float zero = largest(most);
+        most = MAX(most, load(p + token));
+    float zero = horizontal_max(most);
     for (long token = 0; token < padded; token += LANES) {
         floats e = exponential(load(p + token) - zero);
         store(p + token, e);
         sum += e;
     }
-    return 1 / total(sum);
+    return 1 / horizontal_sum(sum);
 }
 
 #define EACH UNROLLED(int each = 0; each < QUERIES; each++)
@@ -312,7 +315,7 @@ static void run(const Call *call, long rank) {
         barrier(call);
     }
     linear(call, rank, &model->pooler, call->x, rows, call->y, 0);
-    FOR_PART(at, rows * width) call->y[at] = model->tanh ? tanhf(call->y[at]) : fmaxf(call->y[at], 0);
+    FOR_PART(at, rows * width) call->y[at] = model->tanh ? tanhf(call->y[at]) : call->y[at] < 0 ? 0 : call->y[at];
     barrier(call);
     linear(call, rank, &model->classifier, call->y, rows, call->logits, 0);
 }
@@ -320,10 +323,10 @@ static void run(const Call *call, long rank) {
 static void *work(void *argument) {
     Team *team = argument;
     pthread_mutex_lock(&team->lock);
-    for (long turn = 0, rank = ++team->workers;;) {
-        while (team->turn == turn)
+    for (long generation = 0, rank = ++team->workers;;) {
+        while (team->generation == generation)
             pthread_cond_wait(&team->begin, &team->lock);
-        turn = team->turn;
+        generation = team->generation;
         const Call *call = team->call;
         pthread_mutex_unlock(&team->lock);
         run(call, rank);
@@ -350,7 +353,7 @@ Team *make_team(long threads) {
 void compute(const Call *call) {
     if (call->team) {
         pthread_mutex_lock(&call->team->lock);
-        call->team->turn++;
+        call->team->generation++;
         call->team->call = call;
         pthread_cond_broadcast(&call->team->begin);
         pthread_mutex_unlock(&call->team->lock);

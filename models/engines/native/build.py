@@ -10,7 +10,7 @@ import functools
 import hashlib
 import os
 import platform
-import shutil
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -26,16 +26,24 @@ AMD's since 2022, avx2 nearly all others since 2015."""
 OPTIONS = ("-O3", "-std=gnu11", "-Wno-psabi", "-fPIC", "-shared", "-pthread")
 
 
+class BuildError(Exception):
+    """The compiler's last words, or why there is none."""
+
+
+@functools.cache
 def library(variant: str) -> Path:
-    """Where a library of this source is, or would be: its name says what it was made from."""
-    digest = hashlib.sha256(SOURCE.read_bytes() + " ".join(_options(variant)).encode()).hexdigest()
-    return SOURCE.with_name(f"bert-{variant}-{digest[:8]}.so")
+    """Where a library of this source, for this C library, is, or would be: its name says what it was made from.
+
+    Remembered: a service that runs goes on with what it began with.
+    """
+    made_from = [SOURCE.read_text(), *_options(variant), *platform.libc_ver()]
+    return SOURCE.with_name(f"bert-{variant}-{hashlib.sha256(' '.join(made_from).encode()).hexdigest()[:8]}.so")
 
 
 @functools.cache
 def variant() -> str | None:
     """The fastest kind that this processor is of."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":
+    if not _supported():
         return None
     flags = _processor_flags()
     return next((name for name, needed in VARIANTS.items() if flags.issuperset(needed)), None)
@@ -43,38 +51,46 @@ def variant() -> str | None:
 
 def unavailable() -> str | None:
     """Why there are no kernels here, in a few words; None where there are."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":
+    if not _supported():
         return "this is no Linux on x86-64"
     kind = variant()
     if kind is None:
         return "the processor has no AVX2"
-    if not library(kind).exists():
-        return "they are not compiled, which ./run setup does where there is a C compiler"
+    if not SOURCE.exists() or not library(kind).exists():
+        return "they are not compiled: python3 models/engines/native/build.py says why"
     return None
 
 
 def build() -> list[Path]:
-    """Compile the libraries that are not there. None are where that cannot be: no compiler, another processor's
-    architecture, a folder that must not be written."""
-    targets = [library(kind) for kind in VARIANTS]
-    if all(target.exists() for target in targets):
-        return targets
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if sys.platform != "linux" or platform.machine() != "x86_64" or compiler is None:
+    """Compile the libraries that are not there; none on another architecture. Raises BuildError, OSError."""
+    if not _supported():
         return []
-    try:
-        with tempfile.TemporaryDirectory(dir=SOURCE.parent) as folder:
-            for kind, target in zip(VARIANTS, targets, strict=True):
-                made = Path(folder) / target.name
-                command = [compiler, *_options(kind), str(SOURCE), "-o", str(made), "-lm"]
-                if subprocess.run(command, capture_output=True).returncode:
-                    return []
-                made.replace(target)
-    except OSError:
-        return []
-    for other in set(SOURCE.parent.glob("bert-*.so")) - set(targets):
+    targets = {kind: library(kind) for kind in VARIANTS}
+    for kind, target in targets.items():
+        if not target.exists():
+            _compile(kind, target)
+    for other in set(SOURCE.parent.glob("bert-*.so")) - set(targets.values()):
         other.unlink(missing_ok=True)
-    return targets
+    return list(targets.values())
+
+
+def _compile(kind: str, target: Path) -> None:
+    compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        made = Path(folder) / target.name
+        command = [*compiler, *_options(kind), str(SOURCE), "-o", str(made), "-lm"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True)
+        except FileNotFoundError as error:
+            raise BuildError(f"there is no C compiler {compiler[0]}; CC may name one") from error
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if "error" in line] or ["it ended without a word"]
+            raise BuildError(f"{compiler[0]} failed: {lines[0][:300]}")
+        made.replace(target)
+
+
+def _supported() -> bool:
+    return sys.platform == "linux" and platform.machine() == "x86_64"
 
 
 def _options(kind: str) -> tuple[str, ...]:
@@ -89,5 +105,15 @@ def _processor_flags() -> set[str]:
     return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
+def main() -> int:
+    """Compile, and say what came of it; 1 where nothing did though the architecture is right."""
+    try:
+        print(*build() or ("no kernels for this system",), sep="\n")
+    except (BuildError, OSError) as error:
+        print(f"the kernels are not compiled, so ONNX Runtime serves: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    print(*build() or ("not compiled",), sep="\n")
+    sys.exit(main())

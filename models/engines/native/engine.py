@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import itertools
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +14,12 @@ import numpy as np
 from models.bert.config import BertConfig
 from models.bert.layouts.registry import layout_of
 from models.bundle.precisions import FULL, Precision
-from models.engines.cores import MAX_PARALLEL, CpuEngine
+from models.engines.cores import MAX_PARALLEL, TOKENS_PER_CORE, CpuEngine
 from models.engines.engine import Backend, Chosen, usable_cores
 from models.engines.memory import return_memory
 from models.engines.native import build
-from models.engines.native.build import VARIANTS, library
-from models.engines.native.layout import ALIGNMENT, Call, Shape, Tensors, aligned
+from models.engines.native.build import library
+from models.engines.native.layout import ALIGNMENT, Call, Shape, Tensors, aligned_zeros
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 MIN_TOKENS = 256
@@ -37,13 +38,15 @@ class Kernels:
         self.version = path.stem.removeprefix("bert-")
         self.shape = Shape(*(ctypes.c_long * 3).in_dll(loaded, "shape"))
         self.compute = loaded.compute
-        self._make_team, self._teams = loaded.make_team, dict[int, Team]()
+        self._make_team, self._teams, self._lock = loaded.make_team, dict[tuple[int, int], Team](), threading.Lock()
 
     def team(self, threads: int) -> "Team":
-        """Of so many threads; all engines share it."""
-        if threads not in self._teams:
-            self._teams[threads] = Team(threads, self._make_team(threads))
-        return self._teams[threads]
+        """Of so many threads, with the priority of the one that calls; engines share it."""
+        niceness = os.getpriority(os.PRIO_PROCESS, 0)
+        with self._lock:
+            if (threads, niceness) not in self._teams:
+                self._teams[threads, niceness] = Team(threads, self._make_team(threads))
+            return self._teams[threads, niceness]
 
 
 class Team:
@@ -57,8 +60,15 @@ class Team:
 
 @functools.cache
 def kernels(variant: str | None = None) -> Kernels:
-    """Those of a kind of processor, by default of this one."""
-    return Kernels(library(variant or build.variant() or next(iter(VARIANTS))))
+    """Those of a kind of processor, by default of this one. Raises OSError."""
+    kind = variant or build.variant()
+    if kind is None:
+        raise OSError("there are none for this processor")
+    return Kernels(library(kind))
+
+
+# A child has none of its parent's threads.
+os.register_at_fork(after_in_child=kernels.cache_clear)
 
 
 class Workspace:
@@ -67,12 +77,12 @@ class Workspace:
     def __init__(self, model: Any, network: BertConfig, shape: Shape, classes: int, tokens: int, threads: int):
         width, wide = network.hidden_size, max(3 * network.hidden_size, network.intermediate_size)
         head = width // network.num_attention_heads
-        scratch_size = _whole_lines(network.max_position_embeddings) * (head + shape.remembered)
+        scratch_size = _whole_lines(network.max_position_embeddings) * (head + shape.score_rows)
         self.tokens = tokens
         outputs = -(-classes // shape.panel) * shape.panel
         sizes = (tokens * width, tokens * width, tokens * wide, threads * scratch_size, tokens, tokens * outputs)
         parts = list(map(_whole_lines, sizes))
-        memory = aligned((sum(parts) * FLOAT_BYTES) + tokens * wide)
+        memory = aligned_zeros((sum(parts) * FLOAT_BYTES) + tokens * wide)
         first, *addresses = (
             int(memory.ctypes.data) + FLOAT_BYTES * at for at in itertools.accumulate(parts, initial=0)
         )
@@ -106,8 +116,13 @@ class NativeEngine(CpuEngine):
         return_memory()
 
     def _together(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
-        with self._team.lock:
+        # Another engine may have the team: this thread is faster by itself than by waiting.
+        if not self._team.lock.acquire(blocking=False):
+            return self._compute(token_ids, None)
+        try:
             return self._compute(token_ids, self._team.address)
+        finally:
+            self._team.lock.release()
 
     def _batch(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
         return self._compute(token_ids, None)
@@ -116,7 +131,7 @@ class NativeEngine(CpuEngine):
         texts, longest = len(token_ids), max(map(len, token_ids))
         if longest > self._network.max_position_embeddings:
             raise ValueError(
-                f"a text has {longest} tokens; at most {self._network.max_position_embeddings} have places"
+                f"a text has {longest} tokens; at most {self._network.max_position_embeddings} have positions"
             )
         ids = np.array(list(itertools.chain.from_iterable(token_ids)), np.int64)
         workspace = self._workspace(len(ids))
@@ -131,7 +146,9 @@ class NativeEngine(CpuEngine):
         found: Workspace | None = getattr(self._workspaces, "own", None)
         if found is None or found.tokens < tokens:
             shape, threads = self._kernels.shape, self._team.threads
-            found = Workspace(self._model, self._network, shape, self._classes, tokens, threads)
+            # Grown by whole batches: each new memory is slow when it is first written to.
+            room = -(-tokens // TOKENS_PER_CORE) * TOKENS_PER_CORE
+            found = Workspace(self._model, self._network, shape, self._classes, room, threads)
             self._workspaces.own = found
         return found
 

@@ -1,10 +1,14 @@
 """A checkpoint's tensors as the structs of bert.c, in its order of panels."""
 
 import ctypes
+import math
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from ctypes import POINTER, c_float, c_long, c_void_p
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from models.bert.config import BertConfig
 from models.bert.layouts.layout import Layout
@@ -16,16 +20,16 @@ ALIGNMENT = 64
 """Bytes: of a line of the cache, and the widest register."""
 CHUNK = 1 << 24
 """Bytes of memory that are asked for at once."""
-CODES_TOGETHER = 4
+CODES_PER_DOT = 4
 """Inputs whose codes are multiplied and added by one instruction."""
 
 
-class Product(ctypes.Structure):
-    """Weights (O, I) with their bias, O up to a whole panel: ``scales`` and ``zero_sums`` are of int8 alone."""
+class Linear(ctypes.Structure):
+    """Weights (O, I) with their bias, O up to a whole panel: ``scales`` and ``zero_points`` are of int8 alone."""
 
     _fields_ = (
         ("inputs", c_long), ("outputs", c_long), ("weights", c_void_p), ("bias", c_void_p), ("scales", c_void_p),
-        ("zero_sums", c_void_p),
+        ("zero_points", c_void_p),
     )  # fmt: skip
 
 
@@ -39,7 +43,7 @@ class Layer(ctypes.Structure):
     """An encoder layer."""
 
     _fields_ = (
-        ("qkv", Product), ("attention", Product), ("inner", Product), ("output", Product), ("attention_norm", Norm),
+        ("qkv", Linear), ("attention", Linear), ("inner", Linear), ("output", Linear), ("attention_norm", Norm),
         ("output_norm", Norm),
     )  # fmt: skip
 
@@ -49,8 +53,8 @@ class Model(ctypes.Structure):
 
     _fields_ = (
         ("layers", c_long), ("width", c_long), ("heads", c_long), ("tanh", c_long), ("epsilon", c_float),
-        ("positions", c_void_p), ("norm", Norm), ("layer", POINTER(Layer)), ("pooler", Product),
-        ("classifier", Product),
+        ("positions", c_void_p), ("norm", Norm), ("layer", POINTER(Layer)), ("pooler", Linear),
+        ("classifier", Linear),
     )  # fmt: skip
 
 
@@ -66,12 +70,12 @@ class Call(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a library: the numbers of a register, the outputs that are computed together, and what a head remembers of
-    each token beside its key."""
+    """Of a library: the floats of a register, the outputs of a panel, and the rows of scores and mask that a head
+    needs memory for."""
 
     lanes: int
     panel: int
-    remembered: int
+    score_rows: int
 
 
 def unsupported(config: BertConfig, shape: Shape) -> str | None:
@@ -86,9 +90,9 @@ def unsupported(config: BertConfig, shape: Shape) -> str | None:
     return None
 
 
-def aligned(size: int) -> np.ndarray:
+def aligned_zeros(size: int) -> np.ndarray:
     """So many bytes, at an address that whole registers can be read from."""
-    memory = np.empty(size + ALIGNMENT, np.uint8)
+    memory = np.zeros(size + ALIGNMENT, np.uint8)
     first = -memory.ctypes.data % ALIGNMENT
     return memory[first : first + size]
 
@@ -101,65 +105,100 @@ class Tensors:
         self._layout: Layout = LAYOUTS[config.model_type]
         self._chunks: list[np.ndarray] = []
         self._free = np.empty(0, np.uint8)
-        self._layers = (Layer * config.num_hidden_layers)(*map(self._layer, range(config.num_hidden_layers)))
-        embeddings = "bert.embeddings"
-        positions = self._take(f"{embeddings}.position_embeddings.weight")
-        if config.type_vocab_size:
-            # A row is one text, so its tokens are of the first type. Beyond float32 the bundle is refused later on.
-            with np.errstate(over="ignore"):
-                positions = positions + self._take(f"{embeddings}.token_type_embeddings.weight")[0]
-        self.model = Model(
-            config.num_hidden_layers, config.hidden_size, config.num_attention_heads,
-            config.pooler_activation == "tanh", config.layer_norm_eps, self._keep(positions),
-            self._norm(f"{embeddings}.LayerNorm"), self._layers,
-            self._product("float32", "bert.pooler.dense"), self._product("float32", "classifier"),
-        )  # fmt: skip
-        self.words = WordTable(self._take(f"{embeddings}.word_embeddings.weight"), precision)
+        self._tasks: list[Future[None]] = []
+        with ThreadPoolExecutor(2) as self._pool:
+            self._layers = (Layer * config.num_hidden_layers)(*map(self._layer, range(config.num_hidden_layers)))
+            embeddings = "bert.embeddings"
+            self.model = Model(
+                config.num_hidden_layers, config.hidden_size, config.num_attention_heads,
+                config.pooler_activation == "tanh", config.layer_norm_eps, self._positions(embeddings, config),
+                self._norm(f"{embeddings}.LayerNorm"), self._layers,
+                self._linear("float32", "bert.pooler.dense"), self._linear("float32", "classifier"),
+            )  # fmt: skip
+            self.words = WordTable(self._take(f"{embeddings}.word_embeddings.weight"), precision)
+            for task in self._tasks:
+                task.result()
         weights.clear()
 
     def _layer(self, number: int) -> Layer:
         name = f"bert.encoder.layer.{number}"
         qkv = [f"{name}.attention.self.{part}" for part in ("query", "key", "value")]
         return Layer(
-            self._product(self._precision, *qkv), self._product(self._precision, f"{name}.attention.output.dense"),
-            self._product(self._precision, f"{name}.intermediate.dense"),
-            self._product(self._precision, f"{name}.output.dense"), self._norm(f"{name}.attention.output.LayerNorm"),
+            self._linear(self._precision, *qkv), self._linear(self._precision, f"{name}.attention.output.dense"),
+            self._linear(self._precision, f"{name}.intermediate.dense"),
+            self._linear(self._precision, f"{name}.output.dense"), self._norm(f"{name}.attention.output.LayerNorm"),
             self._norm(f"{name}.output.LayerNorm"),
         )  # fmt: skip
 
-    def _product(self, precision: Precision, *names: str) -> Product:
+    def _linear(self, precision: Precision, *names: str) -> Linear:
         """Of the weights of all names, one below the other."""
-        weights = np.concatenate([self._take(f"{name}.weight") for name in names])
-        bias = self._keep(self._padded(np.concatenate([self._take(f"{name}.bias") for name in names])))
-        inputs = weights.shape[1]
-        outputs = -(-len(weights) // self._panel) * self._panel
+        weights, bias = (_joined([self._take(f"{name}.{part}") for name in names]) for part in ("weight", "bias"))
+        inputs, outputs = weights.shape[1], -(-len(weights) // self._panel) * self._panel
+        kept_bias = self._kept((outputs,), np.float32)
+        kept_bias[: len(bias)] = bias
         if precision == "float32":
-            panels = self._padded(weights).reshape(-1, self._panel, inputs).transpose(0, 2, 1)
-            return Product(inputs, outputs, self._keep(panels), bias)
-        codes, scales = rounded(weights, MAX_WEIGHT_CODE)
-        zero_sums = ZERO_CODE * codes.sum(axis=1, dtype=np.int32)
-        by_fours = self._padded(codes).reshape(-1, self._panel, inputs // CODES_TOGETHER, CODES_TOGETHER)
-        kept = self._keep(by_fours.transpose(0, 2, 1, 3))
-        return Product(
-            inputs, outputs, kept, bias, self._keep(self._padded(scales)), self._keep(self._padded(zero_sums))
-        )
+            panels = self._kept((outputs // self._panel, inputs, self._panel), np.float32)
+            self._tasks.append(self._pool.submit(_arrange, weights, panels))
+            return Linear(inputs, outputs, _address(panels), _address(kept_bias))
+        codes = self._kept((outputs // self._panel, inputs // CODES_PER_DOT, self._panel, CODES_PER_DOT), np.int8)
+        scales, zero_points = self._kept((outputs,), np.float32), self._kept((outputs,), np.int32)
+        self._tasks.append(self._pool.submit(_quantize, weights, codes, scales, zero_points))
+        return Linear(
+            inputs, outputs, _address(codes), _address(kept_bias), _address(scales), _address(zero_points)
+        )  # fmt: skip
 
     def _norm(self, name: str) -> Norm:
-        return Norm(self._keep(self._take(f"{name}.weight")), self._keep(self._take(f"{name}.bias")))
+        return Norm(*(self._copied(self._take(f"{name}.{part}")) for part in ("weight", "bias")))
+
+    def _positions(self, name: str, config: BertConfig) -> int:
+        positions = self._take(f"{name}.position_embeddings.weight")
+        if config.type_vocab_size:
+            # A row is one text, so its tokens are of the first type. Beyond float32 the bundle is refused later on.
+            with np.errstate(over="ignore"):
+                positions = positions + self._take(f"{name}.token_type_embeddings.weight")[0]
+        return self._copied(positions)
 
     def _take(self, name: str) -> np.ndarray:
         return self._weights.pop(self._layout.tensor(name))
 
-    def _keep(self, values: np.ndarray) -> int:
-        """The address of a copy, after what was kept before: for memory in large chunks NumPy asks for huge pages."""
-        size = -(-values.nbytes // ALIGNMENT) * ALIGNMENT
-        if len(self._free) < size:
-            self._free = aligned(max(size, CHUNK))
-            self._chunks.append(self._free)
-        kept, self._free = self._free[: values.nbytes].view(values.dtype).reshape(values.shape), self._free[size:]
+    def _copied(self, values: np.ndarray) -> int:
+        kept = self._kept(values.shape, values.dtype)
         kept[...] = values
-        return int(kept.ctypes.data)
+        return _address(kept)
 
-    def _padded(self, values: np.ndarray) -> np.ndarray:
-        """(O, …) → the same with zeros up to a whole panel."""
-        return np.pad(values, [(0, -len(values) % self._panel), *[(0, 0)] * (values.ndim - 1)])
+    def _kept(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+        """Zeros, behind what was kept before: for memory in large chunks NumPy asks for huge pages."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        needed = -(-size // ALIGNMENT) * ALIGNMENT
+        if len(self._free) < needed:
+            self._free = aligned_zeros(max(needed, CHUNK))
+            self._chunks.append(self._free)
+        kept, self._free = self._free[:size].view(dtype).reshape(shape), self._free[needed:]
+        return kept
+
+
+def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _arrange(weights: np.ndarray, panels: np.ndarray) -> None:
+    """Weights (O, I) → panels (P, I, outputs of a panel)."""
+    count, _, size = panels.shape
+    for panel in range(count):
+        part = weights[panel * size : (panel + 1) * size]
+        panels[panel, :, : len(part)] = part.T
+
+
+def _quantize(weights: np.ndarray, panels: np.ndarray, scales: np.ndarray, zero_points: np.ndarray) -> None:
+    """Weights (O, I) → codes in panels (P, I / 4, outputs of a panel, 4), with a scale and 128 times the codes' sum for
+    each output."""
+    codes, scales[: len(weights)] = rounded(weights, MAX_WEIGHT_CODE)
+    zero_points[: len(weights)] = ZERO_CODE * codes.sum(axis=1, dtype=np.int32)
+    count, groups, size, each = panels.shape
+    for panel in range(count):
+        part = codes[panel * size : (panel + 1) * size]
+        panels[panel, :, : len(part)] = part.reshape(len(part), groups, each).swapaxes(0, 1)
+
+
+def _address(array: np.ndarray) -> int:
+    return int(array.ctypes.data)
