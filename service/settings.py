@@ -44,7 +44,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             pattern=f"^({'|'.join(ENGINES)})$",
-            description="what computes: mlx, onnx (ONNX Runtime), or auto: MLX on a GPU, ONNX Runtime on a plain CPU",
+            description="what computes: mlx, native (own kernels), onnx (ONNX Runtime), or auto: what is fastest here",
         ),
     ] = "auto"
     precision: Annotated[

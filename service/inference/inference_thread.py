@@ -16,7 +16,7 @@ from models.prediction import EncodedText, Prediction, Stage
 from models.rows import Row, Rows
 from service.inference.fair_queue import Slice
 
-NICENESS = 3
+NICENESS = 10
 """Of inference threads above the process's own, on Linux: to read requests and to refuse them comes first, and takes
 little. Otherwise the event loop waits for a core as long as it computes."""
 
