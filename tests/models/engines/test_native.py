@@ -1,8 +1,9 @@
 """The kernels of bert.c: a text's logits to the last bit, int8 as it is written down, and where they are not for."""
 
 import ctypes
-import multiprocessing
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from models.engines.choice import choose_engine
 from models.engines.engine import EngineError
 from models.engines.native import build
 from models.engines.native.engine import NativeEngine
+from tests.conftest import ROOT
 from tests.models.engines.networks import (
     Weights,
     draw_tokens,
@@ -130,15 +132,22 @@ def test_who_finds_the_team_busy_computes_alone_and_the_same() -> None:
         assert np.array_equal(engine.logits(TOKENS[:2]), wanted)
 
 
+FORKING = """
+import os
+from tests.models.engines.test_native import TOKENS, load
+
+wanted = load().logits(TOKENS).tolist()
+child = os.fork()
+if child == 0:
+    os._exit(0 if load().logits(TOKENS).tolist() == wanted else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
 @here
 def test_a_child_of_a_fork_loads_again_and_computes() -> None:
-    wanted = load().logits(TOKENS)
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        assert np.array_equal(pool.apply_async(in_a_child).get(60), wanted)
-
-
-def in_a_child() -> np.ndarray:
-    return load().logits(TOKENS)
+    done = subprocess.run([sys.executable, "-c", FORKING], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
 
 
 @here
