@@ -5,6 +5,7 @@ Standard library only: this runs before anything is installed.
 
 import errno
 import fcntl
+import functools
 import hashlib
 import os
 import platform
@@ -68,6 +69,7 @@ def environment(name: str, torch: bool = False, cuda: bool = False) -> Path:
     return made.python
 
 
+@functools.cache
 def compile_kernels() -> None:
     """What computes on a CPU with AVX2, where there is a C compiler; without it ONNX Runtime does, which it says."""
     program = ROOT / "models" / "engines" / "native" / "build.py"

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from models.bundle.precisions import Precision
 from models.engines.batches import even_batches
-from models.engines.engine import Backend
+from models.engines.engine import Backend, Chosen, usable_cores
 
 TOKENS_PER_CORE = 256
 """Of a batch that a core computes: more make a token no faster."""
@@ -27,8 +28,14 @@ class CpuEngine:
     text, or some of less than ``min_tokens`` together, and that are alone, have all cores (`MAX_PARALLEL` at most).
     """
 
-    def __init__(self, backend: Backend, classes: int, min_tokens: int):
-        self.backend = backend
+    def __init__(
+        self, chosen: Chosen, version: str, precision: Precision, threads: int | None, classes: int, min_tokens: int
+    ):
+        threads = threads or usable_cores()
+        self.backend = backend = Backend(
+            engine=chosen.engine, version=version, device="cpu", threads=threads, parallel=min(threads, MAX_PARALLEL),
+            reason=chosen.reason, warning=chosen.warning, precision=precision, offered=chosen.precisions,
+        )  # fmt: skip
         self._classes, self._min_tokens = classes, min_tokens
         self._cores = ThreadPoolExecutor(backend.threads, backend.engine)
         self._lock, self._calls, self._overlapped = threading.Lock(), 0, -math.inf

@@ -14,8 +14,8 @@ import numpy as np
 from models.bert.config import BertConfig
 from models.bert.layouts.registry import layout_of
 from models.bundle.precisions import FULL, Precision
-from models.engines.cores import MAX_PARALLEL, TOKENS_PER_CORE, CpuEngine
-from models.engines.engine import Backend, Chosen, usable_cores
+from models.engines.cores import TOKENS_PER_CORE, CpuEngine
+from models.engines.engine import Chosen
 from models.engines.memory import return_memory
 from models.engines.native import build
 from models.engines.native.build import library
@@ -100,15 +100,10 @@ class NativeEngine(CpuEngine):
         self, config: dict[str, Any], weights: dict[str, np.ndarray], chosen: Chosen, precision: Precision = FULL,
         threads: int | None = None, variant: str | None = None,
     ):  # fmt: skip
-        threads = threads or usable_cores()
         self._kernels = kernels(variant)
-        backend = Backend(
-            engine="native", version=self._kernels.version, device="cpu", threads=threads,
-            parallel=min(threads, MAX_PARALLEL), reason=chosen.reason, warning=chosen.warning, precision=precision,
-            offered=chosen.precisions,
-        )  # fmt: skip
-        super().__init__(backend, len(weights["classifier.bias"]), MIN_TOKENS)
-        self._team = self._kernels.team(backend.parallel)
+        classes = len(weights["classifier.bias"])
+        super().__init__(chosen, self._kernels.version, precision, threads, classes, MIN_TOKENS)
+        self._team = self._kernels.team(self.backend.parallel)
         self._network = layout_of(config).network(config)
         self._tensors = Tensors(self._network, weights, precision, self._kernels.shape.panel)
         self._model, self._words = ctypes.pointer(self._tensors.model), self._tensors.words

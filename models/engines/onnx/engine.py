@@ -8,8 +8,8 @@ import onnxruntime
 
 from models.bert.layouts.registry import layout_of
 from models.bundle.precisions import FULL, Precision
-from models.engines.cores import MAX_PARALLEL, CpuEngine
-from models.engines.engine import Backend, Chosen, usable_cores
+from models.engines.cores import CpuEngine
+from models.engines.engine import Chosen
 from models.engines.memory import return_memory
 from models.engines.onnx.graph import Precision as GraphPrecision
 from models.engines.onnx.graph import bert_graphs, inputs, text_inputs
@@ -33,16 +33,11 @@ class OnnxEngine(CpuEngine):
         self, config: dict[str, Any], weights: dict[str, np.ndarray], chosen: Chosen, precision: Precision = FULL,
         threads: int | None = None,
     ):  # fmt: skip
-        threads = threads or usable_cores()
-        backend = Backend(
-            engine="onnx", version=onnxruntime.__version__, device="cpu", threads=threads,
-            parallel=min(threads, MAX_PARALLEL), reason=chosen.reason, warning=chosen.warning, precision=precision,
-            offered=chosen.precisions,
-        )  # fmt: skip
-        super().__init__(backend, len(weights["classifier.bias"]), MIN_TOKENS)
+        classes = len(weights["classifier.bias"])
+        super().__init__(chosen, onnxruntime.__version__, precision, threads, classes, MIN_TOKENS)
         network = layout_of(config).network(config)
         self._words, several, one = bert_graphs(network, weights, cast(GraphPrecision, precision))
-        loading = self._cores.submit(session, one, backend.parallel)
+        loading = self._cores.submit(session, one, self.backend.parallel)
         self._session = session(several, 1)
         self._one = loading.result()
         del several, one, loading
