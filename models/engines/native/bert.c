@@ -31,7 +31,12 @@ typedef float floats __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 typedef int32_t ints __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef uint8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 #define INLINE static inline __attribute__((always_inline))
+/* Whole: what is indexed by constants alone is held in registers. */
+#ifdef __clang__
+#define UNROLLED _Pragma("clang loop unroll(full)") for
+#else
 #define UNROLLED _Pragma("GCC unroll 8") for
+#endif
 
 /* `out` is a multiple of PANEL. `zero_points` are 128 times the sum of an output's codes. float32 has no scales. */
 typedef struct { long in, out; const char *weights; const float *bias, *scales; const int32_t *zero_points; } Linear;
@@ -92,14 +97,17 @@ INLINE floats rounded(floats x) { return x + 12582912.f - 12582912.f; } /* whole
 /* All lanes into one, by halves. */
 #define REDUCE(NAME, JOINED)                                                                                         \
     INLINE float NAME(floats x) {                                                                                    \
-        UNROLLED(int half = LANES / 2; half; half /= 2) {                                                            \
-            floats other = __builtin_shuffle(x, (ints)LANE_NUMBERS ^ half);                                            \
-            x = JOINED;                                                                                              \
-        }                                                                                                            \
-        return x[0];                                                                                                 \
+        float lanes[LANES];                                                                                          \
+        store(lanes, x);                                                                                             \
+        UNROLLED(int half = LANES / 2; half; half /= 2)                                                              \
+            UNROLLED(int at = 0; at < half; at++) {                                                                  \
+                float a = lanes[at], b = lanes[at + half];                                                           \
+                lanes[at] = JOINED;                                                                                  \
+            }                                                                                                        \
+        return lanes[0];                                                                                             \
     }
-REDUCE(horizontal_sum, x + other)
-REDUCE(horizontal_max, MAX(x, other))
+REDUCE(horizontal_sum, a + b)
+REDUCE(horizontal_max, a > b ? a : b)
 
 /* e^x for x ≤ 0, never so small that it is denormal, by e^x = 2^n e^r; ln 2 is in two parts. */
 INLINE floats exponential(floats x) {

@@ -23,7 +23,8 @@ VARIANTS = {
 }
 """Kind of processor → what it has, as Linux calls it; the fastest first. avx512 are Intel's servers since 2019 and
 AMD's since 2022, avx2 nearly all others since 2015."""
-OPTIONS = ("-O3", "-std=gnu11", "-Wno-psabi", "-fPIC", "-shared", "-pthread")
+OPTIONS = ("-O3", "-std=gnu11", "-ffp-contract=fast", "-Wno-psabi", "-fPIC", "-shared", "-pthread")
+"""For GCC and Clang; a product and a sum are one instruction with both, so that their answers are the same."""
 
 
 class BuildError(Exception):
@@ -68,13 +69,14 @@ def build() -> list[Path]:
     targets = {kind: library(kind) for kind in VARIANTS}
     for kind, target in targets.items():
         if not target.exists():
-            _compile(kind, target)
+            compile_library(kind, target)
     for other in set(SOURCE.parent.glob("bert-*.so")) - set(targets.values()):
         other.unlink(missing_ok=True)
     return list(targets.values())
 
 
-def _compile(kind: str, target: Path) -> None:
+def compile_library(kind: str, target: Path) -> Path:
+    """The kernels for a kind of processor, with `cc` or what CC names; there whole, or not at all. Raises BuildError."""
     compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / target.name
@@ -86,7 +88,7 @@ def _compile(kind: str, target: Path) -> None:
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if "error" in line] or ["it ended without a word"]
             raise BuildError(f"{compiler[0]} failed: {lines[0][:300]}")
-        made.replace(target)
+        return made.replace(target)
 
 
 def _supported() -> bool:

@@ -14,8 +14,8 @@ import pytest
 from models.bundle.precisions import Precision
 from models.engines.choice import choose_engine
 from models.engines.engine import EngineError
-from models.engines.native import build
-from models.engines.native.engine import NativeEngine
+from models.engines.native import build, engine
+from models.engines.native.engine import Kernels, NativeEngine
 from tests.conftest import ROOT
 from tests.models.engines.networks import (
     Weights,
@@ -32,6 +32,7 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 HERE = [name for name, flags in build.VARIANTS.items() if build._processor_flags().issuperset(flags)]
 VARIANTS = [] if build.unavailable() else HERE
 """Kinds of processors whose kernels this one can run."""
+COMPILERS = [name for name in ("gcc", "clang") if VARIANTS and shutil.which(name)]
 here = pytest.mark.skipif(not VARIANTS, reason=f"no kernels here: {build.unavailable()}")
 
 
@@ -200,6 +201,23 @@ def test_they_are_compiled_once_for_each_source(tmp_path: Path, monkeypatch: pyt
     second = build.build()
     assert sorted(tmp_path.iterdir()) == sorted([source, *second])
     assert len(second) == len(build.VARIANTS)
+
+
+@pytest.mark.skipif(not COMPILERS, reason="no C compiler that is known by name")
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_compiler_makes_the_same_of_them(
+    precision: Precision, compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", compiler)
+    for variant in VARIANTS:
+        expected = load(precision, variant=variant).logits(TOKENS)
+        made = Kernels(build.compile_library(variant, tmp_path / f"bert-{variant}-{compiler}.so"))
+        with monkeypatch.context() as patched:
+            patched.setattr(engine, "kernels", lambda _=None, made=made: made)
+            found = load(precision, variant=variant)
+        assert found.backend.version == f"{variant}-{compiler}"
+        assert np.array_equal(found.logits(TOKENS), expected)
 
 
 @here
