@@ -1,5 +1,6 @@
 """Bundle → predictions: the only place where text, tokens, logits, calibration and confidence meet."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +13,7 @@ from models.bundle.manifest import PRECISIONS_FILE, WEIGHTS, BundleError
 from models.bundle.precisions import FULL, Precision
 from models.bundle.read import Bundle, open_bundle
 from models.engines.choice import EngineChoice, choose_engine, load_engine
-from models.engines.engine import Engine
+from models.engines.engine import Engine, EngineError
 from models.engines.logit_cache import LogitCache
 from models.prediction import Diagnosis, EncodedText, Prediction, PredictionError, Stage, timed
 from models.rows import Row, Rows
@@ -38,6 +39,7 @@ class Predictor:
             bundle.record, bundle.reference, bundle.schema, tokenizer, bundle.scorers(tokenizer)
         )  # fmt: skip
         self._engine, self._tokenizer, self._cache = engine, tokenizer, cache
+        self._process = os.getpid()
 
     @classmethod
     def load(
@@ -140,6 +142,9 @@ class Predictor:
 
     def _compute(self, token_ids: Sequence[list[int]]) -> np.ndarray:
         """The model's logits (B, K)."""
+        if os.getpid() != self._process:
+            # They would be waited for without end.
+            raise EngineError("after a fork the engine's threads are not in the child: load the bundle there again")
         logits = self._engine.logits(token_ids)
         if not np.isfinite(logits).all():
             raise PredictionError("the model's logits are not finite")

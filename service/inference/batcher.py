@@ -111,7 +111,9 @@ class Batcher:
         with self._arrived:
             instance = self._supervisor.instance
             computing = sum(part.size for part in instance.batches) if instance else 0
-            ahead = computing + self._queue.rows_before(client, rows)
+            # Answered with its batch, it waits for those too that come after it: about as many as wait now.
+            company = min(self._queue.rows, self._max_batch_rows)
+            ahead = computing + self._queue.rows_before(client, rows) + company
             return self._admission.refusal(rows, ahead, self._queue.rows, timeout_seconds)
 
     async def predict(

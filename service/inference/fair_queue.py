@@ -192,13 +192,13 @@ class FairQueue:
 
         What is longer is left in: over many rows, what a row takes lately is too weak a reason to give up.
         """
-        late = [
-            entry for entry in self
-            if entry.waiting <= room and entry.waiting < self.rows
-            and now + entry.waiting * seconds_per_row > entry.deadline
-        ]  # fmt: skip
-        for entry in late:
-            self.remove(entry)
+        late = []
+        for entry in list(self):
+            # Beside one that is left: alone it costs nobody anything.
+            others_wait = entry.waiting < self.rows
+            if others_wait and entry.waiting <= room and now + entry.waiting * seconds_per_row > entry.deadline:
+                self.remove(entry)
+                late.append(entry)
         return late
 
     def reset(self) -> None:

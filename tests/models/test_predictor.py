@@ -2,6 +2,8 @@
 
 import math
 import random
+import subprocess
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +20,8 @@ from models.calibration.confidence import entropy_bits
 from models.engines.logit_cache import LogitCache
 from models.prediction import Prediction, Stage
 from models.predictor import Predictor
+from tests.conftest import ROOT
+from tests.models.engines.networks import ENGINES
 from tests.models.strategies import PASSENGERS
 from tests.titanic import LABELS, Passenger
 from training.data.table import Table
@@ -45,6 +49,36 @@ def test_a_probability_does_not_depend_on_its_company(
         batch = [table.rows[row] for row in rows]
         for row, prediction in zip(rows, predictor.predict(batch), strict=True):
             assert prediction.probability == pytest.approx(alone[row], abs=1e-5)
+
+
+FORKING = """
+import os, sys
+from models.engines.engine import EngineError
+from models.predictor import Predictor
+
+def load():
+    return Predictor.load(sys.argv[1], engine=sys.argv[2])
+
+predictor = load()
+row = predictor.rows.typical()
+wanted = predictor.predict([row])
+child = os.fork()
+if child == 0:
+    try:
+        predictor.predict([row])
+    except EngineError as error:
+        print(error, load().predict([row]) == wanted, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "mlx"])
+def test_after_a_fork_the_child_is_told_to_load_again(engine: str, bundle_folder: Path) -> None:
+    command = [sys.executable, "-c", FORKING, str(bundle_folder), engine]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    expected = "after a fork the engine's threads are not in the child: load the bundle there again True\n"
+    assert (done.stdout, done.stderr) == (expected, "")
 
 
 def test_reading_ahead_changes_nothing(predictor: Predictor, table: Table) -> None:

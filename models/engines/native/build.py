@@ -11,9 +11,11 @@ import hashlib
 import os
 import platform
 import shlex
+import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("bert.c")
@@ -23,8 +25,12 @@ VARIANTS = {
 }
 """Kind of processor → what it has, as Linux calls it; the fastest first. avx512 are Intel's servers since 2019 and
 AMD's since 2022, avx2 nearly all others since 2015."""
-OPTIONS = ("-O3", "-std=gnu11", "-ffp-contract=fast", "-Wno-psabi", "-fPIC", "-shared", "-pthread")
+OPTIONS = ("-march=x86-64", "-O3", "-std=gnu11", "-ffp-contract=fast", "-Wno-psabi", "-fPIC", "-shared", "-pthread")
 """For GCC and Clang; a product and a sum are one instruction with both, so that their answers are the same."""
+SECTIONS = struct.Struct("<4s36xQ10xHH")
+"""Of a library's head (ELF, 64 bits): its magic number, where the table of its sections begins, their size and number.
+The table is at the end."""
+TRIAL = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).make_team"
 
 
 class BuildError(Exception):
@@ -57,7 +63,7 @@ def unavailable() -> str | None:
     kind = variant()
     if kind is None:
         return "the processor has no AVX2"
-    if not SOURCE.exists() or not library(kind).exists():
+    if not SOURCE.exists() or not _whole(library(kind)):
         return "they are not compiled: python3 models/engines/native/build.py says why"
     return None
 
@@ -68,7 +74,7 @@ def build() -> list[Path]:
         return []
     targets = {kind: library(kind) for kind in VARIANTS}
     for kind, target in targets.items():
-        if not target.exists():
+        if not _whole(target):
             compile_library(kind, target)
     for other in set(SOURCE.parent.glob("bert-*.so")) - set(targets.values()):
         other.unlink(missing_ok=True)
@@ -77,18 +83,38 @@ def build() -> list[Path]:
 
 def compile_library(kind: str, target: Path) -> Path:
     """The kernels for a kind of processor, with `cc` or what CC names; there whole, or not at all. Raises BuildError."""
-    compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / target.name
-        command = [*compiler, *_options(kind), str(SOURCE), "-o", str(made), "-lm"]
         try:
-            done = subprocess.run(command, capture_output=True, text=True)
+            compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
+            _run([*compiler, *_options(kind), str(SOURCE), "-o", str(made), "-lm"])
+        except ValueError as error:
+            raise BuildError(f"CC cannot be read: {error}") from error
         except FileNotFoundError as error:
             raise BuildError(f"there is no C compiler {compiler[0]}; CC may name one") from error
-        if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if "error" in line] or ["it ended without a word"]
-            raise BuildError(f"{compiler[0]} failed: {lines[0][:300]}")
+        # What CC adds may have made something else of it.
+        _run([sys.executable, "-c", TRIAL, str(made)])
         return made.replace(target)
+
+
+def _run(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it ended without a word"]
+        told = next((line for line in lines if "error" in line), lines[-1])
+        raise BuildError(f"{Path(command[0]).name} failed: {told[:300]}")
+
+
+def _whole(path: Path) -> bool:
+    """Whether a library is there to its end: a process that loads part of one is killed."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    if len(content) < SECTIONS.size:
+        return False
+    magic, start, size, count = SECTIONS.unpack_from(content)
+    return magic == b"\x7fELF" and start + size * count <= len(content)
 
 
 def _supported() -> bool:

@@ -158,6 +158,13 @@ def test_only_those_that_can_still_be_in_time_stay_where_others_wait() -> None:
     assert queue.drop_late(8.1, 19, 0.1) == []
     assert queue.drop_late(8.1, 20, 0.1) == [late]
     assert (queue.rows, queue.drop_late(20.0, 64, 0.1)) == (1, [])
+    # Of those that are all late one stays.
+    more = [entry(2, "b"), entry(3, "a")]
+    for one in more:
+        one.deadline = 10.0
+        queue.add(one)
+    assert len(queue.drop_late(20.0, 64, 0.1)) == 2
+    assert len(list(queue)) == 1
 
 
 def test_beginning_anew_forgets_what_was_computed() -> None:
