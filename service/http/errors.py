@@ -21,7 +21,6 @@ import difflib
 import http
 import logging
 import math
-from functools import lru_cache
 from typing import Any, get_args
 
 import msgspec
@@ -206,15 +205,9 @@ def response_messages(response: Response[bytes]) -> tuple[Any, Any]:
     )
 
 
-def refusal_messages(refused: QueueFull) -> list[Any]:
+def refusal_messages(refused: QueueFull) -> tuple[Any, Any]:
     """The ASGI messages of `service_problem`'s response, for whoever is refused before there is a request."""
-    start, body = _refusal(refused.retry_after_seconds)
-    return [{**start, "headers": [*start["headers"]]}, body]
-
-
-@lru_cache(64)
-def _refusal(retry_after_seconds: int) -> tuple[Any, Any]:
-    return response_messages(service_problem(None, QueueFull(retry_after_seconds)))
+    return response_messages(service_problem(None, refused))
 
 
 def http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

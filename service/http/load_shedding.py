@@ -35,6 +35,8 @@ class LoadShedder:
     def __init__(self, admission: Admission, access: Access, timeout_seconds: float):
         self._admission, self._access, self._timeout_seconds = admission, access, timeout_seconds
         self._pending, self._admitted = 0, Counter[str]()
+        # By client and timeout: the next ones in the same moment are refused alike.
+        self._refused: dict[tuple[str, float], QueueFull] = {}
 
     def applies(self, scope: Any, started: bool) -> bool:
         """Whether a request may be rejected here at all; ``started`` if it has its task already."""
@@ -54,11 +56,17 @@ class LoadShedder:
             seconds = deadline_seconds(headers.get(TIMEOUT_HEADER.lower()), self._timeout_seconds)
         except ServiceError:
             return None
-        refusal = self._admission.refusal(client, 1 + (0 if started else self._admitted[client]), seconds)
-        if not started and refusal is None:
-            self._admitted[client] += 1
-        return refusal
+        if started:
+            return self._admission.refusal(client, 1, seconds)
+        if (client, seconds) not in self._refused:
+            refusal = self._admission.refusal(client, 1 + self._admitted[client], seconds)
+            if refusal is None:
+                self._admitted[client] += 1
+                return None
+            self._refused[client, seconds] = refusal
+        return self._refused[client, seconds]
 
     def _reset(self) -> None:
         self._pending = 0
         self._admitted.clear()
+        self._refused.clear()

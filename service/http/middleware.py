@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Self
 
 from litestar.types import ASGIApp
@@ -14,6 +15,7 @@ from service.http.errors import refusal_messages
 from service.http.load_shedding import LoadShedder
 from service.http.response import RequestHeaders, Responder, ResponseHeaders
 from service.http.tracing import RequestSpan, TraceContext, Tracing
+from service.inference.errors import QueueFull
 from service.uuid7 import uuid7
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -99,6 +101,7 @@ class RequestMiddleware:
     ):  # fmt: skip
         self._app, self._shedder, self._response_headers = app, shedder, response_headers
         self._count, self._log, self._tracing = count, log, tracing
+        self._refusal = lru_cache(64)(self._make_refusal)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -127,13 +130,21 @@ class RequestMiddleware:
             return None
         headers = request_headers(scope)
         context = scope[CONTEXT] = RequestContext.of(scope, headers, self._tracing)
-        refusal = self._shedder.refusal({**scope, "state": {"context": context}}, headers, started)
+        scope.setdefault("state", {})["context"] = context
+        refusal = self._shedder.refusal(scope, headers, started)
         if refusal is None:
             return None
-        start, body = refusal_messages(refusal)
-        start["headers"] += context.headers()
-        self._response_headers.complete(start, headers, context.method)
+        # There may be thousands a second: one leads to a line of the log, and what they share is made once.
+        context.exemplar = None
+        start, body = self._refusal(refusal.retry_after_seconds)
+        start = {**start, "headers": [*start["headers"], *context.headers()]}
+        self._response_headers.share(start, headers, context.method)
         self._end(context, scope["path"], start["status"])
+        return start, body
+
+    def _make_refusal(self, retry_after_seconds: int) -> tuple[Any, Any]:
+        start, body = refusal_messages(QueueFull(retry_after_seconds))
+        self._response_headers.secure(start)
         return start, body
 
     def _end(self, context: RequestContext, route: str, status: int) -> None:

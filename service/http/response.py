@@ -52,8 +52,16 @@ class ResponseHeaders:
 
     def complete(self, start: Any, request: RequestHeaders, method: str) -> None:
         """Add to an ASGI start message what its route did not set."""
+        self.secure(start)
+        self.share(start, request, method)
+
+    def secure(self, start: Any) -> None:
+        """Add what is the same for every request."""
         present = {bytes(name).lower() for name, _ in start["headers"]}
         start["headers"].extend(header for header in self._security if header[0] not in present)
+
+    def share(self, start: Any, request: RequestHeaders, method: str) -> None:
+        """Add what lets scripts of other origins read the response."""
         if self._origins:
             self._share(MutableScopeHeaders.from_message(start), request, method)
 

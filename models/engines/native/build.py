@@ -114,7 +114,7 @@ def _whole(path: Path) -> bool:
     if len(content) < SECTIONS.size:
         return False
     magic, start, size, count = SECTIONS.unpack_from(content)
-    return magic == b"\x7fELF" and start + size * count <= len(content)
+    return bool(magic == b"\x7fELF" and start + size * count <= len(content))
 
 
 def _supported() -> bool:
