@@ -42,8 +42,8 @@ class Admission:
         return work, max(0.0, min(longest, self._max_queue_rows * self.seconds_per_row) - work)
 
     def refusal(self, rows: int, rows_ahead: int, queued_rows: int, timeout_seconds: float) -> QueueFull | None:
-        """Why ``rows`` more would not be let in, if they would not: ``rows_ahead`` are computed before their last, or with
-        it."""
+        """Why ``rows`` more would not be let in, if they would not: ``rows_ahead`` are computed before their last one,
+        or with it."""
         surplus = queued_rows + rows - self._max_queue_rows
         if surplus > 0:
             return QueueFull(max(1, math.ceil(surplus * self.seconds_per_row)))

@@ -82,7 +82,7 @@ def build() -> list[Path]:
 
 
 def compile_library(kind: str, target: Path) -> Path:
-    """The kernels for a kind of processor, with `cc` or what CC names; there whole, or not at all. Raises BuildError."""
+    """The kernels for a kind of processor, by `cc` or what CC names; there whole, or not at all. Raises BuildError."""
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / target.name
         try:
