@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# onnxmltools 1.16.0 adds up the trees of a LightGBM random forest (boosting_type="rf"), where LightGBM takes their mean,
-# and divides the logistic function of the sum by 100, however many trees there are.
+# onnxmltools 1.16.0 adds up the trees of a LightGBM random forest (boosting_type="rf"), where LightGBM has their
+# mean, and divides the logistic function of the sum by 100, however many trees there are.
 # Expected: LightGBM's probabilities, or a refusal.
-# Seen: 20, 100 and 200 trees: the greatest probability is .88 in LightGBM and .01 in the graph, which predicts class 0 for
-# every row.
+# Seen: 20, 100 and 200 trees: the greatest probability is .88 in LightGBM and .01 in the graph, which predicts class 0
+# for every row.
 set -euo pipefail
 WORK=$(mktemp -d)
 export WORK
