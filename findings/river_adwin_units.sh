@@ -2,8 +2,9 @@
 # river 0.26.1, drift.ADWIN: whether a stream has changed depends on the unit in which it is written.
 # Expected: seconds or milliseconds, shares or per cent: the same answer. Its docstring does not ask for values from 0
 # to 1, and the example there has values up to 7.
-# Seen: values whose mean doubles after 2,000 rows: found at row 2,079 as they are, at 2,015 if they are a thousand times
-# as large, and never in 4,000 rows if they are a thousandth; a term of its bound is for values that spread over 0 to 1.
+# Seen: values whose mean doubles after 2,000 rows: found at row 2,079 as they are, at 2,015 if they are a thousand
+# times as large, and never in 4,000 rows if they are a thousandth; a term of its bound is for values that spread over
+# 0 to 1.
 set -euo pipefail
 WORK=$(mktemp -d)
 export WORK
