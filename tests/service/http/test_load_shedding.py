@@ -260,3 +260,38 @@ def test_of_requests_that_are_read_at_once_as_many_are_let_in_as_have_room() -> 
     echo = Echo()
     with running(echo, max_batch_rows=8, max_queue_rows=QUEUE_ROWS) as batcher:
         asyncio.run(scenario(batcher))
+
+
+class Asked:
+    """An admission that refuses all, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, float]] = []
+
+    def saturated(self, more: int = 0) -> bool:
+        return True
+
+    def refusal(self, client: str, rows: int, timeout_seconds: float) -> QueueFull | None:
+        self.asked.append((client, timeout_seconds))
+        return QueueFull(len(self.asked))
+
+
+def test_what_is_refused_in_one_moment_is_decided_once_for_each_client_and_its_patience() -> None:
+    async def scenario() -> None:
+        admission = Asked()
+        shedder = LoadShedder(admission, Access(None, frozenset()), 30.0)
+
+        def refused(address: str, milliseconds: int) -> int:
+            scope = asked(client=(address, 1))
+            assert shedder.applies(scope, started=False)
+            refusal = shedder.refusal(scope, {"x-request-timeout-ms": str(milliseconds)}, started=False)
+            assert refusal is not None
+            return refusal.retry_after_seconds
+
+        told = [refused(*one) for one in (("a", 500), ("a", 500), ("b", 500), ("a", 900), ("a", 500), ("b", 500))]
+        assert told == [1, 1, 2, 3, 1, 2]
+        assert admission.asked == [("a", 0.5), ("b", 0.5), ("a", 0.9)]
+        await asyncio.sleep(0)
+        assert refused("a", 500) == 4
+
+    asyncio.run(scenario())
