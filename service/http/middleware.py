@@ -134,8 +134,9 @@ class RequestMiddleware:
         refusal = self._shedder.refusal(scope, headers, started)
         if refusal is None:
             return None
-        # There may be thousands a second: one leads to a line of the log, and what they share is made once.
-        context.exemplar = None
+        if context.span is None:
+            # There may be thousands a second, of which one has a line of the log.
+            context.exemplar = None
         start, body = self._refusal(refusal.retry_after_seconds)
         start = {**start, "headers": [*start["headers"], *context.headers()]}
         self._response_headers.share(start, headers, context.method)

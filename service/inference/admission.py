@@ -19,8 +19,8 @@ is known after a few batches all the same, and few texts that the cache has not 
 class Admission:
     """What a row takes lately, and what is let in by it. Not locked."""
 
-    def __init__(self, max_queue_rows: int):
-        self._max_queue_rows = max_queue_rows
+    def __init__(self, max_queue_rows: int, max_batch_rows: int):
+        self._max_queue_rows, self._max_batch_rows = max_queue_rows, max_batch_rows
         # 0: not known before the first batch. Until then nobody is refused for a wait that was guessed.
         self.seconds_per_row = 0.0
         # From when a batch is computed until its last answer is out: the event loop has others to see to.
@@ -39,15 +39,18 @@ class Admission:
         work = rows * self.seconds_per_row
         longest = timeout_seconds / ADMISSION_SAFETY_FACTOR - self._delivery_seconds
         # Alone it is let in however long it takes.
-        return work, max(0.0, min(longest, self._max_queue_rows * self.seconds_per_row) - work)
+        before = max(0.0, min(longest, self._max_queue_rows * self.seconds_per_row) - work)
+        # As many may come after it into its batch.
+        return work, before - min(before / 2, self._max_batch_rows * self.seconds_per_row)
 
     def refusal(self, rows: int, rows_ahead: int, queued_rows: int, timeout_seconds: float) -> QueueFull | None:
-        """Why ``rows`` more would not be let in, if they would not: ``rows_ahead`` are computed before their last one,
-        or with it."""
+        """Why ``rows`` more would not be let in, if they would not: ``rows_ahead`` are computed before their last."""
         surplus = queued_rows + rows - self._max_queue_rows
         if surplus > 0:
             return QueueFull(max(1, math.ceil(surplus * self.seconds_per_row)))
-        wait = (rows_ahead + rows) * self.seconds_per_row + self._delivery_seconds
+        # Answered with its batch, it waits for those too that come after it: about as many as wait now.
+        company = min(queued_rows, self._max_batch_rows)
+        wait = (rows_ahead + rows + company) * self.seconds_per_row + self._delivery_seconds
         if rows_ahead and ADMISSION_SAFETY_FACTOR * wait > timeout_seconds:
             return QueueFull(max(1, math.ceil(wait - timeout_seconds / ADMISSION_SAFETY_FACTOR)))
         return None

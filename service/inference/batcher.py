@@ -50,7 +50,7 @@ class Batcher:
         self._observer, self._on_failure, self._max_batch_rows = observer, on_failure, max_batch_rows
         lock = threading.RLock()
         self._arrived = threading.Condition(lock)
-        self._queue, self._admission = FairQueue(), Admission(max_queue_rows)
+        self._queue, self._admission = FairQueue(), Admission(max_queue_rows, max_batch_rows)
         self._retry_times = RetryTimes(max_batch_rows)
         self._supervisor = Supervisor(
             load, lock, stall_seconds, serve=self._serve, on_loaded=on_loaded, on_takeover=self._restart,
@@ -111,9 +111,7 @@ class Batcher:
         with self._arrived:
             instance = self._supervisor.instance
             computing = sum(part.size for part in instance.batches) if instance else 0
-            # Answered with its batch, it waits for those too that come after it: about as many as wait now.
-            company = min(self._queue.rows, self._max_batch_rows)
-            ahead = computing + self._queue.rows_before(client, rows) + company
+            ahead = computing + self._queue.rows_before(client, rows)
             return self._admission.refusal(rows, ahead, self._queue.rows, timeout_seconds)
 
     async def predict(

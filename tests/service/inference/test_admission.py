@@ -8,7 +8,7 @@ TIMEOUT = 10.0
 
 
 def after(batches: list[tuple[int, float]], deliveries: list[float]) -> Admission:
-    admission = Admission(4096)
+    admission = Admission(4096, 64)
     for rows, seconds in batches:
         admission.computed(rows, seconds)
     for seconds in deliveries:
@@ -41,9 +41,23 @@ def test_alone_a_request_is_let_in_however_long_it_takes() -> None:
 
 def test_among_many_rows_of_the_cache_the_few_others_count() -> None:
     hit, miss = 0.00005, 0.003
-    admission, lately = Admission(4096), []
+    admission, lately = Admission(4096, 64), []
     for _ in range(50):
         for seconds in [hit] * 19 + [miss]:
             admission.computed(1, seconds)
             lately.append(admission.seconds_per_row)
     assert sum(lately[-400:]) / 400 == pytest.approx((19 * hit + miss) / 20, rel=0.1)
+
+
+def test_who_comes_after_into_the_same_batch_is_waited_for_too() -> None:
+    admission = after([(10, 0.1)] * 50, [])
+    # 300 rows before it, its own 10, and 64 of those behind: 3.74 s, for which it must have half as much again.
+    assert admission.refusal(10, 300, 300, 5.62) is None
+    refusal = admission.refusal(10, 300, 300, 5.6)
+    assert refusal is not None and refusal.retry_after_seconds == 1
+    work, before = admission.seconds_of(10, 5.62)
+    assert (work, before) == pytest.approx((0.1, 5.62 / 1.5 - 0.1 - 0.64))
+    # Behind few there are few: of 20 before it 20 more.
+    assert admission.refusal(10, 20, 20, 0.76) is None
+    assert admission.refusal(10, 20, 20, 0.74) is not None
+    assert admission.seconds_of(10, 0.76)[1] == pytest.approx((0.76 / 1.5 - 0.1) / 2)

@@ -35,7 +35,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_who_comes_back_when_told_is_let_in(clock: Clock, seed: int) -> None:
     """A queue that computes a row in 20 ms, and up to 12 requests that come while it has 900 rows to do."""
     rng = random.Random(seed)
-    admission, retry = Admission(4096), RetryTimes(64)
+    admission, retry = Admission(4096, 64), RetryTimes(64)
     admission.computed(1, PRICE)
     done_at, promised = 900 * PRICE, []
     waiting = [(rng.random(), number, rng.randint(300, 900)) for number in range(rng.randint(2, 12))]
