@@ -54,7 +54,8 @@ def test_who_comes_after_into_the_same_batch_is_waited_for_too() -> None:
     # 300 rows before it, its own 10, and 64 of those behind: 3.74 s, for which it must have half as much again.
     assert admission.refusal(10, 300, 300, 5.62) is None
     refusal = admission.refusal(10, 300, 300, 5.6)
-    assert refusal is not None and refusal.retry_after_seconds == 1
+    assert refusal is not None
+    assert refusal.retry_after_seconds == 1
     work, before = admission.seconds_of(10, 5.62)
     assert (work, before) == pytest.approx((0.1, 5.62 / 1.5 - 0.1 - 0.64))
     # Behind few there are few: of 20 before it 20 more.
