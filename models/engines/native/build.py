@@ -101,8 +101,8 @@ def _run(command: Sequence[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it ended without a word"]
-        told = next((line for line in lines if "error" in line), lines[-1])
-        raise BuildError(f"{Path(command[0]).name} failed: {told[:300]}")
+        reason = next((line for line in lines if "error" in line), lines[-1])
+        raise BuildError(f"{Path(command[0]).name} failed: {reason[:300]}")
 
 
 def _whole(path: Path) -> bool:
