@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ QUIET_SECONDS = 0.2
 """Since two calls were computed at once, after which a call may hope to stay alone."""
 
 
-class CpuEngine:
+class CpuEngine(ABC):
     """Implements `models.engines.engine.Engine`; calls may come from any thread.
 
     Each core computes batches of its own: threads that share a batch wait for each other at every operator. Only a
@@ -40,13 +41,13 @@ class CpuEngine:
         self._cores = ThreadPoolExecutor(backend.threads, backend.engine)
         self._lock, self._calls, self._overlapped = threading.Lock(), 0, -math.inf
 
+    @abstractmethod
     def _together(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
         """Token ids of few texts → logits (B, K), on all cores; one call at a time."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _batch(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
         """Token ids of some texts → logits (B, K), on the core of the thread that calls."""
-        raise NotImplementedError
 
     def logits(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
         """Token ids of each text, unpadded → logits (B, K) float64."""

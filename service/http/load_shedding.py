@@ -58,13 +58,13 @@ class LoadShedder:
             return None
         if started:
             return self._admission.refusal(client, 1, seconds)
-        if (client, seconds) not in self._refused:
-            refusal = self._admission.refusal(client, 1 + self._admitted[client], seconds)
-            if refusal is None:
-                self._admitted[client] += 1
-                return None
+        known = self._refused.get((client, seconds))
+        refusal = known or self._admission.refusal(client, 1 + self._admitted[client], seconds)
+        if refusal is None:
+            self._admitted[client] += 1
+        else:
             self._refused[client, seconds] = refusal
-        return self._refused[client, seconds]
+        return refusal
 
     def _reset(self) -> None:
         self._pending = 0

@@ -17,11 +17,9 @@ with a scale for each output, and activations are rounded token by token. layout
 /* 24 of the 32 vector registers, or 12 of the 16, hold sums: BLOCK rows by the VECTORS of a panel. */
 #ifdef __AVX512VNNI__
 enum { LANES = 16, VECTORS = 4 };
-#define LANE_NUMBERS {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
 #define MAX _mm512_max_ps
 #else
 enum { LANES = 8, VECTORS = 2 };
-#define LANE_NUMBERS {0, 1, 2, 3, 4, 5, 6, 7}
 #define MAX _mm256_max_ps
 #endif
 enum { PANEL = LANES * VECTORS, BLOCK = 6, QUERIES = 8, LINE = 64, SPINS = 2000 };
